@@ -1,0 +1,140 @@
+/*
+ * One request or reply of the extended protocol, without its encoding.
+ *
+ * The same struct serves the client's cache, the client's transport and the
+ * host; only src/transport/codec.c knows how it looks on the wire. A message
+ * is a flat set of optional fields (fields.def): set one with MSG_SET, ask
+ * with MSG_HAS. It owns nothing: every slice points into memory of whoever
+ * built or decoded it and is valid as long as that side says.
+ *
+ * Units: sizes and offsets in bytes, times in seconds and nanoseconds since
+ * 1970, errno values positive, ids opaque.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Limits of the extended protocol; each is checked before anything is allocated. */
+#define MSG_PAYLOAD_MAX (1u << 20) /* bytes of a payload */
+#define MSG_HEAD_MAX (64u << 10)   /* bytes of a head */
+#define MSG_DEPTH_MAX 8            /* nesting of CBOR items */
+#define MSG_NAME_MAX 255           /* bytes of one component */
+#define MSG_SLOTS_MAX 1024         /* requests in flight, whatever HELLO says */
+#define MSG_GROUPS_MAX 1024        /* supplementary groups of a request */
+
+struct slice {
+	const void *data;
+	size_t len;
+};
+
+struct msg_time {
+	int64_t sec;
+	uint32_t nsec;
+};
+
+/* What stat(2) tells, and the version that orders two replies about one node. */
+struct attr {
+	uint64_t version; /* drawn by the server before its fstat; higher is newer */
+	uint64_t ino;
+	uint32_t mode;
+	uint64_t nlink;
+	uint32_t uid, gid;
+	uint64_t rdev; /* major << 32 | minor */
+	uint64_t size;
+	uint64_t blocks; /* of 512 bytes */
+	uint32_t blksize;
+	struct msg_time atime, mtime, ctime;
+};
+
+struct fsinfo {
+	uint64_t bsize, frsize, blocks, bfree, bavail, files, ffree, namemax;
+};
+
+/* One entry of a READDIRPLUS payload: the array [name, off, type, ino, node?, attr?]. */
+struct dir_entry {
+	struct slice name;
+	uint64_t off;  /* where the next READDIRPLUS goes on after this entry */
+	uint32_t type; /* DT_* */
+	uint64_t ino;
+	uint64_t node; /* 0: no attributes, and no reference is counted */
+	struct attr attr;
+};
+
+enum msg_op {
+#define MESSAGE(code, NAME, request, reply, text) MSG_##NAME = code,
+#include "core/messages.def"
+#undef MESSAGE
+};
+
+enum msg_field {
+#define FIELD(key, name, kind, text) FIELD_##name = key,
+#include "core/fields.def"
+#undef FIELD
+	FIELD_COUNT
+};
+
+#define MSG_TYPE_UINT uint64_t
+#define MSG_TYPE_BYTES struct slice
+#define MSG_TYPE_TIME struct msg_time
+#define MSG_TYPE_ATTR struct attr
+#define MSG_TYPE_STATFS struct fsinfo
+
+struct msg {
+	uint64_t present; /* bit FIELD_x: field x is set */
+#define FIELD(key, name, kind, text) MSG_TYPE_##kind name;
+#include "core/fields.def"
+#undef FIELD
+};
+
+#define MSG_BIT(field) (UINT64_C(1) << FIELD_##field)
+#define MSG_HAS(m, field) (((m)->present & MSG_BIT(field)) != 0)
+#define MSG_SET(m, field, value) ((m)->field = (value), (m)->present |= MSG_BIT(field))
+
+/* READDIRPLUS, flags of request and reply. */
+enum readdir_flag {
+	READDIR_PLAIN = 1, /* request: names and types only, no attributes */
+	READDIR_END = 1,   /* reply: nothing follows the entries of this payload */
+};
+
+/* SETATTR, field valid. */
+enum setattr_valid {
+	SET_MODE = 1 << 0,
+	SET_UID = 1 << 1,
+	SET_GID = 1 << 2,
+	SET_SIZE = 1 << 3, /* through fh where the request has one */
+	SET_ATIME = 1 << 4,
+	SET_MTIME = 1 << 5,
+	SET_ATIME_NOW = 1 << 6, /* the server's clock */
+	SET_MTIME_NOW = 1 << 7,
+};
+
+/* SETLK, field flags. */
+enum lock_flag {
+	LOCK_WAIT = 1 << 0, /* block until granted or cancelled */
+	LOCK_BSD = 1 << 1,  /* flock(2); off and off2 are ignored */
+	LOCK_CLOSE = 1 << 2, /* FLUSH: the file goes: release the owner's BSD lock as well */
+};
+
+/* OPEN and CREATE, field flags of the reply. */
+enum open_reply_flag {
+	OPEN_FLUSH = 1 << 0, /* this file system can report errors at close: send FLUSH */
+};
+
+/* HELLO, field features. */
+enum hello_feature {
+	HELLO_ROOT = 1 << 0,     /* the server is privileged: it creates as the caller */
+	HELLO_READONLY = 1 << 1, /* every change is refused with EROFS */
+};
+
+/* "LOOKUP", or "?" for a code that no message has. Never NULL. */
+const char *msg_op_name(uint64_t op);
+
+/*
+ * True if every field that a request (a successful reply) of op needs is
+ * there; false also for an unknown op.
+ */
+bool msg_request_complete(const struct msg *m);
+bool msg_reply_complete(uint64_t op, const struct msg *m);
+bool msg_op_known(uint64_t op);
