@@ -1,0 +1,230 @@
+#include "transport/endpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vm_sockets.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+
+#define BACKLOG 64
+
+static const struct {
+	const char *scheme;
+	enum endpoint_kind kind;
+} schemes[] = {
+	{"unix:", ENDPOINT_UNIX},
+	{"vsock:", ENDPOINT_VSOCK},
+	{"fd:", ENDPOINT_FD},
+	{"dir:", ENDPOINT_DIR},
+};
+
+bool endpoint_is(const char *text)
+{
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		if (strncmp(text, schemes[i].scheme, strlen(schemes[i].scheme)) == 0)
+			return true;
+	return false;
+}
+
+/* A decimal number up to max that ends at `end`; "-1" and "any" are not numbers here. */
+static bool parse_number(const char *text, char end, uint32_t max, uint32_t *ret, const char **rest)
+{
+	uint64_t v = 0;
+	const char *p = text;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		v = v * 10 + (uint64_t)(*p - '0');
+		if (v > max)
+			return false;
+	}
+	if (p == text || *p != end)
+		return false;
+	*ret = (uint32_t)v;
+	*rest = p + (end != '\0');
+	return true;
+}
+
+static bool parse_vsock(const char *rest, bool listening, struct endpoint *e)
+{
+	const char *p;
+	uint32_t port;
+
+	e->cid = listening ? VMADDR_CID_ANY : VSOCK_CID_DEFAULT;
+	e->port = VSOCK_PORT_DEFAULT;
+	if (*rest == '\0')
+		return true;
+	if (parse_number(rest, '\0', UINT32_MAX - 1, &port, &p)) {
+		e->port = port;
+		return listening; /* vsock:N could mean either when connecting */
+	}
+	return parse_number(rest, ':', UINT32_MAX - 1, &e->cid, &p) &&
+	       parse_number(p, '\0', UINT32_MAX - 1, &e->port, &p);
+}
+
+int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char *err,
+		   size_t err_len)
+{
+	struct endpoint e = {.fd = -1};
+	const char *rest = NULL, *p;
+	uint32_t n;
+	bool ok = false;
+
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]) && rest == NULL; i++) {
+		size_t len = strlen(schemes[i].scheme);
+
+		if (strncmp(text, schemes[i].scheme, len) == 0) {
+			e.kind = schemes[i].kind;
+			rest = text + len;
+		}
+	}
+	if (rest == NULL || (listening && e.kind == ENDPOINT_DIR)) {
+		(void)snprintf(err, err_len, "'%s' is no address; use %s", text,
+			       listening ? "unix:PATH, vsock:[CID:]PORT or fd:N"
+					 : "dir:PATH, unix:PATH, vsock:CID:PORT or fd:N");
+		return -EINVAL;
+	}
+	switch (e.kind) {
+	case ENDPOINT_UNIX:
+		ok = *rest != '\0' && strlen(rest) < sizeof(((struct sockaddr_un *)0)->sun_path);
+		break;
+	case ENDPOINT_DIR:
+		ok = *rest != '\0' && strlen(rest) < sizeof(e.path);
+		break;
+	case ENDPOINT_VSOCK:
+		ok = parse_vsock(rest, listening, &e);
+		break;
+	case ENDPOINT_FD:
+		ok = parse_number(rest, '\0', INT32_MAX, &n, &p);
+		e.fd = ok ? (int)n : -1;
+		break;
+	}
+	if (!ok) {
+		(void)snprintf(err, err_len, "'%s': what follows the scheme is missing, too long or no number",
+			       text);
+		return -EINVAL;
+	}
+	if (e.kind == ENDPOINT_UNIX || e.kind == ENDPOINT_DIR)
+		(void)snprintf(e.path, sizeof(e.path), "%s", rest);
+	*ret = e;
+	return 0;
+}
+
+struct address {
+	union {
+		struct sockaddr any;
+		struct sockaddr_un un;
+		struct sockaddr_vm vm;
+	} u;
+	socklen_t len;
+	char text[160];
+};
+
+static void address_of(const struct endpoint *e, struct address *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	if (e->kind == ENDPOINT_UNIX) {
+		ret->u.un.sun_family = AF_UNIX;
+		memcpy(ret->u.un.sun_path, e->path, strlen(e->path) + 1);
+		ret->len = sizeof(ret->u.un);
+		(void)snprintf(ret->text, sizeof(ret->text), "unix:%.150s", e->path);
+	} else {
+		ret->u.vm.svm_family = AF_VSOCK;
+		ret->u.vm.svm_cid = e->cid;
+		ret->u.vm.svm_port = e->port;
+		ret->len = sizeof(ret->u.vm);
+		if (e->cid == VMADDR_CID_ANY)
+			(void)snprintf(ret->text, sizeof(ret->text), "vsock:%u", e->port);
+		else
+			(void)snprintf(ret->text, sizeof(ret->text), "vsock:%u:%u", e->cid, e->port);
+	}
+}
+
+static int inherited(const struct endpoint *e, int *ret_fd, char *err, size_t err_len)
+{
+	int fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 3);
+
+	if (fd < 0) {
+		int r = -errno;
+		(void)snprintf(err, err_len, "fd:%d: %s", e->fd, strerror(-r));
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+static int failed(const struct address *a, const char *what, char *err, size_t err_len)
+{
+	int r = -errno;
+
+	(void)snprintf(err, err_len, "%s: %s: %s", a->text, what, strerror(-r));
+	return r;
+}
+
+int endpoint_connect(const struct endpoint *e, int *ret_fd, char *err, size_t err_len)
+{
+	struct address a;
+
+	if (e->kind == ENDPOINT_FD)
+		return inherited(e, ret_fd, err, err_len);
+	address_of(e, &a);
+	CLEANUP_CLOSE int fd = socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return failed(&a, "cannot make a socket", err, err_len);
+	if (connect(fd, &a.u.any, a.len) < 0)
+		return failed(&a, "cannot connect", err, err_len);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* Removes a Unix socket that no one listens on; anything else stays and makes bind fail. */
+static void remove_stale(const struct endpoint *e, const struct address *a)
+{
+	struct stat st;
+
+	if (lstat(e->path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return;
+	CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, &a->u.any, a->len) < 0 && errno == ECONNREFUSED)
+		(void)unlink(e->path);
+}
+
+int endpoint_listen(const struct endpoint *e, int *ret_fd, bool *ret_connected, char *err,
+		    size_t err_len)
+{
+	struct address a;
+
+	*ret_connected = false;
+	if (e->kind == ENDPOINT_FD) {
+		int accepts = 0;
+		socklen_t len = sizeof(accepts);
+		int r = inherited(e, ret_fd, err, err_len);
+
+		if (r == 0)
+			*ret_connected = getsockopt(*ret_fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts,
+						    &len) < 0 ||
+					 accepts == 0;
+		return r;
+	}
+	address_of(e, &a);
+	CLEANUP_CLOSE int fd = socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return failed(&a, "cannot make a socket", err, err_len);
+	if (e->kind == ENDPOINT_UNIX)
+		remove_stale(e, &a);
+	/* Whoever may connect may read and write the export: the owner alone. */
+	mode_t old = umask(0177);
+	int r = bind(fd, &a.u.any, a.len) < 0 || listen(fd, BACKLOG) < 0
+			? failed(&a, "cannot listen", err, err_len)
+			: 0;
+	(void)umask(old);
+	if (r == 0)
+		*ret_fd = take_fd(&fd);
+	return r;
+}

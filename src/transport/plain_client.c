@@ -1,0 +1,452 @@
+#include "transport/plain_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "transport/codec.h"
+#include "transport/hello.h"
+#include "transport/plain_priv.h"
+#include "transport/stream.h"
+
+/* Payload bytes that may be queued before wait_room waits. */
+#define QUEUE_BYTES_MAX ((size_t)64 << 20)
+
+/* Of a reply's buffer, what stays allocated after a large listing. */
+#define FRAME_KEEP_MAX ((size_t)2 << 20)
+
+struct plain_client {
+	struct backend base; /* first: struct backend * is a struct plain_client * */
+	struct plain_options options;
+	struct stream *stream;
+	int fd;	  /* the stream's, to wait for its end */
+	int wake; /* eventfd: something was queued while the worker was idle */
+	pthread_t worker;
+
+	pthread_mutex_t lock; /* the fields below */
+	pthread_cond_t room;  /* queued_bytes fell, or closed */
+	struct call *head, **tail;
+	size_t queued_bytes;
+	bool idle;     /* the worker waits for wake */
+	bool closed;   /* submit fails at once */
+	bool stopping; /* shutdown was called */
+
+	/* The worker's own, and plain_client_new's before it starts. */
+	struct plain_work work;
+	bool link_down;
+	const char *start_error; /* why the link was lost before it ever worked */
+	bool started;
+	int timeout_ms; /* for a reply; -1: none */
+	struct plain_buf request;
+	unsigned char *frame;
+	size_t frame_cap;
+};
+
+static struct plain_client *to_client(struct backend *b)
+{
+	return (struct plain_client *)b;
+}
+
+uint64_t plain_now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* ---- the link; worker ---- */
+
+static bool is_stopping(struct plain_client *c)
+{
+	SCOPE_LOCK(&c->lock);
+	return c->stopping;
+}
+
+int plain_lost(struct plain_work *w, const char *why)
+{
+	struct plain_client *c = w->client;
+
+	if (c->link_down)
+		return -ENOTCONN;
+	c->link_down = true;
+	stream_shutdown(c->stream);
+	if (!c->started) {
+		c->start_error = why;
+	} else if (!is_stopping(c)) {
+		log_err("connection to the server lost: %s", why);
+		if (c->options.lost != NULL)
+			c->options.lost(c->options.lost_arg);
+	}
+	return -ENOTCONN;
+}
+
+static const char *link_error(int r)
+{
+	switch (r) {
+	case -ENODATA:
+		return "closed by the server";
+	case -ECONNRESET:
+		return "closed by the server inside a reply";
+	case -EPROTO:
+		return "a reply of no bytes or more than 64 MiB";
+	case -ETIMEDOUT:
+		return "the server does not answer";
+	default:
+		return strerror(-r);
+	}
+}
+
+/* Errors are negative errnos; what is none of Linux's is an EIO. */
+static int server_error(int32_t err)
+{
+	return err < 0 && err >= -4095 ? err : -EIO;
+}
+
+int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_reply *ret)
+{
+	struct plain_client *c = w->client;
+	struct stats *stats = c->options.stats;
+	const char *why = NULL;
+	size_t len = 0;
+
+	if (c->link_down)
+		return -ENOTCONN;
+	if (c->frame_cap > FRAME_KEEP_MAX) {
+		free(TAKE_PTR(c->frame));
+		c->frame_cap = 0;
+	}
+	/* The caller's ids, but for SETATTR, where these fields are a new owner. */
+	if (w->call != NULL && w->call->req.op != MSG_SETATTR) {
+		const struct msg *m = &w->call->req;
+
+		q->uid = MSG_HAS(m, uid) ? (uint32_t)m->uid : 0;
+		q->gid = MSG_HAS(m, gid) ? (uint32_t)m->gid : 0;
+	}
+	int r = plain_request_encode(q, &c->request);
+	if (r < 0)
+		return r;
+	r = stream_send_plain(c->stream, c->request.data, c->request.len);
+	if (r == 0)
+		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &c->frame, &c->frame_cap, &len,
+				      c->timeout_ms);
+	if (r < 0)
+		return plain_lost(w, link_error(r));
+	stats_add(stats, STAT_rpc_requests, 1);
+	stats_add(stats, STAT_rpc_bytes_sent, c->request.len + 4);
+	stats_add(stats, STAT_rpc_bytes_received, len + 4);
+	if (plain_reply_decode(c->frame, len, ret, &why) < 0)
+		return plain_lost(w, why);
+	if (ret->err == 0)
+		return 0;
+	stats_add(stats, STAT_rpc_errors, 1);
+	return server_error(ret->err);
+}
+
+/* ---- the worker ---- */
+
+static size_t call_bytes(const struct call *call)
+{
+	return MSG_HAS(&call->req, payload) ? call->req.payload.len : 0;
+}
+
+/* Waits for a wake-up or for the end of the link, whichever comes first. */
+static void wait_idle(struct plain_client *c)
+{
+	struct pollfd p[2] = {{.fd = c->wake, .events = POLLIN},
+			      {.fd = c->fd, .events = POLLIN | POLLRDHUP}};
+
+	if (poll(p, 2, -1) < 0)
+		return;
+	if (p[0].revents != 0) {
+		uint64_t n;
+
+		if (read(c->wake, &n, sizeof(n)) < 0) {
+			/* taken already: not blocking */
+		}
+	} else if (p[1].revents != 0) {
+		(void)plain_lost(&c->work, p[1].revents & (POLLHUP | POLLRDHUP | POLLERR)
+					       ? "closed by the server"
+					       : "a reply that no request waits for");
+	}
+}
+
+/* The next call; *ret_closed: it is to fail. NULL when the link is down and none is left. */
+static struct call *next_call(struct plain_client *c, bool *ret_closed)
+{
+	for (;;) {
+		(void)pthread_mutex_lock(&c->lock);
+		struct call *call = c->head;
+
+		if (call != NULL) {
+			c->head = call->next;
+			if (c->head == NULL)
+				c->tail = &c->head;
+			c->queued_bytes -= call_bytes(call);
+			(void)pthread_cond_broadcast(&c->room);
+		}
+		c->idle = call == NULL;
+		if (c->link_down || c->stopping) {
+			c->idle = false;
+			c->closed = true;
+			(void)pthread_cond_broadcast(&c->room);
+		}
+		bool closed = c->closed;
+		(void)pthread_mutex_unlock(&c->lock);
+		*ret_closed = closed;
+		if (call != NULL || closed)
+			return call;
+		wait_idle(c);
+	}
+}
+
+static void call_fail(struct call *call, int err)
+{
+	struct msg reply = {.err = (uint64_t)err, .present = MSG_BIT(err)};
+
+	if (call->done != NULL)
+		call->done(call, &reply);
+	else
+		call->sent(call);
+}
+
+static void execute(struct plain_client *c, struct call *call)
+{
+	struct msg reply = {0};
+
+	c->work.call = call;
+	int r = plain_execute(&c->work, &reply);
+	c->work.call = NULL;
+	if (r < 0 || call->done == NULL)
+		call_fail(call, -r);
+	else
+		call->done(call, &reply);
+}
+
+static void *worker_main(void *arg)
+{
+	struct plain_client *c = arg;
+	struct call *call;
+	bool closed;
+
+	while ((call = next_call(c, &closed)) != NULL) {
+		if (closed)
+			call_fail(call, ENOTCONN);
+		else
+			execute(c, call);
+	}
+	return NULL;
+}
+
+/* ---- the backend; any thread ---- */
+
+/* Names move into the call; they are valid during submit only. */
+static int keep_names(struct call *call)
+{
+	struct slice *const names[] = {&call->req.name, &call->req.name2};
+	const bool has[] = {MSG_HAS(&call->req, name), MSG_HAS(&call->req, name2)};
+	size_t at = 0;
+
+	for (size_t i = 0; i < 2; i++) {
+		if (!has[i])
+			continue;
+		if (names[i]->len > MSG_NAME_MAX)
+			return -ENAMETOOLONG;
+		memcpy(call->wire_inline + at, names[i]->data, names[i]->len);
+		names[i]->data = call->wire_inline + at;
+		at += names[i]->len;
+	}
+	return 0;
+}
+_Static_assert(CALL_WIRE_INLINE >= 2 * MSG_NAME_MAX, "two names fit into a call");
+
+static void client_submit(struct backend *b, struct call *call)
+{
+	struct plain_client *c = to_client(b);
+	int r = keep_names(call);
+	bool wake = false;
+
+	if (r == 0) {
+		SCOPE_LOCK(&c->lock);
+		if (c->closed) {
+			r = -ENOTCONN;
+		} else {
+			call->next = NULL;
+			*c->tail = call;
+			c->tail = &call->next;
+			c->queued_bytes += call_bytes(call);
+			wake = c->idle;
+			c->idle = false;
+		}
+	}
+	if (r < 0) {
+		call_fail(call, -r);
+	} else if (wake) {
+		uint64_t one = 1;
+
+		if (write(c->wake, &one, sizeof(one)) < 0)
+			log_err("eventfd: %m"); /* cannot happen: the counter is far from full */
+	} else {
+		stats_add(c->options.stats, STAT_rpc_queued, 1);
+	}
+}
+
+static void client_wait_room(struct backend *b)
+{
+	struct plain_client *c = to_client(b);
+
+	SCOPE_LOCK(&c->lock);
+	while (!c->closed && c->queued_bytes > QUEUE_BYTES_MAX)
+		(void)pthread_cond_wait(&c->room, &c->lock);
+}
+
+static bool client_cancel(struct backend *b, const struct call *call)
+{
+	/* Only waiting locks are to be cancelled, and there are none here. */
+	(void)b;
+	(void)call;
+	return true;
+}
+
+static void client_shutdown(struct backend *b)
+{
+	struct plain_client *c = to_client(b);
+	uint64_t one = 1;
+
+	(void)pthread_mutex_lock(&c->lock);
+	c->stopping = true;
+	(void)pthread_mutex_unlock(&c->lock);
+	stream_shutdown(c->stream);
+	if (write(c->wake, &one, sizeof(one)) < 0)
+		log_err("eventfd: %m");
+	(void)pthread_join(c->worker, NULL);
+}
+
+static void client_free(struct backend *b)
+{
+	struct plain_client *c = to_client(b);
+	struct plain_work *w = &c->work;
+
+	plain_listings_free(w->listings);
+	plain_files_free(w->files);
+	plain_nodes_free(w->nodes);
+	free(w->path[0]);
+	free(w->path[1]);
+	free(w->payload);
+	plain_buf_done(&c->request);
+	free(c->frame);
+	if (c->wake >= 0)
+		(void)close(c->wake);
+	stream_free(c->stream);
+	(void)pthread_mutex_destroy(&c->lock);
+	(void)pthread_cond_destroy(&c->room);
+	free(c);
+}
+
+static const struct backend_ops client_ops = {
+    .submit = client_submit,
+    .wait_room = client_wait_room,
+    .cancel = client_cancel,
+    .shutdown = client_shutdown,
+    .free = client_free,
+};
+
+/* ---- life ---- */
+
+static int work_new(struct plain_client *c, const struct plain_options *o)
+{
+	struct plain_work *w = &c->work;
+	int r = plain_nodes_new(o->base, &w->nodes);
+
+	w->client = c;
+	w->uid = o->uid;
+	w->gid = o->gid;
+	if (r == 0)
+		r = plain_files_new(&w->files);
+	if (r == 0)
+		r = plain_listings_new(&w->listings);
+	w->payload = malloc(MSG_PAYLOAD_MAX);
+	return r == 0 && w->payload == NULL ? -ENOMEM : r;
+}
+
+static int start(struct plain_client *c, char *err, size_t err_len)
+{
+	const char *base = c->options.base;
+	int r = work_new(c, &c->options);
+
+	if (r == -EINVAL || r == -EILSEQ || r == -ENAMETOOLONG) {
+		(void)snprintf(err, err_len,
+			       "plain_base '%s' is no absolute path in UTF-8 without '..'", base);
+		return r;
+	}
+	c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r == 0 && c->wake < 0)
+		r = -errno;
+	if (r < 0) {
+		(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
+		return r;
+	}
+	c->timeout_ms = HELLO_TIMEOUT_MS;
+	r = plain_probe(&c->work);
+	if (r < 0) {
+		(void)snprintf(err, err_len, "the server's '%s': %s", base,
+			       c->start_error != NULL ? c->start_error : strerror(-r));
+		return r;
+	}
+	c->timeout_ms = -1;
+	c->started = true;
+	c->base.info = (struct backend_info){
+	    .plain = true,
+	    .server_uid = c->options.uid,
+	    .server_gid = c->options.gid,
+	    .root_node = PLAIN_ROOT,
+	    .root_attr = plain_nodes_find(c->work.nodes, PLAIN_ROOT)->attr,
+	};
+	r = pthread_create(&c->worker, NULL, worker_main, c);
+	if (r != 0)
+		(void)snprintf(err, err_len, "cannot start a thread: %s", strerror(r));
+	return -r;
+}
+
+int plain_client_new(int fd, const struct plain_options *o, struct backend **ret, char *err,
+		     size_t err_len)
+{
+	struct plain_client *c = calloc(1, sizeof(*c));
+
+	if (c == NULL) {
+		(void)close(fd);
+		(void)snprintf(err, err_len, "cannot start: %s", strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	c->base.ops = &client_ops;
+	c->base.sequences = &codec_sequences;
+	c->options = *o;
+	c->fd = fd;
+	c->wake = -1;
+	c->tail = &c->head;
+	(void)pthread_mutex_init(&c->lock, NULL);
+	(void)pthread_cond_init(&c->room, NULL);
+	int r = stream_new(fd, &c->stream);
+	if (r < 0)
+		(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
+	else
+		r = start(c, err, err_len);
+	if (r < 0) {
+		client_free(&c->base);
+		return r;
+	}
+	log_notice("plain protocol: link counts, owners, access times and fractions of seconds "
+		   "are made up%s; setting times, special mode bits, extended attributes and "
+		   "locks on the host are not available",
+		   c->work.links == LINKS_NONE ? ", symbolic links show as their targets" : "");
+	*ret = &c->base;
+	return 0;
+}

@@ -1,0 +1,47 @@
+/*
+ * A backend over the plain protocol: inodes on top of whole paths, many calls
+ * on top of one request in flight.
+ *
+ * plain_client_new asks for the root's attributes (waiting HELLO_TIMEOUT_MS
+ * at most) and starts one worker thread. The worker takes the queued calls in
+ * order, executes each as one or more exchanges, and completes it with a
+ * reply that looks like the extended server's; node ids, file handles and
+ * their references are the client's own. Between calls it notices that the
+ * server went away. submit, cancel and shutdown as in core/backend.h.
+ *
+ * What the protocol cannot do is refused, never dropped:
+ *   setuid, setgid, sticky bits, foreign owners, devices, FIFOs	EPERM
+ *   truncation to a length in between without op 15		EOPNOTSUPP
+ *   times, but for "now" within a second of our own change, or
+ *   values that the file shows already				EOPNOTSUPP
+ *   rename flags						EINVAL
+ *   names that are not UTF-8					EILSEQ
+ *   symbolic and hard links on servers without ops 16 and 18	EPERM
+ *   LSEEK, FALLOCATE, COPY, xattr: ENOSYS, on which the kernel uses its own
+ *   fallback and asks no more; locks: EOPNOTSUPP (the FUSE layer keeps them
+ *   local)
+ * Synthetic: owner, link count, atime and ctime, file system totals. fsync of
+ * a directory opens it, and succeeds where the server opens none.
+ *
+ * A malformed reply is logged once and ends the link; a lost link completes
+ * every call with ENOTCONN.
+ */
+#pragma once
+
+#include "core/backend.h"
+#include "core/stats.h"
+
+struct plain_options {
+	const char *base;	 /* the server's absolute path of the root */
+	uint32_t uid, gid;	 /* the owner that everything shows */
+	struct stats *stats;	 /* may be NULL */
+	void (*lost)(void *arg); /* the link is lost; called once, on the worker; may be NULL */
+	void *lost_arg;
+};
+
+/*
+ * Takes over fd, also on failure; o->base is copied. 0, or -errno with one
+ * line in err.
+ */
+int plain_client_new(int fd, const struct plain_options *o, struct backend **ret, char *err,
+		     size_t err_len);

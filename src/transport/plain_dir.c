@@ -1,0 +1,245 @@
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "transport/codec.h"
+#include "transport/plain_priv.h"
+
+/*
+ * A plain reply carries a whole directory, and no position in it. So a read
+ * from offset 0 keeps the listing, and later reads go on in it: an offset is
+ * the listing's number and the index of the next entry. Several readers of a
+ * changing directory have a listing each. Old ones go when there are too many;
+ * a reader who comes back for one of those gets a new listing from its index.
+ */
+#define LISTINGS_MAX	   16
+#define LISTINGS_BYTES_MAX ((size_t)32 << 20) /* of all but the newest */
+#define INDEX_BITS	   32
+#define NUMBER_MAX	   ((1u << 30) - 1) /* offsets stay positive as off_t */
+
+struct listed {
+	uint64_t ino;
+	uint32_t name; /* where in names */
+	uint8_t name_len;
+	uint8_t type; /* DT_* */
+};
+
+struct listing {
+	uint32_t number; /* 0: unused */
+	uint64_t node, used;
+	struct listed *entries;
+	size_t count;
+	char *names;
+	size_t names_len;
+};
+
+struct plain_listings {
+	struct listing slot[LISTINGS_MAX];
+	uint32_t last_number;
+	uint64_t clock;
+};
+
+int plain_listings_new(struct plain_listings **ret)
+{
+	struct plain_listings *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return -ENOMEM;
+	*ret = t;
+	return 0;
+}
+
+static void listing_done(struct listing *l)
+{
+	free(l->entries);
+	free(l->names);
+	*l = (struct listing){0};
+}
+
+void plain_listings_free(struct plain_listings *t)
+{
+	if (t == NULL)
+		return;
+	for (size_t i = 0; i < LISTINGS_MAX; i++)
+		listing_done(&t->slot[i]);
+	free(t);
+}
+
+static size_t listing_bytes(const struct listing *l)
+{
+	return l->count * sizeof(*l->entries) + l->names_len;
+}
+
+/* A free slot, after room was made for what is there already and one more. */
+static struct listing *make_room(struct plain_listings *t)
+{
+	for (;;) {
+		struct listing *oldest = NULL, *unused = NULL;
+		size_t bytes = 0;
+
+		for (size_t i = 0; i < LISTINGS_MAX; i++) {
+			struct listing *l = &t->slot[i];
+
+			bytes += listing_bytes(l);
+			if (l->number == 0)
+				unused = l;
+			else if (oldest == NULL || l->used < oldest->used)
+				oldest = l;
+		}
+		if (unused != NULL && bytes <= LISTINGS_BYTES_MAX)
+			return unused;
+		listing_done(oldest);
+	}
+}
+
+/*
+ * Only is_dir is portable, but a server that tells more in `mode` (Go's type
+ * bits of a link or a device) means no regular file.
+ */
+static uint8_t type_of(const struct plain_work *w, const struct plain_entry *e)
+{
+	if (e->is_dir)
+		return DT_DIR;
+	if ((e->mode & ~0777u) == 0)
+		return DT_REG;
+	if ((e->mode & PLAIN_MODE_LINK) && w->links != LINKS_NONE)
+		return DT_LNK;
+	return DT_UNKNOWN;
+}
+
+/* The number that a look-up of this name will show. */
+static uint64_t ino_of(struct plain_work *w, const struct plain_node *dir,
+		       const struct plain_entry *e)
+{
+	const struct plain_node *node = plain_nodes_child(w->nodes, dir, e->name);
+	struct slice path;
+
+	if (node != NULL && node->has_attr && (e->ino == 0 || S_ISLNK(node->attr.mode)))
+		return node->attr.ino;
+	if (e->ino != 0)
+		return e->ino;
+	return plain_path2(w, dir, e->name, &path) == 0 ? plain_path_ino(path) : 2;
+}
+
+static int listing_fill(struct plain_work *w, const struct plain_node *dir,
+			const struct plain_reply *p, struct listing *l)
+{
+	struct slice in = p->entries;
+	struct plain_entry e;
+	const char *why;
+
+	l->entries = calloc(p->entry_count + 1, sizeof(*l->entries));
+	l->names = malloc(p->entries.len + 1); /* a name is part of its entry */
+	if (l->entries == NULL || l->names == NULL)
+		return -ENOMEM;
+	while (plain_entry_next(&in, &e, &why) == 1) {
+		int r = plain_name_check(e.name);
+
+		if (r < 0) {
+			log_debug("an entry is left out of a listing: its name of %zu bytes is %s",
+				  e.name.len, r == -EILSEQ ? "no UTF-8" : "no name");
+			continue;
+		}
+		l->entries[l->count++] = (struct listed){.ino = ino_of(w, dir, &e),
+							 .name = (uint32_t)l->names_len,
+							 .name_len = (uint8_t)e.name.len,
+							 .type = type_of(w, &e)};
+		memcpy(l->names + l->names_len, e.name.data, e.name.len);
+		l->names_len += e.name.len;
+	}
+	return 0;
+}
+
+static int list(struct plain_work *w, const struct plain_node *dir, struct listing **ret)
+{
+	struct plain_listings *t = w->listings;
+	struct plain_request q = {.op = PLAIN_READDIR};
+	struct plain_reply p;
+	int r = plain_path(w, dir, PLAIN_NO_NAME, &q.path);
+
+	if (r == 0)
+		r = plain_exchange(w, &q, &p);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	struct listing *l = make_room(t);
+	r = listing_fill(w, dir, &p, l);
+	if (r < 0) {
+		listing_done(l);
+		return r;
+	}
+	t->last_number = t->last_number == NUMBER_MAX ? 1 : t->last_number + 1;
+	l->number = t->last_number;
+	l->node = dir->id;
+	*ret = l;
+	return 0;
+}
+
+static struct listing *find_listing(struct plain_listings *t, uint64_t node, uint64_t number)
+{
+	for (size_t i = 0; i < LISTINGS_MAX; i++)
+		if (number != 0 && t->slot[i].number == number && t->slot[i].node == node)
+			return &t->slot[i];
+	return NULL;
+}
+
+int plain_do_readdir(struct plain_work *w, struct msg *reply)
+{
+	struct call *call = w->call;
+	const struct msg *m = &call->req;
+	size_t size = m->size < MSG_PAYLOAD_MAX ? (size_t)m->size : MSG_PAYLOAD_MAX, len = 0;
+	unsigned char *dst = call->dest != NULL && size <= call->dest_len ? call->dest : w->payload;
+	size_t index = m->off & UINT32_MAX;
+	struct plain_node *dir;
+	int r = plain_node(w, m->node, &dir);
+
+	if (r < 0)
+		return r;
+	if (dir->has_attr && !S_ISDIR(dir->attr.mode))
+		return -ENOTDIR;
+	if (!plain_nodes_attached(w->nodes, dir)) {
+		/* Removed: it has no entries any more. */
+		const struct slice nothing = {dst, 0};
+
+		MSG_SET(reply, payload, nothing);
+		MSG_SET(reply, flags, READDIR_END);
+		return 0;
+	}
+	struct listing *l =
+	    m->off == 0 ? NULL : find_listing(w->listings, dir->id, m->off >> INDEX_BITS);
+	if (l == NULL)
+		r = list(w, dir, &l);
+	if (r < 0)
+		return r;
+	l->used = ++w->listings->clock;
+	for (; index < l->count; index++) {
+		const struct listed *e = &l->entries[index];
+		const struct dir_entry out = {.name = {l->names + e->name, e->name_len},
+					      .off =
+						  (uint64_t)l->number << INDEX_BITS | (index + 1),
+					      .type = e->type,
+					      .ino = e->ino};
+		size_t n = codec_put_entry(&out, dst + len, size - len);
+
+		if (n == 0)
+			break;
+		len += n;
+	}
+	if (len == 0 && index < l->count)
+		return -EINVAL; /* not even one fits, as getdents(2) */
+	const struct slice payload = {dst, len};
+	MSG_SET(reply, payload, payload);
+	MSG_SET(reply, flags, index >= l->count ? READDIR_END : 0);
+	return 0;
+}
+
+bool plain_not_empty(struct plain_work *w, struct slice path)
+{
+	struct plain_request q = {.op = PLAIN_READDIR, .path = path};
+	struct plain_reply p;
+
+	return plain_exchange(w, &q, &p) == 0 && p.entry_count > 0;
+}

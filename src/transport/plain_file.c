@@ -1,0 +1,529 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "transport/codec.h"
+#include "transport/plain_priv.h"
+
+/* Flags of open(2) that a plain server is told; it appends, creates and excludes in its own way. */
+#define OPEN_FLAGS ((uint32_t)(O_ACCMODE | O_TRUNC | O_SYNC))
+
+/* An open file. Its handle is ours: the server's may be 0 or used again. */
+struct file {
+	uint64_t fh;
+	uint64_t server_fh;
+	struct plain_node *node; /* held by its open count */
+	bool writable;
+	UT_hash_handle hh;
+};
+
+struct plain_files {
+	struct file *by_fh;
+	uint64_t last;
+};
+
+int plain_files_new(struct plain_files **ret)
+{
+	struct plain_files *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return -ENOMEM;
+	*ret = t;
+	return 0;
+}
+
+void plain_files_free(struct plain_files *t)
+{
+	struct file *f, *next;
+
+	if (t == NULL)
+		return;
+	HASH_ITER (hh, t->by_fh, f, next) {
+		HASH_DEL(t->by_fh, f);
+		free(f);
+	}
+	free(t);
+}
+
+static int file_find(struct plain_work *w, uint64_t fh, struct file **ret)
+{
+	struct file *f;
+
+	HASH_FIND(hh, w->files->by_fh, &fh, sizeof(fh), f);
+	if (f == NULL)
+		return -EBADF;
+	*ret = f;
+	return 0;
+}
+
+static void release(struct plain_work *w, uint64_t server_fh)
+{
+	struct plain_request q = {.op = PLAIN_RELEASE, .fh = server_fh};
+	struct plain_reply p;
+
+	(void)plain_exchange(w, &q, &p);
+}
+
+/* Takes over the server's handle, also on failure. */
+static int file_new(struct plain_work *w, struct plain_node *node, uint64_t server_fh,
+		    bool writable, uint64_t *ret_fh)
+{
+	struct file *f = calloc(1, sizeof(*f));
+
+	if (f != NULL) {
+		*f = (struct file){.fh = ++w->files->last,
+				   .server_fh = server_fh,
+				   .node = node,
+				   .writable = writable};
+		HASH_ADD(hh, w->files->by_fh, fh, sizeof(f->fh), f);
+	}
+	if (f == NULL || f->hh.tbl == NULL) {
+		free(f);
+		release(w, server_fh);
+		return -ENOMEM;
+	}
+	node->open++;
+	*ret_fh = f->fh;
+	return 0;
+}
+
+static void file_free(struct plain_work *w, struct file *f)
+{
+	HASH_DEL(w->files->by_fh, f);
+	f->node->open--;
+	plain_nodes_release(w->nodes, f->node);
+	free(f);
+}
+
+static bool writable(uint64_t flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* ---- opening ---- */
+
+/* Opens what is at path; the server's handle in *ret. */
+static int open_at(struct plain_work *w, struct slice path, uint64_t flags, uint64_t *ret)
+{
+	struct plain_request q = {
+	    .op = PLAIN_OPEN, .path = path, .flags = (uint32_t)flags & OPEN_FLAGS};
+	struct plain_reply p;
+	int r = plain_exchange(w, &q, &p);
+
+	if (r == 0)
+		*ret = p.fh;
+	return r;
+}
+
+int plain_do_open(struct plain_work *w, struct msg *reply)
+{
+	const struct msg *m = &w->call->req;
+	uint64_t began = plain_now_ms();
+	struct plain_node *node;
+	struct slice path;
+	uint64_t server_fh = 0, fh;
+	int r = plain_node(w, m->node, &node);
+
+	if (r == 0)
+		r = plain_path(w, node, PLAIN_NO_NAME, &path);
+	if (r < 0)
+		return r;
+	if (node->has_attr && !S_ISREG(node->attr.mode))
+		return S_ISDIR(node->attr.mode) ? -EISDIR : -ELOOP;
+	r = open_at(w, path, m->flags, &server_fh);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	r = plain_refresh(w, node);
+	if (r < 0) {
+		release(w, server_fh);
+		return r;
+	}
+	if (m->flags & O_TRUNC)
+		node->touched = began;
+	r = file_new(w, node, server_fh, writable(m->flags), &fh);
+	if (r < 0)
+		return r;
+	MSG_SET(reply, fh, fh);
+	plain_reply_attr(w, reply, node);
+	return 0;
+}
+
+/* Makes a regular file that does not exist; the server truncates one that came in between. */
+static int create_at(struct plain_work *w, struct slice path, uint32_t mode,
+		     struct plain_found *ret, uint64_t *ret_fh)
+{
+	struct plain_request q = {.op = PLAIN_CREATE, .path = path, .mode = mode & 0777};
+	struct plain_reply p;
+	int r = plain_exchange(w, &q, &p);
+
+	if (r < 0)
+		return r;
+	struct plain_found f = {.stat = p.stat};
+	uint64_t fh = p.fh;
+	if (!p.has_stat)
+		r = plain_find(w, PLAIN_GETATTR, path, &f);
+	if (r == 0 && f.stat.is_dir)
+		r = -EISDIR;
+	if (r < 0) {
+		release(w, fh);
+		return r;
+	}
+	plain_fix_mode(w, path, mode, &f);
+	*ret = f;
+	*ret_fh = fh;
+	return 0;
+}
+
+/*
+ * The node of a file just made or opened at path, with the reply's reference,
+ * node and attr; fresh: whatever had this name before is gone.
+ */
+static int add_entry(struct plain_work *w, struct msg *reply, struct plain_node *parent,
+		     struct slice path, const struct plain_found *f, bool fresh, uint64_t began,
+		     struct plain_node **ret)
+{
+	struct slice name = w->call->req.name;
+
+	if (fresh)
+		plain_forget_name(w, parent, name);
+	int r = plain_reply_entry(w, reply, parent, name, path, f);
+	if (r < 0)
+		return r;
+	*ret = plain_nodes_find(w->nodes, reply->node);
+	if (fresh)
+		(*ret)->touched = began;
+	return 0;
+}
+
+/* The part of CREATE and MKNOD that finds out whether the name is free. */
+static int begin_create(struct plain_work *w, struct plain_node **ret_parent,
+			struct slice *ret_path, struct plain_found *ret)
+{
+	const struct msg *m = &w->call->req;
+	int r = plain_name_check(m->name);
+
+	if (r == 0)
+		r = plain_node(w, m->node, ret_parent);
+	if (r == 0)
+		r = plain_path(w, *ret_parent, m->name, ret_path);
+	if (r == 0 && (m->mode & 07000) != 0)
+		r = -EPERM;
+	return r < 0 ? r : plain_find(w, PLAIN_LOOKUP, *ret_path, ret);
+}
+
+int plain_do_create(struct plain_work *w, struct msg *reply)
+{
+	const struct msg *m = &w->call->req;
+	uint64_t began = plain_now_ms(), server_fh, fh;
+	struct plain_node *parent, *node;
+	struct plain_found f;
+	struct slice path;
+	int r = begin_create(w, &parent, &path, &f);
+	bool fresh = r == -ENOENT;
+
+	if (r == 0) {
+		/* create would truncate it: a file that is there is opened */
+		if (m->flags & O_EXCL)
+			return -EEXIST;
+		if (f.stat.is_dir || f.is_link)
+			return f.is_link ? -ELOOP : -EISDIR;
+		r = open_at(w, path, m->flags, &server_fh);
+		if (r == 0 && (m->flags & O_TRUNC)) {
+			r = plain_find(w, PLAIN_GETATTR, path, &f);
+			if (r < 0)
+				release(w, server_fh);
+		}
+	} else if (fresh) {
+		r = create_at(w, path, (uint32_t)m->mode, &f, &server_fh);
+	}
+	if (r < 0)
+		return r;
+	r = add_entry(w, reply, parent, path, &f, fresh, began, &node);
+	if (r < 0) {
+		release(w, server_fh);
+		return r;
+	}
+	r = file_new(w, node, server_fh, fresh || writable(m->flags), &fh);
+	if (r < 0) {
+		plain_nodes_forget(w->nodes, node->id, 1);
+		return r;
+	}
+	MSG_SET(reply, fh, fh);
+	return 0;
+}
+
+int plain_make_file(struct plain_work *w, struct msg *reply)
+{
+	uint64_t began = plain_now_ms(), server_fh;
+	struct plain_node *parent, *node;
+	struct plain_found f;
+	struct slice path;
+	int r = begin_create(w, &parent, &path, &f);
+
+	if (r == 0)
+		return -EEXIST;
+	if (r == -ENOENT)
+		r = create_at(w, path, (uint32_t)w->call->req.mode, &f, &server_fh);
+	if (r < 0)
+		return r;
+	release(w, server_fh);
+	return add_entry(w, reply, parent, path, &f, true, began, &node);
+}
+
+/* ---- reading and writing ---- */
+
+int plain_do_read(struct plain_work *w, struct msg *reply)
+{
+	struct call *call = w->call;
+	const struct msg *m = &call->req;
+	size_t size = m->size < MSG_PAYLOAD_MAX ? (size_t)m->size : MSG_PAYLOAD_MAX, done = 0;
+	unsigned char *dst = call->dest != NULL && size <= call->dest_len ? call->dest : w->payload;
+	struct file *f;
+	int r = file_find(w, m->fh, &f);
+
+	if (r == 0 && m->off > (uint64_t)INT64_MAX - size)
+		r = -EINVAL;
+	while (r == 0 && done < size) {
+		struct plain_request q = {.op = PLAIN_READ,
+					  .fh = f->server_fh,
+					  .off = (int64_t)(m->off + done),
+					  .sz = (uint32_t)(size - done)};
+		struct plain_reply p;
+
+		r = plain_exchange(w, &q, &p);
+		if (r < 0)
+			break;
+		if (p.data.len > size - done)
+			return plain_lost(w, "a read's reply with more bytes than asked for");
+		if (p.data.len > 0)
+			memcpy(dst + done, p.data.data, p.data.len);
+		done += p.data.len;
+		/* Short: the end, unless the file was known to be longer. */
+		if (p.data.len == 0 || m->off + done >= f->node->attr.size)
+			break;
+	}
+	if (r < 0 && (done == 0 || r == -ENOTCONN))
+		return r;
+	const struct slice payload = {dst, done};
+	MSG_SET(reply, payload, payload);
+	return 0;
+}
+
+/* Writes all of data; what was written before an error counts. */
+static int write_all(struct plain_work *w, struct file *f, uint64_t off, struct slice data,
+		     size_t *ret_done)
+{
+	const unsigned char *bytes = data.data;
+	uint64_t began = plain_now_ms();
+	size_t done = 0;
+	int r = 0;
+
+	while (r == 0 && done < data.len) {
+		struct plain_request q = {.op = PLAIN_WRITE,
+					  .fh = f->server_fh,
+					  .off = (int64_t)(off + done),
+					  .data = {bytes + done, data.len - done}};
+		struct plain_reply p;
+
+		r = plain_exchange(w, &q, &p);
+		if (r < 0)
+			break;
+		if (p.written > data.len - done)
+			return plain_lost(w, "a write's reply with more bytes than were sent");
+		if (p.written == 0)
+			r = -EIO;
+		done += p.written;
+	}
+	if (done > 0) {
+		f->node->touched = began;
+		if (off + done > f->node->attr.size)
+			f->node->attr.size = off + done;
+	}
+	if (r < 0 && (done == 0 || r == -ENOTCONN))
+		return r;
+	*ret_done = done;
+	return 0;
+}
+
+int plain_do_write(struct plain_work *w, struct msg *reply)
+{
+	const struct msg *m = &w->call->req;
+	uint64_t off = m->off;
+	struct file *f;
+	size_t done;
+	int r = file_find(w, m->fh, &f);
+
+	if (r == 0 && MSG_HAS(m, flags) && (m->flags & O_APPEND)) {
+		/*
+		 * A handle opened to append takes no positional writes there, so
+		 * none is: the end is asked for, and of a file without a name it
+		 * is where our own writes left it.
+		 */
+		r = plain_refresh(w, f->node);
+		if (r == -ESTALE)
+			r = 0;
+		off = f->node->attr.size;
+	}
+	if (r == 0 && off > (uint64_t)INT64_MAX - m->payload.len)
+		r = -EFBIG;
+	if (r == 0)
+		r = write_all(w, f, off, m->payload, &done);
+	if (r < 0)
+		return r;
+	MSG_SET(reply, size, done);
+	MSG_SET(reply, off, off);
+	return 0;
+}
+
+/* ---- sizes ---- */
+
+/* op 15, with the size in both fields that a server may look at. -EOPNOTSUPP: it has none. */
+static int truncate_op(struct plain_work *w, struct slice path, uint64_t size)
+{
+	struct plain_request q = {.op = PLAIN_TRUNCATE, .path = path, .off = (int64_t)size};
+	struct plain_reply p;
+
+	if (w->no_truncate)
+		return -EOPNOTSUPP;
+	if (size <= UINT32_MAX)
+		q.sz = (uint32_t)size;
+	int r = plain_exchange(w, &q, &p);
+	if (r == -ENOSYS) {
+		w->no_truncate = true;
+		r = -EOPNOTSUPP;
+	}
+	return r;
+}
+
+static int truncate_to_zero(struct plain_work *w, struct slice path)
+{
+	uint64_t server_fh;
+	int r = open_at(w, path, O_WRONLY | O_TRUNC, &server_fh);
+
+	if (r == 0)
+		release(w, server_fh);
+	return r;
+}
+
+/* Writes the last byte, through f if that may be written, else through a handle of its own. */
+static int grow(struct plain_work *w, struct plain_node *node, struct file *f, uint64_t size)
+{
+	static const unsigned char zero;
+	struct file own = {.node = node};
+	struct slice path;
+	size_t done;
+	int r = 0;
+	bool opened = f == NULL || !f->writable;
+
+	if (opened) {
+		r = plain_path(w, node, PLAIN_NO_NAME, &path);
+		if (r == 0)
+			r = open_at(w, path, O_WRONLY, &own.server_fh);
+		if (r < 0)
+			return r;
+		f = &own;
+	}
+	r = write_all(w, f, size - 1, (struct slice){&zero, 1}, &done);
+	if (opened)
+		release(w, own.server_fh);
+	return r;
+}
+
+int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
+{
+	const struct msg *m = &w->call->req;
+	uint64_t began = plain_now_ms();
+	struct file *f = NULL;
+	struct slice path;
+	int r = 0;
+
+	if (size > INT64_MAX)
+		return -EFBIG;
+	if (node->has_attr && !S_ISREG(node->attr.mode))
+		return S_ISDIR(node->attr.mode) ? -EISDIR : -EINVAL;
+	if (MSG_HAS(m, fh))
+		r = file_find(w, m->fh, &f);
+	if (r == 0)
+		r = plain_path(w, node, PLAIN_NO_NAME, &path);
+	if (r == 0) {
+		r = truncate_op(w, path, size);
+		if (r == -EOPNOTSUPP && size == 0)
+			r = truncate_to_zero(w, path);
+		if (r == 0 || r != -EOPNOTSUPP) {
+			if (r == 0)
+				node->touched = began;
+			return r;
+		}
+		r = plain_refresh(w, node);
+	}
+	/* Without a name only growing is left, by a handle that may write. */
+	bool nameless = r == -ESTALE && f != NULL && f->writable && node->has_attr;
+	if (r < 0 && !nameless)
+		return r;
+	if (size == node->attr.size)
+		return 0;
+	return size > node->attr.size ? grow(w, node, f, size) : -EOPNOTSUPP;
+}
+
+/* ---- the rest of a file's life ---- */
+
+/* A file or directory of which no handle is open. */
+static int fsync_by_path(struct plain_work *w, struct plain_node *node)
+{
+	struct plain_request q = {.op = PLAIN_FSYNC};
+	struct plain_reply p;
+	struct slice path;
+	int r = plain_path(w, node, PLAIN_NO_NAME, &path);
+
+	if (r == 0)
+		r = open_at(w, path, O_RDONLY, &q.fh);
+	/* A server that opens no directories keeps none of them to be made durable. */
+	if (r < 0)
+		return r != -ENOTCONN && S_ISDIR(node->attr.mode) ? 0 : r;
+	uint64_t fh = q.fh;
+	r = plain_exchange(w, &q, &p);
+	release(w, fh);
+	return r;
+}
+
+int plain_do_fsync(struct plain_work *w, struct msg *reply)
+{
+	const struct msg *m = &w->call->req;
+	struct plain_request q = {.op = PLAIN_FSYNC};
+	struct plain_node *node;
+	struct plain_reply p;
+	struct file *f;
+	int r = plain_node(w, m->node, &node);
+
+	(void)reply;
+	if (MSG_HAS(m, fh)) {
+		r = file_find(w, m->fh, &f);
+		if (r < 0)
+			return r;
+		q.fh = f->server_fh;
+		return plain_exchange(w, &q, &p);
+	}
+	return r < 0 ? r : fsync_by_path(w, node);
+}
+
+int plain_do_close(struct plain_work *w, struct msg *reply)
+{
+	struct slice in = w->call->req.payload;
+	struct file *f;
+	uint64_t fh;
+
+	(void)reply;
+	while (codec_get_uint(&in, &fh) == 1) {
+		if (file_find(w, fh, &f) < 0)
+			continue;
+		release(w, f->server_fh);
+		file_free(w, f);
+	}
+	return 0;
+}

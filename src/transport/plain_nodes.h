@@ -1,0 +1,68 @@
+/*
+ * The plain client's nodes: ids for paths.
+ *
+ * A node is a name in a parent node; its path is the root's base and the
+ * names on the way. It lives while a reply's reference is not forgotten, a
+ * file is open on it, or a node below it lives. Ids are never used twice; the
+ * root is PLAIN_ROOT and never goes. A detached node has lost its name: it
+ * was removed, replaced, or found to be something else.
+ *
+ * One thread only: the plain client's worker. Functions return 0 or -errno.
+ */
+#pragma once
+
+#include "core/msg.h"
+
+#define PLAIN_ROOT 1
+
+struct plain_nodes;
+
+struct plain_node {
+	uint64_t id;
+	uint64_t refs;		   /* replies that named it */
+	unsigned open;		   /* open files */
+	unsigned children;	   /* nodes whose parent it is */
+	struct plain_node *parent; /* NULL: the root, or detached */
+	bool has_attr;
+	struct attr attr; /* last known; ino is never 0 once set */
+	uint64_t touched; /* ms of the monotonic clock before our last change began, 0: never */
+};
+
+/* base: absolute, UTF-8; made canonical here. -EINVAL, -EILSEQ, -ENAMETOOLONG. */
+int plain_nodes_new(const char *base, struct plain_nodes **ret);
+void plain_nodes_free(struct plain_nodes *t);
+
+/* NULL if there is none. */
+struct plain_node *plain_nodes_find(const struct plain_nodes *t, uint64_t id);
+struct plain_node *plain_nodes_child(const struct plain_nodes *t, const struct plain_node *parent,
+				     struct slice name);
+
+/*
+ * The node of a name, made if needed; a new one holds no reference yet, so
+ * that it goes with the next plain_nodes_release unless one is added.
+ */
+int plain_nodes_get(struct plain_nodes *t, struct plain_node *parent, struct slice name,
+		    struct plain_node **ret);
+
+/* Frees the node, and parents that only it kept, if nothing holds it. */
+void plain_nodes_release(struct plain_nodes *t, struct plain_node *node);
+/* Takes n references away; an unknown id or too large an n is no error. */
+void plain_nodes_forget(struct plain_nodes *t, uint64_t id, uint64_t n);
+
+/* Takes the node's name away. The node may be freed. */
+void plain_nodes_detach(struct plain_nodes *t, struct plain_node *node);
+/* Gives it another name, which must be free. -ENOMEM: detached instead. */
+int plain_nodes_move(struct plain_nodes *t, struct plain_node *node, struct plain_node *parent,
+		     struct slice name);
+
+bool plain_nodes_attached(const struct plain_nodes *t, const struct plain_node *node);
+
+/*
+ * The path of a node, or of name in it when name.len > 0, in *buf, which is
+ * grown with realloc. -ESTALE: the node or one above it is detached.
+ */
+int plain_nodes_path(const struct plain_nodes *t, const struct plain_node *node, struct slice name,
+		     char **buf, size_t *cap, struct slice *ret);
+
+/* A number for what the server gives none: a hash of the path, neither 0 nor 1. */
+uint64_t plain_path_ino(struct slice path);

@@ -1,0 +1,383 @@
+#include "transport/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "transport/codec.h"
+
+/*
+ * What one read(2) may bring beyond the frame that is being read. Small
+ * frames come in one call; of a payload at most this much is copied twice.
+ */
+#define READ_AHEAD 4096
+
+struct stream {
+	int fd;
+	int wake; /* eventfd of a stream that shutdown(2) cannot end: a virtio-serial port; else -1 */
+	pthread_mutex_t send_lock;
+
+	/* Receiving; one thread at a time. buf[at, end) is read but not used. */
+	size_t at, end;
+	unsigned char buf[READ_AHEAD];
+};
+
+int stream_new(int fd, struct stream **ret)
+{
+	struct stream *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	int type;
+	socklen_t len = sizeof(type);
+	s->fd = fd;
+	(void)pthread_mutex_init(&s->send_lock, NULL);
+	s->wake = -1;
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+		s->wake = eventfd(0, EFD_CLOEXEC);
+		if (s->wake < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) {
+			int r = -errno;
+			stream_free(s);
+			return r;
+		}
+	}
+	*ret = s;
+	return 0;
+}
+
+void stream_free(struct stream *s)
+{
+	if (s == NULL)
+		return;
+	(void)close(s->fd);
+	if (s->wake >= 0)
+		(void)close(s->wake);
+	(void)pthread_mutex_destroy(&s->send_lock);
+	free(s);
+}
+
+void stream_shutdown(struct stream *s)
+{
+	uint64_t one = 1;
+
+	if (s->wake < 0)
+		(void)shutdown(s->fd, SHUT_RDWR);
+	else if (write(s->wake, &one, sizeof(one)) < 0) {
+		/* the counter is at its end: it is readable as well */
+	}
+}
+
+/* Waits for an event of the fd; -ECONNRESET after stream_shutdown. */
+static int wait_fd(struct stream *s, short events, int timeout_ms)
+{
+	struct pollfd p[2] = {{.fd = s->fd, .events = events}, {.fd = s->wake, .events = POLLIN}};
+	int n = poll(p, 2, timeout_ms); /* a negative fd is passed over */
+
+	if (n < 0)
+		return errno == EINTR ? 1 : -errno;
+	if (p[1].revents != 0)
+		return -ECONNRESET;
+	return n;
+}
+
+void stream_wait_writable(struct stream *s)
+{
+	(void)wait_fd(s, POLLOUT, -1);
+}
+
+/* ---- receiving ---- */
+
+static ssize_t read_some(struct stream *s, void *dst, size_t len)
+{
+	for (;;) {
+		ssize_t n = read(s->fd, dst, len);
+
+		if (n >= 0)
+			return n;
+		if (errno == EAGAIN) {
+			/* an inherited descriptor may be non-blocking */
+			int r = wait_fd(s, POLLIN, -1);
+			if (r < 0)
+				return r;
+		} else if (errno != EINTR) {
+			return -errno;
+		}
+	}
+}
+
+/* Makes at least need bytes available at buf + at; need <= READ_AHEAD. */
+static int fill(struct stream *s, size_t need)
+{
+	if (s->end - s->at >= need)
+		return 0;
+	if (s->at > 0) {
+		memmove(s->buf, s->buf + s->at, s->end - s->at);
+		s->end -= s->at;
+		s->at = 0;
+	}
+	while (s->end < need) {
+		ssize_t n = read_some(s, s->buf + s->end, sizeof(s->buf) - s->end);
+
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			return s->end == 0 ? -ENODATA : -ECONNRESET;
+		s->end += (size_t)n;
+	}
+	return 0;
+}
+
+int stream_recv_payload(struct stream *s, void *dst, size_t len)
+{
+	unsigned char *p = dst;
+
+	while (len > 0) {
+		size_t have = s->end - s->at;
+
+		if (have > 0) {
+			size_t n = have < len ? have : len;
+
+			if (p != NULL) {
+				memcpy(p, s->buf + s->at, n);
+				p += n;
+			}
+			s->at += n;
+			len -= n;
+			continue;
+		}
+		ssize_t n;
+		if (p != NULL && len >= sizeof(s->buf)) {
+			n = read_some(s, p, len);
+			if (n > 0) {
+				p += n;
+				len -= (size_t)n;
+			}
+		} else {
+			s->at = s->end = 0;
+			n = read_some(s, s->buf, sizeof(s->buf));
+			if (n > 0)
+				s->end = (size_t)n;
+		}
+		if (n <= 0)
+			return n < 0 ? (int)n : -ECONNRESET;
+	}
+	return 0;
+}
+
+void head_buf_done(struct head_buf *hb)
+{
+	if (hb->data != hb->small)
+		free(hb->data);
+	hb->data = NULL;
+}
+
+static int head_buf_reserve(struct head_buf *hb, size_t len)
+{
+	if (hb->data == NULL) {
+		hb->data = hb->small;
+		hb->cap = sizeof(hb->small);
+	}
+	if (hb->cap >= len)
+		return 0;
+	unsigned char *p = malloc(MSG_HEAD_MAX);
+	if (p == NULL)
+		return -ENOMEM;
+	head_buf_done(hb);
+	hb->data = p;
+	hb->cap = MSG_HEAD_MAX;
+	return 0;
+}
+
+int stream_recv(struct stream *s, struct head_buf *hb, struct msg *ret, const char **ret_why)
+{
+	size_t head, payload;
+	int r = fill(s, FRAME_HEADER);
+
+	if (r < 0)
+		return r;
+	r = codec_frame_header(s->buf + s->at, &head, &payload, ret_why);
+	if (r < 0)
+		return r;
+	s->at += FRAME_HEADER;
+	r = head_buf_reserve(hb, head);
+	if (r < 0)
+		return r;
+	r = stream_recv_payload(s, hb->data, head);
+	if (r < 0)
+		return r;
+	return codec_decode(hb->data, head, payload, ret, ret_why);
+}
+
+bool stream_buffered(const struct stream *s)
+{
+	return s->at < s->end;
+}
+
+static int wait_readable(struct stream *s, const struct timespec *deadline)
+{
+	struct timespec now;
+
+	for (;;) {
+		(void)clock_gettime(CLOCK_MONOTONIC, &now);
+		int64_t ms = (deadline->tv_sec - now.tv_sec) * 1000 +
+			     (deadline->tv_nsec - now.tv_nsec) / 1000000;
+		if (ms <= 0)
+			return -ETIMEDOUT;
+		int n = wait_fd(s, POLLIN, (int)ms);
+		if (n != 0)
+			return n < 0 ? n : 0;
+	}
+}
+
+int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_t *cap,
+		      size_t *ret_len, int timeout_ms)
+{
+	struct timespec deadline;
+	unsigned char header[4];
+	size_t got = 0;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &deadline);
+	if (timeout_ms >= 0) {
+		deadline.tv_sec += timeout_ms / 1000;
+		deadline.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	}
+	size_t want = 0; /* 0: the length is not known yet */
+	while (want == 0 || got < want) {
+		unsigned char *dst;
+		size_t room;
+
+		if (want == 0) {
+			dst = header + got;
+			room = sizeof(header) - got;
+		} else {
+			if (got == *cap) {
+				size_t more = *cap < 8192 ? 16384 : *cap * 2;
+				if (more > limit)
+					more = limit;
+				unsigned char *p = realloc(*buf, more);
+				if (p == NULL)
+					return -ENOMEM;
+				*buf = p;
+				*cap = more;
+			}
+			dst = *buf + got;
+			room = (*cap < want ? *cap : want) - got;
+		}
+		if (s->at == s->end) {
+			s->at = s->end = 0;
+			int r = timeout_ms >= 0 ? wait_readable(s, &deadline) : 0;
+			if (r < 0)
+				return r;
+			/* never past this frame: the next may be of the other mode's form */
+			ssize_t n = read_some(s, s->buf,
+					      room < sizeof(s->buf) ? room : sizeof(s->buf));
+			if (n < 0)
+				return (int)n;
+			if (n == 0)
+				return want == 0 && got == 0 ? -ENODATA : -ECONNRESET;
+			s->end = (size_t)n;
+		}
+		size_t n = s->end - s->at < room ? s->end - s->at : room;
+		memcpy(dst, s->buf + s->at, n);
+		s->at += n;
+		got += n;
+		if (want == 0 && got == sizeof(header)) {
+			want = (size_t)header[0] << 24 | (size_t)header[1] << 16 |
+			       (size_t)header[2] << 8 | header[3];
+			if (want == 0 || want > limit)
+				return -EPROTO;
+			got = 0;
+		}
+	}
+	*ret_len = want;
+	return 0;
+}
+
+/* ---- sending ---- */
+
+static ssize_t send_parts(struct stream *s, const void *a, size_t a_len, const void *b,
+			  size_t b_len, size_t from, int flags)
+{
+	struct iovec iov[2];
+	int n = 0;
+
+	if (from < a_len)
+		iov[n++] = (struct iovec){(char *)(uintptr_t)a + from, a_len - from};
+	size_t b_from = from > a_len ? from - a_len : 0;
+	if (b_from < b_len)
+		iov[n++] = (struct iovec){(char *)(uintptr_t)b + b_from, b_len - b_from};
+	if (s->wake >= 0)
+		return writev(s->fd, iov, n);
+	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = (size_t)n};
+	return sendmsg(s->fd, &mh, MSG_NOSIGNAL | flags);
+}
+
+ssize_t stream_try_send(struct stream *s, const void *a, size_t a_len, const void *b, size_t b_len,
+			size_t from)
+{
+	ssize_t n = send_parts(s, a, a_len, b, b_len, from, MSG_DONTWAIT);
+	return n < 0 ? (errno == EINTR ? -EAGAIN : -errno) : n;
+}
+
+int stream_send_from(struct stream *s, const void *a, size_t a_len, const void *b, size_t b_len,
+		     size_t from)
+{
+	while (from < a_len + b_len) {
+		ssize_t n = send_parts(s, a, a_len, b, b_len, from, 0);
+
+		if (n >= 0) {
+			from += (size_t)n;
+		} else if (errno == EAGAIN) {
+			stream_wait_writable(s);
+		} else if (errno != EINTR) {
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+int stream_send_raw(struct stream *s, const void *a, size_t a_len, const void *b, size_t b_len)
+{
+	SCOPE_LOCK(&s->send_lock);
+	return stream_send_from(s, a, a_len, b, b_len, 0);
+}
+
+int stream_send(struct stream *s, const struct msg *m)
+{
+	unsigned char small[1024], *buf = small;
+	CLEANUP_FREE unsigned char *large = NULL;
+	size_t cap = codec_encode_bound(m);
+	bool payload = MSG_HAS(m, payload);
+
+	if (cap > sizeof(small)) {
+		buf = large = malloc(cap);
+		if (large == NULL)
+			return -ENOMEM;
+	} else {
+		cap = sizeof(small);
+	}
+	size_t len = codec_encode(m, buf, cap);
+	if (len == 0)
+		return -EMSGSIZE;
+	return stream_send_raw(s, buf, len, payload ? m->payload.data : NULL,
+			       payload ? m->payload.len : 0);
+}
+
+int stream_send_plain(struct stream *s, const void *data, size_t len)
+{
+	unsigned char header[4] = {(unsigned char)(len >> 24), (unsigned char)(len >> 16),
+				   (unsigned char)(len >> 8), (unsigned char)len};
+
+	return stream_send_raw(s, header, sizeof(header), data, len);
+}
