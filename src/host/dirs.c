@@ -1,0 +1,114 @@
+/*
+ * Directories that are being listed. READDIRPLUS names no open directory; a
+ * listing of 100,000 entries would open its directory for each batch, and
+ * ext4 would build the order of its hash tree again for each.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/ops.h"
+
+#define DIRS_MAX 8
+
+struct dir {
+	uint64_t node; /* 0: free */
+	int fd;
+	uint64_t off;
+};
+
+/* Those in the table are used by nobody: whoever takes one takes it out. */
+struct dirs {
+	pthread_mutex_t mutex;
+	struct dir dir[DIRS_MAX]; /* mutex */
+	unsigned oldest;	  /* mutex */
+};
+
+int dirs_new(struct dirs **ret)
+{
+	struct dirs *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		return -ENOMEM;
+	(void)pthread_mutex_init(&d->mutex, NULL);
+	*ret = d;
+	return 0;
+}
+
+void dirs_free(struct dirs *d)
+{
+	if (d == NULL)
+		return;
+	for (unsigned i = 0; i < DIRS_MAX; i++)
+		if (d->dir[i].node != 0)
+			(void)close(d->dir[i].fd);
+	(void)pthread_mutex_destroy(&d->mutex);
+	free(d);
+}
+
+static int open_dir(const struct export *e, int object, int *ret_fd)
+{
+	int r = export_reopen(e, object, O_RDONLY | O_DIRECTORY | O_NOATIME, ret_fd);
+
+	if (r == -EPERM) /* O_NOATIME is the owner's */
+		r = export_reopen(e, object, O_RDONLY | O_DIRECTORY, ret_fd);
+	return r;
+}
+
+int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int object, uint64_t off,
+	      int *ret_fd)
+{
+	CLEANUP_CLOSE int fd = -1;
+
+	/* From the start always anew: what a file system read when it was opened may be old. */
+	if (off != 0) {
+		SCOPE_LOCK(&d->mutex);
+		for (unsigned i = 0; i < DIRS_MAX; i++) {
+			if (d->dir[i].node == hnode_id(node) && d->dir[i].off == off) {
+				d->dir[i].node = 0;
+				*ret_fd = d->dir[i].fd;
+				return 0;
+			}
+		}
+	}
+	int r = open_dir(e, object, &fd);
+	if (r < 0)
+		return r;
+	if (off != 0 && lseek(fd, (off_t)off, SEEK_SET) < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+void dirs_give(struct dirs *d, struct hnode *node, int fd, uint64_t off)
+{
+	CLEANUP_CLOSE int spare = -1;
+
+	SCOPE_LOCK(&d->mutex);
+	struct dir *slot = &d->dir[d->oldest];
+	d->oldest = (d->oldest + 1) % DIRS_MAX;
+	if (slot->node != 0)
+		spare = slot->fd;
+	*slot = (struct dir){hnode_id(node), fd, off};
+}
+
+void dirs_forget(struct dirs *d, uint64_t node_id)
+{
+	int spare[DIRS_MAX], n = 0;
+
+	{
+		SCOPE_LOCK(&d->mutex);
+		for (unsigned i = 0; i < DIRS_MAX; i++) {
+			if (d->dir[i].node == node_id) {
+				d->dir[i].node = 0;
+				spare[n++] = d->dir[i].fd;
+			}
+		}
+	}
+	while (n > 0)
+		(void)close(spare[--n]);
+}

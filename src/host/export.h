@@ -1,0 +1,104 @@
+/*
+ * The exported directory: its root, what confines names to it, and the system
+ * calls on one object that need care.
+ *
+ * Calling sequence: export_new once, any use, export_free when every session
+ * has gone. Everything but new and free may be called from any thread; there
+ * is no state but file descriptors. export_new sets the process's umask to 0:
+ * mode bits that arrive have been masked by the guest's kernel already.
+ *
+ * Confinement: a name is one component, resolved from a directory's fd by
+ * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS |
+ * RESOLVE_NO_SYMLINKS, never by joining paths (gondolin#44, mvm#1470).
+ *
+ * "object" below is an O_PATH | O_NOFOLLOW descriptor of anything, also of a
+ * symbolic link, a FIFO or an unlinked file; nothing here follows a link that
+ * an object is.
+ *
+ * Functions return 0 or -errno; fds returned are the caller's to close.
+ */
+#pragma once
+
+#include "core/msg.h"
+#include "host/server.h"
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+struct export;
+struct filesystems;
+
+int export_new(const struct server_config *config, struct export **ret, char *err, size_t err_len);
+void export_free(struct export *e);
+
+bool export_read_only(const struct export *e);
+bool export_special(const struct export *e);
+/* The server may take over a caller's identity and override permissions. */
+bool export_privileged(const struct export *e);
+/* The root as an object; the export's own, not to be closed. */
+int export_root(const struct export *e);
+struct filesystems *export_filesystems(const struct export *e);
+
+/* 0 if name is one component: -EINVAL for "", ".", "..", '/' or NUL inside, -ENAMETOOLONG. */
+int export_name_check(struct slice name);
+
+/*
+ * Opens one component of a directory. flags as open(2), O_CLOEXEC and
+ * O_NOFOLLOW are added; mode counts with O_CREAT. A mount point that
+ * xdev=hide hides is -ENOENT. name must have passed export_name_check.
+ */
+int export_open(const struct export *e, int dirfd, const char *name, int flags, mode_t mode,
+		int *ret_fd);
+
+/*
+ * Opens an object itself for I/O, whatever became of its names. Only regular
+ * files and directories may be given: opening a FIFO or a device would block
+ * or act (CVE-2020-35517), see export_openable.
+ */
+int export_reopen(const struct export *e, int object, int flags, int *ret_fd);
+
+/*
+ * 0 for a regular file, -EISDIR for a directory, -ELOOP for a symbolic link,
+ * -ENXIO for anything else.
+ */
+int export_openable(mode_t mode);
+
+/* Attributes of an object or open file, inode number mapped; version is left 0. */
+int export_attr(const struct export *e, int fd, struct attr *ret);
+
+/* chmod, truncate, link for an object. */
+int export_chmod(const struct export *e, int object, mode_t mode);
+int export_truncate(const struct export *e, int object, off_t size);
+int export_link(const struct export *e, int object, int dirfd, const char *name);
+
+#define EXPORT_PROC_PATH_MAX 32
+/* "/proc/self/fd/N", for calls that take only paths (xattr). */
+const char *export_proc_path(int fd, char buf[EXPORT_PROC_PATH_MAX]);
+
+/* 1 if the directory is the root or below it at this moment, 0 if not, or -errno. */
+int export_contains(const struct export *e, int dirfd);
+
+/*
+ * For plain clients, which send whole paths as they would see them: absolute,
+ * and below plain_prefix.
+ *
+ * Resolves path as the client's own kernel would, one component at a time and
+ * inside the export only: relative symbolic links from their directory,
+ * absolute ones only when they point below plain_prefix, ".." never above the
+ * root, at most 40 links (-ELOOP). Whatever leads outside is -EACCES. The
+ * last component is followed, if it is a symbolic link, when follow_last.
+ *
+ * A missing last component is no error: ret->object is -1. A missing or
+ * non-directory one before it is -ENOENT or -ENOTDIR. On success the caller
+ * ends with export_place_done.
+ */
+struct export_place {
+	int dirfd;		      /* directory that holds name */
+	char name[MSG_NAME_MAX + 1]; /* last component after links; "." for the root */
+	int object;		      /* what is there, or -1 */
+	mode_t mode;		      /* its type and permissions, 0 if there is none */
+};
+
+int export_walk(const struct export *e, const char *path, bool follow_last,
+		struct export_place *ret);
+void export_place_done(struct export_place *p);

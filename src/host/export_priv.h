@@ -1,0 +1,18 @@
+/* What export.c and walk.c share. */
+#pragma once
+
+#include "host/export.h"
+
+struct export {
+	int root; /* O_PATH */
+	int proc; /* /proc/self/fd, O_PATH */
+	dev_t root_dev;
+	uint64_t root_ino;
+	uint64_t resolve; /* of openat2(2) */
+	bool read_only, special, privileged;
+	char *plain_prefix; /* without '/' at its end */
+	struct filesystems *filesystems;
+};
+
+struct statx;
+bool export_is_root(const struct export *e, const struct statx *stx);

@@ -1,0 +1,314 @@
+#include "host/filesystem.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+#include "core/cleanup.h"
+#include "host/idmap.h"
+
+#define FILESYSTEMS_MAX 4096 /* mounts are the host's; a guest cannot make any */
+#define DEVICES_MAX 4096     /* btrfs has a device per subvolume */
+#define INO_RANGE_SHIFT 48
+
+#ifndef XFS_SUPER_MAGIC
+#define XFS_SUPER_MAGIC 0x58465342
+#endif
+#define ZFS_SUPER_MAGIC 0x2fc12fc1
+
+struct filesystem {
+	dev_t dev;
+	int mount_id;
+	int fd; /* keeps the mount, so that neither dev nor mount_id is used for another one */
+	bool by_handle;
+	bool flush;
+};
+
+struct device {
+	dev_t dev;
+	uint16_t range;
+};
+
+/*
+ * Both arrays only grow. Readers take the count (acquire) and need no lock;
+ * writers hold the mutex and publish an entry by raising the count.
+ */
+struct filesystems {
+	int proc;
+	dev_t root_dev;
+	pthread_mutex_t mutex;
+	_Atomic uint32_t n;
+	_Atomic uint32_t n_devices;
+	struct filesystem fs[FILESYSTEMS_MAX];
+	struct device devices[DEVICES_MAX];
+};
+
+struct handle_buf {
+	struct file_handle fh;
+	unsigned char bytes[MAX_HANDLE_SZ];
+};
+
+static dev_t stx_dev(const struct statx *stx)
+{
+	return makedev(stx->stx_dev_major, stx->stx_dev_minor);
+}
+
+static bool reports_at_close(int fd)
+{
+	struct statfs sfs;
+
+	if (fstatfs(fd, &sfs) < 0)
+		return true;
+	switch ((unsigned long)sfs.f_type) {
+	case EXT4_SUPER_MAGIC: /* ext2 and ext3 as well */
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+	case F2FS_SUPER_MAGIC:
+	case OVERLAYFS_SUPER_MAGIC:
+	case ZFS_SUPER_MAGIC:
+		return false;
+	default: /* NFS, CIFS, FUSE, and whatever we do not know */
+		return true;
+	}
+}
+
+static int find_dev(struct filesystems *t, dev_t dev)
+{
+	uint32_t n = atomic_load_explicit(&t->n, memory_order_acquire);
+
+	for (uint32_t i = 0; i < n; i++)
+		if (t->fs[i].dev == dev)
+			return (int)i;
+	return -1;
+}
+
+static int find_mount(struct filesystems *t, int mount_id)
+{
+	uint32_t n = atomic_load_explicit(&t->n, memory_order_acquire);
+
+	for (uint32_t i = 0; i < n; i++)
+		if (t->fs[i].mount_id == mount_id)
+			return (int)i;
+	return -1;
+}
+
+/*
+ * The mount's fd for open_by_handle_at(2), which takes no O_PATH descriptor.
+ * The first object met on a mount is its root; only a file that is bound over
+ * another is no directory, and then looking up by name does.
+ */
+static int mount_fd(struct filesystems *t, int fd, mode_t mode)
+{
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "%d", fd);
+	if (S_ISDIR(mode)) {
+		int r = openat(t->proc, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (r >= 0)
+			return r;
+	}
+	return openat(t->proc, name, O_PATH | O_CLOEXEC);
+}
+
+/* The file system that fd is on, made known if it is new. hb: its handle, NULL if it has none. */
+static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uint32_t *ret)
+{
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_MNT_ID, &stx) < 0)
+		return -errno;
+	SCOPE_LOCK(&t->mutex);
+	int known = find_dev(t, stx_dev(&stx));
+	if (known >= 0) {
+		*ret = (uint32_t)known; /* the same one through another mount */
+		return 0;
+	}
+	uint32_t n = atomic_load_explicit(&t->n, memory_order_relaxed);
+	if (n == FILESYSTEMS_MAX)
+		return -ENFILE;
+	struct filesystem *fs = &t->fs[n];
+	*fs = (struct filesystem){
+		.dev = stx_dev(&stx), .mount_id = (int)stx.stx_mnt_id, .fd = -1};
+	fs->fd = mount_fd(t, fd, stx.stx_mode);
+	if (fs->fd < 0)
+		return -errno;
+	if (hb != NULL) {
+		CLEANUP_CLOSE int probe =
+			open_by_handle_at(fs->fd, &hb->fh, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		fs->by_handle = probe >= 0;
+	}
+	fs->flush = reports_at_close(fs->fd);
+	atomic_store_explicit(&t->n, n + 1, memory_order_release);
+	*ret = n;
+	return 0;
+}
+
+static void put_u64(struct identity *id, uint64_t v)
+{
+	memcpy(id->bytes + id->len, &v, sizeof(v));
+	id->len += (uint32_t)sizeof(v);
+}
+
+static int identify_by_inode(struct filesystems *t, int fd, struct identity *ret)
+{
+	struct statx stx;
+	uint32_t fs;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &stx) < 0)
+		return -errno;
+	int known = find_dev(t, stx_dev(&stx));
+	if (known >= 0) {
+		fs = (uint32_t)known;
+	} else {
+		int r = register_fs(t, fd, NULL, &fs);
+		if (r < 0)
+			return r;
+	}
+	*ret = (struct identity){.fs = fs, .type = IDENTITY_INODE};
+	put_u64(ret, stx_dev(&stx));
+	put_u64(ret, stx.stx_ino);
+	if (stx.stx_mask & STATX_BTIME) {
+		put_u64(ret, (uint64_t)stx.stx_btime.tv_sec);
+		put_u64(ret, stx.stx_btime.tv_nsec);
+	}
+	return 0;
+}
+
+int filesystems_identify(struct filesystems *t, int fd, struct identity *ret)
+{
+	struct handle_buf hb;
+	int mount_id;
+	uint32_t fs;
+
+	hb.fh.handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(fd, "", &hb.fh, &mount_id, AT_EMPTY_PATH) < 0) {
+		if (errno == EOPNOTSUPP || errno == EOVERFLOW)
+			return identify_by_inode(t, fd, ret);
+		return -errno;
+	}
+	int known = find_mount(t, mount_id);
+	if (known >= 0) {
+		fs = (uint32_t)known;
+	} else {
+		int r = register_fs(t, fd, &hb, &fs);
+		if (r < 0)
+			return r;
+	}
+	ret->fs = fs;
+	ret->type = hb.fh.handle_type;
+	ret->len = hb.fh.handle_bytes;
+	memcpy(ret->bytes, hb.fh.f_handle, ret->len);
+	return 0;
+}
+
+bool identity_equal(const struct identity *a, const struct identity *b)
+{
+	return a->fs == b->fs && a->type == b->type && a->len == b->len &&
+	       memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_fd)
+{
+	struct handle_buf hb;
+
+	if (id->type == IDENTITY_INODE || !t->fs[id->fs].by_handle)
+		return -EOPNOTSUPP;
+	hb.fh.handle_bytes = id->len;
+	hb.fh.handle_type = id->type;
+	memcpy(hb.fh.f_handle, id->bytes, id->len);
+	int fd = open_by_handle_at(t->fs[id->fs].fd, &hb.fh, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+bool filesystems_by_handle(struct filesystems *t, uint32_t fs)
+{
+	return t->fs[fs].by_handle;
+}
+
+bool filesystems_flush(struct filesystems *t, uint32_t fs)
+{
+	return t->fs[fs].flush;
+}
+
+/*
+ * Ranges follow from the device number, so that a server that is started
+ * again gives the same inode numbers, whatever is looked at first.
+ */
+static uint16_t add_device(struct filesystems *t, dev_t dev)
+{
+	uint16_t range = (uint16_t)(idmap_mix(dev) % 0xffff + 1);
+
+	SCOPE_LOCK(&t->mutex);
+	uint32_t n = atomic_load_explicit(&t->n_devices, memory_order_relaxed);
+	for (uint32_t i = 0; i < n; i++) {
+		if (t->devices[i].dev == dev)
+			return t->devices[i].range;
+		if (t->devices[i].range == range) {
+			range = (uint16_t)(range % 0xffff + 1);
+			i = (uint32_t)-1; /* look at all of them again */
+		}
+	}
+	if (n < DEVICES_MAX) {
+		t->devices[n] = (struct device){dev, range};
+		atomic_store_explicit(&t->n_devices, n + 1, memory_order_release);
+	}
+	return range;
+}
+
+uint64_t filesystems_ino(struct filesystems *t, dev_t dev, uint64_t ino)
+{
+	if (dev == t->root_dev)
+		return ino;
+	uint32_t n = atomic_load_explicit(&t->n_devices, memory_order_acquire);
+	uint64_t range = 0;
+	for (uint32_t i = 0; i < n && range == 0; i++)
+		if (t->devices[i].dev == dev)
+			range = t->devices[i].range;
+	if (range == 0)
+		range = add_device(t, dev);
+	return range << INO_RANGE_SHIFT ^ ino;
+}
+
+int filesystems_new(int root, int proc, struct filesystems **ret)
+{
+	struct filesystems *t = calloc(1, sizeof(*t));
+	struct identity id;
+	struct statx stx;
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->proc = proc;
+	(void)pthread_mutex_init(&t->mutex, NULL);
+	int r = statx(root, "", AT_EMPTY_PATH, STATX_TYPE, &stx) < 0 ? -errno : 0;
+	if (r == 0) {
+		t->root_dev = stx_dev(&stx);
+		r = filesystems_identify(t, root, &id);
+	}
+	if (r < 0) {
+		filesystems_free(t);
+		return r;
+	}
+	*ret = t;
+	return 0;
+}
+
+void filesystems_free(struct filesystems *t)
+{
+	if (t == NULL)
+		return;
+	for (uint32_t i = 0; i < t->n; i++)
+		(void)close(t->fs[i].fd);
+	(void)pthread_mutex_destroy(&t->mutex);
+	free(t);
+}

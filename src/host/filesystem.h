@@ -1,0 +1,55 @@
+/*
+ * The file systems that the export crosses: what identifies an object in
+ * them, and inode numbers that do not collide.
+ *
+ * Thread-safe; a file system once seen stays until filesystems_free and keeps
+ * one fd. What is found out about each, by trying: whether it has file
+ * handles, whether this process may open by them (CAP_DAC_READ_SEARCH), and
+ * whether it reports errors at close(2).
+ */
+#pragma once
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct filesystems;
+
+/*
+ * Which object a descriptor is, whatever it is called: compare with
+ * identity_equal. Either a file handle, whose generation tells a reused inode
+ * number, or device, inode number and birth time where there are no handles.
+ */
+struct identity {
+	uint32_t fs;
+	int32_t type; /* handle_type, or IDENTITY_INODE */
+	uint32_t len;
+	unsigned char bytes[MAX_HANDLE_SZ];
+};
+#define IDENTITY_INODE (-1000)
+
+/* root: an object of the exported directory; proc: a fd of /proc/self/fd. Both are borrowed. */
+int filesystems_new(int root, int proc, struct filesystems **ret);
+void filesystems_free(struct filesystems *t);
+
+/* fd: an object or an open file. One name_to_handle_at(2) where the file system has handles. */
+int filesystems_identify(struct filesystems *t, int fd, struct identity *ret);
+bool identity_equal(const struct identity *a, const struct identity *b);
+
+/*
+ * An object by its identity. -EOPNOTSUPP where it must be looked up by name
+ * instead (identity_by_handle false), -ESTALE if it does not exist any more.
+ * Takes no notice of where the object is: the export's caller checks that.
+ */
+int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_fd);
+bool filesystems_by_handle(struct filesystems *t, uint32_t fs);
+
+/* close(2) on this file system may report an error that write(2) did not. */
+bool filesystems_flush(struct filesystems *t, uint32_t fs);
+
+/*
+ * st_ino of the exported directory's own device as it is, of others in a
+ * range of their own: two objects never share a number.
+ */
+uint64_t filesystems_ino(struct filesystems *t, dev_t dev, uint64_t ino);

@@ -1,0 +1,543 @@
+#include "host/hnode.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/filesystem.h"
+#include "host/idmap.h"
+
+#define DEPTH_MAX 4096 /* parents in a row that are opened to find one node again */
+
+struct hnode {
+	uint64_t id, hash;
+	_Atomic uint64_t refs;
+	_Atomic uint64_t version;
+
+	/* the rest: hnodes.mutex */
+	struct hnode *same_hash;
+	struct hnode *newer, *older; /* in the list of descriptors that may be closed */
+	struct hnode_user *users;
+	int fd; /* O_PATH, or -1 */
+	unsigned pins;
+	bool listed; /* in that list: fd >= 0, no pin, not kept */
+	bool keep;   /* for as long as the node lives */
+	uint64_t parent; /* only where !filesystems_by_handle; 0: none */
+	char *name;
+
+	/* constant: what it is */
+	uint32_t fs;
+	int32_t handle_type;
+	uint32_t handle_len;
+	unsigned char handle[];
+};
+
+/*
+ * Descriptors: those with pins are in use. Those without are in the list,
+ * newest first, unless they are kept. Of the list the oldest are closed when
+ * there are more than fd_max in all.
+ */
+struct hnodes {
+	const struct export *export;
+	struct filesystems *fs;
+	size_t fd_max;
+	uint64_t seed;
+	pthread_mutex_t mutex;
+
+	/* mutex: */
+	uint64_t last_id;
+	struct idmap by_id;
+	struct idmap by_hash; /* first of the nodes with this hash */
+	size_t fds, kept;
+	struct hnode *newest, *oldest;
+};
+
+/* ---- identity ---- */
+
+static uint64_t hash_identity(const struct hnodes *t, const struct identity *id)
+{
+	uint64_t h = idmap_mix(t->seed ^ ((uint64_t)id->fs << 32 | (uint32_t)id->type));
+
+	for (uint32_t at = 0; at < id->len; at += 8) {
+		uint64_t v = 0;
+
+		memcpy(&v, id->bytes + at, id->len - at < 8 ? id->len - at : 8);
+		h = idmap_mix(h ^ v) + id->len;
+	}
+	return h != 0 ? h : 1;
+}
+
+static bool hnode_is(const struct hnode *n, const struct identity *id)
+{
+	return n->fs == id->fs && n->handle_type == id->type && n->handle_len == id->len &&
+	       memcmp(n->handle, id->bytes, id->len) == 0;
+}
+
+static void hnode_identity(const struct hnode *n, struct identity *ret)
+{
+	ret->fs = n->fs;
+	ret->type = n->handle_type;
+	ret->len = n->handle_len;
+	memcpy(ret->bytes, n->handle, n->handle_len);
+}
+
+static struct hnode *find_locked(struct hnodes *t, const struct identity *id, uint64_t hash)
+{
+	struct idmap_slot *s = idmap_get(&t->by_hash, hash);
+	struct hnode *n = s != NULL ? s->value : NULL;
+
+	while (n != NULL && !hnode_is(n, id))
+		n = n->same_hash;
+	return n;
+}
+
+/* ---- the list of descriptors that may be closed ---- */
+
+static void list_add_locked(struct hnodes *t, struct hnode *n)
+{
+	if (n->fd < 0 || n->pins > 0 || n->keep || n->listed)
+		return;
+	n->listed = true;
+	n->newer = NULL;
+	n->older = t->newest;
+	if (t->newest != NULL)
+		t->newest->newer = n;
+	t->newest = n;
+	if (t->oldest == NULL)
+		t->oldest = n;
+}
+
+static void list_del_locked(struct hnodes *t, struct hnode *n)
+{
+	if (!n->listed)
+		return;
+	n->listed = false;
+	*(n->newer != NULL ? &n->newer->older : &t->newest) = n->older;
+	*(n->older != NULL ? &n->older->newer : &t->oldest) = n->newer;
+	n->newer = n->older = NULL;
+}
+
+static int drop_fd_locked(struct hnodes *t, struct hnode *n)
+{
+	list_del_locked(t, n);
+	if (n->fd >= 0)
+		t->fds--;
+	return take_fd(&n->fd);
+}
+
+/* A descriptor that is too many, -1 if none; to be closed without the mutex: it may be the last
+ * reference to an unlinked file and free its blocks. */
+static int evict_locked(struct hnodes *t)
+{
+	if (t->fds <= t->fd_max || t->oldest == NULL)
+		return -1;
+	return drop_fd_locked(t, t->oldest);
+}
+
+/* Gives n a descriptor unless it has one. Returns one to close, or -1. */
+static int set_fd_locked(struct hnodes *t, struct hnode *n, int fd)
+{
+	if (n->fd >= 0)
+		return fd;
+	n->fd = fd;
+	t->fds++;
+	list_add_locked(t, n);
+	return evict_locked(t);
+}
+
+/* ---- references ---- */
+
+void hnode_ref(struct hnode *n)
+{
+	atomic_fetch_add(&n->refs, 1);
+}
+
+static void unlink_locked(struct hnodes *t, struct hnode *n)
+{
+	struct idmap_slot *s = idmap_get(&t->by_hash, n->hash);
+
+	if (s->value == n && n->same_hash == NULL) {
+		idmap_del(&t->by_hash, n->hash);
+	} else if (s->value == n) {
+		s->value = n->same_hash;
+	} else {
+		struct hnode *p = s->value;
+
+		while (p->same_hash != n)
+			p = p->same_hash;
+		p->same_hash = n->same_hash;
+	}
+	idmap_del(&t->by_id, n->id);
+}
+
+void hnode_unref(struct hnodes *t, struct hnode *n)
+{
+	if (n == NULL)
+		return;
+	/* Without the mutex as long as it is not the last one. */
+	uint64_t refs = atomic_load(&n->refs);
+	while (refs > 1)
+		if (atomic_compare_exchange_weak(&n->refs, &refs, refs - 1))
+			return;
+
+	CLEANUP_CLOSE int fd = -1;
+	{
+		SCOPE_LOCK(&t->mutex);
+		/* hnodes_intern takes references under the mutex only */
+		if (atomic_fetch_sub(&n->refs, 1) != 1)
+			return;
+		assert(n->pins == 0 && n->users == NULL);
+		unlink_locked(t, n);
+		fd = drop_fd_locked(t, n);
+		t->kept -= n->keep;
+	}
+	free(n->name);
+	free(n);
+}
+
+static void set_name_locked(struct hnodes *t, struct hnode *n, const struct hnode *parent,
+			    const char *name)
+{
+	if (parent == NULL || name == NULL || filesystems_by_handle(t->fs, n->fs))
+		return;
+	if (n->name == NULL || strcmp(n->name, name) != 0) {
+		char *copy = strdup(name);
+
+		if (copy == NULL)
+			return; /* it is not found again one day, at the worst */
+		free(n->name);
+		n->name = copy;
+	}
+	n->parent = parent->id;
+}
+
+static struct hnode *hnode_new(const struct identity *id, uint64_t hash)
+{
+	struct hnode *n = malloc(sizeof(*n) + id->len);
+
+	if (n == NULL)
+		return NULL;
+	*n = (struct hnode){
+		.hash = hash,
+		.refs = 1,
+		.fd = -1,
+		.fs = id->fs,
+		.handle_type = id->type,
+		.handle_len = id->len,
+	};
+	memcpy(n->handle, id->bytes, id->len);
+	return n;
+}
+
+/* Takes over n in case of success; gives back the node that was quicker, if any. */
+static int add_locked(struct hnodes *t, struct hnode *n, const struct identity *id, struct hnode **ret)
+{
+	struct hnode *old = find_locked(t, id, n->hash);
+
+	if (old != NULL) {
+		*ret = old;
+		return 1;
+	}
+	struct idmap_slot *by_id = idmap_put(&t->by_id, t->last_id + 1);
+	struct idmap_slot *by_hash = by_id != NULL ? idmap_put(&t->by_hash, n->hash) : NULL;
+	if (by_hash == NULL) {
+		idmap_del(&t->by_id, t->last_id + 1);
+		return -ENOMEM;
+	}
+	n->id = ++t->last_id;
+	by_id->value = n;
+	n->same_hash = by_hash->value;
+	by_hash->value = n;
+	*ret = n;
+	return 0;
+}
+
+int hnodes_intern(struct hnodes *t, int fd, const struct hnode *parent, const char *name,
+		 struct hnode **ret)
+{
+	struct identity id;
+	struct hnode *n;
+	int r = filesystems_identify(t->fs, fd, &id);
+
+	if (r < 0)
+		return r;
+	uint64_t hash = hash_identity(t, &id);
+	{
+		SCOPE_LOCK(&t->mutex);
+		n = find_locked(t, &id, hash);
+		if (n != NULL) {
+			hnode_ref(n);
+			set_name_locked(t, n, parent, name);
+			*ret = n;
+			return 0;
+		}
+	}
+	struct hnode *fresh = hnode_new(&id, hash);
+	if (fresh == NULL)
+		return -ENOMEM;
+	{
+		SCOPE_LOCK(&t->mutex);
+		r = add_locked(t, fresh, &id, &n);
+		if (r == 1)
+			hnode_ref(n);
+		if (r >= 0)
+			set_name_locked(t, n, parent, name);
+	}
+	if (r != 0)
+		free(fresh);
+	if (r < 0)
+		return r;
+	*ret = n;
+	return 0;
+}
+
+int hnodes_find(struct hnodes *t, int fd, struct hnode **ret)
+{
+	struct identity id;
+	int r = filesystems_identify(t->fs, fd, &id);
+
+	if (r < 0)
+		return r;
+	SCOPE_LOCK(&t->mutex);
+	struct hnode *n = find_locked(t, &id, hash_identity(t, &id));
+	if (n == NULL)
+		return -ENOENT;
+	hnode_ref(n);
+	*ret = n;
+	return 0;
+}
+
+void hnode_renamed(struct hnodes *t, struct hnode *n, const struct hnode *parent, const char *name)
+{
+	SCOPE_LOCK(&t->mutex);
+	set_name_locked(t, n, parent, name);
+}
+
+uint64_t hnode_id(const struct hnode *n)
+{
+	return n->id;
+}
+
+uint64_t hnode_version(struct hnode *n)
+{
+	return atomic_fetch_add(&n->version, 1) + 1;
+}
+
+bool hnode_flush(struct hnodes *t, const struct hnode *n)
+{
+	return filesystems_flush(t->fs, n->fs);
+}
+
+bool hnode_by_handle(struct hnodes *t, const struct hnode *n)
+{
+	return filesystems_by_handle(t->fs, n->fs);
+}
+
+/* ---- descriptors ---- */
+
+static int pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd);
+
+static int open_by_handle(struct hnodes *t, const struct hnode *n, int *ret_fd)
+{
+	CLEANUP_CLOSE int fd = -1;
+	struct identity id;
+	struct stat st;
+
+	hnode_identity(n, &id);
+	int r = filesystems_open(t->fs, &id, &fd);
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	r = S_ISDIR(st.st_mode) ? export_contains(t->export, fd) : 1;
+	if (r <= 0)
+		return r < 0 ? r : -ESTALE;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* Where the object was last seen. */
+static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
+{
+	char name[NAME_MAX + 1];
+	CLEANUP_CLOSE int fd = -1;
+	struct hnode *parent = NULL;
+	struct identity id;
+	int parent_fd;
+
+	if (depth == DEPTH_MAX)
+		return -ESTALE; /* the remembered parents go in a circle */
+	{
+		SCOPE_LOCK(&t->mutex);
+		struct idmap_slot *s = n->parent != 0 ? idmap_get(&t->by_id, n->parent) : NULL;
+
+		if (s == NULL)
+			return -ESTALE;
+		parent = s->value;
+		hnode_ref(parent);
+		memcpy(name, n->name, strlen(n->name) + 1);
+	}
+	int r = pin_depth(t, parent, depth + 1, &parent_fd);
+	if (r == 0) {
+		r = export_open(t->export, parent_fd, name, O_PATH, 0, &fd);
+		hnode_unpin(t, parent);
+	}
+	hnode_unref(t, parent);
+	if (r == 0)
+		r = filesystems_identify(t->fs, fd, &id);
+	if (r == 0 && !hnode_is(n, &id))
+		r = -ESTALE;
+	if (r < 0)
+		return r == -ENOENT || r == -ENOTDIR ? -ESTALE : r;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static bool pin_open_locked(struct hnodes *t, struct hnode *n, int *ret_fd)
+{
+	if (n->fd < 0)
+		return false;
+	list_del_locked(t, n);
+	n->pins++;
+	*ret_fd = n->fd;
+	return true;
+}
+
+static int pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
+{
+	int fd = -1, r = -ESTALE;
+
+	{
+		SCOPE_LOCK(&t->mutex);
+		if (pin_open_locked(t, n, ret_fd))
+			return 0;
+		/* The mutex keeps the file open meanwhile; through /proc it does not wait. */
+		if (n->users != NULL)
+			r = export_reopen(t->export, n->users->fd, O_PATH, &fd);
+	}
+	if (r < 0 && r != -EMFILE && r != -ENFILE)
+		r = open_by_handle(t, n, &fd);
+	if (r == -EOPNOTSUPP)
+		r = open_by_name(t, n, depth, &fd);
+	if (r < 0)
+		return r;
+
+	CLEANUP_CLOSE int spare = -1;
+	SCOPE_LOCK(&t->mutex);
+	if (n->fd < 0) {
+		n->fd = fd;
+		t->fds++;
+	} else {
+		spare = fd; /* another thread was quicker */
+	}
+	(void)pin_open_locked(t, n, ret_fd);
+	if (spare < 0)
+		spare = evict_locked(t);
+	return 0;
+}
+
+int hnode_pin(struct hnodes *t, struct hnode *n, int *ret_fd)
+{
+	return pin_depth(t, n, 0, ret_fd);
+}
+
+void hnode_unpin(struct hnodes *t, struct hnode *n)
+{
+	CLEANUP_CLOSE int spare = -1;
+
+	SCOPE_LOCK(&t->mutex);
+	n->pins--;
+	list_add_locked(t, n);
+	spare = evict_locked(t);
+}
+
+void hnode_offer(struct hnodes *t, struct hnode *n, int fd)
+{
+	CLEANUP_CLOSE int spare = -1;
+
+	SCOPE_LOCK(&t->mutex);
+	spare = set_fd_locked(t, n, fd);
+}
+
+void hnode_keep(struct hnodes *t, struct hnode *n, int fd)
+{
+	CLEANUP_CLOSE int spare = -1;
+
+	SCOPE_LOCK(&t->mutex);
+	if (!n->keep && t->kept < t->fd_max / 2) {
+		/* more than that: fstat of the excess unlinked files may say ESTALE */
+		n->keep = true;
+		t->kept++;
+		list_del_locked(t, n);
+	}
+	spare = set_fd_locked(t, n, fd);
+}
+
+void hnode_attach(struct hnodes *t, struct hnode *n, struct hnode_user *u)
+{
+	SCOPE_LOCK(&t->mutex);
+	u->prev = NULL;
+	u->next = n->users;
+	if (u->next != NULL)
+		u->next->prev = u;
+	n->users = u;
+}
+
+void hnode_detach(struct hnodes *t, struct hnode *n, struct hnode_user *u)
+{
+	SCOPE_LOCK(&t->mutex);
+	*(u->prev != NULL ? &u->prev->next : &n->users) = u->next;
+	if (u->next != NULL)
+		u->next->prev = u->prev;
+}
+
+/* ---- the table ---- */
+
+int hnodes_new(const struct export *e, size_t fd_max, struct hnodes **ret)
+{
+	struct hnodes *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->export = e;
+	t->fs = export_filesystems(e);
+	t->fd_max = fd_max;
+	(void)pthread_mutex_init(&t->mutex, NULL);
+	if (getrandom(&t->seed, sizeof(t->seed), 0) < 0) {
+		/* only makes collisions harder to aim at */
+	}
+	*ret = t;
+	return 0;
+}
+
+void hnodes_free(struct hnodes *t)
+{
+	if (t == NULL)
+		return;
+	assert(t->by_id.used == 0);
+	idmap_done(&t->by_id);
+	idmap_done(&t->by_hash);
+	(void)pthread_mutex_destroy(&t->mutex);
+	free(t);
+}
+
+size_t hnodes_count(struct hnodes *t)
+{
+	SCOPE_LOCK(&t->mutex);
+	return t->by_id.used;
+}
+
+size_t hnodes_open(struct hnodes *t)
+{
+	SCOPE_LOCK(&t->mutex);
+	return t->fds;
+}

@@ -1,0 +1,89 @@
+/*
+ * The objects that clients know: server node ids, and descriptors for them.
+ *
+ * One table for all sessions. An id is never used again within a table, so
+ * whoever kept one too long gets ESTALE and never another file. A node is its
+ * identity (filesystem.h); how it is called plays no part, except that where
+ * it cannot be opened by handle its last parent and name are kept to find it.
+ *
+ * References: a session holds one per node it was told of (its own count of
+ * replies is its business), every operation one while it runs, every open
+ * file and lock one. At zero the node goes.
+ *
+ * Descriptors: hnode_pin gives an O_PATH descriptor of the object that is valid
+ * until hnode_unpin. At most a bounded number is kept for later; the others
+ * are opened again: by handle, else by looking the name up in the parent and
+ * comparing identities (-ESTALE if that is something else now). A directory
+ * that comes back by handle must be inside the export.
+ *
+ * Thread-safe; one mutex in the table, never held across a system call that
+ * could wait for a disk. The functions return 0 or -errno.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/msg.h"
+
+struct export;
+struct hnode;
+struct hnodes;
+
+/* fd_max: descriptors kept. e is borrowed. */
+int hnodes_new(const struct export *e, size_t fd_max, struct hnodes **ret);
+/* Every reference must have been given back. */
+void hnodes_free(struct hnodes *t);
+
+/*
+ * The node of an object or open file, made if there is none; the caller gets
+ * a reference. parent and name: where it was found, NULL for the root or a
+ * file without a name.
+ */
+int hnodes_intern(struct hnodes *t, int fd, const struct hnode *parent, const char *name,
+		 struct hnode **ret);
+
+/* Only if it is known already; -ENOENT if not. */
+int hnodes_find(struct hnodes *t, int fd, struct hnode **ret);
+
+void hnode_ref(struct hnode *n);
+void hnode_unref(struct hnodes *t, struct hnode *n); /* NULL is allowed */
+
+uint64_t hnode_id(const struct hnode *n);
+bool hnode_flush(struct hnodes *t, const struct hnode *n);     /* see filesystems_flush */
+bool hnode_by_handle(struct hnodes *t, const struct hnode *n); /* it needs no name to be found */
+
+/*
+ * Draws the version of the attributes that are read next: two replies about
+ * one node are ordered by it, so it comes before the statx.
+ */
+uint64_t hnode_version(struct hnode *n);
+
+int hnode_pin(struct hnodes *t, struct hnode *n, int *ret_fd);
+void hnode_unpin(struct hnodes *t, struct hnode *n);
+
+/* Offers an O_PATH descriptor to be kept; takes it over in any case. */
+void hnode_offer(struct hnodes *t, struct hnode *n, int fd);
+
+/*
+ * The object is losing a name, or never had one: keep this descriptor (taken
+ * over) until the node goes, because no name and maybe no handle leads back.
+ */
+void hnode_keep(struct hnodes *t, struct hnode *n, int fd);
+
+/* The node is called so now, after a rename or link of ours. */
+void hnode_renamed(struct hnodes *t, struct hnode *n, const struct hnode *parent, const char *name);
+
+/* An open file of the node, from which the node can be reached as well. The caller owns it. */
+struct hnode_user {
+	struct hnode_user *next, *prev;
+	int fd;
+};
+void hnode_attach(struct hnodes *t, struct hnode *n, struct hnode_user *u);
+void hnode_detach(struct hnodes *t, struct hnode *n, struct hnode_user *u);
+
+/* For statistics and tests. */
+size_t hnodes_count(struct hnodes *t);
+size_t hnodes_open(struct hnodes *t);

@@ -1,0 +1,648 @@
+#include "host/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/lock_priv.h"
+
+#define CANCEL_AGAIN_NS 2000000 /* a signal may come just before the system call it is to end */
+#define CANCEL_TRIES 500	/* then lock_cancel leaves it to the file system */
+
+/* ---- nodes with locks ---- */
+
+/* A lock_node with a reference, made if make. */
+static struct lock_node *lock_node_get(struct locks *t, struct hnode *node, bool make)
+{
+	SCOPE_LOCK(&t->mutex);
+	uint64_t id = hnode_id(node);
+	struct idmap_slot *s = make ? idmap_put(&t->map, id) : idmap_get(&t->map, id);
+
+	if (s == NULL)
+		return NULL;
+	if (s->value == NULL) {
+		struct lock_node *ln = calloc(1, sizeof(*ln));
+
+		if (ln == NULL) {
+			idmap_del(&t->map, id);
+			return NULL;
+		}
+		hnode_ref(node);
+		ln->node = node;
+		(void)pthread_mutex_init(&ln->mutex, NULL);
+		s->value = ln;
+	}
+	struct lock_node *ln = s->value;
+	ln->refs++;
+	return ln;
+}
+
+static void lock_node_put(struct locks *t, struct lock_node *ln)
+{
+	{
+		SCOPE_LOCK(&t->mutex);
+		if (--ln->refs > 0 || ln->files != NULL)
+			return;
+		idmap_del(&t->map, hnode_id(ln->node));
+	}
+	hnode_unref(t->nodes, ln->node);
+	(void)pthread_mutex_destroy(&ln->mutex);
+	free(ln);
+}
+
+/* ---- an owner's open file description ---- */
+
+static struct lock_file *find_file(struct lock_node *ln, const struct lock_session *s,
+				   uint64_t owner, bool bsd)
+{
+	struct lock_file *f = ln->files;
+
+	while (f != NULL && (f->session != s || f->owner != owner || f->bsd != bsd))
+		f = f->next;
+	return f;
+}
+
+/*
+ * fcntl(2) wants the file open for what it locks, flock(2) does not mind. A
+ * program that runs cannot be opened for writing (ETXTBSY), a mode may allow
+ * one only: then what can be had.
+ */
+static int open_for_locks(struct locks *t, struct hnode *node, bool bsd, int *ret_fd)
+{
+	static const int posix_modes[] = {O_RDWR, O_RDONLY, O_WRONLY};
+	static const int plain_modes[] = {O_RDONLY, O_WRONLY};
+	const int *modes = bsd || export_read_only(t->export) ? plain_modes : posix_modes;
+	size_t n = modes == plain_modes ? 2 : 3;
+	int object;
+	int r = hnode_pin(t->nodes, node, &object);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		r = export_reopen(t->export, object, modes[i], ret_fd);
+		if (r != -EACCES && r != -EPERM && r != -EROFS && r != -ETXTBSY)
+			break;
+	}
+	hnode_unpin(t->nodes, node);
+	return r;
+}
+
+static int make_file(struct lock_session *s, struct lock_node *ln, const struct lock_request *q,
+		     struct lock_file **ret)
+{
+	struct locks *t = s->locks;
+	struct lock_file *f = calloc(1, sizeof(*f));
+
+	if (f == NULL)
+		return -ENOMEM;
+	if (atomic_fetch_add(&t->fds, 1) >= t->fd_max) {
+		atomic_fetch_sub(&t->fds, 1);
+		free(f);
+		return -ENOLCK;
+	}
+	int r = open_for_locks(t, ln->node, q->bsd, &f->fd);
+	if (r < 0) {
+		atomic_fetch_sub(&t->fds, 1);
+		free(f);
+		return r;
+	}
+	f->session = s;
+	f->owner = q->owner;
+	f->bsd = q->bsd;
+	SCOPE_LOCK(&t->mutex);
+	f->next = ln->files;
+	ln->files = f;
+	s->files++;
+	*ret = f;
+	return 0;
+}
+
+/* Closes f if it holds nothing and nobody waits through it. */
+static void settle_file(struct locks *t, struct lock_node *ln, struct lock_file *f)
+{
+	{
+		SCOPE_LOCK(&t->mutex);
+		if (f->waiters > 0 || f->ranges.n > 0 || f->bsd_held)
+			return;
+		struct lock_file **at = &ln->files;
+
+		while (*at != f)
+			at = &(*at)->next;
+		*at = f->next;
+		f->session->files--;
+	}
+	(void)close(f->fd);
+	atomic_fetch_sub(&t->fds, 1);
+	free(f->fhs);
+	free(f);
+}
+
+static int remember_fh(struct lock_file *f, uint64_t fh)
+{
+	for (size_t i = 0; i < f->n_fhs; i++)
+		if (f->fhs[i] == fh)
+			return 0;
+	uint64_t *p = realloc(f->fhs, (f->n_fhs + 1) * sizeof(*p));
+	if (p == NULL)
+		return -ENOMEM;
+	f->fhs = p;
+	f->fhs[f->n_fhs++] = fh;
+	return 0;
+}
+
+/* ---- the host's locks ---- */
+
+static struct flock to_flock(const struct lock_request *q)
+{
+	return (struct flock){
+		.l_type = (short)(q->type == RANGE_READ	   ? F_RDLCK
+				  : q->type == RANGE_WRITE ? F_WRLCK
+							   : F_UNLCK),
+		.l_whence = SEEK_SET,
+		.l_start = (off_t)q->start,
+		.l_len = q->end == INT64_MAX ? 0 : (off_t)(q->end - q->start + 1),
+	};
+}
+
+/* One system call; 0 or -errno, -EAGAIN if somebody else has it and !wait. */
+static int host_lock(const struct lock_file *f, const struct lock_request *q, bool wait)
+{
+	int r;
+
+	if (f->bsd) {
+		int op = q->type == RANGE_READ	  ? LOCK_SH
+			 : q->type == RANGE_WRITE ? LOCK_EX
+						  : LOCK_UN;
+		r = flock(f->fd, wait ? op : op | LOCK_NB);
+	} else {
+		struct flock fl = to_flock(q);
+		r = fcntl(f->fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &fl);
+	}
+	if (r >= 0)
+		return 0;
+	return errno == EACCES ? -EAGAIN : -errno;
+}
+
+/* Writes down what the host has granted; ln->mutex is held, so that list and host agree. */
+static int record(struct locks *t, struct lock_file *f, const struct lock_request *q)
+{
+	SCOPE_LOCK(&t->mutex);
+	if (f->bsd) {
+		f->bsd_held = q->type != RANGE_NONE;
+		return 0;
+	}
+	size_t before = f->ranges.n;
+	int r = ranges_set(&f->ranges, q->start, q->end, q->type, q->pid);
+	f->session->ranges += f->ranges.n - before; /* modulo 2^64: may be negative */
+	return r;
+}
+
+static void release_all(struct locks *t, struct lock_file *f)
+{
+	const struct lock_request all = {.type = RANGE_NONE, .end = INT64_MAX};
+
+	(void)host_lock(f, &all, false);
+	SCOPE_LOCK(&t->mutex);
+	f->generation++;
+	f->bsd_held = false;
+	f->session->ranges -= f->ranges.n;
+	ranges_clear(&f->ranges);
+}
+
+/* ---- waiting ---- */
+
+/*
+ * True if owner w waits, over any number of others, for itself. Everything
+ * that is looked at is under t->mutex. A breadth-first search over waiters;
+ * the mark is the search's number.
+ */
+static bool deadlock_locked(struct locks *t, struct waiter *w)
+{
+	struct waiter *first = w, *last = w;
+
+	w->mark = ++t->search;
+	w->queued = NULL;
+	for (; first != NULL; first = first->queued) {
+		for (struct lock_file *f = first->node->files; f != NULL; f = f->next) {
+			if (f == first->file || f->bsd ||
+			    ranges_conflict(&f->ranges, first->q.start, first->q.end,
+					    first->q.type) == NULL)
+				continue;
+			if (f->session == w->session && f->owner == w->q.owner)
+				return true;
+			for (struct waiter *o = f->session->waiters; o != NULL; o = o->next) {
+				if (o->q.owner != f->owner || o->q.bsd || o->left ||
+				    o->mark == t->search)
+					continue;
+				o->mark = t->search;
+				o->queued = NULL;
+				last->queued = o;
+				last = o;
+			}
+		}
+	}
+	return false;
+}
+
+/* Blocks until the host grants the lock, or the waiter is cancelled. */
+static int waiter_wait(struct waiter *w)
+{
+	struct locks *t = w->session->locks;
+	struct lock_file *f = w->file;
+
+	for (;;) {
+		unsigned generation;
+		{
+			SCOPE_LOCK(&t->mutex);
+			generation = f->generation;
+			if (w->cancelled)
+				return -EINTR;
+		}
+		int r = host_lock(f, &w->q, true);
+		if (r == -EINTR)
+			continue;
+		if (r < 0)
+			return r;
+		SCOPE_LOCK(&w->node->mutex);
+		/* Another close(2) of this owner released all, maybe this one too: ask again. */
+		if (generation == f->generation)
+			return record(t, f, &w->q);
+	}
+}
+
+static void *waiter_main(void *arg)
+{
+	struct waiter *w = arg;
+	struct locks *t = w->session->locks;
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, LOCK_SIGNAL);
+	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	int r = waiter_wait(w);
+	{
+		SCOPE_LOCK(&w->node->mutex);
+		{
+			SCOPE_LOCK(&t->mutex);
+			w->left = true; /* from here on no signal comes */
+			w->file->waiters--;
+			(void)pthread_cond_broadcast(&t->cond);
+		}
+		settle_file(t, w->node, w->file);
+	}
+	w->wait.done(w->wait.arg, r);
+	{
+		SCOPE_LOCK(&t->mutex);
+		w->finished = true;
+	}
+	return NULL;
+}
+
+/* Joins the threads of waiters that have finished; all: also waits for the others. */
+static void reap(struct lock_session *s, bool all)
+{
+	struct locks *t = s->locks;
+
+	for (;;) {
+		struct waiter *w;
+		{
+			SCOPE_LOCK(&t->mutex);
+			struct waiter **at = &s->waiters;
+
+			while (*at != NULL && !((*at)->finished && (*at)->pins == 0) && !all)
+				at = &(*at)->next;
+			w = *at;
+			if (w == NULL)
+				return;
+			if (!w->finished) {
+				/* keep it findable for the deadlock search until it has left */
+				while (!w->left)
+					(void)pthread_cond_wait(&t->cond, &t->mutex);
+				at = &s->waiters;
+				while (*at != w)
+					at = &(*at)->next;
+			}
+			*at = w->next;
+			s->n_waiters--;
+		}
+		(void)pthread_join(w->thread, NULL);
+		lock_node_put(t, w->node);
+		free(w);
+	}
+}
+
+/* ln->mutex is held; takes over a reference of ln. */
+static int start_waiter(struct lock_session *s, struct lock_node *ln, struct lock_file *f,
+			const struct lock_request *q, const struct lock_wait *wait)
+{
+	struct locks *t = s->locks;
+	struct waiter *w = calloc(1, sizeof(*w));
+
+	if (w == NULL)
+		return -ENOMEM;
+	w->session = s;
+	w->node = ln;
+	w->file = f;
+	w->q = *q;
+	w->wait = *wait;
+	SCOPE_LOCK(&t->mutex);
+	int r = s->n_waiters >= LOCK_WAITERS_MAX || s->ending ? -ENOLCK : 0;
+	if (r == 0 && !q->bsd && deadlock_locked(t, w))
+		r = -EDEADLK;
+	if (r == 0)
+		r = -pthread_create(&w->thread, &t->attr, waiter_main, w);
+	if (r < 0) {
+		free(w);
+		return r == -EAGAIN ? -ENOLCK : r; /* no thread: not "somebody has it" */
+	}
+	f->waiters++;
+	w->next = s->waiters;
+	s->waiters = w;
+	s->n_waiters++;
+	return -EINPROGRESS;
+}
+
+static void cancel_locked(struct locks *t, struct waiter *w)
+{
+	w->cancelled = true;
+	for (int i = 0; !w->left && i < CANCEL_TRIES; i++) {
+		struct timespec until;
+
+		(void)pthread_kill(w->thread, LOCK_SIGNAL);
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += CANCEL_AGAIN_NS;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_sec++;
+			until.tv_nsec -= 1000000000;
+		}
+		(void)pthread_cond_timedwait(&t->cond, &t->mutex, &until);
+	}
+}
+
+void lock_cancel(struct lock_session *s, uint64_t id)
+{
+	SCOPE_LOCK(&s->locks->mutex);
+	struct waiter *w = s->waiters;
+
+	while (w != NULL && (w->wait.id != id || w->left))
+		w = w->next;
+	if (w == NULL)
+		return;
+	w->pins++;
+	cancel_locked(s->locks, w);
+	w->pins--;
+	(void)pthread_cond_broadcast(&s->locks->cond);
+}
+
+/* ---- operations ---- */
+
+int lock_set(struct lock_session *s, const struct lock_request *q, const struct lock_wait *wait)
+{
+	struct locks *t = s->locks;
+	bool unlock = q->type == RANGE_NONE;
+	int r = 0;
+
+	reap(s, false);
+	struct lock_node *ln = lock_node_get(t, q->node, !unlock);
+	if (ln == NULL)
+		return unlock ? 0 : -ENOLCK;
+	{
+		SCOPE_LOCK(&ln->mutex);
+		struct lock_file *f = find_file(ln, s, q->owner, q->bsd);
+
+		if (f == NULL && !unlock)
+			r = make_file(s, ln, q, &f);
+		if (r == 0 && !unlock)
+			r = s->ranges >= LOCK_RANGES_MAX ? -ENOLCK : remember_fh(f, q->fh);
+		if (r == 0 && f != NULL) {
+			r = host_lock(f, q, false);
+			if (r == 0)
+				r = record(t, f, q);
+			else if (r == -EAGAIN && wait != NULL)
+				r = start_waiter(s, ln, f, q, wait);
+		}
+		if (f != NULL)
+			settle_file(t, ln, f);
+	}
+	if (r != -EINPROGRESS)
+		lock_node_put(t, ln);
+	return r;
+}
+
+static void conflict_of(const struct range *x, bool same_guest, struct lock_conflict *ret)
+{
+	*ret = (struct lock_conflict){x->type, x->start, x->end, same_guest ? x->pid : 0};
+}
+
+int lock_test(struct lock_session *s, const struct lock_request *q, int fd,
+	      struct lock_conflict *ret)
+{
+	struct locks *t = s->locks;
+	struct flock fl = to_flock(q);
+	struct lock_node *ln = lock_node_get(t, q->node, false);
+	bool found = false;
+	int r = 0;
+
+	if (ln != NULL) {
+		SCOPE_LOCK(&ln->mutex);
+		struct lock_file *own = find_file(ln, s, q->owner, false);
+
+		for (struct lock_file *f = ln->files; f != NULL && !found; f = f->next) {
+			const struct range *x =
+				f == own || f->bsd
+					? NULL
+					: ranges_conflict(&f->ranges, q->start, q->end, q->type);
+			if (x != NULL) {
+				conflict_of(x, f->session == s, ret);
+				found = true;
+			}
+		}
+		/* Through the owner's description: its own locks are not in its way. */
+		if (!found)
+			r = fcntl(own != NULL ? own->fd : fd, F_OFD_GETLK, &fl) < 0 ? -errno : 0;
+	} else {
+		r = fcntl(fd, F_OFD_GETLK, &fl) < 0 ? -errno : 0;
+	}
+	if (ln != NULL)
+		lock_node_put(t, ln);
+	if (r < 0 || found)
+		return r;
+	*ret = (struct lock_conflict){.type = RANGE_NONE};
+	if (fl.l_type != F_UNLCK) {
+		/* A process of the host: its pid means nothing in the guest. */
+		ret->type = fl.l_type == F_RDLCK ? RANGE_READ : RANGE_WRITE;
+		ret->start = (uint64_t)fl.l_start;
+		ret->end = fl.l_len == 0 ? INT64_MAX : (uint64_t)(fl.l_start + fl.l_len - 1);
+	}
+	return 0;
+}
+
+void lock_release_owner(struct lock_session *s, struct hnode *node, uint64_t owner, bool bsd)
+{
+	struct locks *t = s->locks;
+
+	if (atomic_load(&s->files) == 0)
+		return;
+	struct lock_node *ln = lock_node_get(t, node, false);
+	if (ln == NULL)
+		return;
+	for (int kind = 0; kind <= (bsd ? 1 : 0); kind++) {
+		SCOPE_LOCK(&ln->mutex);
+		struct lock_file *f = find_file(ln, s, owner, kind == 1);
+
+		if (f != NULL) {
+			release_all(t, f);
+			settle_file(t, ln, f);
+		}
+	}
+	lock_node_put(t, ln);
+}
+
+static bool forget_fh(struct lock_file *f, uint64_t fh)
+{
+	for (size_t i = 0; i < f->n_fhs; i++) {
+		if (f->fhs[i] == fh) {
+			f->fhs[i] = f->fhs[--f->n_fhs];
+			return f->n_fhs == 0;
+		}
+	}
+	return false;
+}
+
+void lock_release_handle(struct lock_session *s, struct hnode *node, uint64_t fh)
+{
+	struct locks *t = s->locks;
+
+	if (atomic_load(&s->files) == 0)
+		return;
+	struct lock_node *ln = lock_node_get(t, node, false);
+	if (ln == NULL)
+		return;
+	{
+		SCOPE_LOCK(&ln->mutex);
+		for (struct lock_file *f = ln->files, *next; f != NULL; f = next) {
+			next = f->next;
+			if (f->session == s && forget_fh(f, fh)) {
+				release_all(t, f);
+				settle_file(t, ln, f);
+			}
+		}
+	}
+	lock_node_put(t, ln);
+}
+
+/* ---- sessions and the table ---- */
+
+int lock_session_new(struct locks *t, struct lock_session **ret)
+{
+	struct lock_session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->locks = t;
+	*ret = s;
+	return 0;
+}
+
+/* A node on which the session has something, with a reference; NULL if there is none. */
+static struct lock_node *next_node(struct lock_session *s)
+{
+	struct locks *t = s->locks;
+	struct idmap_slot *slot = NULL;
+
+	SCOPE_LOCK(&t->mutex);
+	while ((slot = idmap_next(&t->map, slot)) != NULL) {
+		struct lock_node *ln = slot->value;
+
+		for (struct lock_file *f = ln->files; f != NULL; f = f->next) {
+			if (f->session == s) {
+				ln->refs++;
+				return ln;
+			}
+		}
+	}
+	return NULL;
+}
+
+void lock_session_free(struct lock_session *s)
+{
+	struct lock_node *ln;
+
+	if (s == NULL)
+		return;
+	{
+		SCOPE_LOCK(&s->locks->mutex);
+		s->ending = true;
+		for (struct waiter *w = s->waiters; w != NULL; w = w->next)
+			w->cancelled = true;
+		for (struct waiter *w = s->waiters; w != NULL; w = w->next)
+			while (!w->left)
+				cancel_locked(s->locks, w);
+	}
+	reap(s, true);
+	while (s->files > 0 && (ln = next_node(s)) != NULL) {
+		{
+			SCOPE_LOCK(&ln->mutex);
+			for (struct lock_file *f = ln->files, *next; f != NULL; f = next) {
+				next = f->next;
+				if (f->session == s) {
+					release_all(s->locks, f);
+					settle_file(s->locks, ln, f);
+				}
+			}
+		}
+		lock_node_put(s->locks, ln);
+	}
+	free(s);
+}
+
+static void no_action(int sig)
+{
+	(void)sig; /* it only ends the system call */
+}
+
+int locks_new(const struct export *e, struct hnodes *nodes, size_t fd_max, struct locks **ret)
+{
+	struct sigaction sa = {.sa_handler = no_action};
+	struct locks *t = calloc(1, sizeof(*t));
+	pthread_condattr_t ca;
+
+	if (t == NULL)
+		return -ENOMEM;
+	if (sigaction(LOCK_SIGNAL, &sa, NULL) < 0) {
+		int r = -errno;
+		free(t);
+		return r;
+	}
+	t->export = e;
+	t->nodes = nodes;
+	t->fd_max = fd_max;
+	(void)pthread_mutex_init(&t->mutex, NULL);
+	(void)pthread_condattr_init(&ca);
+	(void)pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&t->cond, &ca);
+	(void)pthread_condattr_destroy(&ca);
+	(void)pthread_attr_init(&t->attr);
+	(void)pthread_attr_setstacksize(&t->attr, 128 << 10);
+	*ret = t;
+	return 0;
+}
+
+void locks_free(struct locks *t)
+{
+	if (t == NULL)
+		return;
+	idmap_done(&t->map);
+	(void)pthread_attr_destroy(&t->attr);
+	(void)pthread_cond_destroy(&t->cond);
+	(void)pthread_mutex_destroy(&t->mutex);
+	free(t);
+}

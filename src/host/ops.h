@@ -1,0 +1,128 @@
+/*
+ * What session.c and the handlers in ops_*.c share.
+ *
+ * messages.def gives each message a handler op_NAME and its line in the
+ * dispatch table: a new message is a line there and a function here.
+ *
+ * A handler reads q, fills p and returns 0 or -errno; the session sends the
+ * reply. It runs on one of the session's threads and may block. What it leaves
+ * in p points into buf or lives as long as the request.
+ */
+#pragma once
+
+#include "core/msg.h"
+#include "host/creds.h"
+#include "host/handle.h"
+#include "host/session.h"
+
+struct dirs;
+struct lock_session;
+
+/* Returned by a handler instead of 0 or -errno. */
+enum op_result {
+	OP_NO_REPLY = 1,  /* this message has none, or somebody else will send it */
+	OP_MALFORMED = 2, /* no client of ours sends this: why says what, the connection ends */
+};
+
+struct request {
+	struct session *session;
+	struct host *host;
+	struct creds *creds; /* of this thread */
+	struct msg q;	     /* what is not present is zero */
+	struct msg p;
+	unsigned char *buf; /* MSG_PAYLOAD_MAX bytes: q's payload, then p's */
+	const char *why;
+	char name[MSG_NAME_MAX + 1]; /* request_name */
+};
+
+#define MESSAGE(code, NAME, request_, reply_, text) int op_##NAME(struct request *r);
+#include "core/messages.def"
+#undef MESSAGE
+
+/* ---- of session.c ---- */
+
+struct handles *session_handles(struct session *s);
+struct lock_session *session_locks(struct session *s);
+struct dirs *session_dirs(struct session *s);
+
+/*
+ * The node of an id that this session was told, with a reference; -ESTALE for
+ * any other: ids belong to a session.
+ */
+int session_node(struct session *s, uint64_t id, struct hnode **ret);
+
+/* A reply names n: one reference more for this session to forget. */
+int session_tell(struct session *s, struct hnode *n);
+void session_forget(struct session *s, uint64_t id, uint64_t n);
+
+/* Sends the reply to request id from whatever thread: 0 or -errno. */
+void session_reply_later(struct session *s, uint64_t id, int result);
+
+/* ---- of ops_common.c ---- */
+
+/* A node with its descriptor, for the time of a request. Zero-initialised is empty. */
+struct pinned {
+	struct hnodes *nodes;
+	struct hnode *node;
+	int fd;
+	bool pinned;
+};
+void pinned_done(struct pinned *p);
+#define CLEANUP_PINNED CLEANUP(pinned_done)
+
+/* The node of an id, with a descriptor. */
+int request_pin(struct request *r, uint64_t id, struct pinned *ret);
+
+/* Attributes of node, read through fd. */
+int request_attr(const struct request *r, struct hnode *node, int fd, struct attr *ret);
+
+/* Sets FIELD attr2 (a directory changed) where it can be had; no error if not. */
+void request_parent_attr(struct request *r, const struct pinned *dir);
+
+/* Copies a component into name (MSG_NAME_MAX + 1 bytes), checked. */
+int request_name(struct slice s, char *name);
+
+/* -EROFS if the export may not be changed. */
+int request_writable(const struct request *r);
+
+/* Takes over the caller's identity for creating something; ends with creds_restore(r->creds). */
+int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX]);
+
+/*
+ * Makes fd's node known under name in dir and tells the client: fields node
+ * and attr. Takes over fd, which may be an open file unless it is an object
+ * (O_PATH).
+ */
+int request_tell(struct request *r, const struct pinned *dir, const char *name, int object);
+
+/* What a name is before a call that takes it away; empty if nothing the clients know. */
+struct victim {
+	struct hnodes *nodes;
+	struct hnode *node;
+	int fd;
+};
+void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret);
+/* The call has succeeded: keeps the file reachable for those who have it. */
+void victim_gone(struct request *r, struct victim *v);
+void victim_done(struct victim *v);
+#define CLEANUP_VICTIM CLEANUP(victim_done)
+
+/* An open file of this session; -EBADF. */
+struct handle_ref {
+	struct handles *handles;
+	struct handle *h;
+};
+int request_handle(struct request *r, uint64_t fh, struct handle_ref *ret);
+void handle_ref_done(struct handle_ref *p);
+#define CLEANUP_HANDLE CLEANUP(handle_ref_done)
+
+/* ---- of dirs.c: readable directory descriptors, kept between two READDIRPLUS ---- */
+
+int dirs_new(struct dirs **ret);
+void dirs_free(struct dirs *d);
+/* One of the node that nobody uses, or a new one; off is set already. */
+int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int object, uint64_t off,
+	      int *ret_fd);
+/* Keeps fd, which stands at off, for the next; takes it over. */
+void dirs_give(struct dirs *d, struct hnode *node, int fd, uint64_t off);
+void dirs_forget(struct dirs *d, uint64_t node_id);

@@ -1,0 +1,268 @@
+/* Attributes, extended attributes, file system totals. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/ops.h"
+
+#define XATTR_LIST_MAX_ 65536 /* XATTR_LIST_MAX of the kernel */
+#define XATTR_VALUE_MAX 65536
+
+static int reply_attr(struct request *r, struct hnode *node, int fd)
+{
+	int e = request_attr(r, node, fd, &r->p.attr);
+
+	if (e == 0)
+		r->p.present |= MSG_BIT(attr);
+	return e;
+}
+
+int op_GETATTR(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	int e = request_pin(r, r->q.node, &p);
+
+	return e < 0 ? e : reply_attr(r, p.node, p.fd);
+}
+
+/* ---- SETATTR ---- */
+
+static int set_size(struct request *r, const struct pinned *p)
+{
+	CLEANUP_HANDLE struct handle_ref file = {0};
+
+	if (r->q.size > INT64_MAX)
+		return -EFBIG;
+	if (!MSG_HAS(&r->q, fh))
+		return export_truncate(r->host->export, p->fd, (off_t)r->q.size);
+	/* What is open for writing stays so, whatever became of the permissions. */
+	int e = request_handle(r, r->q.fh, &file);
+	if (e < 0)
+		return e;
+	if (file.h->node != p->node)
+		return -EBADF;
+	return ftruncate(file.h->fd, (off_t)r->q.size) < 0 ? -errno : 0;
+}
+
+static int set_owner(const struct request *r, int fd)
+{
+	const struct msg *q = &r->q;
+	uint64_t uid = q->valid & SET_UID ? q->uid : UINT32_MAX;
+	uint64_t gid = q->valid & SET_GID ? q->gid : UINT32_MAX;
+
+	/* -1 would mean "leave it": not what was asked for */
+	if ((q->valid & SET_UID && uid >= UINT32_MAX) || (q->valid & SET_GID && gid >= UINT32_MAX))
+		return -EINVAL;
+	return fchownat(fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
+		       ? -errno
+		       : 0;
+}
+
+static struct timespec to_timespec(uint64_t valid, uint64_t now, uint64_t set,
+				   const struct msg_time *t)
+{
+	if (valid & now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	if (valid & set)
+		return (struct timespec){.tv_sec = t->sec, .tv_nsec = (long)t->nsec};
+	return (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+static int set_times(const struct request *r, int fd)
+{
+	const struct msg *q = &r->q;
+	const struct timespec ts[2] = {
+		to_timespec(q->valid, SET_ATIME_NOW, SET_ATIME, &q->atime),
+		to_timespec(q->valid, SET_MTIME_NOW, SET_MTIME, &q->mtime),
+	};
+
+	return utimensat(fd, "", ts, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+/* True if every value that valid announces is there. */
+static bool values_present(const struct msg *q)
+{
+	return (!(q->valid & SET_MODE) || MSG_HAS(q, mode)) &&
+	       (!(q->valid & SET_UID) || MSG_HAS(q, uid)) &&
+	       (!(q->valid & SET_GID) || MSG_HAS(q, gid)) &&
+	       (!(q->valid & SET_SIZE) || MSG_HAS(q, size)) &&
+	       (!(q->valid & SET_ATIME) || MSG_HAS(q, atime)) &&
+	       (!(q->valid & SET_MTIME) || MSG_HAS(q, mtime));
+}
+
+/*
+ * In the kernel's own order (notify_change callers): truncating and changing
+ * the owner both clear set-id bits, so the mode comes after them, and the
+ * times after everything that moves them.
+ */
+int op_SETATTR(struct request *r)
+{
+	const uint64_t times = SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW;
+	CLEANUP_PINNED struct pinned p = {0};
+	const struct msg *q = &r->q;
+
+	if (!values_present(q)) {
+		r->why = "SETATTR without a value that its field valid announces";
+		return OP_MALFORMED;
+	}
+	int e = request_writable(r);
+	if (e == 0)
+		e = request_pin(r, q->node, &p);
+	if (e == 0 && (q->valid & SET_SIZE))
+		e = set_size(r, &p);
+	if (e == 0 && (q->valid & (SET_UID | SET_GID)))
+		e = set_owner(r, p.fd);
+	if (e == 0 && (q->valid & SET_MODE))
+		e = export_chmod(r->host->export, p.fd, (mode_t)(q->mode & 07777));
+	if (e == 0 && (q->valid & times))
+		e = set_times(r, p.fd);
+	return e < 0 ? e : reply_attr(r, p.node, p.fd);
+}
+
+int op_STATFS(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	struct statfs sfs;
+	int e = request_pin(r, r->q.node, &p);
+
+	if (e < 0)
+		return e;
+	if (fstatfs(p.fd, &sfs) < 0)
+		return -errno;
+	r->p.fs = (struct fsinfo){
+		.bsize = (uint64_t)sfs.f_bsize,
+		.frsize = (uint64_t)(sfs.f_frsize > 0 ? sfs.f_frsize : sfs.f_bsize),
+		.blocks = sfs.f_blocks,
+		.bfree = sfs.f_bfree,
+		.bavail = sfs.f_bavail,
+		.files = sfs.f_files,
+		.ffree = sfs.f_ffree,
+		.namemax = (uint64_t)sfs.f_namelen,
+	};
+	r->p.present |= MSG_BIT(fs);
+	return 0;
+}
+
+/* ---- extended attributes ---- */
+
+static bool is_user(const char *name, size_t len)
+{
+	return len > 5 && memcmp(name, "user.", 5) == 0;
+}
+
+/*
+ * Only user.*: security.capability or trusted.overlay.* of a guest's making
+ * would act on the host, and POSIX ACLs would give access there behind the
+ * mode bits that the guest's kernel checks.
+ */
+static int xattr_target(struct request *r, struct pinned *p, char *name,
+			char path[EXPORT_PROC_PATH_MAX])
+{
+	struct slice s = r->q.name2;
+
+	if (s.len == 0 || s.len > MSG_NAME_MAX)
+		return -ERANGE; /* as the kernel's */
+	if (memchr(s.data, '\0', s.len) != NULL)
+		return -EINVAL;
+	if (!is_user(s.data, s.len))
+		return -EOPNOTSUPP;
+	memcpy(name, s.data, s.len);
+	name[s.len] = '\0';
+	int e = request_pin(r, r->q.node, p);
+	if (e == 0)
+		(void)export_proc_path(p->fd, path);
+	return e;
+}
+
+int op_GETXATTR(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	char name[MSG_NAME_MAX + 1], path[EXPORT_PROC_PATH_MAX];
+	size_t size = r->q.size < XATTR_VALUE_MAX ? (size_t)r->q.size : XATTR_VALUE_MAX;
+	int e = xattr_target(r, &p, name, path);
+
+	if (e < 0)
+		return e;
+	/* The path follows the magic link and ends at the object, even if that is a symlink. */
+	ssize_t n = getxattr(path, name, r->buf, size);
+	if (n < 0)
+		return -errno;
+	MSG_SET(&r->p, size, (uint64_t)n);
+	if (size > 0)
+		MSG_SET(&r->p, payload, ((struct slice){r->buf, (size_t)n}));
+	return 0;
+}
+
+int op_SETXATTR(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	char name[MSG_NAME_MAX + 1], path[EXPORT_PROC_PATH_MAX];
+	int e = request_writable(r);
+
+	if (r->q.payload.len > XATTR_VALUE_MAX)
+		return -E2BIG;
+	if (r->q.flags & ~(uint64_t)(XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	if (e == 0)
+		e = xattr_target(r, &p, name, path);
+	if (e == 0 && setxattr(path, name, r->buf, r->q.payload.len, (int)r->q.flags) < 0)
+		e = -errno;
+	if (e == 0)
+		(void)reply_attr(r, p.node, p.fd); /* ctime */
+	return e;
+}
+
+int op_REMOVEXATTR(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	char name[MSG_NAME_MAX + 1], path[EXPORT_PROC_PATH_MAX];
+	int e = request_writable(r);
+
+	if (e == 0)
+		e = xattr_target(r, &p, name, path);
+	if (e == 0 && removexattr(path, name) < 0)
+		e = -errno;
+	if (e == 0)
+		(void)reply_attr(r, p.node, p.fd);
+	return e;
+}
+
+int op_LISTXATTR(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	CLEANUP_FREE char *all = malloc(XATTR_LIST_MAX_);
+	char path[EXPORT_PROC_PATH_MAX];
+	size_t used = 0;
+	int e = request_pin(r, r->q.node, &p);
+
+	if (e < 0 || all == NULL)
+		return e < 0 ? e : -ENOMEM;
+	ssize_t n = listxattr(export_proc_path(p.fd, path), all, XATTR_LIST_MAX_);
+	if (n < 0)
+		return -errno;
+	/* buf has room for all of them */
+	for (ssize_t at = 0; at < n;) {
+		size_t len = strnlen(all + at, (size_t)(n - at));
+
+		if (is_user(all + at, len)) {
+			memcpy(r->buf + used, all + at, len);
+			r->buf[used + len] = '\0';
+			used += len + 1;
+		}
+		at += (ssize_t)len + 1;
+	}
+	if (r->q.size > 0 && used > r->q.size)
+		return -ERANGE;
+	MSG_SET(&r->p, size, used);
+	if (r->q.size > 0)
+		MSG_SET(&r->p, payload, ((struct slice){r->buf, used}));
+	return 0;
+}

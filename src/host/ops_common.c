@@ -1,0 +1,171 @@
+/* What the handlers have in common: nodes, names, callers, replies. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <string.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/ops.h"
+
+void pinned_done(struct pinned *p)
+{
+	if (p->node == NULL)
+		return;
+	if (p->pinned)
+		hnode_unpin(p->nodes, p->node);
+	hnode_unref(p->nodes, p->node);
+	p->node = NULL;
+}
+
+int request_pin(struct request *r, uint64_t id, struct pinned *ret)
+{
+	struct pinned p = {.nodes = r->host->nodes};
+	int e = session_node(r->session, id, &p.node);
+
+	if (e < 0)
+		return e;
+	e = hnode_pin(p.nodes, p.node, &p.fd);
+	if (e < 0) {
+		hnode_unref(p.nodes, p.node);
+		return e;
+	}
+	p.pinned = true;
+	*ret = p;
+	return 0;
+}
+
+int request_attr(const struct request *r, struct hnode *node, int fd, struct attr *ret)
+{
+	uint64_t version = hnode_version(node); /* before the statx */
+	int e = export_attr(r->host->export, fd, ret);
+
+	ret->version = version;
+	return e;
+}
+
+void request_parent_attr(struct request *r, const struct pinned *dir)
+{
+	if (request_attr(r, dir->node, dir->fd, &r->p.attr2) == 0)
+		r->p.present |= MSG_BIT(attr2);
+}
+
+int request_name(struct slice s, char *name)
+{
+	int e = export_name_check(s);
+
+	if (e < 0)
+		return e;
+	memcpy(name, s.data, s.len);
+	name[s.len] = '\0';
+	return 0;
+}
+
+int request_writable(const struct request *r)
+{
+	return export_read_only(r->host->export) ? -EROFS : 0;
+}
+
+int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX])
+{
+	const struct msg *q = &r->q;
+	const unsigned char *p = q->groups.data;
+	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
+
+	if (!MSG_HAS(q, uid) || !MSG_HAS(q, gid))
+		return 0; /* the server's own */
+	if (q->uid >= UINT32_MAX || q->gid >= UINT32_MAX || n > MSG_GROUPS_MAX ||
+	    (MSG_HAS(q, groups) && q->groups.len % 4 != 0))
+		return -EINVAL;
+	for (size_t i = 0; i < n; i++, p += 4)
+		groups[i] = (gid_t)p[0] << 24 | (gid_t)p[1] << 16 | (gid_t)p[2] << 8 | p[3];
+	const struct creds_caller caller = {.uid = (uid_t)q->uid,
+					    .gid = (gid_t)q->gid,
+					    .groups = groups,
+					    .n_groups = n,
+					    .special = special};
+	return creds_assume(r->creds, export_privileged(r->host->export), &caller);
+}
+
+int request_tell(struct request *r, const struct pinned *dir, const char *name, int object)
+{
+	CLEANUP_CLOSE int fd = object;
+	struct hnode *n;
+	int e = hnodes_intern(r->host->nodes, fd, dir->node, name, &n);
+
+	if (e < 0)
+		return e;
+	e = request_attr(r, n, fd, &r->p.attr);
+	if (e == 0)
+		e = session_tell(r->session, n);
+	if (e == 0) {
+		MSG_SET(&r->p, node, hnode_id(n));
+		r->p.present |= MSG_BIT(attr);
+		hnode_offer(r->host->nodes, n, take_fd(&fd));
+	}
+	hnode_unref(r->host->nodes, n);
+	return e;
+}
+
+/* ---- names that go away ---- */
+
+/*
+ * Looks the name up before the call that takes it away: afterwards nothing
+ * would lead to a file that the client still has open, or a directory that is
+ * somebody's working directory, and the kernel asks for attributes by node.
+ */
+void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret)
+{
+	CLEANUP_CLOSE int fd = -1;
+	struct hnode *n;
+
+	*ret = (struct victim){.nodes = r->host->nodes, .fd = -1};
+	if (export_open(r->host->export, dir->fd, name, O_PATH, 0, &fd) < 0 ||
+	    hnodes_find(r->host->nodes, fd, &n) < 0)
+		return;
+	ret->node = n;
+	ret->fd = take_fd(&fd);
+}
+
+void victim_gone(struct request *r, struct victim *v)
+{
+	if (v->node == NULL)
+		return;
+	if (request_attr(r, v->node, v->fd, &r->p.attr) == 0)
+		r->p.present |= MSG_BIT(attr);
+	else
+		r->p.attr.nlink = 0;
+	/* With a further link, or by its handle, it will be found again. */
+	if (r->p.attr.nlink == 0 || S_ISDIR(r->p.attr.mode) || !hnode_by_handle(v->nodes, v->node))
+		hnode_keep(v->nodes, v->node, take_fd(&v->fd));
+	else
+		hnode_offer(v->nodes, v->node, take_fd(&v->fd));
+}
+
+void victim_done(struct victim *v)
+{
+	cleanup_close(&v->fd);
+	if (v->node != NULL)
+		hnode_unref(v->nodes, v->node);
+	*v = (struct victim){.fd = -1};
+}
+
+/* ---- open files ---- */
+
+int request_handle(struct request *r, uint64_t fh, struct handle_ref *ret)
+{
+	struct handles *t = session_handles(r->session);
+	struct handle *h = handle_get(t, fh);
+
+	if (h == NULL)
+		return -EBADF;
+	*ret = (struct handle_ref){t, h};
+	return 0;
+}
+
+void handle_ref_done(struct handle_ref *p)
+{
+	if (p->h != NULL)
+		handle_put(p->handles, p->h);
+}

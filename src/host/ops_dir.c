@@ -1,0 +1,151 @@
+/* READDIRPLUS: a directory's entries with their attributes. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/filesystem.h"
+#include "host/hnode.h"
+#include "host/ops.h"
+#include "transport/codec.h"
+
+#define DIRENTS_MAX 32768
+#define DIRENT_LEN_MAX (sizeof(struct dirent64) + 8) /* the longest name */
+#define ENTRY_ATTR_MAX 200 /* bytes of an encoded entry without its name */
+
+struct listing_reply {
+	struct request *r;
+	struct pinned dir;
+	bool plain;
+	bool hide; /* mount points are left out */
+	dev_t dev;
+	size_t cap, used;
+	bool full;
+};
+
+/*
+ * Fills in what is known beyond name and type. False if the entry is to be
+ * left out: it has gone, or is a mount point that is hidden. One that cannot
+ * be opened (EMFILE, EACCES...) stays, with its name: an entry is never lost
+ * (CVE-2020-10717, microsandbox#1157).
+ */
+static bool complete(struct listing_reply *l, const char *name, struct dir_entry *e)
+{
+	struct request *r = l->r;
+	CLEANUP_CLOSE int fd = -1;
+	struct hnode *n;
+
+	if (l->plain && !l->hide)
+		return true;
+	int err = export_open(r->host->export, l->dir.fd, name, O_PATH, 0, &fd);
+	if (err < 0)
+		return err != -ENOENT;
+	if (l->plain || hnodes_intern(r->host->nodes, fd, l->dir.node, name, &n) < 0)
+		return true;
+	if (request_attr(r, n, fd, &e->attr) == 0 && session_tell(r->session, n) == 0) {
+		e->node = hnode_id(n);
+		e->ino = e->attr.ino;
+		e->type = IFTODT(e->attr.mode);
+	}
+	hnode_unref(r->host->nodes, n);
+	return true;
+}
+
+/* False if there is no room for it. */
+static bool add_entry(struct listing_reply *l, const struct dirent64 *d)
+{
+	size_t len = strlen(d->d_name), room = l->cap - l->used;
+	struct dir_entry e = {
+		.name = {d->d_name, len},
+		.off = (uint64_t)d->d_off,
+		.type = d->d_type,
+		.ino = filesystems_ino(export_filesystems(l->r->host->export), l->dev, d->d_ino),
+	};
+
+	if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
+		return true;
+	/* Before anything is told, so that nothing has to be taken back. */
+	if (room < len + (l->plain ? 40 : ENTRY_ATTR_MAX))
+		return false;
+	if (complete(l, d->d_name, &e))
+		l->used += codec_put_entry(&e, l->r->buf + l->used, room);
+	return true;
+}
+
+/*
+ * Asks for about as many directory entries as the payload has room for: an
+ * entry with attributes takes some four times the bytes of a struct dirent.
+ */
+static size_t wanted(const struct listing_reply *l)
+{
+	size_t room = l->cap - l->used;
+	size_t n = l->plain ? room / 4 * 3 : room / 4;
+
+	if (n > DIRENTS_MAX)
+		return DIRENTS_MAX;
+	return n < DIRENT_LEN_MAX ? DIRENT_LEN_MAX : n;
+}
+
+/* 1 at the end of the directory, 0 if the payload is full, -errno. *off: where to go on. */
+static int fill(struct listing_reply *l, int fd, uint64_t *off)
+{
+	char buf[DIRENTS_MAX] __attribute__((aligned(8)));
+
+	for (;;) {
+		ssize_t n = getdents64(fd, buf, wanted(l));
+
+		if (n <= 0) /* ENOENT: the directory has been removed (IS_DEADDIR) */
+			return n == 0 || errno == ENOENT ? 1 : -errno;
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *d = (const struct dirent64 *)(buf + at);
+
+			if (!add_entry(l, d)) {
+				if (lseek(fd, (off_t)*off, SEEK_SET) < 0)
+					return -errno;
+				return 0;
+			}
+			*off = (uint64_t)d->d_off;
+			at += d->d_reclen;
+		}
+		if (l->used > 0 && l->cap - l->used < MSG_NAME_MAX + ENTRY_ATTR_MAX)
+			return 0;
+	}
+}
+
+int op_READDIRPLUS(struct request *r)
+{
+	CLEANUP_PINNED struct pinned dir = {0};
+	CLEANUP_CLOSE int fd = -1;
+	uint64_t off = r->q.off;
+	struct stat st;
+	int e = off > INT64_MAX ? -EINVAL : request_pin(r, r->q.node, &dir);
+
+	if (e < 0)
+		return e;
+	e = dirs_take(session_dirs(r->session), r->host->export, dir.node, dir.fd, off, &fd);
+	if (e < 0)
+		return e;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	struct listing_reply l = {
+		.r = r,
+		.dir = dir,
+		.plain = (r->q.flags & READDIR_PLAIN) != 0,
+		.hide = r->host->config->xdev == XDEV_HIDE,
+		.dev = st.st_dev,
+		.cap = r->q.size < MSG_PAYLOAD_MAX ? (size_t)r->q.size : MSG_PAYLOAD_MAX,
+	};
+	e = fill(&l, fd, &off);
+	if (e < 0 && l.used == 0)
+		return e; /* with entries in hand the error comes next time */
+	if (e == 0 && l.used == 0)
+		return -EINVAL; /* not even one fits, as getdents(2) */
+	MSG_SET(&r->p, flags, e == 1 ? READDIR_END : 0u);
+	MSG_SET(&r->p, payload, ((struct slice){r->buf, l.used}));
+	if (e == 0)
+		dirs_give(session_dirs(r->session), dir.node, take_fd(&fd), off);
+	return 0;
+}

@@ -1,0 +1,261 @@
+/* Open files: opening, creating, closing. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/lock.h"
+#include "host/ops.h"
+#include "transport/codec.h"
+
+#define CREATE_TRIES 16 /* a name that comes and goes while we look */
+
+/*
+ * What of the guest's flags a file of ours is opened with. O_APPEND is not
+ * among them: pwrite(2) would ignore its offset; WRITE carries it. O_DIRECT
+ * would want aligned buffers here; O_CREAT and O_EXCL are CREATE's.
+ */
+static int host_flags(uint64_t flags)
+{
+	return (int)(flags & (O_ACCMODE | O_SYNC | O_DSYNC)) | O_CLOEXEC | O_NOCTTY;
+}
+
+static int check_flags(const struct request *r, uint64_t flags)
+{
+	if ((flags & O_ACCMODE) == O_ACCMODE)
+		return -EINVAL;
+	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
+		return request_writable(r);
+	return 0;
+}
+
+/* Opens a regular file by its object. */
+static int open_object(const struct request *r, int object, uint64_t q_flags, int *ret_fd)
+{
+	int flags = host_flags(q_flags) | (int)(q_flags & O_TRUNC);
+	int e = export_reopen(r->host->export, object, flags | O_NOATIME, ret_fd);
+
+	if (e == -EPERM) /* O_NOATIME is the owner's */
+		e = export_reopen(r->host->export, object, flags, ret_fd);
+	return e;
+}
+
+static void reply_open(struct request *r, const struct hnode *n, uint64_t fh)
+{
+	MSG_SET(&r->p, fh, fh);
+	r->p.present |= MSG_BIT(attr);
+	if (hnode_flush(r->host->nodes, n))
+		MSG_SET(&r->p, flags, OPEN_FLUSH);
+}
+
+static int add_handle(struct request *r, struct hnode *n, int fd, uint64_t *ret_fh)
+{
+	return handle_add(session_handles(r->session), n, fd, (int)(r->q.flags & O_ACCMODE), ret_fh);
+}
+
+/* Opens node n, whose object is given, and makes the reply. */
+static int open_node(struct request *r, struct hnode *n, int object)
+{
+	uint64_t fh;
+	int fd;
+	int e = request_attr(r, n, object, &r->p.attr);
+
+	/* Never a FIFO or a device: opening alone would wait or act (CVE-2020-35517). */
+	if (e == 0)
+		e = export_openable(r->p.attr.mode);
+	if (e == 0)
+		e = open_object(r, object, r->q.flags, &fd);
+	if (e < 0)
+		return e;
+	if (r->q.flags & O_TRUNC)
+		e = request_attr(r, n, fd, &r->p.attr);
+	if (e < 0) {
+		(void)close(fd);
+		return e;
+	}
+	e = add_handle(r, n, fd, &fh);
+	if (e == 0)
+		reply_open(r, n, fh);
+	return e;
+}
+
+int op_OPEN(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	int e = check_flags(r, r->q.flags);
+
+	if (e == 0)
+		e = request_pin(r, r->q.node, &p);
+	return e < 0 ? e : open_node(r, p.node, p.fd);
+}
+
+/* ---- CREATE ---- */
+
+/* A file that we have just made, in *fd, which is taken over. */
+static int finish_new(struct request *r, const struct pinned *dir, const char *name, int new_fd)
+{
+	CLEANUP_CLOSE int fd = new_fd;
+	struct hnode *n;
+	uint64_t fh = 0;
+	int e = hnodes_intern(r->host->nodes, fd, dir->node, name, &n);
+
+	if (e < 0)
+		return e;
+	if ((r->q.flags & O_ACCMODE) != O_WRONLY)
+		(void)fcntl(fd, F_SETFL, O_NOATIME); /* not when creating: EPERM would come late */
+	e = request_attr(r, n, fd, &r->p.attr);
+	if (e == 0 && name == NULL) {
+		/* Nothing but this descriptor leads to an O_TMPFILE. */
+		int object;
+
+		e = export_reopen(r->host->export, fd, O_PATH, &object);
+		if (e == 0)
+			hnode_keep(r->host->nodes, n, object);
+	}
+	if (e == 0)
+		e = add_handle(r, n, take_fd(&fd), &fh);
+	if (e == 0) {
+		e = session_tell(r->session, n);
+		if (e < 0)
+			handle_put(session_handles(r->session),
+				   handle_remove(session_handles(r->session), fh));
+	}
+	if (e == 0) {
+		MSG_SET(&r->p, node, hnode_id(n));
+		reply_open(r, n, fh);
+	}
+	hnode_unref(r->host->nodes, n);
+	return e;
+}
+
+/* A file that was there before us. */
+static int open_existing(struct request *r, const struct pinned *dir, const char *name)
+{
+	CLEANUP_CLOSE int object = -1;
+	struct hnode *n;
+	int e = export_open(r->host->export, dir->fd, name, O_PATH, 0, &object);
+
+	if (e < 0)
+		return e;
+	e = hnodes_intern(r->host->nodes, object, dir->node, name, &n);
+	if (e < 0)
+		return e;
+	e = open_node(r, n, object);
+	if (e == -ELOOP || e == -EISDIR || e == -ENXIO) {
+		/*
+		 * The guest took the name for free or for a regular file. ESTALE
+		 * makes its kernel look it up and walk again (LOOKUP_REVAL),
+		 * which follows a symbolic link as the guest sees it.
+		 */
+		e = -ESTALE;
+	}
+	if (e == 0) {
+		e = session_tell(r->session, n);
+		if (e == 0)
+			MSG_SET(&r->p, node, hnode_id(n));
+		else
+			handle_put(session_handles(r->session),
+				   handle_remove(session_handles(r->session), r->p.fh));
+	}
+	if (e == 0)
+		hnode_offer(r->host->nodes, n, take_fd(&object));
+	hnode_unref(r->host->nodes, n);
+	return e;
+}
+
+/* Creates as the caller. */
+static int make_file(struct request *r, const struct pinned *dir, const char *name, int flags,
+		     int *ret_fd)
+{
+	gid_t groups[MSG_GROUPS_MAX];
+	int e = request_assume(r, false, groups);
+
+	if (e < 0)
+		return e;
+	e = export_open(r->host->export, dir->fd, name, host_flags(r->q.flags) | flags,
+			(mode_t)(r->q.mode & 07777), ret_fd);
+	creds_restore(r->creds);
+	return e;
+}
+
+int op_CREATE(struct request *r)
+{
+	CLEANUP_PINNED struct pinned dir = {0};
+	bool unnamed = (r->q.flags & O_TMPFILE) == O_TMPFILE;
+	char name[MSG_NAME_MAX + 1];
+	int fd = -1;
+	int e = check_flags(r, r->q.flags);
+
+	if (e == 0)
+		e = request_writable(r);
+	if (e == 0 && !unnamed)
+		e = request_name(r->q.name, name);
+	if (e == 0 && !handles_room(session_handles(r->session)))
+		e = -ENFILE; /* before there is a file */
+	if (e == 0)
+		e = request_pin(r, r->q.node, &dir);
+	if (e < 0)
+		return e;
+	if (unnamed) {
+		e = make_file(r, &dir, ".", O_TMPFILE | (int)(r->q.flags & O_EXCL), &fd);
+		return e < 0 ? e : finish_new(r, &dir, NULL, fd);
+	}
+	for (int i = 0; i < CREATE_TRIES; i++) {
+		e = make_file(r, &dir, name, O_CREAT | O_EXCL, &fd);
+		if (e == 0) {
+			e = finish_new(r, &dir, name, fd);
+			break;
+		}
+		if (e != -EEXIST || (r->q.flags & O_EXCL))
+			break;
+		e = open_existing(r, &dir, name);
+		if (e != -ENOENT)
+			break;
+	}
+	if (e == 0)
+		request_parent_attr(r, &dir);
+	return e;
+}
+
+/* ---- closing ---- */
+
+int op_CLOSE(struct request *r)
+{
+	struct slice in = {r->buf, r->q.payload.len};
+	struct handles *t = session_handles(r->session);
+	uint64_t fh;
+	int e;
+
+	while ((e = codec_get_uint(&in, &fh)) == 1) {
+		struct handle *h = handle_remove(t, fh);
+
+		if (h != NULL)
+			lock_release_handle(session_locks(r->session), h->node, fh);
+		handle_put(t, h);
+	}
+	if (e < 0)
+		r->why = "CLOSE: not a sequence of numbers";
+	return e < 0 ? OP_MALFORMED : OP_NO_REPLY;
+}
+
+int op_FLUSH(struct request *r)
+{
+	CLEANUP_HANDLE struct handle_ref file = {0};
+	int e = request_handle(r, r->q.fh, &file);
+
+	if (e < 0)
+		return e;
+	struct handle *h = file.h;
+	if (MSG_HAS(&r->q, owner))
+		lock_release_owner(session_locks(r->session), h->node, r->q.owner,
+				   (r->q.flags & LOCK_CLOSE) != 0);
+	if (!hnode_flush(r->host->nodes, h->node))
+		return 0;
+	/* Each close(2) flushes, also that of a duplicate, and tells what it kept back. */
+	int copy = fcntl(h->fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return -errno;
+	return close(copy) < 0 && errno != EINTR ? -errno : 0;
+}

@@ -1,0 +1,215 @@
+/* Names: looking up, making, removing, renaming. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "core/cleanup.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/ops.h"
+
+/* The directory and the name of a request that is about to change something. */
+static int target(struct request *r, uint64_t node, struct slice name, struct pinned *dir,
+		  char *ret_name)
+{
+	int e = request_writable(r);
+
+	if (e == 0)
+		e = request_name(name, ret_name);
+	return e < 0 ? e : request_pin(r, node, dir);
+}
+
+/* What name is in dir, told to the client. */
+static int tell_name(struct request *r, const struct pinned *dir, const char *name)
+{
+	int fd;
+	int e = export_open(r->host->export, dir->fd, name, O_PATH, 0, &fd);
+
+	return e < 0 ? e : request_tell(r, dir, name, fd);
+}
+
+int op_LOOKUP(struct request *r)
+{
+	CLEANUP_PINNED struct pinned dir = {0};
+	char name[MSG_NAME_MAX + 1];
+	int e = request_name(r->q.name, name);
+
+	if (e == 0)
+		e = request_pin(r, r->q.node, &dir);
+	return e < 0 ? e : tell_name(r, &dir, name);
+}
+
+static int make_node(const struct pinned *dir, const char *name, mode_t mode, uint64_t rdev)
+{
+	int e;
+
+	if (S_ISDIR(mode))
+		e = mkdirat(dir->fd, name, mode & 07777);
+	else
+		e = mknodat(dir->fd, name, mode,
+			    makedev((unsigned)(rdev >> 32), (unsigned)(rdev & UINT32_MAX)));
+	return e < 0 ? -errno : 0;
+}
+
+int op_MKNOD(struct request *r)
+{
+	CLEANUP_PINNED struct pinned dir = {0};
+	mode_t mode = (mode_t)(r->q.mode & (S_IFMT | 07777));
+	bool device = S_ISCHR(mode) || S_ISBLK(mode);
+	char name[MSG_NAME_MAX + 1];
+	gid_t groups[MSG_GROUPS_MAX];
+
+	if ((mode & S_IFMT) == 0)
+		mode |= S_IFREG; /* as mknod(2) */
+	if (device || S_ISSOCK(mode)) {
+		/* Whoever on the host opens it acts on the host (CVE-2020-35517). */
+		if (!export_special(r->host->export))
+			return -EPERM;
+	} else if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISDIR(mode)) {
+		return -EINVAL;
+	}
+	int e = target(r, r->q.node, r->q.name, &dir, name);
+	if (e == 0)
+		e = request_assume(r, device, groups);
+	if (e < 0)
+		return e;
+	e = make_node(&dir, name, mode, MSG_HAS(&r->q, rdev) ? r->q.rdev : 0);
+	creds_restore(r->creds);
+	if (e == 0)
+		e = tell_name(r, &dir, name);
+	if (e == 0)
+		request_parent_attr(r, &dir);
+	return e;
+}
+
+int op_SYMLINK(struct request *r)
+{
+	CLEANUP_PINNED struct pinned dir = {0};
+	size_t len = r->q.payload.len;
+	char name[MSG_NAME_MAX + 1];
+	gid_t groups[MSG_GROUPS_MAX];
+
+	if (len == 0 || memchr(r->buf, '\0', len) != NULL)
+		return len == 0 ? -ENOENT : -EINVAL;
+	if (len >= PATH_MAX)
+		return -ENAMETOOLONG;
+	int e = target(r, r->q.node, r->q.name, &dir, name);
+	if (e == 0)
+		e = request_assume(r, false, groups);
+	if (e < 0)
+		return e;
+	r->buf[len] = '\0'; /* buf has a byte more than a payload */
+	if (symlinkat((const char *)r->buf, dir.fd, name) < 0)
+		e = -errno;
+	creds_restore(r->creds);
+	if (e == 0)
+		e = tell_name(r, &dir, name);
+	if (e == 0)
+		request_parent_attr(r, &dir);
+	return e;
+}
+
+int op_LINK(struct request *r)
+{
+	CLEANUP_PINNED struct pinned dir = {0}, file = {0};
+	char name[MSG_NAME_MAX + 1];
+	int e = target(r, r->q.node2, r->q.name2, &dir, name);
+
+	if (e == 0)
+		e = request_pin(r, r->q.node, &file);
+	if (e == 0)
+		e = export_link(r->host->export, file.fd, dir.fd, name);
+	if (e < 0)
+		return e;
+	hnode_renamed(r->host->nodes, file.node, dir.node, name);
+	e = request_attr(r, file.node, file.fd, &r->p.attr);
+	if (e == 0)
+		e = session_tell(r->session, file.node);
+	if (e < 0)
+		return e;
+	MSG_SET(&r->p, node, hnode_id(file.node));
+	r->p.present |= MSG_BIT(attr);
+	request_parent_attr(r, &dir);
+	return 0;
+}
+
+static int remove_name(struct request *r, int flags)
+{
+	CLEANUP_PINNED struct pinned dir = {0};
+	CLEANUP_VICTIM struct victim victim = {.fd = -1};
+	char name[MSG_NAME_MAX + 1];
+	int e = target(r, r->q.node, r->q.name, &dir, name);
+
+	if (e < 0)
+		return e;
+	victim_find(r, &dir, name, &victim);
+	if (unlinkat(dir.fd, name, flags) < 0)
+		return -errno;
+	victim_gone(r, &victim);
+	request_parent_attr(r, &dir);
+	return 0;
+}
+
+int op_UNLINK(struct request *r)
+{
+	return remove_name(r, 0);
+}
+
+int op_RMDIR(struct request *r)
+{
+	return remove_name(r, AT_REMOVEDIR);
+}
+
+int op_RENAME(struct request *r)
+{
+	CLEANUP_PINNED struct pinned from = {0}, to = {0};
+	CLEANUP_VICTIM struct victim moved = {.fd = -1}, other = {.fd = -1};
+	char name[MSG_NAME_MAX + 1], name2[MSG_NAME_MAX + 1];
+	unsigned flags = (unsigned)r->q.flags;
+
+	/* RENAME_WHITEOUT makes a device */
+	if (r->q.flags & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+		return -EINVAL;
+	int e = target(r, r->q.node, r->q.name, &from, name);
+	if (e == 0)
+		e = target(r, r->q.node2, r->q.name2, &to, name2);
+	if (e < 0)
+		return e;
+	victim_find(r, &from, name, &moved);
+	if (!(flags & RENAME_NOREPLACE))
+		victim_find(r, &to, name2, &other);
+	if (renameat2(from.fd, name, to.fd, name2, flags) < 0)
+		return -errno;
+	if (other.node != NULL && (flags & RENAME_EXCHANGE))
+		hnode_renamed(r->host->nodes, other.node, from.node, name);
+	else
+		victim_gone(r, &other);
+	r->p.present &= ~MSG_BIT(attr); /* of the other: not what attr means here */
+	if (moved.node != NULL) {
+		hnode_renamed(r->host->nodes, moved.node, to.node, name2);
+		if (request_attr(r, moved.node, moved.fd, &r->p.attr) == 0)
+			r->p.present |= MSG_BIT(attr);
+	}
+	request_parent_attr(r, &from);
+	if (request_attr(r, to.node, to.fd, &r->p.attr3) == 0)
+		r->p.present |= MSG_BIT(attr3);
+	return 0;
+}
+
+int op_READLINK(struct request *r)
+{
+	CLEANUP_PINNED struct pinned link = {0};
+	int e = request_pin(r, r->q.node, &link);
+
+	if (e < 0)
+		return e;
+	ssize_t n = readlinkat(link.fd, "", (char *)r->buf, PATH_MAX);
+	if (n < 0) /* with an empty path, ENOENT says that it is no symbolic link */
+		return errno == ENOENT ? -EINVAL : -errno;
+	MSG_SET(&r->p, payload, ((struct slice){r->buf, (size_t)n}));
+	return 0;
+}

@@ -1,0 +1,510 @@
+#include "host/plain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "host/plain_priv.h"
+
+#define CREATE_TRIES 8			 /* somebody else makes and removes the name meanwhile */
+#define READ_CHUNK   ((size_t)256 << 10) /* the first step of a read's buffer */
+
+#define KEEP_MAX ((size_t)2 << 20) /* bytes of a buffer that stay allocated */
+
+/* A handle is the slot's use count and its index; 0 is none. */
+#define SLOT_BITS 16
+#define SLOT_MASK ((UINT64_C(1) << SLOT_BITS) - 1)
+
+/* ---- handles ---- */
+
+static int slot_find(struct plain_session *s, uint64_t fh, struct plain_slot **ret)
+{
+	uint64_t index = (fh & SLOT_MASK) - 1; /* of 0: too large */
+
+	if (index >= s->slot_count || s->slots[index].fd < 0 ||
+	    s->slots[index].uses != fh >> SLOT_BITS)
+		return -EBADF;
+	*ret = &s->slots[index];
+	return 0;
+}
+
+/* Takes over fd, also on failure. */
+static int slot_add(struct plain_session *s, int fd, uint64_t *ret_fh)
+{
+	size_t i = 0;
+
+	if (s->open_count == PLAIN_FILES_MAX) {
+		(void)close(fd);
+		return -EMFILE;
+	}
+	while (i < s->slot_count && s->slots[i].fd >= 0)
+		i++;
+	if (i == s->slot_count) {
+		size_t count = s->slot_count == 0 ? 16 : s->slot_count * 2;
+		struct plain_slot *p = realloc(s->slots, count * sizeof(*p));
+
+		if (p == NULL) {
+			(void)close(fd);
+			return -ENOMEM;
+		}
+		for (size_t k = s->slot_count; k < count; k++)
+			p[k] = (struct plain_slot){.fd = -1};
+		s->slots = p;
+		s->slot_count = count;
+	}
+	s->slots[i].fd = fd;
+	s->open_count++;
+	*ret_fh = s->slots[i].uses << SLOT_BITS | (i + 1);
+	return 0;
+}
+_Static_assert(PLAIN_FILES_MAX < SLOT_MASK, "an index fits into a handle");
+
+/* ---- paths and attributes ---- */
+
+/* Where path leads; the caller ends with export_place_done. */
+int plain_walk(struct plain_session *s, struct slice path, bool follow, struct export_place *ret)
+{
+	char text[PATH_MAX];
+
+	if (path.len == 0)
+		return -ENOENT;
+	if (path.len >= sizeof(text))
+		return -ENAMETOOLONG;
+	if (memchr(path.data, '\0', path.len) != NULL)
+		return -EINVAL;
+	memcpy(text, path.data, path.len);
+	text[path.len] = '\0';
+	int r = export_walk(s->export, text, follow, ret);
+	return r == -EINVAL && text[0] != '/' ? -ENOENT : r;
+}
+
+/* The same, of something that is to be there. */
+int plain_walk_existing(struct plain_session *s, struct slice path, bool follow,
+			struct export_place *ret)
+{
+	int r = plain_walk(s, path, follow, ret);
+
+	return r == 0 && ret->object < 0 ? -ENOENT : r;
+}
+
+/* os.FileMode, as existing servers send it. */
+uint32_t plain_go_mode(uint32_t mode)
+{
+	uint32_t m = mode & 0777;
+
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		m |= PLAIN_MODE_DIR;
+		break;
+	case S_IFLNK:
+		m |= PLAIN_MODE_LINK;
+		break;
+	case S_IFIFO:
+		m |= PLAIN_MODE_FIFO;
+		break;
+	case S_IFSOCK:
+		m |= PLAIN_MODE_SOCKET;
+		break;
+	case S_IFCHR:
+		m |= PLAIN_MODE_DEVICE | PLAIN_MODE_CHAR;
+		break;
+	case S_IFBLK:
+		m |= PLAIN_MODE_DEVICE;
+		break;
+	}
+	if (mode & S_ISUID)
+		m |= PLAIN_MODE_SETUID;
+	if (mode & S_ISGID)
+		m |= PLAIN_MODE_SETGID;
+	if (mode & S_ISVTX)
+		m |= PLAIN_MODE_STICKY;
+	return m;
+}
+
+/* From a request: FUSE clients send Linux bits, others may send Go's. */
+mode_t plain_linux_mode(uint32_t mode)
+{
+	mode_t m = mode & 07777;
+
+	if (mode & PLAIN_MODE_SETUID)
+		m |= S_ISUID;
+	if (mode & PLAIN_MODE_SETGID)
+		m |= S_ISGID;
+	if (mode & PLAIN_MODE_STICKY)
+		m |= S_ISVTX;
+	return m;
+}
+
+/* Sets the reply's stat to fd's. */
+int plain_reply_stat(struct plain_job *j, int fd)
+{
+	struct attr a;
+	int r = export_attr(j->s->export, fd, &a);
+
+	if (r < 0)
+		return r;
+	j->p->has_stat = true;
+	j->p->stat = (struct plain_stat){.size = (int64_t)a.size,
+					 .mode = plain_go_mode(a.mode),
+					 .mtime = a.mtime.sec,
+					 .is_dir = S_ISDIR(a.mode),
+					 .ino = a.ino};
+	return 0;
+}
+
+int plain_assume_caller(struct plain_job *j)
+{
+	const struct creds_caller caller = {.uid = j->q->uid, .gid = j->q->gid};
+
+	return creds_assume(&j->s->creds, export_privileged(j->s->export), &caller);
+}
+
+/*
+ * A write by a privileged server leaves the set-id bits where the kernel
+ * would take them from the caller's (CVE-2021-20263).
+ */
+static void drop_setid(struct plain_session *s, int fd)
+{
+	struct stat st;
+
+	if (!export_privileged(s->export) || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return;
+	mode_t drop = (st.st_mode & S_ISUID) | (st.st_mode & S_IXGRP ? st.st_mode & S_ISGID : 0);
+	if (drop != 0 && fchmod(fd, (st.st_mode & ~drop) & 07777) < 0)
+		log_debug("set-id bits stay after a write: %m");
+}
+
+/* ---- attributes ---- */
+
+static int do_lookup(struct plain_job *j)
+{
+	int r = plain_walk_existing(j->s, j->q->path, true, &j->place);
+
+	return r < 0 ? r : plain_reply_stat(j, j->place.object);
+}
+
+static int do_getattr(struct plain_job *j)
+{
+	struct plain_slot *slot;
+
+	if (j->q->path.len != 0 || j->q->fh == 0)
+		return do_lookup(j);
+	int r = slot_find(j->s, j->q->fh, &slot);
+	return r < 0 ? r : plain_reply_stat(j, slot->fd);
+}
+
+static int do_setattr(struct plain_job *j)
+{
+	int r = plain_walk_existing(j->s, j->q->path, true, &j->place);
+
+	if (r == 0)
+		r = export_chmod(j->s->export, j->place.object, plain_linux_mode(j->q->mode));
+	return r < 0 ? r : plain_reply_stat(j, j->place.object);
+}
+
+static int do_truncate(struct plain_job *j)
+{
+	/* Nobody has said which field has the size: whichever is not 0. */
+	int64_t size = j->q->off != 0 ? j->q->off : (int64_t)j->q->sz;
+	CLEANUP_CLOSE int fd = -1;
+
+	if (size < 0)
+		return -EINVAL;
+	int r = plain_walk_existing(j->s, j->q->path, true, &j->place);
+	if (r == 0)
+		r = export_openable(j->place.mode);
+	if (r == 0)
+		r = export_reopen(j->s->export, j->place.object, O_WRONLY, &fd);
+	if (r < 0)
+		return r;
+	if (ftruncate(fd, size) < 0)
+		return -errno;
+	drop_setid(j->s, fd);
+	return plain_reply_stat(j, fd);
+}
+
+/* ---- open files ---- */
+
+static bool wants_change(uint32_t flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
+}
+
+/* Opens what place has, which is a regular file or, for reading, a directory. */
+static int open_object(struct plain_job *j, uint32_t flags, int *ret_fd)
+{
+	int r = export_openable(j->place.mode);
+
+	if (r == -EISDIR && !wants_change(flags & ~(uint32_t)O_CREAT))
+		r = 0;
+	if (r < 0)
+		return r;
+	if ((flags & O_DIRECTORY) && !S_ISDIR(j->place.mode))
+		return -ENOTDIR;
+	int keep = (int)(flags & (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC));
+	r = export_reopen(j->s->export, j->place.object, keep, ret_fd);
+	if (r == 0 && (flags & O_TRUNC))
+		drop_setid(j->s, *ret_fd);
+	return r;
+}
+
+/* Opens or makes the file at q->path, following a link as the last component. */
+static int open_or_create(struct plain_job *j, uint32_t flags, int *ret_fd)
+{
+	for (int i = 0; i < CREATE_TRIES; i++) {
+		int r = plain_walk(j->s, j->q->path, true, &j->place);
+
+		if (r < 0)
+			return r;
+		if (j->place.object >= 0)
+			return flags & O_EXCL ? -EEXIST : open_object(j, flags, ret_fd);
+		r = plain_assume_caller(j);
+		if (r < 0)
+			return r;
+		int keep = (int)(flags & (O_ACCMODE | O_APPEND | O_SYNC)) | O_CREAT | O_EXCL;
+		r = export_open(j->s->export, j->place.dirfd, j->place.name, keep,
+				plain_linux_mode(j->q->mode), ret_fd);
+		creds_restore(&j->s->creds);
+		if (r != -EEXIST || (flags & O_EXCL))
+			return r;
+		export_place_done(&j->place);
+	}
+	return -EEXIST;
+}
+
+static int do_create(struct plain_job *j)
+{
+	/* The rest of the client's flags is not looked at: this is what create means. */
+	uint32_t flags = O_RDWR | O_CREAT | O_TRUNC | (j->q->flags & O_EXCL);
+	int fd;
+	int r = open_or_create(j, flags, &fd);
+
+	if (r == 0)
+		r = slot_add(j->s, fd, &j->p->fh);
+	return r < 0 ? r : plain_reply_stat(j, fd);
+}
+
+static int do_open(struct plain_job *j)
+{
+	uint32_t flags = j->q->flags;
+	int fd, r;
+
+	if (wants_change(flags) && export_read_only(j->s->export))
+		return -EROFS;
+	if (flags & O_CREAT) {
+		r = open_or_create(j, flags, &fd);
+	} else {
+		r = plain_walk_existing(j->s, j->q->path, true, &j->place);
+		if (r == 0)
+			r = open_object(j, flags, &fd);
+	}
+	return r < 0 ? r : slot_add(j->s, fd, &j->p->fh);
+}
+
+static int do_release(struct plain_job *j)
+{
+	struct plain_slot *slot;
+	int r = slot_find(j->s, j->q->fh, &slot);
+
+	if (r < 0)
+		return r;
+	int fd = take_fd(&slot->fd);
+	slot->uses++;
+	j->s->open_count--;
+	return close(fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+int plain_data_reserve(struct plain_session *s, size_t cap)
+{
+	if (cap <= s->data_cap)
+		return 0;
+	unsigned char *p = realloc(s->data, cap);
+	if (p == NULL)
+		return -ENOMEM;
+	s->data = p;
+	s->data_cap = cap;
+	return 0;
+}
+
+/* Grows the buffer with what there is to read, not with what is asked for. */
+static int do_read(struct plain_job *j)
+{
+	size_t want = j->q->sz < PLAIN_READ_MAX ? j->q->sz : PLAIN_READ_MAX, done = 0;
+	struct plain_session *s = j->s;
+	struct plain_slot *slot;
+	int r = slot_find(s, j->q->fh, &slot);
+
+	if (r == 0 && j->q->off < 0)
+		r = -EINVAL;
+	while (r == 0 && done < want) {
+		size_t step = done < READ_CHUNK ? READ_CHUNK : done;
+
+		if (step > want - done)
+			step = want - done;
+		r = plain_data_reserve(s, done + step);
+		if (r < 0)
+			break;
+		off_t at;
+		if (__builtin_add_overflow(j->q->off, (off_t)done, &at))
+			break; /* no file is that long */
+		ssize_t n = pread(slot->fd, s->data + done, step, at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			r = n < 0 ? -errno : 0;
+			break;
+		}
+		done += (size_t)n;
+	}
+	if (r < 0 && done == 0)
+		return r;
+	j->p->data = (struct slice){s->data, done};
+	return 0;
+}
+
+static int do_write(struct plain_job *j)
+{
+	const unsigned char *data = j->q->data.data;
+	size_t len = j->q->data.len, done = 0;
+	struct plain_slot *slot;
+	int r = slot_find(j->s, j->q->fh, &slot);
+
+	if (r == 0 && (j->q->off < 0 || j->q->off > INT64_MAX - (int64_t)len))
+		r = -EINVAL;
+	while (r == 0 && done < len) {
+		/* On a handle opened with O_APPEND this appends, whatever the offset (pwrite(2)).
+		 */
+		ssize_t n = pwrite(slot->fd, data + done, len - done, j->q->off + (off_t)done);
+
+		if (n > 0)
+			done += (size_t)n;
+		else if (n == 0)
+			r = -EIO;
+		else if (errno != EINTR)
+			r = -errno;
+	}
+	if (done > 0)
+		drop_setid(j->s, slot->fd);
+	if (r < 0 && done == 0)
+		return r;
+	j->p->written = (uint32_t)done; /* a frame is shorter than 4 GiB */
+	return 0;
+}
+
+static int do_fsync(struct plain_job *j)
+{
+	struct plain_slot *slot;
+	int r = slot_find(j->s, j->q->fh, &slot);
+
+	if (r < 0)
+		return r;
+	return fsync(slot->fd) < 0 ? -errno : 0;
+}
+
+/* ---- the session ---- */
+
+static int execute(struct plain_job *j)
+{
+	static const struct {
+		int (*run)(struct plain_job *);
+		bool change; /* refused on a read-only export; open sees to it itself */
+	} table[] = {
+	    [PLAIN_LOOKUP] = {do_lookup, false},
+	    [PLAIN_GETATTR] = {do_getattr, false},
+	    [PLAIN_SETATTR] = {do_setattr, true},
+	    [PLAIN_READ] = {do_read, false},
+	    [PLAIN_WRITE] = {do_write, true},
+	    [PLAIN_CREATE] = {do_create, true},
+	    [PLAIN_MKDIR] = {plain_serve_mkdir, true},
+	    [PLAIN_UNLINK] = {plain_serve_remove, true},
+	    [PLAIN_RMDIR] = {plain_serve_remove, true},
+	    [PLAIN_RENAME] = {plain_serve_rename, true},
+	    [PLAIN_OPEN] = {do_open, false},
+	    [PLAIN_RELEASE] = {do_release, false},
+	    [PLAIN_READDIR] = {plain_serve_readdir, false},
+	    [PLAIN_FSYNC] = {do_fsync, false},
+	    [PLAIN_MKDIRALL] = {plain_serve_mkdirall, true},
+	    [PLAIN_TRUNCATE] = {do_truncate, true},
+	    [PLAIN_SYMLINK] = {plain_serve_symlink, true},
+	    [PLAIN_READLINK] = {plain_serve_readlink, false},
+	    [PLAIN_LINK] = {plain_serve_link, true},
+	};
+	uint32_t op = j->q->op;
+
+	if (op >= sizeof(table) / sizeof(table[0]))
+		return -ENOSYS;
+	if (j->q->bad_text)
+		return -EILSEQ;
+	if (table[op].change && export_read_only(j->s->export))
+		return -EROFS;
+	return table[op].run(j);
+}
+
+/* Gives back what an unusually large reply took. */
+static void trim(struct plain_session *s)
+{
+	if (s->reply.cap > KEEP_MAX)
+		plain_buf_done(&s->reply);
+	if (s->entries.cap > KEEP_MAX)
+		plain_buf_done(&s->entries);
+	if (s->data_cap > KEEP_MAX) {
+		free(TAKE_PTR(s->data));
+		s->data_cap = 0;
+	}
+}
+
+int plain_handle(struct plain_session *s, const struct plain_request *q, const void **ret_reply,
+		 size_t *ret_len)
+{
+	struct plain_reply p = {0};
+	struct plain_job j = {
+	    .s = s, .q = q, .p = &p, .place = PLAIN_NO_PLACE, .place2 = PLAIN_NO_PLACE};
+	trim(s);
+	int r = execute(&j);
+
+	export_place_done(&j.place);
+	export_place_done(&j.place2);
+	if (r == 0)
+		r = plain_reply_encode(&p, &s->reply);
+	if (r < 0) {
+		/* A listing or a read that fits into no frame: nothing was changed by it. */
+		p = (struct plain_reply){.err = r == -EMSGSIZE ? -EOVERFLOW : r};
+		r = plain_reply_encode(&p, &s->reply);
+	}
+	if (r < 0)
+		return r;
+	*ret_reply = s->reply.data;
+	*ret_len = s->reply.len;
+	return 0;
+}
+
+int plain_session_new(struct export *ex, struct plain_session **ret)
+{
+	struct plain_session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->export = ex;
+	s->creds = CREDS_NONE;
+	*ret = s;
+	return 0;
+}
+
+void plain_session_free(struct plain_session *s)
+{
+	if (s == NULL)
+		return;
+	for (size_t i = 0; i < s->slot_count; i++)
+		cleanup_close(&s->slots[i].fd);
+	free(s->slots);
+	free(s->data);
+	plain_buf_done(&s->reply);
+	plain_buf_done(&s->entries);
+	free(s);
+}

@@ -1,0 +1,247 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "host/plain_priv.h"
+#include "transport/codec.h"
+
+static bool is_root(const struct export_place *p)
+{
+	return strcmp(p->name, ".") == 0;
+}
+
+/* The reply's stat of what was made at place. */
+static int reply_stat_of_new(struct plain_job *j, const struct export_place *place)
+{
+	CLEANUP_CLOSE int fd = -1;
+
+	if (export_open(j->s->export, place->dirfd, place->name, O_PATH, 0, &fd) < 0)
+		return 0; /* made, and gone again: stat is optional */
+	return plain_reply_stat(j, fd);
+}
+
+/* The place of something to be made. */
+static int walk_new(struct plain_job *j, struct slice path, struct export_place *ret)
+{
+	int r = plain_walk(j->s, path, false, ret);
+
+	return r == 0 && ret->object >= 0 ? -EEXIST : r;
+}
+
+/* The place of something to be removed or renamed. */
+static int walk_name(struct plain_job *j, struct slice path, struct export_place *ret)
+{
+	int r = plain_walk_existing(j->s, path, false, ret);
+
+	return r == 0 && is_root(ret) ? -EBUSY : r;
+}
+
+int plain_serve_mkdir(struct plain_job *j)
+{
+	int r = walk_new(j, j->q->path, &j->place);
+
+	if (r == 0)
+		r = plain_assume_caller(j);
+	if (r < 0)
+		return r;
+	if (mkdirat(j->place.dirfd, j->place.name, plain_linux_mode(j->q->mode)) < 0)
+		r = -errno;
+	creds_restore(&j->s->creds);
+	return r < 0 ? r : reply_stat_of_new(j, &j->place);
+}
+
+/* Makes the directory at the first len bytes of the path, if it is not there. */
+static int ensure_dir(struct plain_job *j, size_t len)
+{
+	struct plain_request q = *j->q;
+	struct plain_job part = {
+	    .s = j->s, .q = &q, .p = j->p, .place = PLAIN_NO_PLACE, .place2 = PLAIN_NO_PLACE};
+
+	q.path.len = len;
+	int r = plain_walk(j->s, q.path, true, &part.place);
+	if (r == 0 && part.place.object >= 0) {
+		r = S_ISDIR(part.place.mode) ? 0 : -ENOTDIR;
+	} else if (r == 0) {
+		export_place_done(&part.place);
+		r = plain_serve_mkdir(&part);
+		if (r == -EEXIST)
+			r = 0; /* somebody else was faster, or it is a dangling link: the next step
+				  tells */
+	}
+	export_place_done(&part.place);
+	return r;
+}
+
+int plain_serve_mkdirall(struct plain_job *j)
+{
+	const struct slice path = j->q->path;
+	const char *p = path.data;
+	int r = -ENOENT;
+
+	for (size_t end = 1; end <= path.len; end++) {
+		if (end < path.len && p[end] != '/')
+			continue;
+		r = ensure_dir(j, end);
+		if (r < 0 &&
+		    !(r == -EACCES && end < path.len)) /* above the prefix nothing is ours */
+			break;
+	}
+	j->p->has_stat = false;
+	return r;
+}
+
+/* os.Remove: a file or an empty directory, whichever of the two operations is used. */
+int plain_serve_remove(struct plain_job *j)
+{
+	int r = walk_name(j, j->q->path, &j->place);
+
+	if (r < 0)
+		return r;
+	int flags = S_ISDIR(j->place.mode) ? AT_REMOVEDIR : 0;
+	return unlinkat(j->place.dirfd, j->place.name, flags) < 0 ? -errno : 0;
+}
+
+int plain_serve_rename(struct plain_job *j)
+{
+	int r = walk_name(j, j->q->path, &j->place);
+
+	if (r == 0)
+		r = plain_walk(j->s, j->q->new_path, false, &j->place2);
+	if (r == 0 && is_root(&j->place2))
+		r = -EBUSY;
+	if (r < 0)
+		return r;
+	return renameat(j->place.dirfd, j->place.name, j->place2.dirfd, j->place2.name) < 0 ? -errno
+											    : 0;
+}
+
+int plain_serve_symlink(struct plain_job *j)
+{
+	/* path is the link and data the target; without data, path is the target (os.Symlink). */
+	struct slice link = j->q->path, target = j->q->data;
+	char text[PATH_MAX];
+
+	if (target.len == 0) {
+		link = j->q->new_path;
+		target = j->q->path;
+	}
+	if (target.len == 0)
+		return -ENOENT;
+	if (target.len >= sizeof(text))
+		return -ENAMETOOLONG;
+	if (memchr(target.data, '\0', target.len) != NULL)
+		return -EINVAL;
+	memcpy(text, target.data, target.len);
+	text[target.len] = '\0';
+	int r = walk_new(j, link, &j->place);
+	if (r == 0)
+		r = plain_assume_caller(j);
+	if (r < 0)
+		return r;
+	if (symlinkat(text, j->place.dirfd, j->place.name) < 0)
+		r = -errno;
+	creds_restore(&j->s->creds);
+	return r < 0 ? r : reply_stat_of_new(j, &j->place);
+}
+
+int plain_serve_readlink(struct plain_job *j)
+{
+	int r = plain_walk_existing(j->s, j->q->path, false, &j->place);
+
+	if (r == 0 && !S_ISLNK(j->place.mode))
+		r = -EINVAL;
+	if (r == 0)
+		r = plain_data_reserve(j->s, PATH_MAX);
+	if (r < 0)
+		return r;
+	ssize_t n = readlinkat(j->place.object, "", (char *)j->s->data, PATH_MAX);
+	if (n < 0)
+		return -errno;
+	j->p->data = (struct slice){j->s->data, (size_t)n};
+	return 0;
+}
+
+int plain_serve_link(struct plain_job *j)
+{
+	int r = plain_walk_existing(j->s, j->q->path, false, &j->place);
+
+	if (r == 0)
+		r = walk_new(j, j->q->new_path, &j->place2);
+	if (r == 0 && S_ISDIR(j->place.mode))
+		r = -EPERM;
+	if (r == 0)
+		r = export_link(j->s->export, j->place.object, j->place2.dirfd, j->place2.name);
+	return r < 0 ? r : plain_reply_stat(j, j->place.object);
+}
+
+/* ---- listings ---- */
+
+static int add_entry(struct plain_job *j, int dirfd, const char *name)
+{
+	struct plain_session *s = j->s;
+	CLEANUP_CLOSE int fd = -1;
+	struct plain_entry e = {.name = {name, strlen(name)}};
+	struct attr a;
+
+	if (!utf8_valid(e.name)) {
+		if (!s->names_left_out)
+			log_notice("names that are not UTF-8 are left out of the listings of a "
+				   "plain client");
+		s->names_left_out = true;
+		return 0;
+	}
+	int r = export_open(s->export, dirfd, name, O_PATH, 0, &fd);
+	if (r == 0)
+		r = export_attr(s->export, fd, &a);
+	if (r == -ENOENT || r == -ESTALE)
+		return 0; /* gone meanwhile, or hidden */
+	if (r < 0)
+		return r;
+	e.is_dir = S_ISDIR(a.mode);
+	e.mode = plain_go_mode(a.mode);
+	e.size = (int64_t)a.size;
+	e.ino = a.ino;
+	r = plain_entry_put(&s->entries, &e);
+	if (r == 0)
+		j->p->entry_count++;
+	return r;
+}
+
+int plain_serve_readdir(struct plain_job *j)
+{
+	struct plain_session *s = j->s;
+	struct dirent *d;
+	int fd;
+	int r = plain_walk_existing(s, j->q->path, true, &j->place);
+
+	if (r == 0 && !S_ISDIR(j->place.mode))
+		r = -ENOTDIR;
+	if (r == 0)
+		r = export_reopen(s->export, j->place.object, O_RDONLY | O_DIRECTORY, &fd);
+	if (r < 0)
+		return r;
+	DIR *dir = fdopendir(fd);
+	if (dir == NULL) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	s->entries.len = 0;
+	errno = 0;
+	while (r == 0 && (d = readdir(dir)) != NULL) {
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+			r = add_entry(j, fd, d->d_name);
+		errno = 0;
+	}
+	if (r == 0 && errno != 0)
+		r = -errno;
+	(void)closedir(dir);
+	j->p->entries = (struct slice){s->entries.data, s->entries.len};
+	return r == -EMSGSIZE ? -EOVERFLOW : r;
+}

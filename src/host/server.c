@@ -1,0 +1,261 @@
+#include "host/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/lock.h"
+#include "host/session.h"
+
+#define LISTENERS_MAX 16
+#define SESSIONS_MAX 256
+#define ACCEPT_PAUSE_MS 100
+#define NODE_FDS_MAX 32768
+
+struct client {
+	struct client *next;
+	struct session *session;
+};
+
+struct server {
+	struct server_config config; /* its strings are the caller's */
+	struct host host;
+	int listeners[LISTENERS_MAX];
+	unsigned n_listeners; /* before server_run */
+	int wake;	      /* eventfd: a client has gone, or server_stop */
+	_Atomic bool stop;
+
+	pthread_mutex_t mutex;
+	/* mutex: */
+	struct client *clients;
+	unsigned n_clients;
+	uint64_t last_client;
+};
+
+static void wake_up(struct server *s)
+{
+	uint64_t one = 1;
+
+	if (write(s->wake, &one, sizeof(one)) < 0) {
+		/* the counter is full: it is readable */
+	}
+}
+
+static void client_gone(void *arg)
+{
+	wake_up(arg);
+}
+
+/* A node's descriptor, an open file and a lock each are one. */
+static size_t raise_fd_limit(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+		return 1024;
+	rl.rlim_cur = rl.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &rl);
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur > 1u << 24)
+		return 1u << 20;
+	return rl.rlim_cur;
+}
+
+static int setup(struct server *s, char *err, size_t err_len)
+{
+	size_t fds = raise_fd_limit();
+	size_t node_fds = fds / 2 < NODE_FDS_MAX ? fds / 2 : NODE_FDS_MAX;
+	size_t lock_fds = (fds - node_fds) / 5;
+	int r = export_new(&s->config, &s->host.export, err, err_len);
+
+	if (r < 0)
+		return r;
+	s->host.config = &s->config;
+	/* A fifth is for listings, sockets and whatever is open for a moment. */
+	s->host.handles.max = (fds - node_fds) / 5 * 3;
+	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
+	if (r == 0)
+		r = locks_new(s->host.export, s->host.nodes, lock_fds, &s->host.locks);
+	if (r == 0 && getrandom(&s->host.epoch, sizeof(s->host.epoch), 0) < 0)
+		r = -errno;
+	if (r == 0) {
+		s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		r = s->wake < 0 ? -errno : 0;
+	}
+	if (r < 0)
+		(void)snprintf(err, err_len, "cannot start the server: %s", strerror(-r));
+	return r;
+}
+
+int server_new(const struct server_config *config, struct server **ret, char *err, size_t err_len)
+{
+	struct server *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		(void)snprintf(err, err_len, "out of memory");
+		return -ENOMEM;
+	}
+	s->config = *config;
+	s->wake = -1;
+	(void)pthread_mutex_init(&s->mutex, NULL);
+	/* A file at its size limit, a client that has gone: errors, not deaths. */
+	(void)signal(SIGXFSZ, SIG_IGN);
+	(void)signal(SIGPIPE, SIG_IGN);
+	int r = setup(s, err, err_len);
+	if (r < 0) {
+		server_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+/* Frees the clients that have gone; all: asks the others to go and waits. */
+static void reap(struct server *s, bool all)
+{
+	for (;;) {
+		struct client *c;
+		{
+			SCOPE_LOCK(&s->mutex);
+			struct client **at = &s->clients;
+
+			while (*at != NULL && !all && !session_finished((*at)->session))
+				at = &(*at)->next;
+			c = *at;
+			if (c == NULL)
+				return;
+			*at = c->next;
+			s->n_clients--;
+		}
+		session_free(c->session);
+		free(c);
+	}
+}
+
+void server_free(struct server *s)
+{
+	if (s == NULL)
+		return;
+	for (struct client *c = s->clients; c != NULL; c = c->next)
+		session_shutdown(c->session);
+	reap(s, true);
+	for (unsigned i = 0; i < s->n_listeners; i++)
+		(void)close(s->listeners[i]);
+	locks_free(s->host.locks);
+	hnodes_free(s->host.nodes);
+	export_free(s->host.export);
+	cleanup_close(&s->wake);
+	(void)pthread_mutex_destroy(&s->mutex);
+	free(s);
+}
+
+int server_add(struct server *s, int fd)
+{
+	CLEANUP_CLOSE int owned = fd;
+	CLEANUP_FREE struct client *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return -ENOMEM;
+	SCOPE_LOCK(&s->mutex);
+	if (s->n_clients >= SESSIONS_MAX)
+		return -EMFILE;
+	int r = session_new(&s->host, s->last_client + 1, take_fd(&owned), client_gone, s,
+			    &c->session);
+	if (r < 0)
+		return r;
+	s->last_client++;
+	c->next = s->clients;
+	s->clients = TAKE_PTR(c);
+	s->n_clients++;
+	return 0;
+}
+
+int server_listen(struct server *s, int fd)
+{
+	if (s->n_listeners == LISTENERS_MAX) {
+		(void)close(fd);
+		return -EMFILE;
+	}
+	s->listeners[s->n_listeners++] = fd;
+	return 0;
+}
+
+/* True if accepting should pause: no descriptors at the moment. */
+static bool accept_one(struct server *s, int listener)
+{
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0) {
+		/* Anything else is about that one connection (accept(2)). */
+		bool full = errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			    errno == ENOMEM;
+		if (full)
+			log_warning("cannot accept a client: %m");
+		return full;
+	}
+	int r = server_add(s, fd);
+	if (r < 0)
+		log_warning("a client is turned away: %s", strerror(-r));
+	return false;
+}
+
+static bool have_clients(struct server *s)
+{
+	SCOPE_LOCK(&s->mutex);
+	return s->n_clients > 0;
+}
+
+int server_run(struct server *s, bool once)
+{
+	struct pollfd p[LISTENERS_MAX + 1];
+	bool paused = false;
+
+	while (!s->stop) {
+		nfds_t n = 0;
+
+		reap(s, false);
+		if (once && !have_clients(s))
+			return 0;
+		p[n++] = (struct pollfd){.fd = s->wake, .events = POLLIN};
+		for (unsigned i = 0; i < s->n_listeners && !paused; i++)
+			p[n++] = (struct pollfd){.fd = s->listeners[i], .events = POLLIN};
+		int ready = poll(p, n, paused ? ACCEPT_PAUSE_MS : -1);
+		if (ready < 0 && errno != EINTR)
+			return -errno;
+		paused = false;
+		if (ready <= 0)
+			continue;
+		if (p[0].revents != 0) {
+			uint64_t count;
+
+			if (read(s->wake, &count, sizeof(count)) < 0) {
+				/* nothing to do: it only wakes */
+			}
+		}
+		for (nfds_t i = 1; i < n; i++)
+			if (p[i].revents != 0 && accept_one(s, p[i].fd))
+				paused = true;
+	}
+	return 0;
+}
+
+void server_stop(struct server *s)
+{
+	int saved = errno;
+
+	s->stop = true;
+	wake_up(s);
+	errno = saved;
+}

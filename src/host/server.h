@@ -1,0 +1,39 @@
+/*
+ * The host server: exports one directory to any number of clients.
+ *
+ * Calling sequence: server_new, then server_add for every connected socket
+ * (from any thread; the server takes it over) or server_listen for listening
+ * ones, then server_run until server_stop (async-signal-safe), then
+ * server_free, which waits for the threads of all clients.
+ *
+ * The export is confined: every name is resolved from a directory fd by
+ * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS |
+ * RESOLVE_NO_SYMLINKS; a symbolic link is the guest's to follow.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct server;
+
+enum xdev { XDEV_FOLLOW, XDEV_HIDE };
+
+struct server_config {
+	const char *dir;	  /* exported directory */
+	const char *plain_prefix; /* what plain clients call it, "/workspace" */
+	bool read_only;
+	bool special; /* sockets and device nodes may be created */
+	enum xdev xdev;
+};
+
+/* 0 or -errno with one line in err. */
+int server_new(const struct server_config *config, struct server **ret, char *err, size_t err_len);
+void server_free(struct server *s);
+
+int server_add(struct server *s, int fd);	   /* a connected socket */
+int server_listen(struct server *s, int fd); /* a listening socket */
+
+/* Accepts clients. Returns 0 after server_stop, or with once when the last client has gone. */
+int server_run(struct server *s, bool once);
+void server_stop(struct server *s);

@@ -1,0 +1,533 @@
+#include "host/session.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/idmap.h"
+#include "host/lock.h"
+#include "host/ops.h"
+#include "host/plain.h"
+#include "transport/hello.h"
+#include "transport/plain_codec.h"
+#include "transport/stream.h"
+
+#define SESSION_NODES_MAX ((size_t)8 << 20) /* some 300 bytes each */
+
+struct session {
+	struct host *host;
+	uint64_t id;
+	void (*done)(void *arg);
+	void *done_arg;
+	pthread_t main;
+	_Atomic bool finished;
+
+	struct handles handles;
+	struct lock_session *locks;
+	struct dirs *dirs;
+
+	/*
+	 * The turn to receive: the thread that has it reads one frame. It is
+	 * passed on by arming one of two descriptors, each for one event and
+	 * one thread: the socket, or, when the next frame is in the stream's
+	 * buffer already, an eventfd that is always readable. So nobody is
+	 * woken up before there is something to read.
+	 */
+	int fd; /* of stream */
+	int turn;
+	int event;
+
+	pthread_mutex_t mutex;
+	/* mutex: */
+	struct stream *stream; /* set once, before other threads; NULL at the end */
+	bool closing;
+	struct idmap refs; /* node id to struct hnode, and how many replies named it */
+	pthread_t threads[SESSION_THREADS_MAX];
+	unsigned n_threads, idle; /* idle: wait for the turn */
+};
+
+/* What a thread has of its own. */
+struct worker {
+	struct head_buf head;
+	unsigned char *buf;
+	struct creds creds;
+};
+
+/* ---- what the handlers ask of a session ---- */
+
+struct handles *session_handles(struct session *s)
+{
+	return &s->handles;
+}
+
+struct lock_session *session_locks(struct session *s)
+{
+	return s->locks;
+}
+
+struct dirs *session_dirs(struct session *s)
+{
+	return s->dirs;
+}
+
+int session_node(struct session *s, uint64_t id, struct hnode **ret)
+{
+	SCOPE_LOCK(&s->mutex);
+	struct idmap_slot *slot = id != 0 ? idmap_get(&s->refs, id) : NULL;
+
+	if (slot == NULL)
+		return -ESTALE;
+	*ret = slot->value;
+	hnode_ref(*ret);
+	return 0;
+}
+
+int session_tell(struct session *s, struct hnode *n)
+{
+	SCOPE_LOCK(&s->mutex);
+	if (s->refs.used >= SESSION_NODES_MAX)
+		return -ENFILE;
+	struct idmap_slot *slot = idmap_put(&s->refs, hnode_id(n));
+	if (slot == NULL)
+		return -ENOMEM;
+	if (slot->value == NULL) {
+		hnode_ref(n);
+		slot->value = n;
+	}
+	slot->n++;
+	return 0;
+}
+
+void session_forget(struct session *s, uint64_t id, uint64_t n)
+{
+	struct hnode *gone = NULL;
+
+	{
+		SCOPE_LOCK(&s->mutex);
+		struct idmap_slot *slot = id != 0 ? idmap_get(&s->refs, id) : NULL;
+
+		if (slot == NULL)
+			return;
+		if (slot->n > n) {
+			slot->n -= n;
+			return;
+		}
+		gone = slot->value;
+		idmap_del(&s->refs, id);
+	}
+	dirs_forget(s->dirs, id);
+	hnode_unref(s->host->nodes, gone);
+}
+
+static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
+{
+	if (result < 0) {
+		*p = (struct msg){0};
+		MSG_SET(p, err, (uint64_t)-result);
+	}
+	MSG_SET(p, id, id);
+	return stream_send(s->stream, p);
+}
+
+void session_reply_later(struct session *s, uint64_t id, int result)
+{
+	struct msg p = {0};
+
+	/* A connection that is broken is noticed by whoever receives. */
+	(void)send_reply(s, &p, id, result);
+}
+
+/* ---- requests ---- */
+
+static int dispatch(struct request *r)
+{
+	static int (*const handlers[])(struct request *) = {
+#define MESSAGE(code, NAME, request_, reply_, text) [code] = op_##NAME,
+#include "core/messages.def"
+#undef MESSAGE
+	};
+
+	if (!msg_op_known(r->q.op))
+		return -ENOSYS;
+	if (!msg_request_complete(&r->q)) {
+		r->why = "a required field is missing";
+		return OP_MALFORMED;
+	}
+	return handlers[r->q.op](r);
+}
+
+static bool op_without_reply(uint64_t op)
+{
+	return op == MSG_FORGET || op == MSG_CLOSE || op == MSG_CANCEL;
+}
+
+/* 0, or the connection is to be ended. */
+static int execute(struct session *s, struct worker *w, struct request *r)
+{
+	if (!MSG_HAS(&r->q, op) || (!MSG_HAS(&r->q, id) && !op_without_reply(r->q.op))) {
+		r->why = "no op or no id";
+		return -EPROTO;
+	}
+	r->session = s;
+	r->host = s->host;
+	r->creds = &w->creds;
+	r->buf = w->buf;
+	r->p.present = 0;
+	int result = dispatch(r);
+	if (result == OP_NO_REPLY)
+		return 0;
+	if (result == OP_MALFORMED)
+		return -EPROTO;
+	return send_reply(s, &r->p, r->q.id, result);
+}
+
+/* Receives the next request with its payload. */
+static int receive(struct session *s, struct worker *w, struct request *r)
+{
+	memset(&r->q, 0, sizeof(r->q));
+	r->why = NULL;
+	int e = stream_recv(s->stream, &w->head, &r->q, &r->why);
+	if (e == 0 && MSG_HAS(&r->q, payload)) {
+		e = stream_recv_payload(s->stream, w->buf, r->q.payload.len);
+		r->q.payload.data = w->buf;
+	}
+	return e;
+}
+
+/* ---- threads ---- */
+
+static void *thread_main(void *arg);
+
+static void arm(struct session *s, int fd, uint32_t events)
+{
+	struct epoll_event ev = {.events = events};
+
+	(void)epoll_ctl(s->turn, EPOLL_CTL_MOD, fd, &ev);
+}
+
+/* True for the first to do it. */
+static bool close_session(struct session *s)
+{
+	SCOPE_LOCK(&s->mutex);
+	bool first = !s->closing;
+	s->closing = true;
+	if (s->stream != NULL)
+		stream_shutdown(s->stream);
+	if (s->event >= 0)
+		arm(s, s->event, EPOLLIN); /* without EPOLLONESHOT: every thread wakes up */
+	return first;
+}
+
+/* False at the end of the session. */
+static bool take_turn(struct session *s)
+{
+	struct epoll_event ev;
+	int n;
+
+	{
+		SCOPE_LOCK(&s->mutex);
+		s->idle++;
+	}
+	do {
+		n = epoll_wait(s->turn, &ev, 1, -1);
+	} while (n < 0 && errno == EINTR);
+	SCOPE_LOCK(&s->mutex);
+	s->idle--;
+	return n == 1 && !s->closing;
+}
+
+static void pass_turn(struct session *s)
+{
+	{
+		SCOPE_LOCK(&s->mutex);
+		if (s->idle == 0 && s->n_threads < SESSION_THREADS_MAX && !s->closing &&
+		    pthread_create(&s->threads[s->n_threads], NULL, thread_main, s) == 0)
+			s->n_threads++;
+	}
+	if (stream_buffered(s->stream))
+		arm(s, s->event, EPOLLIN | EPOLLONESHOT);
+	else
+		arm(s, s->fd, EPOLLIN | EPOLLRDHUP | EPOLLONESHOT);
+}
+
+static void log_end(const struct session *s, const struct request *r, int e)
+{
+	unsigned long long id = s->id;
+
+	if (e == -EPROTO)
+		log_warning("client %llu: malformed message (%s): %s; connection closed", id,
+			    msg_op_name(MSG_HAS(&r->q, op) ? r->q.op : 0),
+			    r->why != NULL ? r->why : "no reason given");
+	else if (e != -ENODATA)
+		log_info("client %llu: connection lost: %s", id, strerror(-e));
+}
+
+static void work(struct session *s)
+{
+	struct worker w = {.creds = CREDS_NONE, .buf = malloc(MSG_PAYLOAD_MAX + 1)};
+	struct request r = {0};
+	int e = w.buf == NULL ? -ENOMEM : 0;
+
+	while (e == 0 && take_turn(s)) {
+		e = receive(s, &w, &r);
+		if (e == 0) {
+			pass_turn(s);
+			e = execute(s, &w, &r);
+		}
+	}
+	if (e < 0 && close_session(s))
+		log_end(s, &r, e);
+	head_buf_done(&w.head);
+	free(w.buf);
+}
+
+static void *thread_main(void *arg)
+{
+	work(arg);
+	return NULL;
+}
+
+static void join_threads(struct session *s)
+{
+	/* None is started once closing is set. */
+	for (unsigned i = 0; i < s->n_threads; i++)
+		(void)pthread_join(s->threads[i], NULL);
+}
+
+static int init_turn(struct session *s)
+{
+	struct epoll_event later = {.events = EPOLLONESHOT};
+	struct epoll_event now = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT};
+
+	s->turn = epoll_create1(EPOLL_CLOEXEC);
+	s->event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->turn < 0 || s->event < 0)
+		return -errno;
+	/* Never both armed: even without EPOLLIN a socket reports EPOLLHUP. */
+	if (epoll_ctl(s->turn, EPOLL_CTL_ADD, s->event, &later) < 0 ||
+	    epoll_ctl(s->turn, EPOLL_CTL_ADD, s->fd, &now) < 0)
+		return -errno; /* EPERM: nothing that can be waited for */
+	return 0;
+}
+
+/* ---- plain, and the change to extended ---- */
+
+static int hello_reply(struct session *s, struct msg *p)
+{
+	const struct host *h = s->host;
+	int root = export_root(h->export);
+	struct hnode *n;
+	int r = hnodes_intern(h->nodes, root, NULL, NULL, &n);
+
+	if (r < 0)
+		return r;
+	MSG_SET(p, version, HELLO_VERSION);
+	MSG_SET(p, slots, SESSION_SLOTS);
+	MSG_SET(p, epoch, h->epoch);
+	MSG_SET(p, session, s->id);
+	MSG_SET(p, features,
+		(export_privileged(h->export) ? HELLO_ROOT : 0u) |
+			(export_read_only(h->export) ? HELLO_READONLY : 0u));
+	MSG_SET(p, uid, geteuid());
+	MSG_SET(p, gid, getegid());
+	uint64_t version = hnode_version(n);
+	r = export_attr(h->export, root, &p->attr);
+	if (r == 0) {
+		p->attr.version = version;
+		MSG_SET(p, node, hnode_id(n));
+		p->present |= MSG_BIT(attr);
+		r = session_tell(s, n);
+	}
+	hnode_unref(h->nodes, n);
+	return r;
+}
+
+/* 1: extended from the next frame on. 0: it remains plain. */
+static int handle_hello(struct session *s, const struct plain_request *q)
+{
+	unsigned char data[HELLO_DATA_MAX];
+	struct plain_reply reply = {.err = -ENOSYS}; /* what a server says that knows no HELLO */
+	struct plain_buf out = {0};
+	struct msg hello = {0}, p = {0};
+	int extended = 0;
+
+	if (hello_decode(q->data, &hello) == 0 && MSG_HAS(&hello, version) && hello.version > 0) {
+		int r = hello_reply(s, &p);
+
+		reply.err = r;
+		if (r == 0) {
+			reply.data = (struct slice){data, hello_encode(&p, data)};
+			extended = 1;
+		}
+	}
+	int r = plain_reply_encode(&reply, &out);
+	if (r == 0)
+		r = stream_send_plain(s->stream, out.data, out.len);
+	plain_buf_done(&out);
+	return r < 0 ? r : extended;
+}
+
+static int handle_plain(struct session *s, struct plain_session **plain,
+			const struct plain_request *q)
+{
+	const void *reply;
+	size_t len;
+	int r = 0;
+
+	if (*plain == NULL)
+		r = plain_session_new(s->host->export, plain);
+	if (r == 0)
+		r = plain_handle(*plain, q, &reply, &len);
+	if (r == 0)
+		r = stream_send_plain(s->stream, reply, len);
+	return r;
+}
+
+/* Returns 1 when the client has said HELLO, or -errno at the end of the connection. */
+static int serve_plain(struct session *s)
+{
+	struct plain_session *plain = NULL;
+	CLEANUP_FREE unsigned char *buf = NULL;
+	size_t cap = 0, len = 0;
+	int r = 0;
+
+	while (r == 0) {
+		struct plain_request q;
+		const char *why = "a frame of length 0 or more than the limit";
+
+		r = stream_recv_plain(s->stream, PLAIN_FRAME_MAX, &buf, &cap, &len, -1);
+		if (r == 0)
+			r = plain_request_decode(buf, len, &q, &why);
+		if (r == -EPROTO)
+			log_warning("client %llu: malformed plain message: %s; connection closed",
+				    (unsigned long long)s->id, why);
+		else if (r < 0 && r != -ENODATA)
+			log_info("client %llu: connection lost: %s", (unsigned long long)s->id,
+				 strerror(-r));
+		if (r < 0)
+			break;
+		r = q.op == PLAIN_HELLO ? handle_hello(s, &q) : handle_plain(s, &plain, &q);
+	}
+	plain_session_free(plain);
+	return r;
+}
+
+/* ---- a session's life ---- */
+
+static void drop_everything(struct session *s)
+{
+	struct idmap_slot *slot = NULL;
+
+	lock_session_free(TAKE_PTR(s->locks));
+	dirs_free(TAKE_PTR(s->dirs));
+	handles_done(&s->handles);
+	while ((slot = idmap_next(&s->refs, slot)) != NULL)
+		hnode_unref(s->host->nodes, slot->value);
+	idmap_done(&s->refs);
+	struct stream *stream;
+	{
+		SCOPE_LOCK(&s->mutex);
+		stream = TAKE_PTR(s->stream);
+		cleanup_close(&s->turn);
+		cleanup_close(&s->event);
+		s->turn = s->event = -1;
+	}
+	stream_free(stream);
+}
+
+static void *session_main(void *arg)
+{
+	struct session *s = arg;
+
+	log_info("client %llu: connected", (unsigned long long)s->id);
+	if (serve_plain(s) == 1) {
+		int r = init_turn(s);
+
+		if (r < 0)
+			log_err("client %llu: cannot wait for its messages: %s",
+				(unsigned long long)s->id, strerror(-r));
+		else
+			work(s);
+	}
+	(void)close_session(s);
+	join_threads(s);
+	drop_everything(s);
+	log_info("client %llu: gone", (unsigned long long)s->id);
+	atomic_store(&s->finished, true);
+	s->done(s->done_arg);
+	return NULL;
+}
+
+/* Signals are the business of whoever runs the server. */
+static int start_main(struct session *s)
+{
+	sigset_t all, old;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	int r = -pthread_create(&s->main, NULL, session_main, s);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
+}
+
+int session_new(struct host *host, uint64_t id, int fd, void (*done)(void *arg), void *arg,
+		struct session **ret)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	s->host = host;
+	s->id = id;
+	s->fd = fd;
+	s->turn = s->event = -1;
+	s->done = done;
+	s->done_arg = arg;
+	(void)pthread_mutex_init(&s->mutex, NULL);
+	handles_init(&s->handles, host->nodes, &host->handles);
+	int r = stream_new(fd, &s->stream);
+	if (r == 0)
+		r = lock_session_new(host->locks, &s->locks);
+	if (r == 0)
+		r = dirs_new(&s->dirs);
+	if (r == 0)
+		r = start_main(s);
+	if (r < 0) {
+		drop_everything(s);
+		(void)pthread_mutex_destroy(&s->mutex);
+		free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+void session_shutdown(struct session *s)
+{
+	(void)close_session(s);
+}
+
+bool session_finished(const struct session *s)
+{
+	return atomic_load(&s->finished);
+}
+
+void session_free(struct session *s)
+{
+	if (s == NULL)
+		return;
+	(void)pthread_join(s->main, NULL);
+	(void)pthread_mutex_destroy(&s->mutex);
+	free(s);
+}
