@@ -1,0 +1,258 @@
+#include "fuse/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "fuse/fs_priv.h"
+
+/* ---- mounting ---- */
+
+/* Where libfuse's words go while fs_mount runs: they become its error. */
+static _Thread_local struct {
+	char *buf;
+	size_t len;
+} capture;
+
+/* libfuse's own messages, under our name and level. */
+static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char line[1024];
+	int n = vsnprintf(line, sizeof(line), fmt, ap);
+
+	while (n > 0 && n < (int)sizeof(line) && line[n - 1] == '\n')
+		line[--n] = '\0';
+	if (capture.buf != NULL && level <= FUSE_LOG_WARNING) {
+		(void)snprintf(capture.buf, capture.len, "%s", line);
+		return;
+	}
+	log_line(level <= FUSE_LOG_ERR ? LOG_ERR : level <= FUSE_LOG_NOTICE ? LOG_NOTICE : LOG_DEBUG,
+		 "%s", line);
+}
+
+/* The value of a -o option: commas and backslashes in it are escaped for libfuse. */
+static void append_escaped(char *to, size_t cap, const char *text)
+{
+	size_t n = strlen(to);
+
+	for (; *text != '\0' && n + 3 < cap; text++) {
+		if (*text == ',' || *text == '\\')
+			to[n++] = '\\';
+		to[n++] = *text;
+	}
+	to[n] = '\0';
+}
+
+static int session_new(struct fs *fs, struct fuse_session **ret)
+{
+	static const struct fuse_lowlevel_ops base = {.init = loop_init};
+	struct fuse_lowlevel_ops ops = base;
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	char opts[8192];
+
+	ops_names(&ops);
+	ops_dir(&ops);
+	ops_file(&ops);
+	if (fs->options.host_locks)
+		ops_lock(&ops);
+	if (fs->options.xattr)
+		ops_xattr(&ops);
+	(void)snprintf(opts, sizeof(opts), "subtype=vsockfs,default_permissions%s%s%s,fsname=",
+		       fs->options.allow_other ? ",allow_other" : "",
+		       fs->options.read_only ? ",ro" : "",
+		       fs->options.mount_flags[0] != '\0' ? "," : "");
+	if (fs->options.mount_flags[0] != '\0') {
+		char *at = strstr(opts, ",fsname=");
+
+		(void)snprintf(at, sizeof(opts) - (size_t)(at - opts), "%s,fsname=",
+			       fs->options.mount_flags);
+	}
+	append_escaped(opts, sizeof(opts), fs->options.fsname);
+	if (fuse_opt_add_arg(&args, "vsockfs") < 0 || fuse_opt_add_arg(&args, "-o") < 0 ||
+	    fuse_opt_add_arg(&args, opts) < 0 ||
+	    (fs->options.debug && fuse_opt_add_arg(&args, "-d") < 0)) {
+		fuse_opt_free_args(&args);
+		return -ENOMEM;
+	}
+	struct fuse_session *se = fuse_session_new(&args, &ops, sizeof(ops), fs);
+	fuse_opt_free_args(&args);
+	if (se == NULL)
+		return -EINVAL;
+	*ret = se;
+	return 0;
+}
+
+int fs_mount(struct cache *cache, const struct fs_options *options, const char *mountpoint,
+	     struct fs **ret, char *err, size_t err_len)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+
+	if (fs == NULL || (fs->mountpoint = strdup(mountpoint)) == NULL) {
+		free(fs);
+		(void)snprintf(err, err_len, "out of memory");
+		return -ENOMEM;
+	}
+	fs->cache = cache;
+	fs->options = *options;
+	fs->info = cache_backend(cache)->info;
+	fs->stats = options->stats;
+	(void)pthread_mutex_init(&fs->lock, NULL);
+	(void)pthread_cond_init(&fs->watch, NULL);
+	fuse_set_log_func(fuse_log_line);
+
+	char why[512] = "";
+	capture.buf = why;
+	capture.len = sizeof(why);
+	int r = session_new(fs, &fs->se);
+	if (r == 0 && fuse_session_mount(fs->se, mountpoint) < 0)
+		r = -EIO;
+	capture.buf = NULL;
+	if (r == 0)
+		r = loop_hook_io(fs);
+	if (r == 0)
+		r = notify_new(fs, &fs->notify);
+	if (r < 0) {
+		(void)snprintf(err, err_len, "%s: cannot mount here%s%s", mountpoint,
+			       why[0] != '\0' ? ": " : "", why);
+		fs_free(fs);
+		return r;
+	}
+	fs->mounted = true;
+	*ret = fs;
+	return 0;
+}
+
+/* ---- after INIT ---- */
+
+/* Undoes the octal escapes of a path in mountinfo, in place. */
+static void unescape(char *p)
+{
+	char *to = p;
+
+	while (*p != '\0') {
+		unsigned v;
+
+		if (p[0] == '\\' && sscanf(p + 1, "%3o", &v) == 1 && v < 256) {
+			*to++ = (char)v;
+			p += 4;
+		} else {
+			*to++ = *p++;
+		}
+	}
+	*to = '\0';
+}
+
+/* "MAJOR:MINOR" of our mount, from mountinfo: a stat(2) would wait for ourselves. */
+static bool find_device(const struct fs *fs, char *ret, size_t len)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	size_t cap = 0;
+	bool found = false;
+
+	if (f == NULL)
+		return false;
+	while (getline(&line, &cap, f) > 0) {
+		char dev[32], path[4096];
+
+		/* of several mounts here the last is ours */
+		if (sscanf(line, "%*d %*d %31s %*s %4095s", dev, path) != 2)
+			continue;
+		unescape(path);
+		if (strcmp(path, fs->mountpoint) == 0 && strstr(line, " fuse.vsockfs ") != NULL) {
+			(void)snprintf(ret, len, "%s", dev);
+			found = true;
+		}
+	}
+	free(line);
+	(void)fclose(f);
+	return found;
+}
+
+/*
+ * Reads are as large as the readahead of the backing device, which INIT can
+ * only lower from the kernel's 128 KiB; root may raise it.
+ */
+void fs_initialised(struct fs *fs)
+{
+	char dev[32], path[128], value[32];
+
+	if (fs->options.readahead == 0 || !find_device(fs, dev, sizeof(dev)))
+		return;
+	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", dev);
+	CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int n = snprintf(value, sizeof(value), "%u", fs->options.readahead / 1024);
+	if (fd < 0 || write(fd, value, (size_t)n) < 0)
+		log_debug("%s: %m", path);
+}
+
+/* ---- life ---- */
+
+int fs_run(struct fs *fs)
+{
+	return loop_run(fs);
+}
+
+static bool unmount_by_helper(const struct fs *fs, bool lazy)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (lazy)
+			(void)execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--",
+				     fs->mountpoint, (char *)NULL);
+		else
+			(void)execlp("fusermount3", "fusermount3", "-u", "-q", "--",
+				     fs->mountpoint, (char *)NULL);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == 0;
+}
+
+/*
+ * Unmounts; a mount that is in use is taken out of the tree and its users get
+ * ENOTCONN, for whoever sent the signal wants the program to end.
+ */
+void fs_stop(struct fs *fs)
+{
+	char dev[32];
+
+	if (find_device(fs, dev, sizeof(dev))) {
+		if (geteuid() == 0) {
+			if (umount2(fs->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY) {
+				log_notice("%s is in use; unmounting it all the same",
+					   fs->mountpoint);
+				(void)umount2(fs->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+			}
+		} else if (!unmount_by_helper(fs, false)) {
+			(void)unmount_by_helper(fs, true);
+		}
+	}
+	loop_stop(fs);
+}
+
+void fs_free(struct fs *fs)
+{
+	if (fs == NULL)
+		return;
+	notify_free(fs->notify);
+	if (fs->se != NULL) {
+		if (fs->mounted)
+			fuse_session_unmount(fs->se);
+		fuse_session_destroy(fs->se);
+	}
+	krequests_free(fs);
+	(void)pthread_mutex_destroy(&fs->lock);
+	(void)pthread_cond_destroy(&fs->watch);
+	free(fs->mountpoint);
+	free(fs);
+}

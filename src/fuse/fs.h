@@ -1,0 +1,45 @@
+/*
+ * The FUSE adapter: one mount, from the kernel's requests to the cache and
+ * back.
+ *
+ * Calling sequence: fs_mount (the mount exists; the kernel's requests wait),
+ * fs_run (answers them until the mount goes), fs_free. fs_stop makes fs_run
+ * return by unmounting; it may be called from any thread, but not from a
+ * signal handler.
+ *
+ * Threads started by fs_run: a few workers that read /dev/fuse and never wait
+ * for the host, one that watches interrupted requests, one that notifies the
+ * kernel. Completions come on the reader thread of the backend.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/cache.h"
+
+struct fs;
+
+struct fs_options {
+	const char *fsname;	 /* what mount(8) shows as the source */
+	const char *mount_flags; /* generic mount options, "ro,nosuid"; or "" */
+	bool allow_other;
+	bool read_only;
+	bool host_locks;	/* POSIX and BSD locks are the host's; else the guest kernel's */
+	bool xattr;
+	bool map_ids;		/* show the server's account as uid:gid, two-way */
+	uint32_t uid, gid;
+	uint32_t umask;		/* mode bits that are hidden and never set */
+	unsigned max_background;
+	unsigned readahead;	/* bytes; 0 leaves the kernel's */
+	bool debug;
+	struct stats *stats;
+};
+
+/* 0 or -errno with one line in err. The cache stays the caller's. */
+int fs_mount(struct cache *cache, const struct fs_options *options, const char *mountpoint,
+	     struct fs **ret, char *err, size_t err_len);
+int fs_run(struct fs *fs);
+void fs_stop(struct fs *fs);
+void fs_free(struct fs *fs);

@@ -1,0 +1,164 @@
+/* What the files of src/fuse share. */
+#pragma once
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#include "cache/cache.h"
+#include "cache/listing.h"
+#include "fuse/fs.h"
+#include "fuse/fuse_api.h"
+
+struct notify;
+
+#define WORKERS_MAX 8
+#define LOOP_WAKE_SIGNAL SIGUSR2 /* makes a worker's read(2) return */
+
+struct fs {
+	struct cache *cache;
+	struct fs_options options;
+	struct backend_info info;
+	struct stats *stats;
+	struct fuse_session *se;
+	char *mountpoint;
+	struct notify *notify;
+	bool mounted;
+	atomic_bool stopping;
+
+	pthread_mutex_t lock; /* the fields below */
+	struct krequest *in_flight; /* every request that waits for the host */
+	struct krequest *spare;	   /* freed requests, to be used again */
+	unsigned spare_count;
+	unsigned workers_waiting;
+	pthread_t workers[WORKERS_MAX];
+	unsigned worker_count, workers_joined;
+	pthread_cond_t watch; /* a request was interrupted, or watch_ends */
+	bool watch_ends;
+};
+
+/* An open file, in fuse_file_info.fh. */
+struct file {
+	uint64_t fh; /* the server's */
+	bool flush;  /* its file system may report errors at close */
+};
+
+/*
+ * One request of the kernel that waits for the host. Answered exactly once:
+ * by its completion, or earlier with EINTR because its task is being killed;
+ * whoever wins krequest_claim replies.
+ */
+struct krequest {
+	struct cache_req creq; /* first */
+	struct fs *fs;
+	fuse_req_t req;
+	void (*finish)(struct krequest *r, const struct cache_reply *reply);
+	atomic_bool answered;
+
+	/* fs.lock */
+	struct krequest *prev, *next;
+	uint64_t unique;
+	pid_t pid;
+	bool interrupted, waits_for_lock;
+
+	/* What single operations remember. */
+	fuse_ino_t ino;
+	uint64_t off;
+	size_t size;
+	bool plus;
+	struct fuse_file_info fi;
+	struct file *file;
+	struct listing *listing;
+	void *buffer; /* the receive buffer that holds the payload */
+};
+
+/* ---- krequest.c ---- */
+
+/* The request that this worker is reading: set by loop.c before libfuse dispatches it. */
+struct current {
+	uint64_t unique;
+	struct fuse_buf *buf;
+	bool tmpfile; /* FUSE_TMPFILE, which this libfuse does not know */
+};
+extern _Thread_local struct current current;
+
+static inline struct fs *req_fs(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* NULL after having replied ENOMEM. */
+struct krequest *krequest_new(fuse_req_t req, enum msg_op op,
+			    void (*finish)(struct krequest *r, const struct cache_reply *reply));
+#define REQUEST_SET(r, field, value) MSG_SET(&(r)->creq.call.req, field, value)
+
+/* Sets name or name2; false after having replied ENAMETOOLONG and freed r. */
+bool krequest_name(struct krequest *r, const char *name);
+bool krequest_name2(struct krequest *r, const char *name);
+/* The payload lies in the receive buffer: keeps that until the request is done. */
+void krequest_payload(struct krequest *r, const void *data, size_t len);
+/* uid, gid and, where the mode makes them matter, groups of the caller. */
+void krequest_caller(struct krequest *r, mode_t mode);
+void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2);
+/* Submits through a listing. */
+void krequest_fetch(struct krequest *r, struct listing *l, uint64_t off, bool plus);
+void krequest_free(struct krequest *r);
+void krequests_free(struct fs *fs);
+
+/* FUSE_INTERRUPT for unique; false if no such request is known (yet). */
+bool krequest_interrupt(struct fs *fs, uint64_t unique);
+/*
+ * Answers EINTR for interrupted requests whose task has a SIGKILL pending.
+ * True while some interrupted request still waits.
+ */
+bool krequests_check_killed_locked(struct fs *fs);
+
+/* Finishers that many operations share. */
+void finish_err(struct krequest *r, const struct cache_reply *reply);
+void finish_entry(struct krequest *r, const struct cache_reply *reply);
+void finish_attr(struct krequest *r, const struct cache_reply *reply);
+void finish_data(struct krequest *r, const struct cache_reply *reply);
+
+/* ---- ids.c ---- */
+
+void attr_to_stat(const struct fs *fs, const struct attr *a, struct stat *ret);
+double seconds(uint64_t ns);
+uint32_t uid_to_server(const struct fs *fs, uint32_t uid);
+uint32_t gid_to_server(const struct fs *fs, uint32_t gid);
+/* Whether files may be given to this id at all under the two-way mapping. */
+bool uid_settable(const struct fs *fs, uint32_t uid);
+bool gid_settable(const struct fs *fs, uint32_t gid);
+void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64_t attr_ttl,
+		 uint64_t entry_ttl, struct fuse_entry_param *ret);
+
+/* ---- ops_*.c ---- */
+
+void ops_names(struct fuse_lowlevel_ops *ops);
+void ops_dir(struct fuse_lowlevel_ops *ops);
+void ops_file(struct fuse_lowlevel_ops *ops);
+void ops_lock(struct fuse_lowlevel_ops *ops);
+void ops_xattr(struct fuse_lowlevel_ops *ops);
+
+/* ---- notify.c ---- */
+
+/*
+ * The only caller of fuse_lowlevel_notify_*, on a thread of its own: such a
+ * call may wait for requests that other threads of this process answer.
+ */
+int notify_new(struct fs *fs, struct notify **ret);
+void notify_free(struct notify *n);
+/* Drops the attributes and all pages of ino. Never waits. */
+void notify_inval_inode(struct notify *n, fuse_ino_t ino);
+
+/* ---- fs.c ---- */
+
+void fs_initialised(struct fs *fs); /* INIT was answered */
+
+/* ---- loop.c ---- */
+
+void loop_init(void *userdata, struct fuse_conn_info *conn);
+int loop_run(struct fs *fs);
+void loop_stop(struct fs *fs); /* makes loop_run return, and waits until it does */
+/* Replaces the session's I/O, to add INIT flags that this libfuse does not know. */
+int loop_hook_io(struct fs *fs);

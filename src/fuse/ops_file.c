@@ -1,0 +1,306 @@
+/* Open files: create, read, write and what else takes a file handle. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "fuse/fs_priv.h"
+
+/* The reply of COPY_FILE_RANGE has 32 bits; a short copy is allowed, and stays interruptible. */
+#define COPY_MAX (1u << 30)
+
+static struct file *file_of(const struct fuse_file_info *fi)
+{
+	return (struct file *)(uintptr_t)fi->fh;
+}
+
+/* ---- open, create, release ---- */
+
+/* Makes the struct file before the request leaves: no open file may be lost to ENOMEM. */
+static bool with_file(struct krequest *r, const struct fuse_file_info *fi)
+{
+	r->fi = *fi;
+	r->file = malloc(sizeof(*r->file));
+	if (r->file != NULL)
+		return true;
+	(void)fuse_reply_err(r->req, ENOMEM);
+	krequest_free(r);
+	return false;
+}
+
+static void opened(struct krequest *r, const struct cache_reply *reply)
+{
+	struct fs *fs = r->fs;
+
+	r->file->fh = reply->msg->fh;
+	r->file->flush = (reply->msg->flags & OPEN_FLUSH) != 0;
+	r->fi.fh = (uint64_t)(uintptr_t)r->file;
+	/*
+	 * The kernel takes the offset of an append from its own idea of the size
+	 * (fuse_perform_write); only without its page cache does a write elsewhere
+	 * leave no wrong page behind.
+	 */
+	r->fi.direct_io = (r->fi.flags & O_APPEND) != 0 && (r->fi.flags & O_ACCMODE) != O_RDONLY;
+	/* Without FLUSH the kernel would not tell when a close releases POSIX locks. */
+	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
+}
+
+/* The kernel does not know the file: nobody waits for it any more. */
+static void open_refused(struct krequest *r, const struct cache_reply *reply)
+{
+	cache_close(r->fs->cache, reply->msg->fh);
+	if (reply->ino != 0)
+		cache_undo_lookup(r->fs->cache, reply->ino);
+	free(r->file);
+}
+
+static void finish_open(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->err != 0) {
+		(void)fuse_reply_err(r->req, reply->err);
+		free(r->file);
+	} else {
+		opened(r, reply);
+		if (fuse_reply_open(r->req, &r->fi) < 0)
+			open_refused(r, reply);
+	}
+	krequest_free(r);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct krequest *r = krequest_new(req, MSG_OPEN, finish_open);
+
+	if (r == NULL || !with_file(r, fi))
+		return;
+	REQUEST_SET(r, flags, (uint64_t)(unsigned)fi->flags);
+	krequest_submit(r, ino, 0);
+}
+
+static void finish_create(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->err != 0) {
+		(void)fuse_reply_err(r->req, reply->err);
+		free(r->file);
+	} else {
+		struct fuse_entry_param e;
+
+		opened(r, reply);
+		entry_param(r->fs, reply->ino, reply->attr, reply->attr_ttl, reply->entry_ttl, &e);
+		if (fuse_reply_create(r->req, &e, &r->fi) < 0)
+			open_refused(r, reply);
+	}
+	krequest_free(r);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
+{
+	struct krequest *r = krequest_new(req, MSG_CREATE, finish_create);
+	uint64_t flags = (unsigned)fi->flags;
+
+	if (r == NULL || !krequest_name(r, name) || !with_file(r, fi))
+		return;
+	if (current.tmpfile)
+		flags |= O_TMPFILE;
+	REQUEST_SET(r, flags, flags);
+	REQUEST_SET(r, mode, mode & 07777 & ~r->fs->options.umask);
+	krequest_caller(r, mode);
+	krequest_submit(r, parent, 0);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = req_fs(req);
+	struct file *file = file_of(fi);
+
+	(void)ino;
+	stats_add(fs->stats, STAT_fuse_answered, 1);
+	cache_close(fs->cache, file->fh);
+	free(file);
+	(void)fuse_reply_err(req, 0);
+}
+
+/*
+ * close(2). The host hears of it if it could have kept an error back, or if
+ * the close may release POSIX locks: any close by a process releases its
+ * locks on the file, whichever descriptor took them.
+ */
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = req_fs(req);
+	const struct file *file = file_of(fi);
+
+	if (!file->flush && !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
+		stats_add(fs->stats, STAT_fuse_answered, 1);
+		(void)fuse_reply_err(req, 0);
+		return;
+	}
+	struct krequest *r = krequest_new(req, MSG_FLUSH, finish_err);
+	if (r == NULL)
+		return;
+	REQUEST_SET(r, fh, file->fh);
+	REQUEST_SET(r, owner, fi->lock_owner);
+	krequest_submit(r, ino, 0);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct krequest *r = krequest_new(req, MSG_FSYNC, finish_err);
+
+	if (r == NULL)
+		return;
+	REQUEST_SET(r, fh, file_of(fi)->fh);
+	if (datasync)
+		REQUEST_SET(r, flags, 1);
+	krequest_submit(r, ino, 0);
+}
+
+/* ---- data ---- */
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct krequest *r = krequest_new(req, MSG_READ, finish_data);
+
+	if (r == NULL)
+		return;
+	REQUEST_SET(r, fh, file_of(fi)->fh);
+	REQUEST_SET(r, off, (uint64_t)off);
+	REQUEST_SET(r, size, size < MSG_PAYLOAD_MAX ? size : MSG_PAYLOAD_MAX);
+	krequest_submit(r, ino, 0);
+}
+
+static void finish_write(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->err != 0) {
+		(void)fuse_reply_err(r->req, reply->err);
+	} else if (reply->msg->size > r->size) {
+		log_err("the server claims to have written %llu of %zu bytes",
+			(unsigned long long)reply->msg->size, r->size);
+		(void)fuse_reply_err(r->req, EIO);
+	} else {
+		bool moved = reply->msg->off != r->off;
+
+		(void)fuse_reply_write(r->req, reply->msg->size);
+		if (moved) /* an append that landed behind what the kernel knew of */
+			notify_inval_inode(r->fs->notify, r->ino);
+	}
+	krequest_free(r);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		     struct fuse_file_info *fi)
+{
+	struct krequest *r = krequest_new(req, MSG_WRITE, finish_write);
+
+	if (r == NULL)
+		return;
+	r->ino = ino;
+	r->off = (uint64_t)off;
+	r->size = size;
+	REQUEST_SET(r, fh, file_of(fi)->fh);
+	REQUEST_SET(r, off, (uint64_t)off);
+	/* Pages of a mapping go where they belong, whatever the file's flags. */
+	if (!fi->writepage && fi->flags != 0)
+		REQUEST_SET(r, flags, (uint64_t)(unsigned)fi->flags);
+	krequest_payload(r, buf, size);
+	krequest_submit(r, ino, 0);
+}
+
+static void finish_lseek(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->err != 0)
+		(void)fuse_reply_err(r->req, reply->err);
+	else
+		(void)fuse_reply_lseek(r->req, (off_t)reply->msg->off);
+	krequest_free(r);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		     struct fuse_file_info *fi)
+{
+	struct krequest *r = krequest_new(req, MSG_LSEEK, finish_lseek);
+
+	if (r == NULL)
+		return;
+	REQUEST_SET(r, fh, file_of(fi)->fh);
+	REQUEST_SET(r, off, (uint64_t)off);
+	REQUEST_SET(r, flags, (uint64_t)(unsigned)whence);
+	krequest_submit(r, ino, 0);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+			 struct fuse_file_info *fi)
+{
+	struct krequest *r = krequest_new(req, MSG_FALLOCATE, finish_err);
+
+	if (r == NULL)
+		return;
+	REQUEST_SET(r, fh, file_of(fi)->fh);
+	REQUEST_SET(r, off, (uint64_t)offset);
+	REQUEST_SET(r, size, (uint64_t)length);
+	if (mode != 0)
+		REQUEST_SET(r, flags, (uint64_t)(unsigned)mode);
+	krequest_submit(r, ino, 0);
+}
+
+static void finish_copy(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->err != 0)
+		(void)fuse_reply_err(r->req, reply->err);
+	else
+		(void)fuse_reply_write(r->req, reply->msg->size < COPY_MAX ? reply->msg->size
+									    : COPY_MAX);
+	krequest_free(r);
+}
+
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			       struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			       struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	struct krequest *r = krequest_new(req, MSG_COPY, finish_copy);
+
+	(void)ino_in;
+	if (r == NULL)
+		return;
+	REQUEST_SET(r, fh, file_of(fi_in)->fh);
+	REQUEST_SET(r, off, (uint64_t)off_in);
+	REQUEST_SET(r, fh2, file_of(fi_out)->fh);
+	REQUEST_SET(r, off2, (uint64_t)off_out);
+	REQUEST_SET(r, size, len < COPY_MAX ? len : COPY_MAX);
+	if (flags != 0)
+		REQUEST_SET(r, flags, (uint64_t)(unsigned)flags);
+	krequest_submit(r, ino_out, 0);
+}
+
+static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
+		     struct fuse_file_info *fi, unsigned flags, const void *in_buf, size_t in_bufsz,
+		     size_t out_bufsz)
+{
+	(void)ino;
+	(void)cmd;
+	(void)arg;
+	(void)fi;
+	(void)flags;
+	(void)in_buf;
+	(void)in_bufsz;
+	(void)out_bufsz;
+	(void)fuse_reply_err(req, ENOTTY);
+}
+
+void ops_file(struct fuse_lowlevel_ops *ops)
+{
+	ops->open = op_open;
+	ops->create = op_create;
+	ops->release = op_release;
+	ops->flush = op_flush;
+	ops->fsync = op_fsync;
+	ops->read = op_read;
+	ops->write = op_write;
+	ops->lseek = op_lseek;
+	ops->fallocate = op_fallocate;
+	ops->copy_file_range = op_copy_file_range;
+	ops->ioctl = op_ioctl;
+}
