@@ -1,0 +1,534 @@
+/*
+ * vsockfs: mounts a host directory. Also mount.fuse.vsockfs, as mount(8)
+ * calls it.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "background.h"
+#include "cache/cache.h"
+#include "cmdline.h"
+#include "core/log.h"
+#include "core/options.h"
+#include "core/stats.h"
+#include "fuse/fs.h"
+#include "host/server.h"
+#include "transport/connect.h"
+
+enum { EXIT_USAGE = 2 };
+
+enum cache_mode { CACHE_NONE, CACHE_TTL };
+enum locks { LOCKS_HOST, LOCKS_LOCAL };
+
+#define ID_UNSET UINT64_MAX
+
+struct settings {
+	/* -o */
+	int cache, locks, proto, xdev;
+	uint64_t attr_timeout, entry_timeout, negative_timeout, connect_timeout; /* ns */
+	uint64_t readahead, max_background, send_queue, uid, gid, umask;
+	bool xattr, read_only, allow_other;
+	const char *plain_base, *fsname, *stats, *log_level;
+	char mount_flags[256]; /* generic options for the kernel */
+	/* the rest of the command line */
+	bool foreground, debug, fake;
+	char source[PATH_MAX];
+	char mountpoint[PATH_MAX]; /* absolute */
+	sigset_t signals;	   /* that end the mount; blocked */
+};
+
+static const struct option_spec mount_options[] = {
+#define MOUNT_OPTION(name, kind, member, values, max, default_text, text)                          \
+	{name, OPTION_##kind, offsetof(struct settings, member), values, max, default_text, text},
+#include "vsockfs_options.def"
+#undef MOUNT_OPTION
+};
+#define MOUNT_OPTIONS (sizeof(mount_options) / sizeof(mount_options[0]))
+
+/* Generic options: those for the kernel, and those that mount(8), systemd or fstab keep to themselves. */
+static const char *const kernel_flags[] = {
+	"suid",	 "nosuid", "dev",     "nodev",	 "exec",       "noexec",
+	"async", "sync",   "dirsync", "noatime", "nodiratime",
+};
+static const char *const ignored[] = {
+	"_netdev", "nofail",   "user",	      "users",	     "nouser", "owner",	  "group",
+	"auto",	   "noauto",   "relatime",    "norelatime",  "atime",  "diratime", "strictatime",
+	"defaults", "comment", "lazytime",    "nolazytime",  "nostrictatime", "remount",
+	"default_permissions",
+};
+
+static bool in_list(const char *const *list, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i], name) == 0)
+			return true;
+	return false;
+}
+#define IN_LIST(list, name) in_list(list, sizeof(list) / sizeof((list)[0]), name)
+
+static bool generic_option(void *arg, const char *name, const char *value)
+{
+	struct settings *s = arg;
+	size_t len = strlen(s->mount_flags);
+
+	if (strncmp(name, "x-", 2) == 0 || strncmp(name, "X-", 2) == 0 || IN_LIST(ignored, name))
+		return true;
+	if (value != NULL || !IN_LIST(kernel_flags, name))
+		return false;
+	(void)snprintf(s->mount_flags + len, sizeof(s->mount_flags) - len, "%s%s",
+		       len > 0 ? "," : "", name);
+	return true;
+}
+
+/* ---- the command line ---- */
+
+static void usage(FILE *f)
+{
+	(void)fprintf(f,
+		      "usage: vsockfs SOURCE MOUNTPOINT [-o opt,...] [-f] [-d]\n"
+		      "\n"
+		      "Mounts a host directory.\n"
+		      "\n"
+		      "SOURCE:\n"
+		      "    dir:PATH          a directory of this machine, by an embedded server\n"
+		      "    unix:PATH         a vsockfsd on a Unix socket\n"
+		      "    vsock:CID:PORT    a vsockfsd on vsock; vsock: is the host, port 5001\n"
+		      "    fd:N              a vsockfsd on an inherited descriptor\n"
+		      "Left out, SOURCE and MOUNTPOINT come from vsockfs.source= (else vsock:) and\n"
+		      "vsockfs.workspace= of the kernel command line.\n"
+		      "\n"
+		      "    -f                stay in the foreground\n"
+		      "    -d                as -f, and print every request\n"
+		      "    -h, --help        this text\n"
+		      "    -V, --version     the version\n"
+		      "\n"
+		      "Options of -o:\n");
+	options_help(mount_options, MOUNT_OPTIONS, f);
+	(void)fprintf(f, "Generic mount options become mount flags or are ignored.\n");
+}
+
+static int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static int usage_error(const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	log_err("%s; see --help", line);
+	return EXIT_USAGE;
+}
+
+static bool copy_text(char *to, size_t len, const char *from)
+{
+	return (size_t)snprintf(to, len, "%s", from) < len;
+}
+
+/* Takes SOURCE and MOUNTPOINT from the operands, or else from the kernel command line. */
+static int take_operands(struct settings *s, int n, char **operands)
+{
+	const char *source = NULL, *mountpoint = NULL;
+	static char from_kernel[2][PATH_MAX];
+
+	if (n > 2)
+		return usage_error("unexpected operand '%s'", operands[2]);
+	if (n == 2) {
+		source = operands[0];
+		mountpoint = operands[1];
+	} else if (n == 1) {
+		*(endpoint_is(operands[0]) ? &source : &mountpoint) = operands[0];
+	}
+	if (mountpoint == NULL) {
+		if (!cmdline_get("/proc/cmdline", "vsockfs.workspace", from_kernel[0],
+				 sizeof(from_kernel[0])))
+			return usage_error("%s", "no MOUNTPOINT given");
+		mountpoint = from_kernel[0];
+	}
+	if (source == NULL)
+		source = cmdline_get("/proc/cmdline", "vsockfs.source", from_kernel[1],
+				     sizeof(from_kernel[1]))
+				 ? from_kernel[1]
+				 : "vsock:";
+	if (!copy_text(s->source, sizeof(s->source), source))
+		return usage_error("%s", "SOURCE is too long");
+	if (!copy_text(s->mountpoint, sizeof(s->mountpoint), mountpoint))
+		return usage_error("%s", "MOUNTPOINT is too long");
+	return 0;
+}
+
+/*
+ * Returns 0 to go on, -1 to exit with success, or an exit code. list gathers
+ * all -o and owns what the settings' texts point to.
+ */
+static int parse_arguments(struct settings *s, int argc, char **argv, char **list)
+{
+	const char *base = strrchr(argv[0], '/');
+	bool helper = strcmp(base != NULL ? base + 1 : argv[0], "mount.fuse.vsockfs") == 0;
+	static const struct option long_options[] = {
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{"foreground", no_argument, NULL, 'F'},
+		{NULL, 0, NULL, 0},
+	};
+	char err[512];
+	size_t len = 0;
+	int c;
+
+	*list = calloc(1, 1);
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, helper ? "o:dfhVnsvrwt:N:" : "o:dfhV", long_options,
+				NULL)) != -1) {
+		switch (c) {
+		case 'o': {
+			size_t more = strlen(optarg);
+			char *p = realloc(*list, len + more + 2);
+
+			if (p == NULL)
+				return 1;
+			*list = p;
+			if (len > 0)
+				p[len++] = ',';
+			memcpy(p + len, optarg, more + 1);
+			len += more;
+			break;
+		}
+		case 'f':
+			*(helper ? &s->fake : &s->foreground) = true;
+			break;
+		case 'F':
+			s->foreground = true;
+			break;
+		case 'd':
+			s->debug = s->foreground = true;
+			break;
+		case 'r':
+			s->read_only = true;
+			break;
+		case 'n': /* no mtab, sloppy, verbose, read-write, type: nothing to do */
+		case 's':
+		case 'v':
+		case 'w':
+		case 't':
+			break;
+		case 'h':
+			usage(stdout);
+			return -1;
+		case 'V':
+			(void)printf("vsockfs %s\n", VSOCKFS_VERSION);
+			return -1;
+		default: {
+			const char opt[2] = {(char)optopt, '\0'};
+
+			if (optopt == 0 || optopt > 'z')
+				return usage_error("unknown option %s", argv[optind - 1]);
+			if (optopt == 'o')
+				return usage_error("option -%s needs a value", opt);
+			return usage_error("unknown option -%s", opt);
+		}
+		}
+	}
+	if (*list == NULL)
+		return 1;
+	if (options_parse(mount_options, MOUNT_OPTIONS, *list, s, generic_option, s, err,
+			  sizeof(err)) < 0)
+		return usage_error("%s", err);
+	if ((s->uid == ID_UNSET) != (s->gid == ID_UNSET))
+		return usage_error("%s", "options uid and gid go together");
+	if (s->log_level != NULL && log_level_parse(s->log_level) < 0)
+		return usage_error("option log_level: '%s' is no level", s->log_level);
+	return take_operands(s, argc - optind, argv + optind);
+}
+
+/* ---- the embedded server of dir: ---- */
+
+/* Whether path `inner` is `outer` or below it; both are absolute and resolved. */
+static bool is_within(const char *inner, const char *outer)
+{
+	size_t n = strlen(outer);
+
+	if (strcmp(outer, "/") == 0)
+		return true;
+	return strncmp(inner, outer, n) == 0 && (inner[n] == '\0' || inner[n] == '/');
+}
+
+static int server_main(const struct settings *s, const char *dir, int fd, bool own_namespace)
+{
+	char err[512];
+	struct server_config config = {.dir = dir,
+				       .plain_prefix = "/workspace",
+				       .read_only = s->read_only,
+				       .special = true, /* the caller could make them by himself */
+				       .xdev = s->xdev == XDEV_HIDE ? XDEV_HIDE : XDEV_FOLLOW};
+	struct server *server;
+
+	log_init("vsockfs-server", log_level());
+	/*
+	 * The mount will lie inside the export: seen from a mount namespace that it
+	 * is not in, the directory is empty; an ordinary user cannot have one, and
+	 * never enters any file system mounted inside.
+	 */
+	if (own_namespace && (unshare(CLONE_NEWNS) < 0 ||
+			      mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)) {
+		if (errno != EPERM) {
+			log_err("cannot make a mount namespace: %m");
+			return 1;
+		}
+		config.xdev = XDEV_HIDE;
+	}
+	if (server_new(&config, &server, err, sizeof(err)) < 0) {
+		log_err("%s", err);
+		return 1;
+	}
+	int r = server_add(server, fd);
+	if (r == 0)
+		r = server_run(server, true);
+	server_free(server);
+	return r < 0 ? 1 : 0;
+}
+
+/* Starts the server process on one end of a socketpair; *ret_fd is the other. */
+static int start_embedded(const struct settings *s, const struct endpoint *e, int *ret_fd,
+			  pid_t *ret_pid)
+{
+	char dir[PATH_MAX];
+	struct stat st;
+	int p[2];
+
+	if (realpath(e->path, dir) == NULL || stat(dir, &st) < 0) {
+		log_err("%s: %m", e->path);
+		return -1;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		log_err("%s: not a directory", e->path);
+		return -1;
+	}
+	if (is_within(dir, s->mountpoint)) {
+		log_err("%s: the mountpoint would hide the exported directory %s", s->mountpoint,
+			dir);
+		return -1;
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p) < 0) {
+		log_err("cannot make a socketpair: %m");
+		return -1;
+	}
+	pid_t pid = fork();
+	if (pid < 0) {
+		log_err("cannot fork: %m");
+		return -1;
+	}
+	if (pid == 0) {
+		(void)close(p[0]);
+		background_abandon();
+		(void)setsid(); /* a ^C at the terminal ends the mount first */
+		_exit(server_main(s, dir, p[1], is_within(s->mountpoint, dir)));
+	}
+	(void)close(p[1]);
+	*ret_fd = p[0];
+	*ret_pid = pid;
+	return 0;
+}
+
+/* ---- the mount ---- */
+
+struct stop_watch {
+	struct fs *fs;
+	sigset_t signals;
+};
+
+static void *wait_for_signal(void *arg)
+{
+	struct stop_watch *w = arg;
+	int sig;
+
+	if (sigwait(&w->signals, &sig) == 0)
+		fs_stop(w->fs);
+	return NULL;
+}
+
+static int run_mount(const struct settings *s, struct cache *cache, struct stats *stats)
+{
+	struct fs_options options = {
+		.fsname = s->fsname != NULL ? s->fsname : s->source,
+		.mount_flags = s->mount_flags,
+		.allow_other = s->allow_other,
+		.read_only = s->read_only,
+		.host_locks = s->locks == LOCKS_HOST && !cache_backend(cache)->info.plain,
+		.xattr = s->xattr,
+		.map_ids = s->uid != ID_UNSET && !cache_backend(cache)->info.plain,
+		.uid = (uint32_t)s->uid,
+		.gid = (uint32_t)s->gid,
+		.umask = (uint32_t)s->umask,
+		.max_background = (unsigned)s->max_background,
+		.readahead = (unsigned)s->readahead,
+		.debug = s->debug,
+		.stats = stats,
+	};
+	struct stop_watch watch;
+	pthread_t thread;
+	struct fs *fs;
+	char err[1024];
+
+	if (fs_mount(cache, &options, s->mountpoint, &fs, err, sizeof(err)) < 0) {
+		log_err("%s", err);
+		cache_backend(cache)->ops->shutdown(cache_backend(cache));
+		return 1;
+	}
+	watch.fs = fs;
+	watch.signals = s->signals;
+	int e = pthread_create(&thread, NULL, wait_for_signal, &watch);
+	if (e == 0) {
+		background_ready();
+		e = -fs_run(fs);
+	}
+	if (e != 0)
+		log_err("cannot run: %s", strerror(e));
+	cache_backend(cache)->ops->shutdown(cache_backend(cache));
+	(void)pthread_cancel(thread);
+	(void)pthread_join(thread, NULL);
+	fs_free(fs);
+	return e != 0;
+}
+
+static int connect_and_run(const struct settings *s, const struct endpoint *e, struct stats *stats)
+{
+	bool none = s->cache == CACHE_NONE;
+	struct connect_options connect = {
+		.proto = (enum proto)s->proto,
+		.timeout_ms = (unsigned)(s->connect_timeout / 1000000),
+		.send_queue = s->send_queue,
+		.plain_base = s->plain_base != NULL ? s->plain_base : s->mountpoint,
+		.uid = s->uid != ID_UNSET ? (uint32_t)s->uid : geteuid(),
+		.gid = s->gid != ID_UNSET ? (uint32_t)s->gid : getegid(),
+		.stats = stats,
+	};
+	struct cache_options options = {
+		.attr_ttl = none ? 0 : s->attr_timeout,
+		.entry_ttl = none ? 0 : s->entry_timeout,
+		.negative_ttl = none ? 0 : s->negative_timeout,
+		.stats = stats,
+	};
+	struct backend *backend;
+	struct cache *cache;
+	char err[512];
+	int result = 1;
+
+	if (transport_connect(e, &connect, &backend, err, sizeof(err)) < 0) {
+		log_err("%s: %s", s->source, err);
+		return 1;
+	}
+	if (cache_new(backend, &options, &cache) == 0) {
+		result = run_mount(s, cache, stats);
+		cache_free(cache);
+	} else {
+		log_err("out of memory");
+		backend->ops->shutdown(backend);
+	}
+	backend->ops->free(backend);
+	return result;
+}
+
+/* The parent's proof that the mount answers: a request of its own. */
+static int mount_answers(void *arg)
+{
+	const struct settings *s = arg;
+	struct stat st;
+
+	if (stat(s->mountpoint, &st) == 0)
+		return 0;
+	log_err("%s: mounted, but it does not answer: %m", s->mountpoint);
+	return -1;
+}
+
+static int run(struct settings *s)
+{
+	struct endpoint e;
+	char err[512], absolute[PATH_MAX];
+	struct stats *stats;
+	pid_t server = -1;
+	struct stat st;
+
+	if (endpoint_parse(s->source, false, &e, err, sizeof(err)) < 0)
+		return usage_error("%s", err);
+	if (realpath(s->mountpoint, absolute) == NULL || stat(absolute, &st) < 0) {
+		log_err("%s: %m", s->mountpoint);
+		return 1;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		log_err("%s: not a directory", s->mountpoint);
+		return 1;
+	}
+	(void)copy_text(s->mountpoint, sizeof(s->mountpoint), absolute);
+	if (s->fake)
+		return 0;
+
+	background_start(s->foreground, mount_answers, s);
+	(void)signal(SIGPIPE, SIG_IGN);
+	sigset_t signals;
+	(void)sigemptyset(&signals);
+	(void)sigaddset(&signals, SIGTERM);
+	(void)sigaddset(&signals, SIGINT);
+	(void)sigaddset(&signals, SIGHUP);
+
+	if (e.kind == ENDPOINT_DIR) {
+		if (start_embedded(s, &e, &e.fd, &server) < 0)
+			return 1;
+		e.kind = ENDPOINT_FD;
+	}
+	int r = stats_new(s->stats, &stats);
+	if (r < 0) {
+		log_err("%s: %s", s->stats, strerror(-r));
+		return 1;
+	}
+	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	s->signals = signals;
+	r = connect_and_run(s, &e, stats);
+	stats_free(stats);
+	if (server > 0) {
+		(void)close(e.fd);
+		(void)waitpid(server, NULL, 0);
+	}
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	static struct settings s = {
+		.cache = CACHE_TTL,
+		.attr_timeout = 1000000000,
+		.entry_timeout = 1000000000,
+		.negative_timeout = 1000000000,
+		.connect_timeout = UINT64_C(10) * 1000000000,
+		.readahead = 1 << 20,
+		.max_background = 64,
+		.send_queue = 64 << 20,
+		.uid = ID_UNSET,
+		.gid = ID_UNSET,
+	};
+	char *list;
+
+	log_init("vsockfs", LOG_NOTICE);
+	s.allow_other = geteuid() == 0;
+	int r = parse_arguments(&s, argc, argv, &list);
+	if (r == 0) {
+		if (s.log_level != NULL)
+			log_init("vsockfs", log_level_parse(s.log_level));
+		r = run(&s);
+	}
+	free(list);
+	return r < 0 ? 0 : r;
+}

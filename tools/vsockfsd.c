@@ -1,0 +1,287 @@
+/*
+ * vsockfsd: serves a host directory to vsockfs in guests.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/options.h"
+#include "host/server.h"
+#include "transport/endpoint.h"
+
+enum { EXIT_USAGE = 2 };
+
+#define LISTEN_MAX 16
+
+struct settings {
+	/* of the table */
+	const char *listen; /* the last one */
+	const char *plain_prefix, *pidfile, *log_level;
+	int xdev;
+	bool read_only, special, help, version;
+	/* the rest */
+	const char *dir;
+	struct endpoint endpoints[LISTEN_MAX];
+	size_t n_endpoints;
+};
+
+static const struct option_spec options[] = {
+#define SERVER_OPTION(name, kind, member, values, max, default_text, text)                         \
+	{name, OPTION_##kind, offsetof(struct settings, member), values, max, default_text, text},
+#include "vsockfsd_options.def"
+#undef SERVER_OPTION
+};
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+static void usage(FILE *f)
+{
+	(void)fprintf(f, "usage: vsockfsd --listen ADDR [--listen ADDR...] [option...] DIR\n"
+			 "\n"
+			 "Serves the directory DIR to vsockfs clients.\n"
+			 "\n"
+			 "ADDR:\n"
+			 "    unix:PATH           a Unix socket, for its owner only\n"
+			 "    vsock:[CID:]PORT    a vsock port; without CID, of every one\n"
+			 "    fd:N                an inherited socket, listening or connected\n"
+			 "\n"
+			 "Options:\n");
+	options_help(options, OPTIONS, f);
+}
+
+/* ---- the command line ---- */
+
+static int take_listen(struct settings *s, char *err, size_t err_len)
+{
+	if (s->n_endpoints == LISTEN_MAX) {
+		(void)snprintf(err, err_len, "more than %d --listen", LISTEN_MAX);
+		return -EINVAL;
+	}
+	int r = endpoint_parse(s->listen, true, &s->endpoints[s->n_endpoints], err, err_len);
+	if (r == 0)
+		s->n_endpoints++;
+	return r;
+}
+
+static int parse(struct settings *s, int argc, char **argv, char *err, size_t err_len)
+{
+	struct option longs[OPTIONS + 1] = {0};
+	int i, r;
+
+	for (size_t k = 0; k < OPTIONS; k++)
+		longs[k] = (struct option){
+			options[k].name + 2, /* without "--" */
+			options[k].values != NULL ? required_argument : no_argument, NULL, 0x100 + (int)k};
+	opterr = 0;
+	while ((i = getopt_long(argc, argv, ":hV", longs, NULL)) != -1) {
+		if (i == 'h' || i == 'V') {
+			*(i == 'h' ? &s->help : &s->version) = true;
+			continue;
+		}
+		if (i < 0x100) {
+			(void)snprintf(err, err_len, "option '%s' %s", argv[optind - 1],
+				       i == ':' ? "needs a value" : "is unknown, ambiguous or takes no value");
+			return -EINVAL;
+		}
+		r = option_set(&options[i - 0x100], optarg, s, err, err_len);
+		if (r == 0 && optarg != NULL && s->listen == optarg) {
+			r = take_listen(s, err, err_len);
+			s->listen = NULL;
+		}
+		if (r < 0)
+			return r;
+	}
+	if (s->help || s->version)
+		return 0;
+	r = -EINVAL;
+	if (log_level_parse(s->log_level) < 0)
+		(void)snprintf(err, err_len, "--log-level '%s' is no level", s->log_level);
+	else if (s->plain_prefix[0] != '/')
+		(void)snprintf(err, err_len, "--plain-prefix '%s' is no absolute path",
+			       s->plain_prefix);
+	else if (argc - optind != 1)
+		(void)snprintf(err, err_len, optind == argc ? "which directory to serve is missing"
+							    : "unexpected operand '%s'",
+			       argv[argc - 1]);
+	else if (s->n_endpoints == 0)
+		(void)snprintf(err, err_len, "--listen is missing");
+	else
+		r = 0;
+	s->dir = argv[optind];
+	return r;
+}
+
+/* ---- listening ---- */
+
+/* The sockets that are to be removed at the end, if they are still ours. */
+struct sockets {
+	struct {
+		const char *path;
+		dev_t dev;
+		ino_t ino;
+	} socket[LISTEN_MAX];
+	size_t n;
+};
+
+static void remember_socket(struct sockets *k, const struct endpoint *e)
+{
+	struct stat st;
+
+	if (e->kind != ENDPOINT_UNIX || stat(e->path, &st) < 0)
+		return;
+	k->socket[k->n].path = e->path;
+	k->socket[k->n].dev = st.st_dev;
+	k->socket[k->n].ino = st.st_ino;
+	k->n++;
+}
+
+static void remove_sockets(const struct sockets *k)
+{
+	struct stat st;
+
+	/* Another server may have replaced it meanwhile. */
+	for (size_t i = 0; i < k->n; i++)
+		if (stat(k->socket[i].path, &st) == 0 && st.st_dev == k->socket[i].dev &&
+		    st.st_ino == k->socket[i].ino)
+			(void)unlink(k->socket[i].path);
+}
+
+/* *ret_once: every socket is connected already: the end of their clients is ours. */
+static int listen_all(struct server *server, const struct settings *s, struct sockets *k,
+		      bool *ret_once, char *err, size_t err_len)
+{
+	*ret_once = true;
+	for (size_t i = 0; i < s->n_endpoints; i++) {
+		bool connected = false;
+		int fd;
+
+		int r = endpoint_listen(&s->endpoints[i], &fd, &connected, err, err_len);
+		if (r < 0)
+			return r;
+		remember_socket(k, &s->endpoints[i]);
+		r = connected ? server_add(server, fd) : server_listen(server, fd);
+		if (r < 0) {
+			(void)snprintf(err, err_len, "cannot serve: %s", strerror(-r));
+			return r;
+		}
+		*ret_once = *ret_once && connected;
+	}
+	return 0;
+}
+
+static int write_pidfile(const char *path, char *err, size_t err_len)
+{
+	FILE *f = fopen(path, "we");
+	bool ok = f != NULL && fchmod(fileno(f), 0644) == 0 && fprintf(f, "%d\n", (int)getpid()) > 0;
+	int e = errno;
+
+	if (f != NULL && fclose(f) != 0 && ok) {
+		e = errno;
+		ok = false;
+	}
+	if (ok)
+		return 0;
+	(void)snprintf(err, err_len, "cannot write the pidfile '%s': %s", path, strerror(e));
+	return -e;
+}
+
+/* ---- running ---- */
+
+struct stopper {
+	struct server *server;
+	sigset_t signals; /* blocked in every thread */
+};
+
+static void *stopper_main(void *arg)
+{
+	struct stopper *s = arg;
+	int sig;
+
+	if (sigwait(&s->signals, &sig) == 0)
+		server_stop(s->server);
+	return NULL;
+}
+
+static int serve(const struct settings *s, struct server *server, char *err, size_t err_len)
+{
+	struct stopper stopper = {.server = server};
+	struct sockets sockets = {0};
+	pthread_t thread;
+	bool once, pidfile = false;
+
+	(void)sigemptyset(&stopper.signals);
+	(void)sigaddset(&stopper.signals, SIGTERM);
+	(void)sigaddset(&stopper.signals, SIGINT);
+	(void)pthread_sigmask(SIG_BLOCK, &stopper.signals, NULL);
+	int r = listen_all(server, s, &sockets, &once, err, err_len);
+	if (r == 0 && s->pidfile != NULL) {
+		r = write_pidfile(s->pidfile, err, err_len);
+		pidfile = r == 0;
+	}
+	if (r == 0) {
+		r = -pthread_create(&thread, NULL, stopper_main, &stopper);
+		if (r < 0)
+			(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
+	}
+	if (r == 0) {
+		(void)sd_notify(0, "READY=1");
+		r = server_run(server, once);
+		if (r < 0)
+			(void)snprintf(err, err_len, "cannot accept clients: %s", strerror(-r));
+		(void)sd_notify(0, "STOPPING=1");
+		(void)pthread_kill(thread, SIGTERM); /* ends sigwait, if nothing has yet */
+		(void)pthread_join(thread, NULL);
+	}
+	remove_sockets(&sockets);
+	if (pidfile)
+		(void)unlink(s->pidfile);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct settings s = {.plain_prefix = "/workspace", .log_level = "notice"};
+	struct server *server;
+	char err[512] = "";
+
+	log_init("vsockfsd", LOG_NOTICE);
+	int r = parse(&s, argc, argv, err, sizeof(err));
+	if (r < 0) {
+		log_err("%s; see --help", err);
+		return EXIT_USAGE;
+	}
+	if (s.help) {
+		usage(stdout);
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	}
+	if (s.version) {
+		(void)printf("vsockfsd %s\n", VSOCKFS_VERSION);
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	}
+	log_init("vsockfsd", log_level_parse(s.log_level));
+	const struct server_config config = {
+		.dir = s.dir,
+		.plain_prefix = s.plain_prefix,
+		.read_only = s.read_only,
+		.special = s.special,
+		.xdev = s.xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
+	};
+	r = server_new(&config, &server, err, sizeof(err));
+	if (r == 0) {
+		r = serve(&s, server, err, sizeof(err));
+		server_free(server);
+	}
+	if (r < 0) {
+		log_err("%s", err);
+		return EXIT_FAILURE;
+	}
+	return EXIT_SUCCESS;
+}
