@@ -5,7 +5,7 @@
 
 bool cmdline_get(const char *path, const char *key, char *ret, size_t len)
 {
-	char text[8192], word[4096];
+	char text[8192], word[sizeof(text)];
 	size_t n, at = 0;
 	bool found = false, quoted = false;
 	FILE *f = fopen(path, "re");
@@ -28,7 +28,7 @@ bool cmdline_get(const char *path, const char *key, char *ret, size_t len)
 				found = true;
 			}
 			at = 0;
-		} else if (at < sizeof(word) - 1) {
+		} else {
 			word[at++] = *p;
 		}
 		if (*p == '\0')

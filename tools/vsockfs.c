@@ -525,7 +525,9 @@ int main(int argc, char **argv)
 	s.allow_other = geteuid() == 0;
 	int r = parse_arguments(&s, argc, argv, &list);
 	if (r == 0) {
-		if (s.log_level != NULL)
+		if (s.debug)
+			log_init("vsockfs", LOG_DEBUG);
+		else if (s.log_level != NULL)
 			log_init("vsockfs", log_level_parse(s.log_level));
 		r = run(&s);
 	}

@@ -205,7 +205,7 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	if (op == MSG_RENAME && MSG_HAS(m, node2))
 		install_other_locked(c, r, m->node2, NULL);
 
-	if ((op == MSG_READ || op == MSG_READDIRPLUS) && !MSG_HAS(m, attr))
+	if ((op == MSG_READ || op == MSG_READDIRPLUS || op == MSG_READLINK) && !MSG_HAS(m, attr))
 		r->node->attr_until = 0; /* the access time moved */
 
 	/* The second bump forgets what was installed just now, so it is kept aside. */
@@ -347,6 +347,16 @@ bool cache_is_locked(struct cache *c, uint64_t ino)
 
 	node_put_locked(c, n);
 	return locked;
+}
+
+uint32_t cache_mode(struct cache *c, uint64_t ino)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_get_locked(c, ino);
+	uint32_t mode = n != NULL ? n->attr.mode : 0;
+
+	node_put_locked(c, n);
+	return mode;
 }
 
 /* ---- life ---- */

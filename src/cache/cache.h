@@ -91,6 +91,9 @@ void cache_forget_flush(struct cache *c);
  */
 void cache_undo_lookup(struct cache *c, uint64_t ino);
 
+/* The mode of a node as last heard, maybe outdated; 0 if it is unknown. */
+uint32_t cache_mode(struct cache *c, uint64_t ino);
+
 /*
  * Whether a POSIX lock was ever asked for on the node: only then does a
  * close(2) have to tell the host. True also for an unknown node.

@@ -43,7 +43,8 @@ static bool parse_seconds(const char *text, uint64_t *ret)
 	if (*p == '.') {
 		for (p++; *p >= '0' && *p <= '9'; p++) {
 			unit /= 10;
-			v += unit * (uint64_t)(*p - '0');
+			if (__builtin_add_overflow(v, unit * (uint64_t)(*p - '0'), &v))
+				return false;
 		}
 	}
 	*ret = v;
@@ -101,6 +102,7 @@ int option_set(const struct option_spec *spec, const char *value, void *into, ch
 	const char *rest;
 	uint64_t v = 0;
 	bool ok = true;
+	int index;
 
 	if (spec->kind == OPTION_ON || spec->kind == OPTION_OFF) {
 		if (value != NULL)
@@ -128,12 +130,13 @@ int option_set(const struct option_spec *spec, const char *value, void *into, ch
 		*(const char **)at = value;
 		return 0;
 	case OPTION_CHOICE:
-		*(int *)at = choice(spec->values, value);
-		if (*(int *)at < 0) {
+		index = choice(spec->values, value);
+		if (index < 0) {
 			(void)snprintf(err, err_len, "option %s is one of %s, not '%s'", spec->name,
 				       spec->values, value);
 			return -EINVAL;
 		}
+		*(int *)at = index;
 		return 0;
 	case OPTION_ON:
 	case OPTION_OFF:

@@ -75,6 +75,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r == NULL || !with_file(r, fi))
 		return;
 	REQUEST_SET(r, flags, (uint64_t)(unsigned)fi->flags);
+	if ((fi->flags & O_TRUNC) != 0) /* takes set-id bits off unless the caller is root */
+		krequest_caller(r, cache_mode(r->fs->cache, ino));
 	krequest_submit(r, ino, 0);
 }
 

@@ -50,15 +50,6 @@ void dirs_free(struct dirs *d)
 	free(d);
 }
 
-static int open_dir(const struct export *e, int object, int *ret_fd)
-{
-	int r = export_reopen(e, object, O_RDONLY | O_DIRECTORY | O_NOATIME, ret_fd);
-
-	if (r == -EPERM) /* O_NOATIME is the owner's */
-		r = export_reopen(e, object, O_RDONLY | O_DIRECTORY, ret_fd);
-	return r;
-}
-
 int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int object, uint64_t off,
 	      int *ret_fd)
 {
@@ -75,7 +66,7 @@ int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int ob
 			}
 		}
 	}
-	int r = open_dir(e, object, &fd);
+	int r = export_reopen(e, object, O_RDONLY | O_DIRECTORY, &fd);
 	if (r < 0)
 		return r;
 	if (off != 0 && lseek(fd, (off_t)off, SEEK_SET) < 0)

@@ -30,6 +30,7 @@ struct handle {
 	int access; /* O_RDONLY, O_WRONLY, O_RDWR */
 	pthread_mutex_t position; /* the file's offset: append, lseek */
 	_Atomic unsigned refs;
+	struct handle *next; /* of whoever removed it */
 };
 
 struct handles {

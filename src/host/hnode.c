@@ -365,6 +365,18 @@ static int open_by_handle(struct hnodes *t, const struct hnode *n, int *ret_fd)
 	return 0;
 }
 
+/* The root has no parent: it is opened from the export's own descriptor. */
+static int open_root(struct hnodes *t, const struct hnode *n, int *ret_fd)
+{
+	struct identity id;
+	int r = filesystems_identify(t->fs, export_root(t->export), &id);
+
+	if (r < 0)
+		return r;
+	return hnode_is(n, &id) ? export_reopen(t->export, export_root(t->export), O_PATH, ret_fd)
+				: -ESTALE;
+}
+
 /* Where the object was last seen. */
 static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
 {
@@ -380,12 +392,14 @@ static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *
 		SCOPE_LOCK(&t->mutex);
 		struct idmap_slot *s = n->parent != 0 ? idmap_get(&t->by_id, n->parent) : NULL;
 
-		if (s == NULL)
-			return -ESTALE;
-		parent = s->value;
-		hnode_ref(parent);
-		memcpy(name, n->name, strlen(n->name) + 1);
+		if (s != NULL) {
+			parent = s->value;
+			hnode_ref(parent);
+			memcpy(name, n->name, strlen(n->name) + 1);
+		}
 	}
+	if (parent == NULL)
+		return open_root(t, n, ret_fd);
 	int r = pin_depth(t, parent, depth + 1, &parent_fd);
 	if (r == 0) {
 		r = export_open(t->export, parent_fd, name, O_PATH, 0, &fd);

@@ -294,6 +294,7 @@ static void *waiter_main(void *arg)
 			SCOPE_LOCK(&t->mutex);
 			w->left = true; /* from here on no signal comes */
 			w->file->waiters--;
+			w->session->n_waiters--;
 			(void)pthread_cond_broadcast(&t->cond);
 		}
 		settle_file(t, w->node, w->file);
@@ -331,7 +332,6 @@ static void reap(struct lock_session *s, bool all)
 					at = &(*at)->next;
 			}
 			*at = w->next;
-			s->n_waiters--;
 		}
 		(void)pthread_join(w->thread, NULL);
 		lock_node_put(t, w->node);

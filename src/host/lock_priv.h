@@ -62,7 +62,7 @@ struct lock_session {
 
 	/* locks.mutex */
 	struct waiter *waiters;
-	size_t n_waiters;
+	size_t n_waiters; /* that have not left */
 	bool ending;
 };
 

@@ -32,7 +32,7 @@ struct request {
 	struct msg p;
 	unsigned char *buf; /* MSG_PAYLOAD_MAX bytes: q's payload, then p's */
 	const char *why;
-	char name[MSG_NAME_MAX + 1]; /* request_name */
+	bool has_turn; /* session_pass_turn */
 };
 
 #define MESSAGE(code, NAME, request_, reply_, text) int op_##NAME(struct request *r);
@@ -54,6 +54,13 @@ int session_node(struct session *s, uint64_t id, struct hnode **ret);
 /* A reply names n: one reference more for this session to forget. */
 int session_tell(struct session *s, struct hnode *n);
 void session_forget(struct session *s, uint64_t id, uint64_t n);
+
+/*
+ * Lets another thread receive, if this request's thread still has the turn:
+ * session.c's in_order says for which messages it is kept. Call it before
+ * anything that may take long.
+ */
+void session_pass_turn(struct request *r);
 
 /* Sends the reply to request id from whatever thread: 0 or -errno. */
 void session_reply_later(struct session *s, uint64_t id, int result);

@@ -155,7 +155,7 @@ int op_STATFS(struct request *r)
 
 static bool is_user(const char *name, size_t len)
 {
-	return len > 5 && memcmp(name, "user.", 5) == 0;
+	return len >= 5 && memcmp(name, "user.", 5) == 0;
 }
 
 /*

@@ -132,10 +132,13 @@ void victim_gone(struct request *r, struct victim *v)
 {
 	if (v->node == NULL)
 		return;
-	if (request_attr(r, v->node, v->fd, &r->p.attr) == 0)
+	if (request_attr(r, v->node, v->fd, &r->p.attr) == 0) {
+		/* no reference is counted: a client that does not know the node looks past it */
+		MSG_SET(&r->p, node, hnode_id(v->node));
 		r->p.present |= MSG_BIT(attr);
-	else
+	} else {
 		r->p.attr.nlink = 0;
+	}
 	/* With a further link, or by its handle, it will be found again. */
 	if (r->p.attr.nlink == 0 || S_ISDIR(r->p.attr.mode) || !hnode_by_handle(v->nodes, v->node))
 		hnode_keep(v->nodes, v->node, take_fd(&v->fd));

@@ -21,6 +21,8 @@ struct listing_reply {
 	struct pinned dir;
 	bool plain;
 	bool hide; /* mount points are left out */
+	bool is_root;
+	uint64_t ino; /* of the directory */
 	dev_t dev;
 	size_t cap, used;
 	bool full;
@@ -65,12 +67,13 @@ static bool add_entry(struct listing_reply *l, const struct dirent64 *d)
 		.ino = filesystems_ino(export_filesystems(l->r->host->export), l->dev, d->d_ino),
 	};
 
-	if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
-		return true;
 	/* Before anything is told, so that nothing has to be taken back. */
 	if (room < len + (l->plain ? 40 : ENTRY_ATTR_MAX))
 		return false;
-	if (complete(l, d->d_name, &e))
+	bool self = strcmp(d->d_name, ".") == 0, up = strcmp(d->d_name, "..") == 0;
+	if (up && l->is_root) /* what is above the export is nobody's business */
+		e.ino = l->ino;
+	if (self || up || complete(l, d->d_name, &e))
 		l->used += codec_put_entry(&e, l->r->buf + l->used, room);
 	return true;
 }
@@ -120,7 +123,7 @@ int op_READDIRPLUS(struct request *r)
 	CLEANUP_PINNED struct pinned dir = {0};
 	CLEANUP_CLOSE int fd = -1;
 	uint64_t off = r->q.off;
-	struct stat st;
+	struct stat st, root;
 	int e = off > INT64_MAX ? -EINVAL : request_pin(r, r->q.node, &dir);
 
 	if (e < 0)
@@ -135,6 +138,9 @@ int op_READDIRPLUS(struct request *r)
 		.dir = dir,
 		.plain = (r->q.flags & READDIR_PLAIN) != 0,
 		.hide = r->host->config->xdev == XDEV_HIDE,
+		.is_root = fstat(export_root(r->host->export), &root) == 0 &&
+			   root.st_dev == st.st_dev && root.st_ino == st.st_ino,
+		.ino = filesystems_ino(export_filesystems(r->host->export), st.st_dev, st.st_ino),
 		.dev = st.st_dev,
 		.cap = r->q.size < MSG_PAYLOAD_MAX ? (size_t)r->q.size : MSG_PAYLOAD_MAX,
 	};
@@ -144,6 +150,8 @@ int op_READDIRPLUS(struct request *r)
 	if (e == 0 && l.used == 0)
 		return -EINVAL; /* not even one fits, as getdents(2) */
 	MSG_SET(&r->p, flags, e == 1 ? READDIR_END : 0u);
+	if (request_attr(r, dir.node, dir.fd, &r->p.attr) == 0)
+		r->p.present |= MSG_BIT(attr); /* listing may have moved the access time */
 	MSG_SET(&r->p, payload, ((struct slice){r->buf, l.used}));
 	if (e == 0)
 		dirs_give(session_dirs(r->session), dir.node, take_fd(&fd), off);

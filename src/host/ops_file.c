@@ -19,7 +19,7 @@
  */
 static int host_flags(uint64_t flags)
 {
-	return (int)(flags & (O_ACCMODE | O_SYNC | O_DSYNC)) | O_CLOEXEC | O_NOCTTY;
+	return (int)(flags & (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME)) | O_CLOEXEC | O_NOCTTY;
 }
 
 static int check_flags(const struct request *r, uint64_t flags)
@@ -35,11 +35,42 @@ static int check_flags(const struct request *r, uint64_t flags)
 static int open_object(const struct request *r, int object, uint64_t q_flags, int *ret_fd)
 {
 	int flags = host_flags(q_flags) | (int)(q_flags & O_TRUNC);
-	int e = export_reopen(r->host->export, object, flags | O_NOATIME, ret_fd);
+	int e = export_reopen(r->host->export, object, flags, ret_fd);
 
-	if (e == -EPERM) /* O_NOATIME is the owner's */
-		e = export_reopen(r->host->export, object, flags, ret_fd);
+	if (e == -EPERM && (flags & O_NOATIME)) /* it is the owner's, and the guest has asked him */
+		e = export_reopen(r->host->export, object, flags & ~O_NOATIME, ret_fd);
 	return e;
+}
+
+static bool in_group(const struct msg *q, uint32_t gid)
+{
+	const unsigned char *p = q->groups.data;
+	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
+
+	if (q->gid == gid)
+		return true;
+	for (; n > 0; n--, p += 4)
+		if (((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]) == gid)
+			return true;
+	return false;
+}
+
+/*
+ * Truncating by opening takes the set-id bits off, as the host's kernel does
+ * for whoever lacks CAP_FSETID (setattr_should_drop_suidgid): here the server
+ * has it, and the guest's kernel leaves O_TRUNC to the server.
+ */
+static void strip_set_ids(const struct request *r, int fd, const struct attr *before)
+{
+	uint32_t mode = before->mode;
+
+	if (!(r->q.flags & O_TRUNC) || !MSG_HAS(&r->q, uid) || r->q.uid == 0)
+		return;
+	mode &= ~(uint32_t)S_ISUID;
+	if ((mode & S_IXGRP) || !in_group(&r->q, before->gid))
+		mode &= ~(uint32_t)S_ISGID;
+	if (mode != before->mode)
+		(void)fchmod(fd, mode & 07777);
 }
 
 static void reply_open(struct request *r, const struct hnode *n, uint64_t fh)
@@ -69,8 +100,10 @@ static int open_node(struct request *r, struct hnode *n, int object)
 		e = open_object(r, object, r->q.flags, &fd);
 	if (e < 0)
 		return e;
-	if (r->q.flags & O_TRUNC)
+	if (r->q.flags & O_TRUNC) {
+		strip_set_ids(r, fd, &r->p.attr);
 		e = request_attr(r, n, fd, &r->p.attr);
+	}
 	if (e < 0) {
 		(void)close(fd);
 		return e;
@@ -103,7 +136,7 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 
 	if (e < 0)
 		return e;
-	if ((r->q.flags & O_ACCMODE) != O_WRONLY)
+	if (r->q.flags & O_NOATIME)
 		(void)fcntl(fd, F_SETFL, O_NOATIME); /* not when creating: EPERM would come late */
 	e = request_attr(r, n, fd, &r->p.attr);
 	if (e == 0 && name == NULL) {
@@ -225,14 +258,21 @@ int op_CLOSE(struct request *r)
 {
 	struct slice in = {r->buf, r->q.payload.len};
 	struct handles *t = session_handles(r->session);
+	struct handle *closed = NULL, *h;
 	uint64_t fh;
 	int e;
 
 	while ((e = codec_get_uint(&in, &fh)) == 1) {
-		struct handle *h = handle_remove(t, fh);
-
-		if (h != NULL)
-			lock_release_handle(session_locks(r->session), h->node, fh);
+		h = handle_remove(t, fh);
+		if (h == NULL)
+			continue;
+		lock_release_handle(session_locks(r->session), h->node, fh);
+		h->next = closed;
+		closed = h;
+	}
+	session_pass_turn(r); /* close(2) may free the blocks of a large file */
+	while ((h = closed) != NULL) {
+		closed = h->next;
 		handle_put(t, h);
 	}
 	if (e < 0)

@@ -12,7 +12,7 @@
 
 #define COPY_MAX ((size_t)64 << 20) /* of one COPY: what may keep a guest's process waiting */
 
-/* Attributes after a change; without them the client asks again. */
+/* Attributes after the operation; without them the client asks again. */
 static void reply_attr(struct request *r, const struct handle *h)
 {
 	if (request_attr(r, h->node, h->fd, &r->p.attr) == 0)
@@ -42,6 +42,7 @@ int op_READ(struct request *r)
 		done += (size_t)n;
 	}
 	MSG_SET(&r->p, payload, ((struct slice){r->buf, done}));
+	reply_attr(r, file.h); /* the access time */
 	return 0;
 }
 

@@ -188,11 +188,16 @@ int op_RENAME(struct request *r)
 		hnode_renamed(r->host->nodes, other.node, from.node, name);
 	else
 		victim_gone(r, &other);
-	r->p.present &= ~MSG_BIT(attr); /* of the other: not what attr means here */
+	/* attr and node are the moved object's; of the other only which one it was. */
+	r->p.present &= ~(MSG_BIT(attr) | MSG_BIT(node));
+	if (other.node != NULL)
+		MSG_SET(&r->p, node2, hnode_id(other.node));
 	if (moved.node != NULL) {
 		hnode_renamed(r->host->nodes, moved.node, to.node, name2);
-		if (request_attr(r, moved.node, moved.fd, &r->p.attr) == 0)
+		if (request_attr(r, moved.node, moved.fd, &r->p.attr) == 0) {
+			MSG_SET(&r->p, node, hnode_id(moved.node));
 			r->p.present |= MSG_BIT(attr);
+		}
 	}
 	request_parent_attr(r, &from);
 	if (request_attr(r, to.node, to.fd, &r->p.attr3) == 0)

@@ -12,10 +12,12 @@
 #include "core/log.h"
 #include "host/plain_priv.h"
 
-#define CREATE_TRIES 8			 /* somebody else makes and removes the name meanwhile */
-#define READ_CHUNK   ((size_t)256 << 10) /* the first step of a read's buffer */
-
-#define KEEP_MAX ((size_t)2 << 20) /* bytes of a buffer that stay allocated */
+/* Somebody else may make and remove the name meanwhile. */
+#define CREATE_TRIES 8
+/* The first step of a read's buffer, in bytes. */
+#define READ_CHUNK ((size_t)256 << 10)
+/* Bytes of a buffer that stay allocated. */
+#define KEEP_MAX ((size_t)2 << 20)
 
 /* A handle is the slot's use count and its index; 0 is none. */
 #define SLOT_BITS 16

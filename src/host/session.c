@@ -170,19 +170,28 @@ static bool op_without_reply(uint64_t op)
 	return op == MSG_FORGET || op == MSG_CLOSE || op == MSG_CANCEL;
 }
 
+/*
+ * Messages after which nothing may be received before they have had their
+ * effect: a lock that waits must be known when its CANCEL comes, and what a
+ * CLOSE releases is free for the next SETLK.
+ */
+static bool in_order(const struct msg *q)
+{
+	return q->op == MSG_CLOSE || (q->op == MSG_SETLK && (q->flags & LOCK_WAIT));
+}
+
 /* 0, or the connection is to be ended. */
-static int execute(struct session *s, struct worker *w, struct request *r)
+static int execute(struct session *s, struct request *r)
 {
 	if (!MSG_HAS(&r->q, op) || (!MSG_HAS(&r->q, id) && !op_without_reply(r->q.op))) {
 		r->why = "no op or no id";
 		return -EPROTO;
 	}
-	r->session = s;
-	r->host = s->host;
-	r->creds = &w->creds;
-	r->buf = w->buf;
 	r->p.present = 0;
+	if (!in_order(&r->q))
+		session_pass_turn(r);
 	int result = dispatch(r);
+	session_pass_turn(r); /* a reply may have to wait for the client to read */
 	if (result == OP_NO_REPLY)
 		return 0;
 	if (result == OP_MALFORMED)
@@ -245,15 +254,22 @@ static bool take_turn(struct session *s)
 	return n == 1 && !s->closing;
 }
 
-static void pass_turn(struct session *s)
+void session_pass_turn(struct request *r)
 {
+	struct session *s = r->session;
+
+	if (!r->has_turn)
+		return;
+	r->has_turn = false;
+	/* Read before the mutex is taken: the next thread takes it after its turn has come. */
+	bool more = stream_buffered(s->stream);
 	{
 		SCOPE_LOCK(&s->mutex);
 		if (s->idle == 0 && s->n_threads < SESSION_THREADS_MAX && !s->closing &&
 		    pthread_create(&s->threads[s->n_threads], NULL, thread_main, s) == 0)
 			s->n_threads++;
 	}
-	if (stream_buffered(s->stream))
+	if (more)
 		arm(s, s->event, EPOLLIN | EPOLLONESHOT);
 	else
 		arm(s, s->fd, EPOLLIN | EPOLLRDHUP | EPOLLONESHOT);
@@ -274,15 +290,14 @@ static void log_end(const struct session *s, const struct request *r, int e)
 static void work(struct session *s)
 {
 	struct worker w = {.creds = CREDS_NONE, .buf = malloc(MSG_PAYLOAD_MAX + 1)};
-	struct request r = {0};
+	struct request r = {.session = s, .host = s->host, .creds = &w.creds, .buf = w.buf};
 	int e = w.buf == NULL ? -ENOMEM : 0;
 
 	while (e == 0 && take_turn(s)) {
+		r.has_turn = true;
 		e = receive(s, &w, &r);
-		if (e == 0) {
-			pass_turn(s);
-			e = execute(s, &w, &r);
-		}
+		if (e == 0)
+			e = execute(s, &r);
 	}
 	if (e < 0 && close_session(s))
 		log_end(s, &r, e);

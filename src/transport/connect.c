@@ -98,13 +98,13 @@ int transport_connect(const struct endpoint *e, const struct connect_options *o,
 	if (o->proto == PROTO_PLAIN)
 		return plain_client_new(fd, &plain, ret, err, err_len);
 
-	struct stream *s;
-	struct msg hello;
+	struct stream *s = NULL;
+	struct msg hello = {0}; /* what the server leaves out is 0 */
 	int again = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	r = stream_new(fd, &s);
 	if (r < 0 || again < 0) {
-		if (r == 0)
-			stream_free(s);
+		stream_free(s);
+		cleanup_close(&again);
 		return refuse(err, err_len, "out of memory or file descriptors");
 	}
 	switch (say_hello(s, &hello)) {

@@ -125,31 +125,39 @@ static uint64_t ino_of(struct plain_work *w, const struct plain_node *dir,
 	return plain_path2(w, dir, e->name, &path) == 0 ? plain_path_ino(path) : 2;
 }
 
+static void listing_add(struct listing *l, struct slice name, uint8_t type, uint64_t ino)
+{
+	l->entries[l->count++] = (struct listed){.ino = ino,
+						 .name = (uint32_t)l->names_len,
+						 .name_len = (uint8_t)name.len,
+						 .type = type};
+	memcpy(l->names + l->names_len, name.data, name.len);
+	l->names_len += name.len;
+}
+
 static int listing_fill(struct plain_work *w, const struct plain_node *dir,
 			const struct plain_reply *p, struct listing *l)
 {
+	const struct plain_node *up = dir->parent != NULL ? dir->parent : dir;
 	struct slice in = p->entries;
 	struct plain_entry e;
 	const char *why;
 
-	l->entries = calloc(p->entry_count + 1, sizeof(*l->entries));
-	l->names = malloc(p->entries.len + 1); /* a name is part of its entry */
+	/* A name is part of its entry, so they fit; "." and ".." a server leaves out. */
+	l->entries = calloc(p->entry_count + 2, sizeof(*l->entries));
+	l->names = malloc(p->entries.len + 3);
 	if (l->entries == NULL || l->names == NULL)
 		return -ENOMEM;
+	listing_add(l, (struct slice){".", 1}, DT_DIR, dir->attr.ino);
+	listing_add(l, (struct slice){"..", 2}, DT_DIR, up->attr.ino);
 	while (plain_entry_next(&in, &e, &why) == 1) {
 		int r = plain_name_check(e.name);
 
-		if (r < 0) {
+		if (r == 0)
+			listing_add(l, e.name, type_of(w, &e), ino_of(w, dir, &e));
+		else
 			log_debug("an entry is left out of a listing: its name of %zu bytes is %s",
 				  e.name.len, r == -EILSEQ ? "no UTF-8" : "no name");
-			continue;
-		}
-		l->entries[l->count++] = (struct listed){.ino = ino_of(w, dir, &e),
-							 .name = (uint32_t)l->names_len,
-							 .name_len = (uint8_t)e.name.len,
-							 .type = type_of(w, &e)};
-		memcpy(l->names + l->names_len, e.name.data, e.name.len);
-		l->names_len += e.name.len;
 	}
 	return 0;
 }

@@ -455,11 +455,10 @@ int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
 		r = truncate_op(w, path, size);
 		if (r == -EOPNOTSUPP && size == 0)
 			r = truncate_to_zero(w, path);
-		if (r == 0 || r != -EOPNOTSUPP) {
-			if (r == 0)
-				node->touched = began;
+		if (r == 0)
+			node->touched = began;
+		if (r != -EOPNOTSUPP)
 			return r;
-		}
 		r = plain_refresh(w, node);
 	}
 	/* Without a name only growing is left, by a handle that may write. */

@@ -166,6 +166,7 @@ static bool send_call_locked(struct rpc *r, struct call *call, size_t *from, boo
 	ssize_t n = 0;
 
 	for (;;) {
+		r->send_stuck = false;
 		(void)pthread_mutex_unlock(&r->lock);
 		n = stream_try_send(r->stream, call->wire, call->wire_len, payload, len, *from);
 		(void)pthread_mutex_lock(&r->lock);
@@ -182,7 +183,6 @@ static bool send_call_locked(struct rpc *r, struct call *call, size_t *from, boo
 			stream_wait_writable(r->stream);
 			(void)pthread_mutex_lock(&r->lock);
 		}
-		r->send_stuck = false;
 	}
 	stats_add(r->options.stats, oneway ? STAT_rpc_oneway : STAT_rpc_requests, 1);
 	stats_add(r->options.stats, STAT_rpc_bytes_sent, total);

@@ -44,13 +44,15 @@ int stream_new(int fd, struct stream **ret)
 	s->fd = fd;
 	(void)pthread_mutex_init(&s->send_lock, NULL);
 	s->wake = -1;
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+	int r = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ? -errno : 0;
+	if (r == -ENOTSOCK) {
 		s->wake = eventfd(0, EFD_CLOEXEC);
-		if (s->wake < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) {
-			int r = -errno;
-			stream_free(s);
-			return r;
-		}
+		r = s->wake < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno
+											   : 0;
+	}
+	if (r < 0) {
+		stream_free(s);
+		return r;
 	}
 	*ret = s;
 	return 0;
@@ -78,14 +80,14 @@ void stream_shutdown(struct stream *s)
 	}
 }
 
-/* Waits for an event of the fd; -ECONNRESET after stream_shutdown. */
+/* Waits for an event of the fd: 1 for one, 0 for the time or a signal; -ECONNRESET after stream_shutdown. */
 static int wait_fd(struct stream *s, short events, int timeout_ms)
 {
 	struct pollfd p[2] = {{.fd = s->fd, .events = events}, {.fd = s->wake, .events = POLLIN}};
 	int n = poll(p, 2, timeout_ms); /* a negative fd is passed over */
 
 	if (n < 0)
-		return errno == EINTR ? 1 : -errno;
+		return errno == EINTR ? 0 : -errno;
 	if (p[1].revents != 0)
 		return -ECONNRESET;
 	return n;
@@ -339,7 +341,9 @@ int stream_send_from(struct stream *s, const void *a, size_t a_len, const void *
 		if (n >= 0) {
 			from += (size_t)n;
 		} else if (errno == EAGAIN) {
-			stream_wait_writable(s);
+			int r = wait_fd(s, POLLOUT, -1);
+			if (r < 0)
+				return r;
 		} else if (errno != EINTR) {
 			return -errno;
 		}
