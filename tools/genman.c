@@ -16,6 +16,15 @@ static const struct option_spec mount_options[] = {
 #undef MOUNT_OPTION
 };
 
+static const struct option_spec server_options[] = {
+#define SERVER_OPTION(name, kind, member, values, max, default_text, text)                         \
+	{name, OPTION_##kind, 0, values, 0, default_text, text},
+#include "vsockfsd_options.def"
+#undef SERVER_OPTION
+};
+
+#define TABLE(t) t, sizeof(t) / sizeof((t)[0])
+
 int main(int argc, char **argv)
 {
 	char line[4096];
@@ -29,8 +38,9 @@ int main(int argc, char **argv)
 		char *at = strstr(line, "@VERSION@");
 
 		if (strcmp(line, "@MOUNT_OPTIONS@\n") == 0)
-			options_man(mount_options, sizeof(mount_options) / sizeof(mount_options[0]),
-				    stdout);
+			options_man(TABLE(mount_options), stdout);
+		else if (strcmp(line, "@SERVER_OPTIONS@\n") == 0)
+			options_man(TABLE(server_options), stdout);
 		else if (at != NULL)
 			(void)printf("%.*s%s%s", (int)(at - line), line, VSOCKFS_VERSION,
 				     at + strlen("@VERSION@"));

@@ -206,10 +206,13 @@ void options_help(const struct option_spec *table, size_t n, FILE *f)
 	}
 }
 
+/* "--x" is a flag of a command line, "x" a word of a list. */
 void options_man(const struct option_spec *table, size_t n, FILE *f)
 {
 	for (size_t i = 0; i < n; i++) {
-		(void)fprintf(f, ".It Cm %s", table[i].name);
+		bool flag = strncmp(table[i].name, "--", 2) == 0;
+
+		(void)fprintf(f, ".It %s %s", flag ? "Fl" : "Cm", table[i].name + flag);
 		if (table[i].values != NULL)
 			(void)fprintf(f, " Ns = Ns Ar %s", table[i].values);
 		(void)fprintf(f, "\n%s.\n", table[i].text);
