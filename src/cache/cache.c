@@ -255,6 +255,8 @@ static void cache_done(struct call *call, const struct msg *m)
 	struct node *node = r->node, *node2 = r->node2;
 	(void)pthread_mutex_unlock(&c->lock);
 
+	if (out.err != (int)m->err && MSG_HAS(m, fh))
+		cache_close(c, m->fh); /* of a file whose node could not be made */
 	r->done(r, &out); /* r may be gone */
 
 	(void)pthread_mutex_lock(&c->lock);

@@ -26,7 +26,7 @@ struct listing {
 	uint64_t start, at;	/* offset before the first entry, and before the rest */
 	bool valid, end;	/* end: nothing follows the batch */
 	uint64_t submitted;	/* generation clock of its request */
-	uint64_t until;		/* its attributes are good until then */
+	uint64_t arrived;	/* when it came: what it tells ages from then on */
 	struct node **nodes;	/* per entry, held; NULL where it has none */
 	size_t count, index;	/* entries, and the index of the first in rest */
 };
@@ -122,18 +122,18 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 {
 	struct cache *c = l->cache;
 	struct node *n = l->nodes[l->index];
-	uint64_t now = cache_now();
+	uint64_t age = cache_now() - l->arrived;
 
 	SCOPE_LOCK(&c->lock);
 	struct node *dir = node_get_locked(c, l->ino);
-	bool fresh = dir != NULL && dir->names_bumped <= l->submitted && now < l->until;
+	bool fresh = dir != NULL && dir->names_bumped <= l->submitted && age < c->options.attr_ttl;
 	node_put_locked(c, dir);
 	if (!fresh || n->bumped > l->submitted || e->attr.version < n->attr.version)
 		return;
 	ret->ino = n->id;
 	ret->attr = e->attr;
-	ret->attr_ttl = c->options.attr_ttl;
-	ret->entry_ttl = c->options.entry_ttl;
+	ret->attr_ttl = c->options.attr_ttl - age;
+	ret->entry_ttl = age < c->options.entry_ttl ? c->options.entry_ttl - age : 0;
 }
 
 int listing_peek(struct listing *l, uint64_t off, bool plus, struct listing_entry *ret)
@@ -224,7 +224,7 @@ static void fetched(struct cache_req *r, const struct cache_reply *reply)
 		l->at = l->start;
 		l->end = (reply->msg->flags & READDIR_END) != 0 || payload.len == 0;
 		l->submitted = r->submitted;
-		l->until = cache_now() + l->cache->options.attr_ttl;
+		l->arrived = cache_now();
 		int e = payload.data == data ? install_batch(l, payload.len) : -EPROTO;
 		l->valid = e == 0;
 		out.err = -e;
@@ -261,7 +261,7 @@ void listing_fetch(struct listing *l, struct cache_req *r, uint64_t off, bool pl
 		MSG_SET(&r->call.req, op, MSG_READDIRPLUS);
 		MSG_SET(&r->call.req, off, off);
 		MSG_SET(&r->call.req, size, l->want);
-		if (!plus)
+		if (!plus || l->cache->options.attr_ttl == 0) /* nobody would keep them */
 			MSG_SET(&r->call.req, flags, READDIR_PLAIN);
 		if (l->want < MSG_PAYLOAD_MAX)
 			l->want *= 2;

@@ -318,15 +318,11 @@ static void join_threads(struct session *s)
 		(void)pthread_join(s->threads[i], NULL);
 }
 
-static int init_turn(struct session *s)
+static int first_turn(struct session *s)
 {
 	struct epoll_event later = {.events = EPOLLONESHOT};
 	struct epoll_event now = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT};
 
-	s->turn = epoll_create1(EPOLL_CLOEXEC);
-	s->event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->turn < 0 || s->event < 0)
-		return -errno;
 	/* Never both armed: even without EPOLLIN a socket reports EPOLLHUP. */
 	if (epoll_ctl(s->turn, EPOLL_CTL_ADD, s->event, &later) < 0 ||
 	    epoll_ctl(s->turn, EPOLL_CTL_ADD, s->fd, &now) < 0)
@@ -465,7 +461,7 @@ static void *session_main(void *arg)
 
 	log_info("client %llu: connected", (unsigned long long)s->id);
 	if (serve_plain(s) == 1) {
-		int r = init_turn(s);
+		int r = first_turn(s);
 
 		if (r < 0)
 			log_err("client %llu: cannot wait for its messages: %s",
@@ -512,6 +508,11 @@ int session_new(struct host *host, uint64_t id, int fd, void (*done)(void *arg),
 	(void)pthread_mutex_init(&s->mutex, NULL);
 	handles_init(&s->handles, host->nodes, &host->handles);
 	int r = stream_new(fd, &s->stream);
+	if (r == 0) {
+		s->turn = epoll_create1(EPOLL_CLOEXEC);
+		s->event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+		r = s->turn < 0 || s->event < 0 ? -errno : 0;
+	}
 	if (r == 0)
 		r = lock_session_new(host->locks, &s->locks);
 	if (r == 0)
