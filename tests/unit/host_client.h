@@ -1,0 +1,269 @@
+/*
+ * A server in this process, and a client that speaks the extended protocol to
+ * it over a socketpair, one message at a time. Fails the test on anything
+ * that is not a proper reply.
+ *
+ *	struct host_server hs; host_server_start(&hs, NULL);  exports a new directory
+ *	struct host_client c;  host_client_start(&c, &hs);
+ *	struct msg q = {0}, p; MSG_SET(&q, node, c.root); ...
+ *	assert_int_equal(host_call(&c, MSG_LOOKUP, &q, &p), 0);  0 or -errno
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs those four */
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/server.h"
+#include "transport/codec.h"
+#include "transport/hello.h"
+#include "transport/plain_codec.h"
+#include "transport/stream.h"
+
+struct host_server {
+	char base[64]; /* a directory of this test */
+	char dir[80];  /* exported: base/export */
+	int fd;	       /* of dir */
+	struct server *server;
+};
+
+struct host_client {
+	struct stream *stream;
+	uint64_t root, last_id;
+	struct msg hello;
+	struct head_buf head;
+	unsigned char payload[MSG_PAYLOAD_MAX]; /* of the last reply */
+};
+
+static inline void host_server_start(struct host_server *hs, const struct server_config *like)
+{
+	struct server_config config = like != NULL ? *like : (struct server_config){0};
+	char err[256];
+
+	(void)snprintf(hs->base, sizeof(hs->base), "/tmp/vsockfs-host-XXXXXX");
+	assert_non_null(mkdtemp(hs->base));
+	(void)snprintf(hs->dir, sizeof(hs->dir), "%s/export", hs->base);
+	assert_int_equal(mkdir(hs->dir, 0755), 0);
+	hs->fd = open(hs->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(hs->fd >= 0);
+	config.dir = hs->dir;
+	if (config.plain_prefix == NULL)
+		config.plain_prefix = "/workspace";
+	if (server_new(&config, &hs->server, err, sizeof(err)) < 0)
+		fail_msg("%s", err);
+}
+
+static inline void host_server_stop(struct host_server *hs)
+{
+	char cmd[96];
+
+	server_free(hs->server);
+	(void)close(hs->fd);
+	(void)snprintf(cmd, sizeof(cmd), "rm -rf %s", hs->base);
+	assert_int_equal(system(cmd), 0);
+}
+
+/* Only the connection; nothing is said yet. */
+static inline void host_client_connect(struct host_client *c, struct host_server *hs)
+{
+	int sv[2];
+
+	memset(c, 0, sizeof(*c));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	assert_int_equal(server_add(hs->server, sv[0]), 0);
+	assert_int_equal(stream_new(sv[1], &c->stream), 0);
+}
+
+static inline void host_client_hello(struct host_client *c)
+{
+	unsigned char data[HELLO_DATA_MAX], *buf = NULL;
+	struct plain_request hello = {.op = PLAIN_HELLO};
+	struct plain_reply reply;
+	struct plain_buf out = {0};
+	struct msg m = {0};
+	size_t cap = 0, len = 0;
+	const char *why;
+
+	MSG_SET(&m, version, HELLO_VERSION);
+	hello.data = (struct slice){data, hello_encode(&m, data)};
+	assert_int_equal(plain_request_encode(&hello, &out), 0);
+	assert_int_equal(stream_send_plain(c->stream, out.data, out.len), 0);
+	plain_buf_done(&out);
+	assert_int_equal(stream_recv_plain(c->stream, 65536, &buf, &cap, &len, 5000), 0);
+	assert_int_equal(plain_reply_decode(buf, len, &reply, &why), 0);
+	assert_int_equal(reply.err, 0);
+	assert_int_equal(hello_decode(reply.data, &c->hello), 0);
+	free(buf);
+	assert_true(msg_reply_complete(MSG_HELLO, &c->hello));
+	c->root = c->hello.node;
+}
+
+static inline void host_client_start(struct host_client *c, struct host_server *hs)
+{
+	host_client_connect(c, hs);
+	host_client_hello(c);
+}
+
+static inline void host_client_stop(struct host_client *c)
+{
+	stream_free(c->stream);
+	head_buf_done(&c->head);
+}
+
+static inline uint64_t host_send(struct host_client *c, uint64_t op, struct msg *q)
+{
+	MSG_SET(q, op, op);
+	if (!MSG_HAS(q, id))
+		MSG_SET(q, id, ++c->last_id);
+	assert_int_equal(stream_send(c->stream, q), 0);
+	return q->id;
+}
+
+/* FORGET, CLOSE, CANCEL */
+static inline void host_post(struct host_client *c, uint64_t op, struct msg *q)
+{
+	MSG_SET(q, op, op);
+	assert_int_equal(stream_send(c->stream, q), 0);
+}
+
+static inline uint64_t host_recv(struct host_client *c, struct msg *p)
+{
+	const char *why = "?";
+
+	memset(p, 0, sizeof(*p));
+	int r = stream_recv(c->stream, &c->head, p, &why);
+	if (r < 0)
+		fail_msg("no reply: %d %s", r, why);
+	if (MSG_HAS(p, payload)) {
+		assert_int_equal(stream_recv_payload(c->stream, c->payload, p->payload.len), 0);
+		p->payload.data = c->payload;
+	}
+	assert_true(MSG_HAS(p, id));
+	return p->id;
+}
+
+static inline int host_call(struct host_client *c, uint64_t op, struct msg *q, struct msg *p)
+{
+	struct msg unused;
+
+	if (p == NULL)
+		p = &unused;
+	q->present &= ~MSG_BIT(id);
+	uint64_t id = host_send(c, op, q);
+	assert_true(host_recv(c, p) == id);
+	if (MSG_HAS(p, err) && p->err != 0)
+		return -(int)p->err;
+	assert_true(msg_reply_complete(op, p));
+	return 0;
+}
+
+#define SLICE(s) ((struct slice){(s), strlen(s)})
+
+static inline int host_lookup(struct host_client *c, uint64_t dir, const char *name, struct msg *p)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, dir);
+	MSG_SET(&q, name, SLICE(name));
+	return host_call(c, MSG_LOOKUP, &q, p);
+}
+
+static inline int host_getattr(struct host_client *c, uint64_t node, struct msg *p)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, node);
+	return host_call(c, MSG_GETATTR, &q, p);
+}
+
+static inline int host_create(struct host_client *c, uint64_t dir, const char *name, uint64_t flags,
+			      uint64_t mode, struct msg *p)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, dir);
+	MSG_SET(&q, name, SLICE(name));
+	MSG_SET(&q, flags, flags);
+	MSG_SET(&q, mode, mode);
+	return host_call(c, MSG_CREATE, &q, p);
+}
+
+static inline int host_open(struct host_client *c, uint64_t node, uint64_t flags, struct msg *p)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, node);
+	MSG_SET(&q, flags, flags);
+	return host_call(c, MSG_OPEN, &q, p);
+}
+
+static inline int host_write(struct host_client *c, uint64_t fh, uint64_t off, const char *text,
+			     uint64_t flags, struct msg *p)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, fh, fh);
+	MSG_SET(&q, off, off);
+	MSG_SET(&q, flags, flags);
+	MSG_SET(&q, payload, SLICE(text));
+	return host_call(c, MSG_WRITE, &q, p);
+}
+
+static inline int host_read(struct host_client *c, uint64_t fh, uint64_t off, uint64_t size,
+			    struct msg *p)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, fh, fh);
+	MSG_SET(&q, off, off);
+	MSG_SET(&q, size, size);
+	return host_call(c, MSG_READ, &q, p);
+}
+
+static inline int host_name_op(struct host_client *c, uint64_t op, uint64_t dir, const char *name)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, dir);
+	MSG_SET(&q, name, SLICE(name));
+	return host_call(c, op, &q, NULL);
+}
+
+static inline void host_close(struct host_client *c, uint64_t fh)
+{
+	unsigned char buf[16];
+	struct msg q = {0};
+
+	MSG_SET(&q, payload, ((struct slice){buf, codec_put_uint(fh, buf, sizeof(buf))}));
+	host_post(c, MSG_CLOSE, &q);
+}
+
+static inline void host_forget(struct host_client *c, uint64_t node, uint64_t n)
+{
+	unsigned char buf[32];
+	struct msg q = {0};
+
+	MSG_SET(&q, payload, ((struct slice){buf, codec_put_pair(node, n, buf, sizeof(buf))}));
+	host_post(c, MSG_FORGET, &q);
+}
+
+/* Makes a file on the host's side. */
+static inline void host_put(struct host_server *hs, const char *name, const char *text)
+{
+	int fd = openat(hs->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	assert_int_equal(close(fd), 0);
+}

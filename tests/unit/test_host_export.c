@@ -1,0 +1,609 @@
+/*
+ * The export below the protocol: names, confinement while others rename and
+ * swap links, paths of plain clients, nodes and their descriptors.
+ */
+#include "host_client.h"
+
+#include <linux/capability.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+#include "host/creds.h"
+#include "host/export.h"
+#include "host/filesystem.h"
+#include "host/hnode.h"
+#include "host/idmap.h"
+
+struct fixture {
+	char base[64];
+	int base_fd, fd; /* base, base/export */
+	struct export *e;
+	_Atomic bool go;
+};
+
+static int open_export(struct fixture *f)
+{
+	char dir[80], err[256];
+
+	(void)snprintf(dir, sizeof(dir), "%s/export", f->base);
+	const struct server_config config = {.dir = dir, .plain_prefix = "/workspace/"};
+	if (export_new(&config, &f->e, err, sizeof(err)) < 0)
+		fail_msg("%s", err);
+	return 0;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	(void)snprintf(f->base, sizeof(f->base), "/tmp/vsockfs-host-XXXXXX");
+	assert_non_null(mkdtemp(f->base));
+	f->base_fd = open(f->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(mkdirat(f->base_fd, "export", 0755), 0);
+	f->fd = openat(f->base_fd, "export", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(f->base_fd >= 0 && f->fd >= 0);
+	*state = f;
+	return open_export(f);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char cmd[96];
+
+	export_free(f->e);
+	(void)close(f->fd);
+	(void)close(f->base_fd);
+	(void)snprintf(cmd, sizeof(cmd), "rm -rf %s", f->base);
+	assert_int_equal(system(cmd), 0);
+	free(f);
+	return 0;
+}
+
+static void make_file(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	(void)close(fd);
+}
+
+/* ---- the map ---- */
+
+static void test_idmap(void **state)
+{
+	enum { N = 512, STEPS = 200000 };
+	struct idmap m = {0};
+	bool there[N] = {false};
+	uint64_t seed = 1;
+	size_t used = 0;
+
+	(void)state;
+	for (int i = 0; i < STEPS; i++) {
+		seed = idmap_mix(seed + 1);
+		uint64_t k = seed % N;
+		/* growing, then shrinking */
+		bool put = (seed >> 32) % 4 < (i / 20000 % 2 == 0 ? 3u : 1u);
+
+		if (put) {
+			struct idmap_slot *s = idmap_put(&m, k + 1);
+			assert_non_null(s);
+			assert_int_equal(s->n, there[k] ? k : 0);
+			s->n = k;
+			used += !there[k];
+		} else {
+			idmap_del(&m, k + 1);
+			used -= there[k];
+		}
+		there[k] = put;
+		assert_int_equal(m.used, used);
+		uint64_t other = (seed >> 40) % N;
+		assert_int_equal(idmap_get(&m, other + 1) != NULL, there[other]);
+	}
+	struct idmap_slot *s = NULL;
+	while ((s = idmap_next(&m, s)) != NULL) {
+		assert_true(there[s->key - 1] && s->n == s->key - 1);
+		used--;
+	}
+	assert_int_equal(used, 0);
+	idmap_done(&m);
+	assert_null(idmap_get(&m, 1));
+}
+
+/* ---- names and paths ---- */
+
+static void test_name_check(void **state)
+{
+	char longest[MSG_NAME_MAX + 1];
+
+	(void)state;
+	memset(longest, 'a', sizeof(longest));
+	assert_int_equal(export_name_check((struct slice){longest, MSG_NAME_MAX}), 0);
+	assert_int_equal(export_name_check((struct slice){longest, MSG_NAME_MAX + 1}),
+			 -ENAMETOOLONG);
+	assert_int_equal(export_name_check((struct slice){NULL, 0}), -EINVAL);
+	assert_int_equal(export_name_check(SLICE(".")), -EINVAL);
+	assert_int_equal(export_name_check(SLICE("..")), -EINVAL);
+	assert_int_equal(export_name_check(SLICE("...")), 0);
+	assert_int_equal(export_name_check(SLICE(".a")), 0);
+	assert_int_equal(export_name_check(SLICE("a/")), -EINVAL);
+	assert_int_equal(export_name_check((struct slice){"a\0", 2}), -EINVAL);
+}
+
+static int walk(struct fixture *f, const char *path, bool follow, ino_t *ret_ino)
+{
+	struct export_place p;
+	struct stat st = {0};
+	int r = export_walk(f->e, path, follow, &p);
+
+	if (r < 0)
+		return r;
+	if (p.object >= 0)
+		assert_int_equal(fstat(p.object, &st), 0);
+	else
+		assert_int_equal(p.mode, 0);
+	assert_int_equal(st.st_mode, p.mode);
+	*ret_ino = st.st_ino;
+	export_place_done(&p);
+	return 0;
+}
+
+static void test_walk(void **state)
+{
+	struct fixture *f = *state;
+	static const struct {
+		const char *path;
+		bool follow;
+		int r;
+		const char *is; /* in the export; NULL: nothing */
+	} cases[] = {
+		{"/workspace", true, 0, "."},
+		{"/workspace/", true, 0, "."},
+		{"/workspace/d/f", true, 0, "d/f"},
+		{"/workspace//d/./f", true, 0, "d/f"},
+		{"/workspace/d/../d/f", true, 0, "d/f"},
+		{"/workspace/..", true, 0, "."},
+		{"/workspace/../../../d/f", true, 0, "d/f"},
+		{"/workspace/d/..", true, 0, "."},
+		{"/workspace/d/none", true, 0, NULL},
+		{"/workspace/none/none", true, -ENOENT, NULL},
+		{"/workspace/d/f/x", true, -ENOTDIR, NULL},
+		{"/workspace/rel", true, 0, "d/f"},
+		{"/workspace/rel", false, 0, "rel"},
+		{"/workspace/abs", true, 0, "d/f"},
+		{"/workspace/dirlink/f", false, 0, "d/f"},
+		{"/workspace/dirlink/up", true, 0, "d/f"},
+		{"/workspace/dangling", true, 0, NULL},
+		{"/workspace/dangling", false, 0, "dangling"},
+		{"/workspace/outside", true, -EACCES, NULL},
+		{"/workspace/outside", false, 0, "outside"},
+		{"/workspace/outside/passwd", false, -EACCES, NULL},
+		{"/workspace/escape", true, 0, NULL}, /* .. stays in the root */
+		{"/workspace/sibling", true, -EACCES, NULL},
+		{"/workspace/loop", true, -ELOOP, NULL},
+		{"/etc/passwd", true, -EACCES, NULL},
+		{"/workspaces/d/f", true, -EACCES, NULL},
+		{"workspace/d/f", true, -EINVAL, NULL},
+		{"", true, -EINVAL, NULL},
+	};
+
+	assert_int_equal(mkdirat(f->fd, "d", 0755), 0);
+	make_file(f->fd, "d/f");
+	assert_int_equal(symlinkat("d/f", f->fd, "rel"), 0);
+	assert_int_equal(symlinkat("/workspace/d/f", f->fd, "abs"), 0);
+	assert_int_equal(symlinkat("./d/", f->fd, "dirlink"), 0);
+	assert_int_equal(symlinkat("../rel", f->fd, "d/up"), 0);
+	assert_int_equal(symlinkat("d/none", f->fd, "dangling"), 0);
+	assert_int_equal(symlinkat("/etc", f->fd, "outside"), 0);
+	assert_int_equal(symlinkat("../../../../etc", f->fd, "escape"), 0);
+	assert_int_equal(symlinkat("/workspacex", f->fd, "sibling"), 0);
+	assert_int_equal(symlinkat("loop", f->fd, "loop"), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stat st = {0};
+		ino_t ino = 0;
+		int r = walk(f, cases[i].path, cases[i].follow, &ino);
+
+		if (r != cases[i].r)
+			fail_msg("%s: %d instead of %d", cases[i].path, r, cases[i].r);
+		if (cases[i].is != NULL)
+			assert_int_equal(fstatat(f->fd, cases[i].is, &st, AT_SYMLINK_NOFOLLOW), 0);
+		if (ino != st.st_ino)
+			fail_msg("%s: another file than %s", cases[i].path, cases[i].is);
+	}
+	/* 40 links are one too few for a chain of 41. */
+	for (int i = 0; i <= 41; i++) {
+		char name[16], to[16];
+
+		(void)snprintf(name, sizeof(name), "l%d", i);
+		(void)snprintf(to, sizeof(to), "l%d", i - 1);
+		if (i == 0)
+			make_file(f->fd, name);
+		else
+			assert_int_equal(symlinkat(to, f->fd, name), 0);
+	}
+	ino_t ino;
+	assert_int_equal(walk(f, "/workspace/l40", true, &ino), 0);
+	assert_int_equal(walk(f, "/workspace/l41", true, &ino), -ELOOP);
+}
+
+/* ---- others swap links and move directories while we look ---- */
+
+struct swapper {
+	struct fixture *f;
+	_Atomic bool stop;
+};
+
+/* "d" is a directory, or a link to what is outside; "m" is inside, or moved outside. */
+static void *swap(void *arg)
+{
+	struct swapper *s = arg;
+
+	while (!s->stop) {
+		(void)renameat2(s->f->fd, "d", s->f->fd, "link", RENAME_EXCHANGE);
+		(void)renameat2(s->f->fd, "m", s->f->base_fd, "m", RENAME_NOREPLACE);
+		(void)renameat2(s->f->fd, "d", s->f->fd, "link", RENAME_EXCHANGE);
+		(void)renameat2(s->f->base_fd, "m", s->f->fd, "m", RENAME_NOREPLACE);
+	}
+	return NULL;
+}
+
+static void test_confinement(void **state)
+{
+	enum { ROUNDS = 30000 };
+	static const char *const paths[] = {"/workspace/d/secret", "/workspace/d/../secret",
+					    "/workspace/m/sub/../../secret",
+					    "/workspace/m/up/secret", "/workspace/link/../secret"};
+	struct fixture *f = *state;
+	struct swapper s = {.f = f};
+	struct stat secret, root;
+	pthread_t thread;
+	unsigned inside = 0;
+
+	make_file(f->base_fd, "secret");
+	assert_int_equal(fstatat(f->base_fd, "secret", &secret, 0), 0);
+	assert_int_equal(fstat(f->fd, &root), 0);
+	assert_int_equal(mkdirat(f->fd, "d", 0755), 0);
+	make_file(f->fd, "d/secret");
+	assert_int_equal(symlinkat(f->base, f->fd, "link"), 0);
+	assert_int_equal(mkdirat(f->fd, "m", 0755), 0);
+	assert_int_equal(mkdirat(f->fd, "m/sub", 0755), 0);
+	assert_int_equal(symlinkat("..", f->fd, "m/up"), 0);
+	assert_int_equal(pthread_create(&thread, NULL, swap, &s), 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		struct export_place p;
+		struct stat st;
+		int dir, file;
+
+		if (export_walk(f->e, paths[i % 5], true, &p) == 0) {
+			if (p.object >= 0) {
+				assert_int_equal(fstat(p.object, &st), 0);
+				assert_true(st.st_ino != secret.st_ino);
+				inside++;
+			}
+			export_place_done(&p);
+		}
+		/* Component by component, as extended clients come. */
+		if (export_open(f->e, export_root(f->e), "d", O_PATH, 0, &dir) == 0) {
+			if (export_open(f->e, dir, "secret", O_PATH, 0, &file) == 0) {
+				assert_int_equal(fstat(file, &st), 0);
+				assert_true(st.st_ino != secret.st_ino);
+				(void)close(file);
+				inside++;
+			}
+			(void)close(dir);
+		}
+	}
+	s.stop = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(inside > 0);
+	assert_true(root.st_ino != secret.st_ino);
+}
+
+static void test_contains(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
+	assert_int_equal(mkdirat(f->fd, "a/b", 0755), 0);
+	int fd = openat(f->fd, "a/b", O_PATH | O_CLOEXEC);
+	assert_int_equal(export_contains(f->e, fd), 1);
+	assert_int_equal(export_contains(f->e, f->fd), 1);
+	assert_int_equal(export_contains(f->e, f->base_fd), 0);
+	assert_int_equal(renameat(f->fd, "a", f->base_fd, "a"), 0);
+	assert_int_equal(export_contains(f->e, fd), 0);
+	assert_int_equal(renameat(f->base_fd, "a", f->fd, "a2"), 0);
+	assert_int_equal(export_contains(f->e, fd), 1);
+	(void)close(fd);
+}
+
+/* ---- nodes ---- */
+
+static struct hnode *intern(struct fixture *f, struct hnodes *t, const struct hnode *parent,
+			    const char *path, const char *name)
+{
+	int fd = openat(f->fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct hnode *n;
+
+	assert_true(fd >= 0);
+	assert_int_equal(hnodes_intern(t, fd, parent, name, &n), 0);
+	hnode_offer(t, n, fd);
+	return n;
+}
+
+static ino_t pinned_ino(struct hnodes *t, struct hnode *n)
+{
+	struct stat st;
+	int fd;
+
+	assert_int_equal(hnode_pin(t, n, &fd), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	hnode_unpin(t, n);
+	return st.st_ino;
+}
+
+static void test_nodes(void **state)
+{
+	enum { N = 100, FDS = 8 };
+	struct fixture *f = *state;
+	struct hnode *n[N], *again;
+	struct hnodes *t;
+	int fd;
+
+	assert_int_equal(hnodes_new(f->e, FDS, &t), 0);
+	struct hnode *root = intern(f, t, NULL, ".", NULL);
+	for (int i = 0; i < N; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		make_file(f->fd, name);
+		n[i] = intern(f, t, root, name, name);
+		for (int k = 0; k < i; k++)
+			assert_true(hnode_id(n[i]) != hnode_id(n[k]));
+	}
+	assert_int_equal(hnodes_count(t), N + 1);
+	assert_int_equal(hnodes_open(t), FDS);
+	/* Each is found again, with few descriptors, in whatever order. */
+	for (int i = 0; i < 3 * N; i++) {
+		struct stat st;
+		char name[16];
+		int k = i * 37 % N;
+
+		(void)snprintf(name, sizeof(name), "f%d", k);
+		assert_int_equal(fstatat(f->fd, name, &st, 0), 0);
+		assert_int_equal(pinned_ino(t, n[k]), st.st_ino);
+		assert_true(hnodes_open(t) <= FDS);
+	}
+	/* Those in use stay, however many. */
+	for (int i = 0; i < N; i++)
+		assert_int_equal(hnode_pin(t, n[i], &fd), 0);
+	assert_true(hnodes_open(t) >= N);
+	for (int i = 0; i < N; i++)
+		hnode_unpin(t, n[i]);
+	assert_true(hnodes_open(t) <= FDS);
+
+	/* The same file by another name is the same node, and versions only grow. */
+	assert_int_equal(renameat(f->fd, "f5", f->fd, "g5"), 0);
+	again = intern(f, t, root, "g5", "g5");
+	assert_ptr_equal(again, n[5]);
+	uint64_t version = hnode_version(again);
+	assert_true(hnode_version(n[5]) > version);
+	hnode_unref(t, again);
+	/* Another file by the same name is not, even with the inode number used again. */
+	assert_int_equal(unlinkat(f->fd, "f6", 0), 0);
+	make_file(f->fd, "f6");
+	again = intern(f, t, root, "f6", "f6");
+	assert_true(hnode_id(again) != hnode_id(n[6]));
+	hnode_unref(t, again);
+	/* Forgotten and known again: a new id. */
+	uint64_t id = hnode_id(n[7]);
+	hnode_unref(t, n[7]);
+	assert_int_equal(hnodes_count(t), N);
+	fd = openat(f->fd, "f7", O_PATH | O_CLOEXEC);
+	assert_int_equal(hnodes_find(t, fd, &again), -ENOENT);
+	(void)close(fd);
+	n[7] = intern(f, t, root, "f7", "f7");
+	assert_true(hnode_id(n[7]) > id);
+
+	/* Unlinked and kept: still reachable after all the others were used. */
+	fd = openat(f->fd, "f8", O_PATH | O_CLOEXEC);
+	struct stat st;
+	assert_int_equal(fstat(fd, &st), 0);
+	hnode_keep(t, n[8], fd);
+	assert_int_equal(unlinkat(f->fd, "f8", 0), 0);
+	for (int i = 9; i < N; i++)
+		(void)pinned_ino(t, n[i]);
+	assert_int_equal(pinned_ino(t, n[8]), st.st_ino);
+	/* Unlinked, with nothing but an open file: that will do. */
+	struct hnode_user user = {.fd = openat(f->fd, "f9", O_WRONLY | O_CLOEXEC)};
+	assert_int_equal(fstat(user.fd, &st), 0);
+	hnode_attach(t, n[9], &user);
+	assert_int_equal(unlinkat(f->fd, "f9", 0), 0);
+	for (int i = 10; i < N; i++)
+		(void)pinned_ino(t, n[i]);
+	assert_int_equal(pinned_ino(t, n[9]), st.st_ino);
+	hnode_detach(t, n[9], &user);
+	(void)close(user.fd);
+	for (int i = 0; i < N; i++)
+		hnode_unref(t, n[i]);
+	hnode_unref(t, root);
+	assert_int_equal(hnodes_open(t), 0);
+	hnodes_free(t);
+}
+
+/* A handle opens a directory wherever it is; the export does not. */
+static void test_moved_out(void **state)
+{
+	struct fixture *f = *state;
+	struct hnodes *t;
+	int fd;
+
+	assert_int_equal(hnodes_new(f->e, 0, &t), 0);
+	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
+	assert_int_equal(mkdirat(f->fd, "a/b", 0755), 0);
+	struct hnode *root = intern(f, t, NULL, ".", NULL);
+	struct hnode *a = intern(f, t, root, "a", "a");
+	struct hnode *b = intern(f, t, a, "a/b", "b");
+	assert_int_equal(hnodes_open(t), 0); /* every use opens anew */
+	assert_int_equal(hnode_pin(t, b, &fd), 0);
+	hnode_unpin(t, b);
+	assert_int_equal(renameat(f->fd, "a", f->base_fd, "a"), 0);
+	assert_int_equal(hnode_pin(t, a, &fd), -ESTALE);
+	assert_int_equal(hnode_pin(t, b, &fd), -ESTALE);
+	assert_int_equal(renameat(f->base_fd, "a", f->fd, "a"), 0);
+	assert_int_equal(hnode_pin(t, b, &fd), 0);
+	hnode_unpin(t, b);
+	hnode_unref(t, b);
+	hnode_unref(t, a);
+	hnode_unref(t, root);
+	hnodes_free(t);
+}
+
+static int drop_cap(int cap, bool back)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &h, d) < 0)
+		return -errno;
+	if (back)
+		d[0].effective |= 1u << cap;
+	else
+		d[0].effective &= ~(1u << cap);
+	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
+}
+
+/* Without CAP_DAC_READ_SEARCH: by name, and only if it is still the same file. */
+static void test_by_name(void **state)
+{
+	struct fixture *f = *state;
+	struct hnodes *t;
+	struct stat st;
+	int fd;
+
+	assert_int_equal(drop_cap(CAP_DAC_READ_SEARCH, false), 0);
+	export_free(f->e);
+	(void)open_export(f); /* what it may do is found out when it starts */
+	assert_int_equal(hnodes_new(f->e, 0, &t), 0);
+	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
+	make_file(f->fd, "a/f");
+	make_file(f->fd, "a/g");
+	assert_int_equal(fstatat(f->fd, "a/f", &st, 0), 0);
+	struct hnode *root = intern(f, t, NULL, ".", NULL);
+	struct hnode *a = intern(f, t, root, "a", "a");
+	struct hnode *n = intern(f, t, a, "a/f", "f");
+	assert_false(hnode_by_handle(t, n));
+	assert_int_equal(pinned_ino(t, n), st.st_ino);
+	/* The parent's own descriptor is opened from its parent, and so on. */
+	assert_int_equal(renameat(f->fd, "a/g", f->fd, "a/f"), 0);
+	assert_int_equal(hnode_pin(t, n, &fd), -ESTALE); /* another file now */
+	make_file(f->fd, "a/h");
+	assert_int_equal(unlinkat(f->fd, "a/f", 0), 0);
+	assert_int_equal(hnode_pin(t, n, &fd), -ESTALE);
+	struct hnode *h = intern(f, t, a, "a/h", "h");
+	assert_int_equal(renameat(f->fd, "a/h", f->fd, "h2"), 0);
+	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
+	hnode_renamed(t, h, root, "h2"); /* looked up again */
+	assert_int_equal(hnode_pin(t, h, &fd), 0);
+	hnode_unpin(t, h);
+	/* Parents that go in a circle, after renames that we did not see. */
+	hnode_renamed(t, a, h, "x");
+	hnode_renamed(t, h, a, "y");
+	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
+	hnode_unref(t, h);
+	hnode_unref(t, n);
+	hnode_unref(t, a);
+	hnode_unref(t, root);
+	hnodes_free(t);
+	if (geteuid() == 0)
+		assert_int_equal(drop_cap(CAP_DAC_READ_SEARCH, true), 0);
+}
+
+static void test_ino(void **state)
+{
+	struct fixture *f = *state;
+	struct filesystems *t = export_filesystems(f->e);
+	struct stat st;
+
+	assert_int_equal(fstat(f->fd, &st), 0);
+	assert_true(filesystems_ino(t, st.st_dev, 4711) == 4711);
+	uint64_t a = filesystems_ino(t, st.st_dev + 1, 4711);
+	uint64_t b = filesystems_ino(t, st.st_dev + 2, 4711);
+	assert_true(a != 4711 && b != 4711 && a != b);
+	assert_true(filesystems_ino(t, st.st_dev + 1, 4711) == a);
+	/* The next server gives the same. */
+	export_free(f->e);
+	(void)open_export(f);
+	assert_true(filesystems_ino(export_filesystems(f->e), st.st_dev + 2, 4711) == b);
+}
+
+/* Other threads keep their own identity while one has a caller's. */
+static void *own_identity(void *arg)
+{
+	struct stat st;
+	struct fixture *f = arg;
+
+	while (!f->go)
+		(void)usleep(100);
+	make_file(f->fd, "root");
+	assert_int_equal(fstatat(f->fd, "root", &st, 0), 0);
+	assert_int_equal(st.st_uid, 0);
+	return NULL;
+}
+
+static void test_creds(void **state)
+{
+	const gid_t groups[] = {3000, 4000};
+	const struct creds_caller caller = {1000, 2000, groups, 2, false};
+	const struct creds_caller invalid = {(uid_t)-1, 2000, groups, 2, false};
+	struct fixture *f = *state;
+	struct creds c = CREDS_NONE;
+	pthread_t thread;
+	struct stat st;
+
+	if (!creds_privileged())
+		skip();
+	assert_int_equal(fchmod(f->fd, 0700), 0);
+	for (int i = 0; i < 2; i++) {
+		f->go = false;
+		assert_int_equal(pthread_create(&thread, NULL, own_identity, f), 0);
+		assert_int_equal(creds_assume(&c, true, &caller), 0);
+		make_file(f->fd, "caller"); /* in a directory that only root may write */
+		f->go = true;
+		assert_int_equal(mknodat(f->fd, "dev", S_IFCHR | 0600, 0x103), -1);
+		assert_int_equal(fchownat(f->fd, "caller", 0, 0, 0), -1);
+		(void)pthread_join(thread, NULL);
+		creds_restore(&c);
+		assert_int_equal(fstatat(f->fd, "caller", &st, 0), 0);
+		assert_true(st.st_uid == 1000 && st.st_gid == 2000);
+		assert_int_equal(unlinkat(f->fd, "caller", 0), 0);
+		assert_int_equal(unlinkat(f->fd, "root", 0), 0);
+	}
+	assert_int_equal(creds_assume(&c, true, &invalid), -EINVAL);
+	make_file(f->fd, "again");
+	assert_int_equal(fstatat(f->fd, "again", &st, 0), 0);
+	assert_true(st.st_uid == 0 && st.st_gid == getegid());
+	/* An unprivileged server creates as itself. */
+	assert_int_equal(creds_assume(&c, false, &caller), 0);
+	creds_restore(&c);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_idmap),
+		cmocka_unit_test(test_name_check),
+		T(test_walk),
+		T(test_confinement),
+		T(test_contains),
+		T(test_nodes),
+		T(test_moved_out),
+		T(test_by_name),
+		T(test_ino),
+		T(test_creds),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

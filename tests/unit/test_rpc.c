@@ -1,0 +1,1230 @@
+/*
+ * The client's end of an extended connection against a server that the test
+ * plays: what it is asked, in which order it answers, and how it misbehaves.
+ */
+#include "sample.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "transport/codec.h"
+#include "transport/rpc.h"
+
+#define QUIET_MS 30 /* so long nothing may come where nothing is to come */
+
+/* ---- completions ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over all that completions write */
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+struct link;
+struct tried;
+static void submit(struct link *l, struct tried *t);
+
+/* A call, and how it ended. */
+struct tried {
+	struct call call;
+	unsigned completions;
+	uint64_t err;
+	struct msg reply; /* without the bytes of its slices */
+	unsigned char *data;
+	size_t len;
+	bool in_dest;
+	void (*then)(struct tried *t); /* on the reader */
+	struct tried *next;	       /* for then */
+	struct link *l;
+};
+
+static void on_done(struct call *call, const struct msg *reply)
+{
+	struct tried *t = (struct tried *)call;
+
+	(void)pthread_mutex_lock(&lock);
+	t->completions++;
+	t->err = reply->err;
+	t->reply = *reply;
+	if (reply->err == 0 && MSG_HAS(reply, payload)) {
+		t->len = reply->payload.len;
+		t->data = unit_copy(reply->payload.data, t->len);
+		t->in_dest = reply->payload.data == call->dest;
+	}
+	(void)pthread_mutex_unlock(&lock);
+	if (t->then != NULL)
+		t->then(t);
+	(void)pthread_mutex_lock(&lock);
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static void on_sent(struct call *call)
+{
+	struct tried *t = (struct tried *)call;
+
+	(void)pthread_mutex_lock(&lock);
+	t->completions++;
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static struct tried *call_new(enum msg_op op)
+{
+	struct tried *t = calloc(1, sizeof(*t));
+
+	assert_non_null(t);
+	t->call.done = on_done;
+	MSG_SET(&t->call.req, op, op);
+	return t;
+}
+
+static struct tried *oneway_new(const void *data, size_t len)
+{
+	struct tried *t = call_new(MSG_FORGET);
+
+	t->call.done = NULL;
+	t->call.sent = on_sent;
+	MSG_SET(&t->call.req, payload, ((struct slice){data, len}));
+	return t;
+}
+
+static struct tried *read_new(uint64_t off, size_t size)
+{
+	struct tried *t = call_new(MSG_READ);
+
+	MSG_SET(&t->call.req, fh, 1);
+	MSG_SET(&t->call.req, off, off);
+	MSG_SET(&t->call.req, size, size);
+	return t;
+}
+
+static struct tried *write_new(uint64_t off, const void *data, size_t len)
+{
+	struct tried *t = call_new(MSG_WRITE);
+
+	MSG_SET(&t->call.req, fh, 1);
+	MSG_SET(&t->call.req, off, off);
+	MSG_SET(&t->call.req, payload, ((struct slice){data, len}));
+	return t;
+}
+
+static void tried_free(struct tried *t)
+{
+	free(t->data);
+	free(t);
+}
+
+/* Ended exactly once, with this errno. */
+static void assert_ended(struct tried *t, uint64_t err)
+{
+	(void)pthread_mutex_lock(&lock);
+	unsigned completions = t->completions;
+	uint64_t got = t->err;
+	(void)pthread_mutex_unlock(&lock);
+	assert_int_equal(completions, 1);
+	assert_int_equal(got, err);
+}
+
+static void wait_ended(struct tried *t, uint64_t err)
+{
+	struct timespec end = unit_deadline();
+	int r = 0;
+
+	(void)pthread_mutex_lock(&lock);
+	while (t->completions == 0 && r == 0)
+		r = pthread_cond_timedwait(&changed, &lock, &end);
+	(void)pthread_mutex_unlock(&lock);
+	assert_int_equal(r, 0);
+	assert_ended(t, err);
+}
+
+static void assert_waiting(struct tried *t)
+{
+	(void)pthread_mutex_lock(&lock);
+	unsigned completions = t->completions;
+	(void)pthread_mutex_unlock(&lock);
+	assert_int_equal(completions, 0);
+}
+
+/* ---- a connection, with the test as its server ---- */
+
+struct link {
+	struct backend *b;
+	struct stats *stats;
+	struct stream *server; /* NULL: hung up */
+	int fd;		       /* the server's */
+	struct head_buf hb;
+	unsigned char *payload; /* of the request received last */
+	unsigned lost;		/* lock */
+};
+
+static void on_lost(void *arg)
+{
+	struct link *l = arg;
+
+	(void)pthread_mutex_lock(&lock);
+	l->lost++;
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static struct link *link_new(uint64_t slots, size_t send_queue)
+{
+	struct link *l = calloc(1, sizeof(*l));
+	struct msg hello = {0};
+	struct stream *client;
+	int fd[2];
+
+	assert_non_null(l);
+	l->payload = malloc(MSG_PAYLOAD_MAX);
+	assert_non_null(l->payload);
+	assert_int_equal(stats_new(NULL, &l->stats), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+	assert_int_equal(stream_new(fd[0], &client), 0);
+	assert_int_equal(stream_new(fd[1], &l->server), 0);
+	l->fd = fd[1];
+	MSG_SET(&hello, version, 1);
+	MSG_SET(&hello, slots, slots);
+	MSG_SET(&hello, node, 77);
+	MSG_SET(&hello, epoch, 78);
+	MSG_SET(&hello, features, HELLO_READONLY);
+	MSG_SET(&hello, uid, 1000);
+	const struct rpc_options options = {
+		.send_queue = send_queue, .stats = l->stats, .lost = on_lost, .lost_arg = l};
+	assert_int_equal(rpc_new(client, &hello, &options, &l->b), 0);
+	return l;
+}
+
+static void hang_up(struct link *l)
+{
+	stream_free(l->server);
+	l->server = NULL;
+}
+
+static void submit(struct link *l, struct tried *t)
+{
+	l->b->ops->submit(l->b, &t->call);
+}
+
+static void link_free(struct link *l)
+{
+	l->b->ops->shutdown(l->b);
+	l->b->ops->free(l->b);
+	hang_up(l);
+	head_buf_done(&l->hb);
+	stats_free(l->stats);
+	free(l->payload);
+	free(l);
+}
+
+/* The next request, its payload in l->payload. */
+static struct msg receive(struct link *l)
+{
+	struct msg m;
+	const char *why = NULL;
+
+	assert_int_equal(stream_recv(l->server, &l->hb, &m, &why), 0);
+	if (MSG_HAS(&m, payload))
+		assert_int_equal(stream_recv_payload(l->server, l->payload, m.payload.len), 0);
+	return m;
+}
+
+static struct msg receive_op(struct link *l, enum msg_op op)
+{
+	struct msg m = receive(l);
+
+	assert_int_equal(m.op, op);
+	return m;
+}
+
+static void assert_quiet(struct link *l)
+{
+	struct pollfd p = {.fd = l->fd, .events = POLLIN};
+
+	assert_false(stream_buffered(l->server));
+	assert_int_equal(poll(&p, 1, QUIET_MS), 0);
+}
+
+static void reply_data(struct link *l, uint64_t id, const void *data, size_t len)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, id, id);
+	MSG_SET(&m, payload, ((struct slice){data, len}));
+	assert_int_equal(stream_send(l->server, &m), 0);
+}
+
+static void reply_err(struct link *l, uint64_t id, uint64_t err)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, id, id);
+	MSG_SET(&m, err, err);
+	assert_int_equal(stream_send(l->server, &m), 0);
+}
+
+static void reply_written(struct link *l, uint64_t id, uint64_t off, uint64_t size)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, id, id);
+	MSG_SET(&m, off, off);
+	MSG_SET(&m, size, size);
+	assert_int_equal(stream_send(l->server, &m), 0);
+}
+
+static unsigned lost_count(struct link *l)
+{
+	(void)pthread_mutex_lock(&lock);
+	unsigned n = l->lost;
+	(void)pthread_mutex_unlock(&lock);
+	return n;
+}
+
+/* ---- what works ---- */
+
+static void test_hello(void **state)
+{
+	struct link *l = link_new(4, 1 << 20);
+	const struct backend_info *info = &l->b->info;
+
+	(void)state;
+	assert_false(info->plain);
+	assert_false(info->server_root);
+	assert_true(info->read_only);
+	assert_int_equal(info->root_node, 77);
+	assert_int_equal(info->epoch, 78);
+	assert_int_equal(info->server_uid, 1000);
+	assert_int_equal(info->server_gid, 0);
+	assert_ptr_equal(l->b->sequences, &codec_sequences);
+	link_free(l);
+}
+
+static void test_replies_out_of_order(void **state)
+{
+	struct link *l = link_new(8, 1 << 20);
+	struct tried *t[5];
+	uint64_t id[5];
+	char text[8];
+
+	(void)state;
+	for (unsigned i = 0; i < 5; i++) {
+		t[i] = read_new(i * 10, 5);
+		submit(l, t[i]);
+	}
+	for (unsigned i = 0; i < 5; i++) {
+		struct msg m = receive_op(l, MSG_READ);
+
+		assert_int_equal(m.off, i * 10); /* sent in order */
+		assert_int_equal(m.fh, 1);
+		assert_int_equal(m.size, 5);
+		assert_true(MSG_HAS(&m, id));
+		id[i] = m.id;
+		for (unsigned k = 0; k < i; k++)
+			assert_true(id[k] != id[i]);
+	}
+	static const unsigned order[] = {3, 0, 4, 1, 2};
+	for (unsigned i = 0; i < 5; i++) {
+		unsigned n = order[i];
+
+		(void)snprintf(text, sizeof(text), "data%u", n);
+		if (n == 1)
+			reply_err(l, id[n], EIO);
+		else
+			reply_data(l, id[n], text, 5);
+		wait_ended(t[n], n == 1 ? EIO : 0);
+		if (n != 1)
+			assert_memory_equal(t[n]->data, text, 5);
+		for (unsigned k = i + 1; k < 5; k++)
+			assert_waiting(t[order[k]]);
+	}
+	assert_int_equal(stats_get(l->stats, STAT_rpc_requests), 5);
+	assert_int_equal(stats_get(l->stats, STAT_rpc_errors), 1);
+	assert_int_equal(stats_get(l->stats, STAT_rpc_oneway), 0);
+	assert_int_equal(stats_get(l->stats, STAT_rpc_queued), 0);
+	assert_true(stats_get(l->stats, STAT_rpc_bytes_sent) > 0);
+	assert_true(stats_get(l->stats, STAT_rpc_bytes_received) > 0);
+	assert_int_equal(lost_count(l), 0);
+	for (unsigned i = 0; i < 5; i++)
+		tried_free(t[i]);
+	link_free(l);
+}
+
+/* Names need to be valid during submit only: they are encoded there. */
+static void test_names_are_copied(void **state)
+{
+	struct link *l = link_new(1, 1 << 20);
+	struct tried *first = read_new(0, 1), *t[40];
+	char name[MSG_NAME_MAX];
+
+	(void)state;
+	submit(l, first); /* the others wait for its slot */
+	for (unsigned i = 0; i < COUNT(t); i++) {
+		size_t len = i % 2 == 0 ? sizeof(name) : 1; /* in the call, and beyond its room */
+
+		t[i] = call_new(MSG_RENAME);
+		memset(name, 'a' + (int)(i % 26), sizeof(name));
+		MSG_SET(&t[i]->call.req, node, i);
+		MSG_SET(&t[i]->call.req, node2, 2);
+		MSG_SET(&t[i]->call.req, name, ((struct slice){name, len}));
+		MSG_SET(&t[i]->call.req, name2, ((struct slice){name, len}));
+		MSG_SET(&t[i]->call.req, groups, ((struct slice){name, len}));
+		submit(l, t[i]);
+		memset(name, 0, sizeof(name));
+	}
+	struct msg m = receive_op(l, MSG_READ);
+	reply_data(l, m.id, "x", 1);
+	for (unsigned i = 0; i < COUNT(t); i++) {
+		m = receive_op(l, MSG_RENAME);
+		assert_int_equal(m.node, i);
+		assert_int_equal(m.name2.len, i % 2 == 0 ? sizeof(name) : 1);
+		for (size_t k = 0; k < m.name2.len; k++)
+			assert_int_equal(((const char *)m.name2.data)[k], 'a' + (int)(i % 26));
+		reply_err(l, m.id, 0);
+		wait_ended(t[i], 0);
+		tried_free(t[i]);
+	}
+	wait_ended(first, 0);
+	tried_free(first);
+	link_free(l);
+}
+
+static void test_slots(void **state)
+{
+	enum { CALLS = 7, SLOTS = 2 };
+	struct link *l = link_new(SLOTS, 1 << 20);
+	struct tried *t[CALLS];
+	uint64_t id[CALLS];
+
+	(void)state;
+	for (unsigned i = 0; i < CALLS; i++) {
+		t[i] = read_new(i, 1);
+		submit(l, t[i]);
+	}
+	for (unsigned i = 0; i < SLOTS; i++)
+		id[i] = receive_op(l, MSG_READ).id;
+	assert_int_equal(stats_get(l->stats, STAT_rpc_queued), CALLS - SLOTS);
+	for (unsigned i = SLOTS; i < CALLS; i++) {
+		assert_quiet(l);
+		/* each reply, whichever, lets one more go */
+		reply_data(l, id[i - 1], "x", 1);
+		wait_ended(t[i - 1], 0);
+		struct msg m = receive_op(l, MSG_READ);
+		assert_int_equal(m.off, i);
+		id[i] = m.id;
+	}
+	assert_waiting(t[0]);
+	reply_data(l, id[0], "x", 1);
+	reply_data(l, id[CALLS - 1], "", 0);
+	for (unsigned i = 0; i < CALLS; i++) {
+		wait_ended(t[i], 0);
+		tried_free(t[i]);
+	}
+	link_free(l);
+}
+
+/* No slots at all would be a connection for nothing. */
+static void test_slots_out_of_bounds(void **state)
+{
+	static const uint64_t slots[] = {0, UINT64_MAX};
+	static const unsigned want[] = {1, MSG_SLOTS_MAX};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(slots); i++) {
+		struct link *l = link_new(slots[i], 1 << 20);
+		struct tried **t = calloc(want[i] + 1, sizeof(*t));
+
+		assert_non_null(t);
+		for (unsigned k = 0; k <= want[i]; k++) {
+			t[k] = call_new(MSG_PING);
+			submit(l, t[k]);
+		}
+		uint64_t id = 0;
+		for (unsigned k = 0; k < want[i]; k++)
+			id = receive_op(l, MSG_PING).id;
+		assert_quiet(l);
+		reply_err(l, id, 0);
+		(void)receive_op(l, MSG_PING);
+		hang_up(l);
+		for (unsigned k = 0; k <= want[i]; k++) {
+			wait_ended(t[k], k == want[i] - 1 ? 0 : ENOTCONN);
+			tried_free(t[k]);
+		}
+		free(t);
+		link_free(l);
+	}
+}
+
+static void test_where_a_payload_goes(void **state)
+{
+	struct link *l = link_new(8, 1 << 20);
+	unsigned char dest[16];
+	struct tried *t;
+	uint64_t id;
+
+	(void)state;
+	/* into dest, if the reply fits there */
+	memset(dest, '#', sizeof(dest));
+	t = read_new(0, 10);
+	t->call.dest = dest;
+	t->call.dest_len = 10;
+	submit(l, t);
+	id = receive(l).id;
+	reply_data(l, id, "tenletters", 10);
+	wait_ended(t, 0);
+	assert_true(t->in_dest);
+	assert_memory_equal(dest, "tenletters######", sizeof(dest));
+	tried_free(t);
+	/* a shorter one as well */
+	t = read_new(0, 10);
+	t->call.dest = dest;
+	t->call.dest_len = 10;
+	submit(l, t);
+	id = receive(l).id;
+	reply_data(l, id, "", 0);
+	wait_ended(t, 0);
+	assert_true(t->in_dest);
+	assert_int_equal(t->len, 0);
+	tried_free(t);
+	/* else into the backend's own buffer */
+	for (int i = 0; i < 2; i++) {
+		memset(dest, '#', sizeof(dest));
+		t = read_new(0, 10);
+		t->call.dest = i == 0 ? dest : NULL;
+		t->call.dest_len = i == 0 ? 9 : 0;
+		submit(l, t);
+		id = receive(l).id;
+		reply_data(l, id, "tenletters", 10);
+		wait_ended(t, 0);
+		assert_false(t->in_dest);
+		assert_int_equal(t->len, 10);
+		assert_memory_equal(t->data, "tenletters", 10);
+		assert_memory_equal(dest, "################", sizeof(dest));
+		tried_free(t);
+	}
+	/* what has no size of its own may be as long as any payload */
+	static unsigned char target[5000];
+	t = call_new(MSG_READLINK);
+	MSG_SET(&t->call.req, node, 1);
+	submit(l, t);
+	id = receive(l).id;
+	reply_data(l, id, target, sizeof(target));
+	wait_ended(t, 0);
+	assert_int_equal(t->len, sizeof(target));
+	tried_free(t);
+	link_free(l);
+}
+
+static void fill(unsigned char *p, size_t len, uint64_t seed)
+{
+	struct unit_random random = {seed + 1};
+
+	for (size_t i = 0; i < len; i++)
+		p[i] = (unsigned char)unit_next(&random);
+}
+
+/* More than any socket buffer holds: the submitter leaves, the writer goes on. */
+static void test_large_payloads(void **state)
+{
+	enum { CALLS = 8 };
+	struct link *l = link_new(CALLS, 1u << 30);
+	unsigned char *data = malloc((size_t)CALLS * MSG_PAYLOAD_MAX);
+	struct tried *t[CALLS];
+
+	(void)state;
+	assert_non_null(data);
+	fill(data, (size_t)CALLS * MSG_PAYLOAD_MAX, 1);
+	for (unsigned i = 0; i < CALLS; i++) {
+		t[i] = write_new(i, data + (size_t)i * MSG_PAYLOAD_MAX, MSG_PAYLOAD_MAX);
+		submit(l, t[i]); /* returns though nobody reads */
+	}
+	for (unsigned i = 0; i < CALLS; i++) {
+		struct msg m = receive_op(l, MSG_WRITE);
+
+		assert_int_equal(m.off, i);
+		assert_int_equal(m.payload.len, MSG_PAYLOAD_MAX);
+		assert_memory_equal(l->payload, data + (size_t)i * MSG_PAYLOAD_MAX,
+				    MSG_PAYLOAD_MAX);
+		reply_written(l, m.id, m.off + 5, m.payload.len);
+		wait_ended(t[i], 0);
+		assert_int_equal(t[i]->reply.off, i + 5);
+		tried_free(t[i]);
+	}
+	free(data);
+	link_free(l);
+}
+
+static void test_oneway(void **state)
+{
+	struct link *l = link_new(1, 1 << 20);
+	struct tried *t = read_new(0, 1), *f = oneway_new("abc", 3), *g = oneway_new("", 0);
+
+	(void)state;
+	submit(l, t); /* the only slot: messages without a reply need none */
+	submit(l, f);
+	submit(l, g);
+	wait_ended(f, 0);
+	wait_ended(g, 0);
+	uint64_t id = receive_op(l, MSG_READ).id;
+	struct msg m = receive_op(l, MSG_FORGET);
+	assert_false(MSG_HAS(&m, id));
+	assert_int_equal(m.payload.len, 3);
+	assert_memory_equal(l->payload, "abc", 3);
+	m = receive_op(l, MSG_FORGET);
+	assert_int_equal(m.payload.len, 0);
+	reply_data(l, id, "x", 1);
+	wait_ended(t, 0);
+	assert_int_equal(stats_get(l->stats, STAT_rpc_oneway), 2);
+	assert_int_equal(stats_get(l->stats, STAT_rpc_requests), 1);
+	tried_free(t);
+	tried_free(f);
+	tried_free(g);
+	link_free(l);
+}
+
+static void test_cancel(void **state)
+{
+	struct link *l = link_new(1, 1 << 20);
+	struct tried *a = call_new(MSG_SETLK), *b = call_new(MSG_SETLK);
+
+	(void)state;
+	assert_false(l->b->ops->cancel(l->b, &a->call)); /* not submitted yet */
+	submit(l, a);
+	submit(l, b);
+	assert_true(l->b->ops->cancel(l->b, &a->call));
+	uint64_t id = receive_op(l, MSG_SETLK).id;
+	/* b waits for a's slot, and the CANCEL for its turn */
+	reply_err(l, id, EINTR);
+	wait_ended(a, EINTR);
+	uint64_t id_b = receive_op(l, MSG_SETLK).id;
+	struct msg m = receive_op(l, MSG_CANCEL);
+	assert_int_equal(m.id, id);
+	assert_true(l->b->ops->cancel(l->b, &b->call));
+	m = receive_op(l, MSG_CANCEL);
+	assert_int_equal(m.id, id_b);
+	assert_waiting(b);
+	reply_err(l, id_b, 0);
+	wait_ended(b, 0);
+	assert_false(l->b->ops->cancel(l->b, &b->call)); /* over */
+	assert_quiet(l);
+	tried_free(a);
+	tried_free(b);
+	link_free(l);
+}
+
+/* A request that is too large for the protocol is the caller's to hear of, and no harm to others. */
+static void test_too_large(void **state)
+{
+	static unsigned char groups[MSG_HEAD_MAX];
+	struct link *l = link_new(4, 1u << 30);
+	struct tried *t = call_new(MSG_CREATE), *p = write_new(0, NULL, MSG_PAYLOAD_MAX + 1),
+		     *ok = call_new(MSG_PING);
+
+	(void)state;
+	MSG_SET(&t->call.req, groups, ((struct slice){groups, sizeof(groups)}));
+	submit(l, t);
+	assert_ended(t, EMSGSIZE); /* at once */
+	submit(l, p);
+	assert_ended(p, EMSGSIZE);
+	submit(l, ok);
+	reply_err(l, receive_op(l, MSG_PING).id, 0);
+	wait_ended(ok, 0);
+	assert_int_equal(lost_count(l), 0);
+	tried_free(t);
+	tried_free(p);
+	tried_free(ok);
+	link_free(l);
+}
+
+static void submit_next(struct tried *t)
+{
+	submit(t->l, t->next);
+}
+
+/* A completion may submit. */
+static void test_submit_from_completion(void **state)
+{
+	struct link *l = link_new(1, 1 << 20);
+	struct tried *a = call_new(MSG_PING), *b = call_new(MSG_PING), *c = call_new(MSG_PING);
+
+	(void)state;
+	a->then = b->then = submit_next;
+	a->next = b;
+	b->next = c;
+	a->l = b->l = l;
+	submit(l, a);
+	reply_err(l, receive(l).id, 0);
+	wait_ended(a, 0);
+	(void)receive(l);
+	hang_up(l);
+	wait_ended(b, ENOTCONN);
+	wait_ended(c, ENOTCONN); /* also when the link is lost */
+	tried_free(a);
+	tried_free(b);
+	tried_free(c);
+	link_free(l);
+}
+
+/* ---- a full queue ---- */
+
+static char task_state(long tid)
+{
+	char path[64], state = '?';
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", tid);
+	FILE *f = fopen(path, "re");
+	if (f != NULL) {
+		if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+			state = '?';
+		(void)fclose(f);
+	}
+	return state;
+}
+
+struct drain {
+	pthread_t thread;
+	struct link *l;
+	long waiter;
+	bool shutdown;
+	atomic_bool seen_waiting, drained;
+};
+
+/* Waits until the waiter waits, then reads all that was sent, or hangs up. */
+static void *drain(void *arg)
+{
+	struct drain *d = arg;
+	struct timespec now, end = unit_deadline();
+
+	do {
+		(void)sched_yield();
+		(void)clock_gettime(CLOCK_REALTIME, &now);
+	} while (task_state(d->waiter) != 'S' && now.tv_sec < end.tv_sec);
+	d->seen_waiting = true;
+	if (d->shutdown)
+		hang_up(d->l);
+	else
+		(void)receive(d->l);
+	d->drained = true;
+	return NULL;
+}
+
+static void test_wait_room(void **state)
+{
+	static unsigned char data[MSG_PAYLOAD_MAX];
+
+	(void)state;
+	for (int shutdown = 0; shutdown < 2; shutdown++) {
+		struct link *l = link_new(4, 1000);
+		struct tried *t = write_new(0, data, sizeof(data));
+		struct drain d = {.l = l, .waiter = syscall(SYS_gettid), .shutdown = shutdown};
+
+		l->b->ops->wait_room(l->b); /* nothing is queued: returns */
+		submit(l, t);
+		assert_int_equal(pthread_create(&d.thread, NULL, drain, &d), 0);
+		l->b->ops->wait_room(l->b);
+		assert_true(d.seen_waiting);
+		assert_int_equal(pthread_join(d.thread, NULL), 0);
+		link_free(l);
+		assert_ended(t, ENOTCONN);
+		tried_free(t);
+	}
+}
+
+/* ---- the end of the link ---- */
+
+/*
+ * Calls in every state: sent, partly sent, waiting for a slot; and messages
+ * without a reply among them. Each completes once, whatever ends the link.
+ */
+struct crowd {
+	struct tried *t[12];
+	unsigned n;
+};
+
+static void crowd_join(struct link *l, struct crowd *c, struct tried *t)
+{
+	c->t[c->n++] = t;
+	submit(l, t);
+}
+
+static void crowd_lost(struct link *l, struct crowd *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		wait_ended(c->t[i], c->t[i]->call.done != NULL ? ENOTCONN : 0);
+		tried_free(c->t[i]);
+	}
+	assert_int_equal(lost_count(l), 1);
+	/* and whatever comes later, at once */
+	struct tried *late = call_new(MSG_PING), *late2 = oneway_new("x", 1);
+	submit(l, late);
+	assert_ended(late, ENOTCONN);
+	submit(l, late2);
+	assert_ended(late2, 0);
+	l->b->ops->wait_room(l->b);
+	assert_false(l->b->ops->cancel(l->b, &late->call));
+	tried_free(late);
+	tried_free(late2);
+	link_free(l);
+}
+
+static void test_lost(void **state)
+{
+	static unsigned char data[MSG_PAYLOAD_MAX];
+
+	(void)state;
+	for (int partly = 0; partly < 3; partly++) {
+		struct link *l = link_new(3, 1u << 30);
+		struct crowd c = {.n = 0};
+
+		crowd_join(l, &c, read_new(0, 10));
+		crowd_join(l, &c, read_new(10, 10));
+		if (partly == 1)
+			crowd_join(l, &c, write_new(0, data, sizeof(data)));
+		else if (partly == 2)
+			crowd_join(l, &c, oneway_new(data, sizeof(data)));
+		for (int i = 0; i < 3; i++) {
+			crowd_join(l, &c, read_new(20, 10));
+			crowd_join(l, &c, oneway_new("gone", 4));
+		}
+		(void)receive(l);
+		(void)receive(l);
+		hang_up(l);
+		crowd_lost(l, &c);
+	}
+}
+
+/* Our own end of it is no loss to be told of. */
+static void test_shutdown(void **state)
+{
+	struct link *l = link_new(1, 1 << 20);
+	struct tried *a = call_new(MSG_PING), *b = call_new(MSG_PING), *c = oneway_new("x", 1);
+
+	(void)state;
+	submit(l, a);
+	submit(l, b);
+	submit(l, c);
+	l->b->ops->shutdown(l->b);
+	assert_ended(a, ENOTCONN); /* before it returned */
+	assert_ended(b, ENOTCONN);
+	assert_ended(c, 0);
+	assert_int_equal(lost_count(l), 0);
+	l->b->ops->free(l->b);
+	hang_up(l);
+	head_buf_done(&l->hb);
+	stats_free(l->stats);
+	free(l->payload);
+	free(l);
+	tried_free(a);
+	tried_free(b);
+	tried_free(c);
+}
+
+/* ---- a hostile server ---- */
+
+enum hostile {
+	UNKNOWN_ID,
+	OLD_ID,
+	TWICE,
+	NOT_SENT_YET,
+	TOO_LONG,
+	ERRNO_TOO_LARGE,
+	ERRNO_HUGE,
+	FIELD_MISSING,
+	NO_ID,
+	A_REQUEST,
+	GARBAGE,
+	MALFORMED,
+	CUT_OFF,
+	CUT_PAYLOAD,
+	HOSTILE_KINDS,
+};
+
+static void send_hex(struct link *l, const char *hex)
+{
+	unsigned char buf[64];
+	size_t n = unit_from_hex(hex, buf, sizeof(buf));
+
+	assert_int_equal(stream_send_raw(l->server, buf, n, NULL, 0), 0);
+}
+
+static void misbehave(struct link *l, enum hostile kind, uint64_t id, uint64_t unsent)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, id, id);
+	switch (kind) {
+	case UNKNOWN_ID:
+		reply_data(l, id + 1000, "x", 1);
+		return;
+	case OLD_ID: /* its place in the client's table, of another time */
+		reply_data(l, id ^ UINT64_C(1) << 40, "x", 1);
+		return;
+	case TWICE:
+		reply_data(l, id, "x", 1);
+		reply_data(l, id, "x", 1);
+		return;
+	case NOT_SENT_YET:
+		reply_data(l, unsent, "x", 1);
+		return;
+	case TOO_LONG:
+		reply_data(l, id, "eleven bytes", 11);
+		return;
+	case ERRNO_TOO_LARGE:
+		reply_err(l, id, 4096);
+		return;
+	case ERRNO_HUGE:
+		reply_err(l, id, UINT64_MAX);
+		return;
+	case FIELD_MISSING:
+		MSG_SET(&m, size, 1);
+		break;
+	case NO_ID:
+		m.present = 0;
+		MSG_SET(&m, payload, SLICE("x"));
+		break;
+	case A_REQUEST:
+		MSG_SET(&m, op, MSG_READ);
+		MSG_SET(&m, payload, SLICE("x"));
+		break;
+	case GARBAGE:
+		send_hex(l, "485454502f312e3120343030");
+		return;
+	case MALFORMED:
+		send_hex(l, "00000005 00000005 bf010118 22");
+		return;
+	case CUT_OFF:
+		send_hex(l, "00000005 00000005 a201");
+		hang_up(l);
+		return;
+	case CUT_PAYLOAD: {
+		unsigned char buf[128];
+
+		MSG_SET(&m, payload, SLICE("some"));
+		size_t n = codec_encode(&m, buf, sizeof(buf));
+		assert_int_not_equal(n, 0);
+		assert_int_equal(stream_send_raw(l->server, buf, n, "som", 3), 0);
+		hang_up(l);
+		return;
+	}
+	case HOSTILE_KINDS:
+		return;
+	}
+	assert_int_equal(stream_send(l->server, &m), 0);
+}
+
+static void test_hostile(void **state)
+{
+	(void)state;
+	for (int kind = 0; kind < HOSTILE_KINDS; kind++) {
+		struct link *l = link_new(2, 1 << 20);
+		struct tried *first = read_new(0, 10), *unsent = read_new(20, 10);
+		struct crowd c = {.n = 0};
+
+		submit(l, first);
+		crowd_join(l, &c, read_new(10, 10));
+		crowd_join(l, &c, unsent);
+		crowd_join(l, &c, oneway_new("x", 1));
+		crowd_join(l, &c, read_new(30, 10));
+		uint64_t id = receive(l).id;
+		(void)receive(l);
+		misbehave(l, (enum hostile)kind, id, unsent->call.id);
+		wait_ended(first, kind == TWICE ? 0 : ENOTCONN);
+		tried_free(first);
+		if (l->server != NULL) {
+			/* what was sent meanwhile, and then the end */
+			struct msg m;
+			const char *why;
+			int r;
+
+			do {
+				r = stream_recv(l->server, &l->hb, &m, &why);
+				if (r == 0 && MSG_HAS(&m, payload))
+					r = stream_recv_payload(l->server, NULL, m.payload.len);
+			} while (r == 0);
+			assert_true(r == -ENODATA || r == -ECONNRESET);
+		}
+		crowd_lost(l, &c);
+	}
+}
+
+/* A reply to a request of which a part is still here, with and without the writer at work on it. */
+static void test_reply_before_all_was_sent(void **state)
+{
+	static unsigned char data[MSG_PAYLOAD_MAX];
+	struct link *l = link_new(4, 1u << 30);
+	struct crowd c = {.n = 0};
+	struct msg m;
+	const char *why;
+
+	(void)state;
+	crowd_join(l, &c, write_new(0, data, sizeof(data)));
+	crowd_join(l, &c, oneway_new("x", 1));
+	crowd_join(l, &c, read_new(0, 1));
+	assert_int_equal(stream_recv(l->server, &l->hb, &m, &why), 0);
+	reply_written(l, m.id, 0, sizeof(data));
+	crowd_lost(l, &c);
+}
+
+/* ---- many threads ---- */
+
+enum { THREADS = 8, PER_THREAD = 600, PENDING_MAX = 48 };
+
+static unsigned char pattern_byte(uint64_t off, size_t i)
+{
+	return (unsigned char)(off * 31 + i * 7);
+}
+
+/* The other end: answers in any order, after whatever time, and may hang up in the middle. */
+struct server {
+	pthread_t thread;
+	struct link *l;
+	unsigned stop_after; /* requests; 0: never */
+	unsigned requests, oneways, cancels, wrong;
+};
+
+struct pending {
+	uint64_t op, id, off, size;
+};
+
+static int server_reply(struct server *s, const struct pending *p)
+{
+	static _Thread_local unsigned char data[8192];
+	struct msg m = {0};
+
+	MSG_SET(&m, id, p->id);
+	if (p->op == MSG_READ) {
+		for (size_t i = 0; i < p->size; i++)
+			data[i] = pattern_byte(p->off, i);
+		MSG_SET(&m, payload, ((struct slice){data, (size_t)p->size}));
+	} else {
+		MSG_SET(&m, off, p->off);
+		MSG_SET(&m, size, p->size);
+	}
+	return stream_send(s->l->server, &m);
+}
+
+static bool more_to_read(const struct link *l)
+{
+	struct pollfd p = {.fd = l->fd, .events = POLLIN};
+
+	return stream_buffered(l->server) || poll(&p, 1, 0) == 1;
+}
+
+static void *serve(void *arg)
+{
+	struct server *s = arg;
+	struct link *l = s->l;
+	struct pending pending[PENDING_MAX];
+	struct unit_random random = {99};
+	size_t n = 0;
+
+	for (;;) {
+		if (n == PENDING_MAX || (n > 0 && !more_to_read(l))) {
+			size_t at = unit_below(&random, n);
+
+			if (server_reply(s, &pending[at]) < 0)
+				return NULL;
+			pending[at] = pending[--n];
+			continue;
+		}
+		struct msg m;
+		const char *why;
+		int r = stream_recv(l->server, &l->hb, &m, &why);
+		if (r == 0 && MSG_HAS(&m, payload))
+			r = stream_recv_payload(l->server, l->payload, m.payload.len);
+		if (r < 0)
+			return NULL;
+		if (m.op == MSG_FORGET) {
+			s->oneways++;
+			continue;
+		}
+		if (m.op == MSG_CANCEL) {
+			s->cancels++;
+			continue;
+		}
+		struct pending p = {m.op, m.id, m.off, m.size};
+		if (m.op == MSG_WRITE) {
+			p.size = m.payload.len;
+			for (size_t i = 0; i < m.payload.len; i++)
+				s->wrong += l->payload[i] != pattern_byte(m.off, i);
+		}
+		pending[n++] = p;
+		if (++s->requests == s->stop_after) {
+			stream_shutdown(l->server);
+			return NULL;
+		}
+	}
+}
+
+struct client {
+	pthread_t thread;
+	struct link *l;
+	unsigned number;
+	struct tried *t[PER_THREAD];
+	unsigned char *data[PER_THREAD];
+};
+
+static void *ask(void *arg)
+{
+	struct client *c = arg;
+	struct unit_random random = {c->number + 1};
+
+	for (unsigned i = 0; i < PER_THREAD; i++) {
+		uint64_t off = c->number * PER_THREAD + i;
+		size_t len = unit_below(&random, i % 50 == 0 ? 300000 : 3000);
+		unsigned char *data = NULL;
+		struct tried *t;
+
+		switch (unit_below(&random, 5)) {
+		case 0:
+			t = oneway_new("x", 1);
+			break;
+		case 1:
+		case 2:
+			t = read_new(off, len % 8192);
+			break;
+		default:
+			data = malloc(len + 1);
+			if (data == NULL)
+				abort();
+			for (size_t k = 0; k < len; k++)
+				data[k] = pattern_byte(off, k);
+			t = write_new(off, data, len);
+			break;
+		}
+		c->t[i] = t;
+		c->data[i] = data;
+		bool has_reply = t->call.done != NULL;
+		submit(c->l, t);
+		if (has_reply && i % 16 == 0) {
+			/* as the adapter does it: the completion cannot run meanwhile */
+			(void)pthread_mutex_lock(&lock);
+			if (t->completions == 0)
+				(void)c->l->b->ops->cancel(c->l->b, &t->call);
+			(void)pthread_mutex_unlock(&lock);
+		}
+		if (i % 64 == 0)
+			c->l->b->ops->wait_room(c->l->b);
+	}
+	return NULL;
+}
+
+static void run_many(unsigned stop_after)
+{
+	struct link *l = link_new(32, 1 << 20);
+	struct server s = {.l = l, .stop_after = stop_after};
+	struct client *c = calloc(THREADS, sizeof(*c));
+	unsigned oneways = 0, requests = 0, lost = 0;
+
+	assert_non_null(c);
+	assert_int_equal(pthread_create(&s.thread, NULL, serve, &s), 0);
+	for (unsigned i = 0; i < THREADS; i++) {
+		c[i].l = l;
+		c[i].number = i;
+		assert_int_equal(pthread_create(&c[i].thread, NULL, ask, &c[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(c[i].thread, NULL), 0);
+	for (unsigned i = 0; i < THREADS; i++) {
+		for (unsigned k = 0; k < PER_THREAD; k++) {
+			struct tried *t = c[i].t[k];
+			uint64_t op = t->call.req.op;
+			struct timespec end = unit_deadline();
+			int r = 0;
+
+			(void)pthread_mutex_lock(&lock);
+			while (t->completions == 0 && r == 0)
+				r = pthread_cond_timedwait(&changed, &lock, &end);
+			(void)pthread_mutex_unlock(&lock);
+			assert_int_equal(r, 0);
+			oneways += op == MSG_FORGET;
+			requests += op != MSG_FORGET;
+			if (t->err != 0) {
+				assert_int_equal(t->err, ENOTCONN);
+				lost++;
+			} else if (op == MSG_READ) {
+				assert_int_equal(t->len, t->call.req.size);
+				for (size_t b = 0; b < t->len; b++)
+					assert_int_equal(t->data[b],
+							 pattern_byte(t->call.req.off, b));
+			} else if (op == MSG_WRITE) {
+				assert_int_equal(t->reply.size, t->call.req.payload.len);
+				assert_int_equal(t->reply.off, t->call.req.off);
+			}
+		}
+	}
+	l->b->ops->shutdown(l->b);
+	assert_int_equal(pthread_join(s.thread, NULL), 0);
+	assert_int_equal(s.wrong, 0);
+	if (stop_after == 0) {
+		assert_int_equal(lost, 0);
+		assert_int_equal(s.requests, requests);
+		assert_int_equal(s.oneways, oneways);
+		assert_true(s.cancels > 0);
+		assert_int_equal(stats_get(l->stats, STAT_rpc_requests), requests);
+	} else {
+		assert_true(lost >= requests - stop_after);
+		assert_int_equal(lost_count(l), 1);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		for (unsigned k = 0; k < PER_THREAD; k++) {
+			assert_int_equal(c[i].t[k]->completions, 1);
+			tried_free(c[i].t[k]);
+			free(c[i].data[k]);
+		}
+	}
+	free(c);
+	l->b->ops->free(l->b);
+	hang_up(l);
+	head_buf_done(&l->hb);
+	stats_free(l->stats);
+	free(l->payload);
+	free(l);
+}
+
+static void test_many_threads(void **state)
+{
+	(void)state;
+	run_many(0);
+}
+
+static void test_many_threads_lose_the_link(void **state)
+{
+	static const unsigned after[] = {1, 10, 100, 500, 1500};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(after); i++)
+		run_many(after[i]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hello),
+		cmocka_unit_test(test_replies_out_of_order),
+		cmocka_unit_test(test_names_are_copied),
+		cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_slots_out_of_bounds),
+		cmocka_unit_test(test_where_a_payload_goes),
+		cmocka_unit_test(test_large_payloads),
+		cmocka_unit_test(test_oneway),
+		cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_submit_from_completion),
+		cmocka_unit_test(test_wait_room),
+		cmocka_unit_test(test_lost),
+		cmocka_unit_test(test_shutdown),
+		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_reply_before_all_was_sent),
+		cmocka_unit_test(test_many_threads),
+		cmocka_unit_test(test_many_threads_lose_the_link),
+	};
+
+	log_init("test_rpc", LOG_CRIT); /* lost links are what is tested */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
