@@ -1,0 +1,66 @@
+# The client on an inherited fd that leaves the guest: a virtio-serial port, behind which QEMU's socket is the inherited
+# connected socket of a vsockfsd outside. outer.sh has the other half; "@@ outer NAME" calls its functions.
+M=/mnt2
+
+port=
+for p in /sys/class/virtio-ports/*; do
+	[ "$(cat $p/name 2>/dev/null)" = vsockfs ] && port=${p##*/}
+done
+
+is() { [ "$(cat "$1")" = "$2" ]; }
+
+inherited_fd() {
+	test -n "$port" || skip_check 'the guest has no virtio-serial port'
+	# Until the outer side is connected, the port reads as ended.
+	connected() { grep -q 'host_connected: 1' /sys/kernel/debug/virtio-ports/$port; }
+	test ! -e /sys/kernel/debug/virtio-ports/$port || wait_for 20 connected
+	mkdir -p $M
+	vsockfs fd:3 $M 3<>/dev/$port </dev/null >/run/client-mnt2.log 2>&1 9>&- &
+	pid=$!
+	wait_for 20 started $pid mounted $M
+	mounted $M || { last_lines /run/client-mnt2.log >&2; false; }
+}
+check inherited_fd 60
+
+if mounted $M; then
+	shows_outside() {
+		cd $M
+		same 'written outside' "$(cat hello)"
+		same 'appearedbig big.sum dir hello link watched ' "appeared$(ls | tr '\n' ' ')"
+		same dir "$(readlink link)"
+		sha256sum -c big.sum
+	}
+	check shows_outside 60
+
+	pushed_from_outside() {
+		cd $M
+		same before "$(cat watched)"
+		not stat appeared
+		say 'outer change'
+		wait_for 10 is watched 'after, and longer'
+		wait_for 10 is appeared 'new outside'
+	}
+	check pushed_from_outside
+
+	arrives_outside() {
+		cd $M
+		echo 'written inside' >dir/from-guest
+		chmod 640 dir/from-guest
+		echo moved >dir/first-name
+		mv dir/first-name dir/renamed
+		ln -s dir/from-guest guest-link
+		rm hello
+		dd if=/dev/urandom of=/tmp/guest-big bs=1M count=2 2>/dev/null
+		cp /tmp/guest-big dir/guest-big
+		(cd /tmp && sha256sum guest-big) >dir/guest-big.sum
+		rm /tmp/guest-big
+		say 'outer verify'
+	}
+	check arrives_outside 60
+
+	check_end() {
+		within 20 umount $M
+		wait_for 10 no_client $M
+	}
+	check_as end check_end
+fi

@@ -1,0 +1,29 @@
+# The build's own suite, when there is one, over the mount: each of its areas is a check.
+M=/mnt-suite
+
+check_start() {
+	[ -x /usr/bin/posix-suite ] || skip_check 'the build has no tests/posix/posix-suite'
+	start_server suite vsock:1:5018 $H --special
+	start_client vsock:1:5018 $M
+	chmod 777 $M
+}
+check_as start check_start
+
+posix_area() {
+	{ local -; set +ex; } 2>/dev/null
+	posix-suite -t 100 $M $area >/run/posix.out 2>&1
+	rc=$?
+	cat /run/posix.out
+	[ $rc = 0 ] || { grep -v -E '^(ok|skip) ' /run/posix.out | head -n 3 >&2; exit 1; }
+}
+
+if mounted $M; then
+	for area in $(posix-suite -L | cut -d ' ' -f 1); do
+		check_as $area posix_area 120
+	done
+	check_end() {
+		stop_client $M
+		stop_server suite
+	}
+	check_as end check_end
+fi
