@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -348,6 +349,7 @@ static int start_embedded(const struct settings *s, const struct endpoint *e, in
 struct stop_watch {
 	struct fs *fs;
 	sigset_t signals;
+	atomic_bool ended; /* the mount has gone: nothing is left to stop */
 };
 
 static void *wait_for_signal(void *arg)
@@ -355,7 +357,7 @@ static void *wait_for_signal(void *arg)
 	struct stop_watch *w = arg;
 	int sig;
 
-	if (sigwait(&w->signals, &sig) == 0)
+	if (sigwait(&w->signals, &sig) == 0 && !atomic_load(&w->ended))
 		fs_stop(w->fs);
 	return NULL;
 }
@@ -378,7 +380,7 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
 		.debug = s->debug,
 		.stats = stats,
 	};
-	struct stop_watch watch;
+	struct stop_watch watch = {.signals = s->signals};
 	pthread_t thread;
 	struct fs *fs;
 	char err[1024];
@@ -389,17 +391,17 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
 		return 1;
 	}
 	watch.fs = fs;
-	watch.signals = s->signals;
 	int e = pthread_create(&thread, NULL, wait_for_signal, &watch);
 	if (e == 0) {
 		background_ready();
 		e = -fs_run(fs);
+		atomic_store(&watch.ended, true);
+		(void)pthread_kill(thread, SIGTERM); /* ends sigwait, if nothing has yet */
+		(void)pthread_join(thread, NULL);
 	}
 	if (e != 0)
 		log_err("cannot run: %s", strerror(e));
 	cache_backend(cache)->ops->shutdown(cache_backend(cache));
-	(void)pthread_cancel(thread);
-	(void)pthread_join(thread, NULL);
 	fs_free(fs);
 	return e != 0;
 }
