@@ -34,7 +34,7 @@ static inline void cleanup_unlock(pthread_mutex_t **m)
 
 /* Holds m until the end of the enclosing block. */
 #define SCOPE_LOCK(m)                                                                              \
-	CLEANUP(cleanup_unlock)                                                                    \
+	CLEANUP(cleanup_unlock) __attribute__((unused))                                            \
 	pthread_mutex_t *SCOPE_PASTE(scope_lock_, __LINE__) = scope_lock(m)
 
 static inline pthread_mutex_t *scope_lock(pthread_mutex_t *m)

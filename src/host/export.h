@@ -84,9 +84,8 @@ int export_contains(const struct export *e, int dirfd);
  *
  * Resolves path as the client's own kernel would, one component at a time and
  * inside the export only: relative symbolic links from their directory,
- * absolute ones only when they point below plain_prefix, ".." never above the
- * root, at most 40 links (-ELOOP). Whatever leads outside is -EACCES. The
- * last component is followed, if it is a symbolic link, when follow_last.
+ * absolute ones only when they point below plain_prefix, at most 40 links
+ * (-ELOOP). Whatever leads outside, ".." of the root too, is -EACCES. The last component is followed, if it is a symbolic link, when follow_last.
  *
  * A missing last component is no error: ret->object is -1. A missing or
  * non-directory one before it is -ENOENT or -ENOTDIR. On success the caller

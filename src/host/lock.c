@@ -6,16 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/lock_priv.h"
-
-#define CANCEL_AGAIN_NS 2000000 /* a signal may come just before the system call it is to end */
-#define CANCEL_TRIES 500	/* then lock_cancel leaves it to the file system */
 
 /* ---- nodes with locks ---- */
 
@@ -45,7 +41,7 @@ static struct lock_node *lock_node_get(struct locks *t, struct hnode *node, bool
 	return ln;
 }
 
-static void lock_node_put(struct locks *t, struct lock_node *ln)
+void lock_node_put(struct locks *t, struct lock_node *ln)
 {
 	{
 		SCOPE_LOCK(&t->mutex);
@@ -125,8 +121,7 @@ static int make_file(struct lock_session *s, struct lock_node *ln, const struct 
 	return 0;
 }
 
-/* Closes f if it holds nothing and nobody waits through it. */
-static void settle_file(struct locks *t, struct lock_node *ln, struct lock_file *f)
+void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f)
 {
 	{
 		SCOPE_LOCK(&t->mutex);
@@ -172,8 +167,7 @@ static struct flock to_flock(const struct lock_request *q)
 	};
 }
 
-/* One system call; 0 or -errno, -EAGAIN if somebody else has it and !wait. */
-static int host_lock(const struct lock_file *f, const struct lock_request *q, bool wait)
+int lock_host(const struct lock_file *f, const struct lock_request *q, bool wait)
 {
 	int r;
 
@@ -191,8 +185,7 @@ static int host_lock(const struct lock_file *f, const struct lock_request *q, bo
 	return errno == EACCES ? -EAGAIN : -errno;
 }
 
-/* Writes down what the host has granted; ln->mutex is held, so that list and host agree. */
-static int record(struct locks *t, struct lock_file *f, const struct lock_request *q)
+int lock_record(struct locks *t, struct lock_file *f, const struct lock_request *q)
 {
 	SCOPE_LOCK(&t->mutex);
 	if (f->bsd) {
@@ -209,197 +202,12 @@ static void release_all(struct locks *t, struct lock_file *f)
 {
 	const struct lock_request all = {.type = RANGE_NONE, .end = INT64_MAX};
 
-	(void)host_lock(f, &all, false);
+	(void)lock_host(f, &all, false);
 	SCOPE_LOCK(&t->mutex);
 	f->generation++;
 	f->bsd_held = false;
 	f->session->ranges -= f->ranges.n;
 	ranges_clear(&f->ranges);
-}
-
-/* ---- waiting ---- */
-
-/*
- * True if owner w waits, over any number of others, for itself. Everything
- * that is looked at is under t->mutex. A breadth-first search over waiters;
- * the mark is the search's number.
- */
-static bool deadlock_locked(struct locks *t, struct waiter *w)
-{
-	struct waiter *first = w, *last = w;
-
-	w->mark = ++t->search;
-	w->queued = NULL;
-	for (; first != NULL; first = first->queued) {
-		for (struct lock_file *f = first->node->files; f != NULL; f = f->next) {
-			if (f == first->file || f->bsd ||
-			    ranges_conflict(&f->ranges, first->q.start, first->q.end,
-					    first->q.type) == NULL)
-				continue;
-			if (f->session == w->session && f->owner == w->q.owner)
-				return true;
-			for (struct waiter *o = f->session->waiters; o != NULL; o = o->next) {
-				if (o->q.owner != f->owner || o->q.bsd || o->left ||
-				    o->mark == t->search)
-					continue;
-				o->mark = t->search;
-				o->queued = NULL;
-				last->queued = o;
-				last = o;
-			}
-		}
-	}
-	return false;
-}
-
-/* Blocks until the host grants the lock, or the waiter is cancelled. */
-static int waiter_wait(struct waiter *w)
-{
-	struct locks *t = w->session->locks;
-	struct lock_file *f = w->file;
-
-	for (;;) {
-		unsigned generation;
-		{
-			SCOPE_LOCK(&t->mutex);
-			generation = f->generation;
-			if (w->cancelled)
-				return -EINTR;
-		}
-		int r = host_lock(f, &w->q, true);
-		if (r == -EINTR)
-			continue;
-		if (r < 0)
-			return r;
-		SCOPE_LOCK(&w->node->mutex);
-		/* Another close(2) of this owner released all, maybe this one too: ask again. */
-		if (generation == f->generation)
-			return record(t, f, &w->q);
-	}
-}
-
-static void *waiter_main(void *arg)
-{
-	struct waiter *w = arg;
-	struct locks *t = w->session->locks;
-	sigset_t set;
-
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, LOCK_SIGNAL);
-	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-	int r = waiter_wait(w);
-	{
-		SCOPE_LOCK(&w->node->mutex);
-		{
-			SCOPE_LOCK(&t->mutex);
-			w->left = true; /* from here on no signal comes */
-			w->file->waiters--;
-			w->session->n_waiters--;
-			(void)pthread_cond_broadcast(&t->cond);
-		}
-		settle_file(t, w->node, w->file);
-	}
-	w->wait.done(w->wait.arg, r);
-	{
-		SCOPE_LOCK(&t->mutex);
-		w->finished = true;
-	}
-	return NULL;
-}
-
-/* Joins the threads of waiters that have finished; all: also waits for the others. */
-static void reap(struct lock_session *s, bool all)
-{
-	struct locks *t = s->locks;
-
-	for (;;) {
-		struct waiter *w;
-		{
-			SCOPE_LOCK(&t->mutex);
-			struct waiter **at = &s->waiters;
-
-			while (*at != NULL && !((*at)->finished && (*at)->pins == 0) && !all)
-				at = &(*at)->next;
-			w = *at;
-			if (w == NULL)
-				return;
-			if (!w->finished) {
-				/* keep it findable for the deadlock search until it has left */
-				while (!w->left)
-					(void)pthread_cond_wait(&t->cond, &t->mutex);
-				at = &s->waiters;
-				while (*at != w)
-					at = &(*at)->next;
-			}
-			*at = w->next;
-		}
-		(void)pthread_join(w->thread, NULL);
-		lock_node_put(t, w->node);
-		free(w);
-	}
-}
-
-/* ln->mutex is held; takes over a reference of ln. */
-static int start_waiter(struct lock_session *s, struct lock_node *ln, struct lock_file *f,
-			const struct lock_request *q, const struct lock_wait *wait)
-{
-	struct locks *t = s->locks;
-	struct waiter *w = calloc(1, sizeof(*w));
-
-	if (w == NULL)
-		return -ENOMEM;
-	w->session = s;
-	w->node = ln;
-	w->file = f;
-	w->q = *q;
-	w->wait = *wait;
-	SCOPE_LOCK(&t->mutex);
-	int r = s->n_waiters >= LOCK_WAITERS_MAX || s->ending ? -ENOLCK : 0;
-	if (r == 0 && !q->bsd && deadlock_locked(t, w))
-		r = -EDEADLK;
-	if (r == 0)
-		r = -pthread_create(&w->thread, &t->attr, waiter_main, w);
-	if (r < 0) {
-		free(w);
-		return r == -EAGAIN ? -ENOLCK : r; /* no thread: not "somebody has it" */
-	}
-	f->waiters++;
-	w->next = s->waiters;
-	s->waiters = w;
-	s->n_waiters++;
-	return -EINPROGRESS;
-}
-
-static void cancel_locked(struct locks *t, struct waiter *w)
-{
-	w->cancelled = true;
-	for (int i = 0; !w->left && i < CANCEL_TRIES; i++) {
-		struct timespec until;
-
-		(void)pthread_kill(w->thread, LOCK_SIGNAL);
-		(void)clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += CANCEL_AGAIN_NS;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
-		(void)pthread_cond_timedwait(&t->cond, &t->mutex, &until);
-	}
-}
-
-void lock_cancel(struct lock_session *s, uint64_t id)
-{
-	SCOPE_LOCK(&s->locks->mutex);
-	struct waiter *w = s->waiters;
-
-	while (w != NULL && (w->wait.id != id || w->left))
-		w = w->next;
-	if (w == NULL)
-		return;
-	w->pins++;
-	cancel_locked(s->locks, w);
-	w->pins--;
-	(void)pthread_cond_broadcast(&s->locks->cond);
 }
 
 /* ---- operations ---- */
@@ -410,7 +218,7 @@ int lock_set(struct lock_session *s, const struct lock_request *q, const struct 
 	bool unlock = q->type == RANGE_NONE;
 	int r = 0;
 
-	reap(s, false);
+	lock_reap(s, false);
 	struct lock_node *ln = lock_node_get(t, q->node, !unlock);
 	if (ln == NULL)
 		return unlock ? 0 : -ENOLCK;
@@ -423,14 +231,14 @@ int lock_set(struct lock_session *s, const struct lock_request *q, const struct 
 		if (r == 0 && !unlock)
 			r = s->ranges >= LOCK_RANGES_MAX ? -ENOLCK : remember_fh(f, q->fh);
 		if (r == 0 && f != NULL) {
-			r = host_lock(f, q, false);
+			r = lock_host(f, q, false);
 			if (r == 0)
-				r = record(t, f, q);
+				r = lock_record(t, f, q);
 			else if (r == -EAGAIN && wait != NULL)
-				r = start_waiter(s, ln, f, q, wait);
+				r = lock_start_waiter(s, ln, f, q, wait);
 		}
 		if (f != NULL)
-			settle_file(t, ln, f);
+			lock_settle(t, ln, f);
 	}
 	if (r != -EINPROGRESS)
 		lock_node_put(t, ln);
@@ -500,7 +308,7 @@ void lock_release_owner(struct lock_session *s, struct hnode *node, uint64_t own
 
 		if (f != NULL) {
 			release_all(t, f);
-			settle_file(t, ln, f);
+			lock_settle(t, ln, f);
 		}
 	}
 	lock_node_put(t, ln);
@@ -532,7 +340,7 @@ void lock_release_handle(struct lock_session *s, struct hnode *node, uint64_t fh
 			next = f->next;
 			if (f->session == s && forget_fh(f, fh)) {
 				release_all(t, f);
-				settle_file(t, ln, f);
+				lock_settle(t, ln, f);
 			}
 		}
 	}
@@ -585,9 +393,9 @@ void lock_session_free(struct lock_session *s)
 			w->cancelled = true;
 		for (struct waiter *w = s->waiters; w != NULL; w = w->next)
 			while (!w->left)
-				cancel_locked(s->locks, w);
+				lock_cancel_locked(s->locks, w);
 	}
-	reap(s, true);
+	lock_reap(s, true);
 	while (s->files > 0 && (ln = next_node(s)) != NULL) {
 		{
 			SCOPE_LOCK(&ln->mutex);
@@ -595,7 +403,7 @@ void lock_session_free(struct lock_session *s)
 				next = f->next;
 				if (f->session == s) {
 					release_all(s->locks, f);
-					settle_file(s->locks, ln, f);
+					lock_settle(s->locks, ln, f);
 				}
 			}
 		}

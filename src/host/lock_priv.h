@@ -1,5 +1,5 @@
 /*
- * Structures of lock.c.
+ * What lock.c and lock_wait.c share.
  *
  * Order of mutexes: lock_node.mutex, then locks.mutex. The lists of files,
  * ranges and waiters change under locks.mutex, files and ranges under their
@@ -79,3 +79,28 @@ struct locks {
 	struct idmap map; /* node id to struct lock_node */
 	uint64_t search;
 };
+
+/* ---- lock.c ---- */
+
+void lock_node_put(struct locks *t, struct lock_node *ln);
+
+/* One system call; 0 or -errno, -EAGAIN if somebody else has it and !wait. */
+int lock_host(const struct lock_file *f, const struct lock_request *q, bool wait);
+
+/* Writes down what the host has granted; ln->mutex is held, so that list and host agree. */
+int lock_record(struct locks *t, struct lock_file *f, const struct lock_request *q);
+
+/* Closes f if it holds nothing and nobody waits through it; ln->mutex is held. */
+void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f);
+
+/* ---- lock_wait.c ---- */
+
+/* ln->mutex is held. On success, -EINPROGRESS, a reference of ln is taken over. */
+int lock_start_waiter(struct lock_session *s, struct lock_node *ln, struct lock_file *f,
+		      const struct lock_request *q, const struct lock_wait *wait);
+
+/* Interrupts w until it has left, or for a second. */
+void lock_cancel_locked(struct locks *t, struct waiter *w);
+
+/* Joins the threads of waiters that have finished; all: also waits for the others. */
+void lock_reap(struct lock_session *s, bool all);

@@ -57,7 +57,7 @@ static int go_up(struct walk *w)
 	if (statx(w->dir, "", AT_EMPTY_PATH, STATX_INO, &stx) < 0)
 		return -errno;
 	if (export_is_root(w->e, &stx))
-		return 0;
+		return -EACCES; /* what the name means lies outside */
 	int fd = openat(w->dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;

@@ -288,6 +288,8 @@ static int get_key(struct slice *in, const char *const *keys, unsigned *seen, in
 				*ret = i;
 	}
 	if (*ret < 0) {
+		if (it.type == ITEM_TEXT && !utf8_valid(it.bytes))
+			return MALFORMED(why, "a key that is not UTF-8");
 		if (item_skip(in, PLAIN_DEPTH_MAX) < 0 || item_skip(in, PLAIN_DEPTH_MAX) < 0)
 			return MALFORMED(why, "an unknown key or its value is malformed");
 		return 0;

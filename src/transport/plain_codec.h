@@ -6,7 +6,9 @@
  * marks `omitempty` left out when zero. Decoding takes keys in any order,
  * passes over unknown ones, takes null as absence, and refuses duplicates,
  * indefinite lengths, numbers that do not fit the Go type and everything else
- * that item_get refuses.
+ * that item_get refuses. A path or name that is not UTF-8 is passed on to the
+ * caller: Go's encoder sends such bytes as text, so that an honest guest with
+ * one odd file name does it, and closing the connection would end its mount.
  *
  * Ownership: slices of a decoded request, reply or entry point into the frame.
  * A plain_buf owns its bytes; the others own nothing. Threads: no shared
