@@ -3,11 +3,14 @@
 
 #include <grp.h>
 
-static const char *const cls[] = { "owner", "group", "supplementary group", "other" };
+static const char *const cls[] = {"owner", "group", "supplementary group", "other"};
 
 /* The credentials of class c towards a file of Alice's. */
-#define IN_CLASS(c) \
-	((c) == 0 ? CRED(UA, GB) : (c) == 1 ? CRED(UB, GA) : (c) == 2 ? CRED(UB, GB, GX, GA) : CRED(UB, GB))
+#define IN_CLASS(c)                                                                                \
+	((c) == 0   ? CRED(UA, GB)                                                                 \
+	 : (c) == 1 ? CRED(UB, GA)                                                                 \
+	 : (c) == 2 ? CRED(UB, GB, GX, GA)                                                         \
+		    : CRED(UB, GB))
 
 static int shift_of(int c)
 {
@@ -27,7 +30,7 @@ static void access_matrix(void)
 		REQUIRE_OK(chown("f", UA, GA));
 		for (int c = 0; c < 4; c++) {
 			if (t != T_REG && t != T_DIR && c > 0)
-				continue;	/* the kernel's decision is the same for all types */
+				continue; /* the kernel's decision is the same for all types */
 			for (mode_t bits = 0; bits < 8; bits++) {
 				REQUIRE_OK(chmod("f", mode_for(c, bits)));
 				AS(IN_CLASS(c)) {
@@ -141,7 +144,8 @@ static void as_root(void)
 	h_ctx(NULL);
 }
 
-/* Rights withdrawn and given back hold from the next call on, also for what has been looked up before. */
+/* Rights withdrawn and given back hold from the next call on, also for what has been looked up
+ * before. */
 static void changes_hold_at_once(void)
 {
 	REQUIRE_OK(mkdir("d", 0755));
@@ -204,7 +208,8 @@ static void as_self(void)
 				if (((int)bits & want) == want)
 					EXPECT_OK(faccessat(AT_FDCWD, "l", want, AT_EACCESS));
 				else
-					EXPECT_ERR(EACCES, faccessat(AT_FDCWD, "l", want, AT_EACCESS));
+					EXPECT_ERR(EACCES,
+						   faccessat(AT_FDCWD, "l", want, AT_EACCESS));
 			}
 		}
 		h_ctx(NULL);

@@ -1,7 +1,8 @@
 /* chmod fchmod fchmodat: what is set, through what, by whom. */
 #include "harness.h"
 
-static const mode_t modes[] = { 0000, 0111, 0222, 0444, 0755, 0644, 0600, 0070, 0007, 0777, 0135, 01777, 04711, 02755, 06775 };
+static const mode_t modes[] = {0000, 0111, 0222, 0444,	0755,  0644,  0600, 0070,
+			       0007, 0777, 0135, 01777, 04711, 02755, 06775};
 enum { MODES = sizeof(modes) / sizeof(modes[0]) };
 
 static void by_path(void)
@@ -57,7 +58,7 @@ static void by_descriptor(void)
 		EXPECT_MODE(modes[i], "d/f");
 		EXPECT_OK(fchmodat(dfd, "f", 0400, 0));
 		EXPECT_MODE(0400, "d/f");
-		if (modes[i] & 0100) {	/* or an ordinary user is locked out */
+		if (modes[i] & 0100) { /* or an ordinary user is locked out */
 			EXPECT_OK(fchmod(dfd, modes[i] | 0700));
 			EXPECT_MODE(modes[i] | 0700, "d");
 		}
@@ -82,7 +83,7 @@ static void by_descriptor(void)
 	/* Nor does a name taken away end the mode. */
 	EXPECT_OK(unlink("d/f"));
 	EXPECT_OK(fchmod(fd, 0641));
-	struct stat st = { 0 };
+	struct stat st = {0};
 
 	EXPECT_OK(fstat(fd, &st));
 	EXPECT_EQ(0641, st.st_mode & 07777);
@@ -109,7 +110,7 @@ static void what_else_changes(void)
 		EXPECT_EQ(before.st_uid, after.st_uid);
 		EXPECT_EQ(before.st_gid, after.st_gid);
 		h_tick(after.st_ctim);
-		EXPECT_OK(chmod("f", 0640));	/* the same again */
+		EXPECT_OK(chmod("f", 0640)); /* the same again */
 		EXPECT_TIMES("f", &after, TM_C, 0);
 		EXPECT_MODE(0640, "f");
 		h_remove("f");
@@ -136,7 +137,7 @@ static void who(void)
 			EXPECT_ERR(EPERM, chmod("f", 0642));
 			EXPECT_ERR(EPERM, chmod("f", 0644));
 		}
-		AS(CRED(UB, GA)) {	/* the group does not help */
+		AS(CRED(UB, GA)) { /* the group does not help */
 			EXPECT_ERR(EPERM, chmod("f", 0642));
 		}
 		EXPECT_MODE(0644, "f");

@@ -63,7 +63,7 @@ static void by_descriptor(void)
 	EXPECT_ERR(ENOENT, fchownat(fd, "", 0, 0, 0));
 	EXPECT_OWNER(UB, GA, "f");
 	EXPECT_OK(unlink("f"));
-	struct stat st = { 0 };
+	struct stat st = {0};
 
 	EXPECT_OK(fchown(fd, 11, 12));
 	EXPECT_OK(fstat(fd, &st));
@@ -139,13 +139,13 @@ static void set_id_bits(void)
 {
 	static const struct {
 		mode_t before, after;
-	} file[] = { { 06777, 0777 }, { 04755, 0755 }, { 02755, 0755 }, { 06755, 0755 },
-		     { 04644, 0644 }, { 06711, 0711 }, { 0755, 0755 },	{ 01755, 01755 } };
+	} file[] = {{06777, 0777}, {04755, 0755}, {02755, 0755}, {06755, 0755},
+		    {04644, 0644}, {06711, 0711}, {0755, 0755},	 {01755, 01755}};
 
 	for (unsigned i = 0; i < sizeof(file) / sizeof(file[0]); i++) {
 		for (int user = 0; user < 2; user++) {
-			h_ctx("%s changes the group of a file of mode %04o", user ? "owner" : "root",
-			      file[i].before);
+			h_ctx("%s changes the group of a file of mode %04o",
+			      user ? "owner" : "root", file[i].before);
 			REQUIRE_OK(h_make(T_REG, "f", 0644));
 			REQUIRE_OK(chown("f", UA, GA));
 			REQUIRE_OK(chmod("f", file[i].before));

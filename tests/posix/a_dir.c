@@ -72,7 +72,8 @@ static void basic(void)
 			snprintf(path, sizeof(path), ".");
 		st = h_lstat(path);
 		EXPECT_EQ(st.st_ino, e->d_ino);
-		EXPECT_TRUE(e->d_type == IFTODT(st.st_mode) || e->d_type == DT_UNKNOWN, "d_type is right");
+		EXPECT_TRUE(e->d_type == IFTODT(st.st_mode) || e->d_type == DT_UNKNOWN,
+			    "d_type is right");
 	}
 	h_ctx(NULL);
 	EXPECT_OK(closedir(d));
@@ -90,7 +91,8 @@ static void basic(void)
 	REQUIRE_OK(d ? 0 : -1);
 	while ((e = readdir(d))) {
 		if (!strcmp(e->d_name, "0")) {
-			EXPECT_TRUE(e->d_type == DT_DIR || e->d_type == DT_UNKNOWN, "d_type is the new one");
+			EXPECT_TRUE(e->d_type == DT_DIR || e->d_type == DT_UNKNOWN,
+				    "d_type is the new one");
 			EXPECT_EQ(h_lstat("d/0").st_ino, e->d_ino);
 		}
 	}
@@ -101,7 +103,8 @@ static void basic(void)
 	h_rmtree(AT_FDCWD, "d");
 }
 
-/* Positions given by telldir lead back, in any order, also in another stream of the same directory. */
+/* Positions given by telldir lead back, in any order, also in another stream of the same directory.
+ */
 static void positions(void)
 {
 	enum { N = 500 };
@@ -127,7 +130,7 @@ static void positions(void)
 	}
 	EXPECT_EQ(N + 2, n);
 	for (int k = 0; k < n; k++) {
-		int i = (k * 211) % n;	/* every one, not in order */
+		int i = (k * 211) % n; /* every one, not in order */
 
 		seekdir(d, at[i].pos);
 		e = readdir(d);
@@ -222,14 +225,17 @@ static void streams(void)
 	REQUIRE_OK(make_many("d", 20));
 	a = (int)REQUIRE_OK(open("d", O_RDONLY | O_DIRECTORY));
 	b = (int)REQUIRE_OK(dup(a));
-	EXPECT_TRUE(syscall(SYS_getdents64, a, buf, sizeof(buf)) > 0, "the first read gives entries");
+	EXPECT_TRUE(syscall(SYS_getdents64, a, buf, sizeof(buf)) > 0,
+		    "the first read gives entries");
 	EXPECT_EQ(0, syscall(SYS_getdents64, a, buf, sizeof(buf)));
 	EXPECT_EQ(0, syscall(SYS_getdents64, b, buf, sizeof(buf)));
 	EXPECT_EQ(0, lseek(b, 0, SEEK_SET));
-	EXPECT_TRUE(syscall(SYS_getdents64, a, buf, sizeof(buf)) > 0, "rewound, there are entries again");
+	EXPECT_TRUE(syscall(SYS_getdents64, a, buf, sizeof(buf)) > 0,
+		    "rewound, there are entries again");
 	close(b);
 	b = (int)REQUIRE_OK(open("d", O_RDONLY | O_DIRECTORY));
-	EXPECT_TRUE(syscall(SYS_getdents64, b, buf, sizeof(buf)) > 0, "another open file has its own position");
+	EXPECT_TRUE(syscall(SYS_getdents64, b, buf, sizeof(buf)) > 0,
+		    "another open file has its own position");
 	/* Small buffers: a few entries at a time, none lost. */
 	EXPECT_EQ(0, lseek(a, 0, SEEK_SET));
 	for (long total = 0;;) {
@@ -240,7 +246,7 @@ static void streams(void)
 			break;
 		}
 		for (long at = 0; at < n; total++)
-			at += *(unsigned short *)(void *)(buf + at + 16);	/* d_reclen */
+			at += *(unsigned short *)(void *)(buf + at + 16); /* d_reclen */
 	}
 	close(a);
 	close(b);

@@ -21,7 +21,7 @@ static int make_stay(void)
 /* Reads once; every `step` entries calls change. Checks that all that stays is there once. */
 static void read_while(int step, void (*change)(int))
 {
-	unsigned char seen[STAY] = { 0 };
+	unsigned char seen[STAY] = {0};
 	long twice = 0, missed = 0, total = 0;
 	struct dirent *e;
 	DIR *d = opendir("d");
@@ -41,7 +41,7 @@ static void read_while(int step, void (*change)(int))
 			change((int)(total / step));
 		total++;
 	}
-	EXPECT_RET(0, -errno);	/* a name that is gone by now is no reason to stop */
+	EXPECT_RET(0, -errno); /* a name that is gone by now is no reason to stop */
 	closedir(d);
 	for (int i = 0; i < STAY; i++)
 		missed += !seen[i];
@@ -99,7 +99,8 @@ static void in_one_process(void)
 	h_ctx(NULL);
 }
 
-/* Removed after it was read, an entry is not listed again; removed before the stream began, never. */
+/* Removed after it was read, an entry is not listed again; removed before the stream began, never.
+ */
 static void removed_is_gone(void)
 {
 	char path[300];
@@ -165,7 +166,7 @@ static void against_a_process(int kind)
 
 void area_dirchange(void)
 {
-	static const char *const kinds[] = { "files", "directories", "links" };
+	static const char *const kinds[] = {"files", "directories", "links"};
 
 	REQUIRE_OK(mkdir("d", 0755));
 	REQUIRE_OK(make_stay());

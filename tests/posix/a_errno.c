@@ -7,12 +7,12 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 
-#define OTHER "other"	/* the second path of link and rename; exists */
+#define OTHER "other" /* the second path of link and rename; exists */
 
 static struct stat st;
 static struct statx stx;
 static struct statfs sfs;
-static const struct timespec ts[2] = { { 1, 1 }, { 1, 1 } };
+static const struct timespec ts[2] = {{1, 1}, {1, 1}};
 static char buf[64];
 
 /*
@@ -21,45 +21,47 @@ static char buf[64];
  */
 enum { MAKES = 1, NOFOLLOW = 2 };
 
-#define CALLS(X) \
-	X(open_read, syscall(SYS_openat, AT_FDCWD, p, O_RDONLY), 0) \
-	X(open_both, syscall(SYS_openat, AT_FDCWD, p, O_RDWR), 0) \
-	X(open_trunc, syscall(SYS_openat, AT_FDCWD, p, O_WRONLY | O_TRUNC), 0) \
-	X(open_creat, syscall(SYS_openat, AT_FDCWD, p, O_RDWR | O_CREAT, 0644), MAKES) \
-	X(open_excl, syscall(SYS_openat, AT_FDCWD, p, O_RDWR | O_CREAT | O_EXCL, 0644), MAKES | NOFOLLOW) \
-	X(open_path, syscall(SYS_openat, AT_FDCWD, p, O_PATH), 0) \
-	X(open_directory, syscall(SYS_openat, AT_FDCWD, p, O_RDONLY | O_DIRECTORY), 0) \
-	X(creat, syscall(SYS_openat, AT_FDCWD, p, O_WRONLY | O_CREAT | O_TRUNC, 0644), MAKES) \
-	X(stat, syscall(SYS_newfstatat, AT_FDCWD, p, &st, 0), 0) \
-	X(lstat, syscall(SYS_newfstatat, AT_FDCWD, p, &st, AT_SYMLINK_NOFOLLOW), NOFOLLOW) \
-	X(statx, syscall(SYS_statx, AT_FDCWD, p, 0, STATX_BASIC_STATS, &stx), 0) \
-	X(access_exists, syscall(SYS_faccessat, AT_FDCWD, p, F_OK), 0) \
-	X(access_read, syscall(SYS_faccessat, AT_FDCWD, p, R_OK), 0) \
-	X(statfs, syscall(SYS_statfs, p, &sfs), 0) \
-	X(chmod, syscall(SYS_fchmodat, AT_FDCWD, p, 0644), 0) \
-	X(chown, syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, 0), 0) \
-	X(lchown, syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, AT_SYMLINK_NOFOLLOW), NOFOLLOW) \
-	X(truncate, syscall(SYS_truncate, p, 0L), 0) \
-	X(utimensat, syscall(SYS_utimensat, AT_FDCWD, p, ts, 0), 0) \
-	X(lutimens, syscall(SYS_utimensat, AT_FDCWD, p, ts, AT_SYMLINK_NOFOLLOW), NOFOLLOW) \
-	X(chdir, syscall(SYS_chdir, p), 0) \
-	X(readlink, syscall(SYS_readlinkat, AT_FDCWD, p, buf, sizeof(buf)), NOFOLLOW) \
-	X(mkdir, syscall(SYS_mkdirat, AT_FDCWD, p, 0755), MAKES | NOFOLLOW) \
-	X(mkfifo, syscall(SYS_mknodat, AT_FDCWD, p, S_IFIFO | 0644, 0), MAKES | NOFOLLOW) \
-	X(mknod, syscall(SYS_mknodat, AT_FDCWD, p, S_IFREG | 0644, 0), MAKES | NOFOLLOW) \
-	X(symlink, syscall(SYS_symlinkat, "x", AT_FDCWD, p), MAKES | NOFOLLOW) \
-	X(link_from, syscall(SYS_linkat, AT_FDCWD, p, AT_FDCWD, "fresh", 0), NOFOLLOW) \
-	X(link_from_followed, syscall(SYS_linkat, AT_FDCWD, p, AT_FDCWD, "fresh", AT_SYMLINK_FOLLOW), 0) \
-	X(link_to, syscall(SYS_linkat, AT_FDCWD, OTHER, AT_FDCWD, p, 0), MAKES | NOFOLLOW) \
-	X(rename_from, syscall(SYS_renameat2, AT_FDCWD, p, AT_FDCWD, "fresh", 0), NOFOLLOW) \
-	X(rename_to, syscall(SYS_renameat2, AT_FDCWD, OTHER, AT_FDCWD, p, 0), MAKES | NOFOLLOW) \
-	X(unlink, syscall(SYS_unlinkat, AT_FDCWD, p, 0), NOFOLLOW) \
+#define CALLS(X)                                                                                   \
+	X(open_read, syscall(SYS_openat, AT_FDCWD, p, O_RDONLY), 0)                                \
+	X(open_both, syscall(SYS_openat, AT_FDCWD, p, O_RDWR), 0)                                  \
+	X(open_trunc, syscall(SYS_openat, AT_FDCWD, p, O_WRONLY | O_TRUNC), 0)                     \
+	X(open_creat, syscall(SYS_openat, AT_FDCWD, p, O_RDWR | O_CREAT, 0644), MAKES)             \
+	X(open_excl, syscall(SYS_openat, AT_FDCWD, p, O_RDWR | O_CREAT | O_EXCL, 0644),            \
+	  MAKES | NOFOLLOW)                                                                        \
+	X(open_path, syscall(SYS_openat, AT_FDCWD, p, O_PATH), 0)                                  \
+	X(open_directory, syscall(SYS_openat, AT_FDCWD, p, O_RDONLY | O_DIRECTORY), 0)             \
+	X(creat, syscall(SYS_openat, AT_FDCWD, p, O_WRONLY | O_CREAT | O_TRUNC, 0644), MAKES)      \
+	X(stat, syscall(SYS_newfstatat, AT_FDCWD, p, &st, 0), 0)                                   \
+	X(lstat, syscall(SYS_newfstatat, AT_FDCWD, p, &st, AT_SYMLINK_NOFOLLOW), NOFOLLOW)         \
+	X(statx, syscall(SYS_statx, AT_FDCWD, p, 0, STATX_BASIC_STATS, &stx), 0)                   \
+	X(access_exists, syscall(SYS_faccessat, AT_FDCWD, p, F_OK), 0)                             \
+	X(access_read, syscall(SYS_faccessat, AT_FDCWD, p, R_OK), 0)                               \
+	X(statfs, syscall(SYS_statfs, p, &sfs), 0)                                                 \
+	X(chmod, syscall(SYS_fchmodat, AT_FDCWD, p, 0644), 0)                                      \
+	X(chown, syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, 0), 0)                                 \
+	X(lchown, syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, AT_SYMLINK_NOFOLLOW), NOFOLLOW)       \
+	X(truncate, syscall(SYS_truncate, p, 0L), 0)                                               \
+	X(utimensat, syscall(SYS_utimensat, AT_FDCWD, p, ts, 0), 0)                                \
+	X(lutimens, syscall(SYS_utimensat, AT_FDCWD, p, ts, AT_SYMLINK_NOFOLLOW), NOFOLLOW)        \
+	X(chdir, syscall(SYS_chdir, p), 0)                                                         \
+	X(readlink, syscall(SYS_readlinkat, AT_FDCWD, p, buf, sizeof(buf)), NOFOLLOW)              \
+	X(mkdir, syscall(SYS_mkdirat, AT_FDCWD, p, 0755), MAKES | NOFOLLOW)                        \
+	X(mkfifo, syscall(SYS_mknodat, AT_FDCWD, p, S_IFIFO | 0644, 0), MAKES | NOFOLLOW)          \
+	X(mknod, syscall(SYS_mknodat, AT_FDCWD, p, S_IFREG | 0644, 0), MAKES | NOFOLLOW)           \
+	X(symlink, syscall(SYS_symlinkat, "x", AT_FDCWD, p), MAKES | NOFOLLOW)                     \
+	X(link_from, syscall(SYS_linkat, AT_FDCWD, p, AT_FDCWD, "fresh", 0), NOFOLLOW)             \
+	X(link_from_followed,                                                                      \
+	  syscall(SYS_linkat, AT_FDCWD, p, AT_FDCWD, "fresh", AT_SYMLINK_FOLLOW), 0)               \
+	X(link_to, syscall(SYS_linkat, AT_FDCWD, OTHER, AT_FDCWD, p, 0), MAKES | NOFOLLOW)         \
+	X(rename_from, syscall(SYS_renameat2, AT_FDCWD, p, AT_FDCWD, "fresh", 0), NOFOLLOW)        \
+	X(rename_to, syscall(SYS_renameat2, AT_FDCWD, OTHER, AT_FDCWD, p, 0), MAKES | NOFOLLOW)    \
+	X(unlink, syscall(SYS_unlinkat, AT_FDCWD, p, 0), NOFOLLOW)                                 \
 	X(rmdir, syscall(SYS_unlinkat, AT_FDCWD, p, AT_REMOVEDIR), NOFOLLOW)
 
-#define X(id, call, flags) \
-	static long c_##id(const char *p) \
-	{ \
-		return call; \
+#define X(id, call, flags)                                                                         \
+	static long c_##id(const char *p)                                                          \
+	{                                                                                          \
+		return call;                                                                       \
 	}
 CALLS(X)
 #undef X
@@ -69,8 +71,8 @@ static const struct {
 	long (*fn)(const char *path);
 	unsigned flags;
 } calls[] = {
-#define X(id, call, flags) { #id, c_##id, flags },
-	CALLS(X)
+#define X(id, call, flags) {#id, c_##id, flags},
+    CALLS(X)
 #undef X
 };
 enum { N = sizeof(calls) / sizeof(calls[0]) };

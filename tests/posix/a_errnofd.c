@@ -12,63 +12,63 @@
 static struct stat st;
 static struct statfs sfs;
 static char buf[64];
-static struct iovec vec = { buf, sizeof(buf) };
-static const struct timespec ts[2] = { { 1, 1 }, { 1, 1 } };
+static struct iovec vec = {buf, sizeof(buf)};
+static const struct timespec ts[2] = {{1, 1}, {1, 1}};
 
 static struct flock whole(void)
 {
-	return (struct flock){ .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	return (struct flock){.l_type = F_RDLCK, .l_whence = SEEK_SET};
 }
 
 /* RD, WR: needs that access. PATH: works on an O_PATH descriptor. DIR_: asks for a directory. */
 enum { RD = 1, WR = 2, PATH = 4, DIR_ = 8 };
 
-#define CALLS(X) \
-	X(read, read(fd, buf, 1), RD) \
-	X(pread, pread(fd, buf, 1, 0), RD) \
-	X(readv, readv(fd, &vec, 1), RD) \
-	X(preadv, preadv(fd, &vec, 1, 0), RD) \
-	X(write, write(fd, buf, 1), WR) \
-	X(pwrite, pwrite(fd, buf, 1, 0), WR) \
-	X(writev, writev(fd, &vec, 1), WR) \
-	X(pwritev, pwritev(fd, &vec, 1, 0), WR) \
-	X(lseek, lseek(fd, 0, SEEK_CUR), 0) \
-	X(fstat, fstat(fd, &st), PATH) \
-	X(fstatfs, fstatfs(fd, &sfs), PATH) \
-	X(fchmod, fchmod(fd, 0755), 0) \
-	X(fchown, fchown(fd, (uid_t)-1, (gid_t)-1), 0) \
-	X(futimens, syscall(SYS_utimensat, fd, NULL, ts, 0), 0) \
-	X(fsync, fsync(fd), 0) \
-	X(fdatasync, fdatasync(fd), 0) \
-	X(syncfs, syncfs(fd), 0) \
-	X(flock, flock(fd, LOCK_SH | LOCK_NB), 0) \
-	X(setlk, fcntl(fd, F_SETLK, &lk), RD) \
-	X(getlk, fcntl(fd, F_GETLK, &lk), 0) \
-	X(ioctl, ioctl(fd, FIONREAD, &n), 0) \
-	X(getdents, syscall(SYS_getdents64, fd, buf, sizeof(buf)), DIR_) \
-	X(fchdir, fchdir(fd), PATH | DIR_) \
-	X(openat, openat(fd, "none", O_RDONLY), PATH | DIR_) \
-	X(mkdirat, mkdirat(fd, "x/y", 0755), PATH | DIR_) \
-	X(fstatat, fstatat(fd, "none", &st, 0), PATH | DIR_) \
-	X(unlinkat, unlinkat(fd, "none", 0), PATH | DIR_) \
-	X(renameat, renameat(fd, "none", fd, "x"), PATH | DIR_) \
-	X(linkat, linkat(fd, "none", fd, "x", 0), PATH | DIR_) \
-	X(symlinkat, symlinkat("x", fd, "none/x"), PATH | DIR_) \
-	X(mkfifoat, mkfifoat(fd, "none/x", 0644), PATH | DIR_) \
-	X(fchmodat, fchmodat(fd, "none", 0644, 0), PATH | DIR_) \
-	X(fchownat, fchownat(fd, "none", 0, 0, 0), PATH | DIR_) \
-	X(utimensat, utimensat(fd, "none", ts, 0), PATH | DIR_) \
-	X(faccessat, faccessat(fd, "none", F_OK, 0), PATH | DIR_) \
+#define CALLS(X)                                                                                   \
+	X(read, read(fd, buf, 1), RD)                                                              \
+	X(pread, pread(fd, buf, 1, 0), RD)                                                         \
+	X(readv, readv(fd, &vec, 1), RD)                                                           \
+	X(preadv, preadv(fd, &vec, 1, 0), RD)                                                      \
+	X(write, write(fd, buf, 1), WR)                                                            \
+	X(pwrite, pwrite(fd, buf, 1, 0), WR)                                                       \
+	X(writev, writev(fd, &vec, 1), WR)                                                         \
+	X(pwritev, pwritev(fd, &vec, 1, 0), WR)                                                    \
+	X(lseek, lseek(fd, 0, SEEK_CUR), 0)                                                        \
+	X(fstat, fstat(fd, &st), PATH)                                                             \
+	X(fstatfs, fstatfs(fd, &sfs), PATH)                                                        \
+	X(fchmod, fchmod(fd, 0755), 0)                                                             \
+	X(fchown, fchown(fd, (uid_t)-1, (gid_t)-1), 0)                                             \
+	X(futimens, syscall(SYS_utimensat, fd, NULL, ts, 0), 0)                                    \
+	X(fsync, fsync(fd), 0)                                                                     \
+	X(fdatasync, fdatasync(fd), 0)                                                             \
+	X(syncfs, syncfs(fd), 0)                                                                   \
+	X(flock, flock(fd, LOCK_SH | LOCK_NB), 0)                                                  \
+	X(setlk, fcntl(fd, F_SETLK, &lk), RD)                                                      \
+	X(getlk, fcntl(fd, F_GETLK, &lk), 0)                                                       \
+	X(ioctl, ioctl(fd, FIONREAD, &n), 0)                                                       \
+	X(getdents, syscall(SYS_getdents64, fd, buf, sizeof(buf)), DIR_)                           \
+	X(fchdir, fchdir(fd), PATH | DIR_)                                                         \
+	X(openat, openat(fd, "none", O_RDONLY), PATH | DIR_)                                       \
+	X(mkdirat, mkdirat(fd, "x/y", 0755), PATH | DIR_)                                          \
+	X(fstatat, fstatat(fd, "none", &st, 0), PATH | DIR_)                                       \
+	X(unlinkat, unlinkat(fd, "none", 0), PATH | DIR_)                                          \
+	X(renameat, renameat(fd, "none", fd, "x"), PATH | DIR_)                                    \
+	X(linkat, linkat(fd, "none", fd, "x", 0), PATH | DIR_)                                     \
+	X(symlinkat, symlinkat("x", fd, "none/x"), PATH | DIR_)                                    \
+	X(mkfifoat, mkfifoat(fd, "none/x", 0644), PATH | DIR_)                                     \
+	X(fchmodat, fchmodat(fd, "none", 0644, 0), PATH | DIR_)                                    \
+	X(fchownat, fchownat(fd, "none", 0, 0, 0), PATH | DIR_)                                    \
+	X(utimensat, utimensat(fd, "none", ts, 0), PATH | DIR_)                                    \
+	X(faccessat, faccessat(fd, "none", F_OK, 0), PATH | DIR_)                                  \
 	X(readlinkat, readlinkat(fd, "none", buf, sizeof(buf)), PATH | DIR_)
 
-#define X(id, call, flags) \
-	static long c_##id(int fd) \
-	{ \
-		struct flock lk = whole(); \
-		int n; \
-		(void)lk; \
-		(void)n; \
-		return call; \
+#define X(id, call, flags)                                                                         \
+	static long c_##id(int fd)                                                                 \
+	{                                                                                          \
+		struct flock lk = whole();                                                         \
+		int n;                                                                             \
+		(void)lk;                                                                          \
+		(void)n;                                                                           \
+		return call;                                                                       \
 	}
 CALLS(X)
 #undef X
@@ -78,8 +78,8 @@ static const struct {
 	long (*fn)(int fd);
 	unsigned flags;
 } calls[] = {
-#define X(id, call, flags) { #id, c_##id, flags },
-	CALLS(X)
+#define X(id, call, flags) {#id, c_##id, flags},
+    CALLS(X)
 #undef X
 };
 enum { N = sizeof(calls) / sizeof(calls[0]) };
@@ -99,13 +99,15 @@ static void no_descriptor(void)
 	EXPECT_ERR(EBADF, ftruncate(-1, 0));
 	EXPECT_ERR(EBADF, fallocate(-1, 0, 0, 1));
 	EXPECT_ERR(EBADF, close(-1));
-	EXPECT_ERR(EBADF, mmap(NULL, 4096, PROT_READ, MAP_SHARED, closed, 0) == MAP_FAILED ? -1 : 0);
+	EXPECT_ERR(EBADF,
+		   mmap(NULL, 4096, PROT_READ, MAP_SHARED, closed, 0) == MAP_FAILED ? -1 : 0);
 	EXPECT_ERR(EBADF, copy_file_range(closed, NULL, closed, NULL, 1, 0));
 }
 
 static void wrong_access(void)
 {
-	int ro = (int)REQUIRE_OK(open("file", O_RDONLY)), wo = (int)REQUIRE_OK(open("file", O_WRONLY));
+	int ro = (int)REQUIRE_OK(open("file", O_RDONLY)),
+	    wo = (int)REQUIRE_OK(open("file", O_WRONLY));
 	int path = (int)REQUIRE_OK(open("file", O_PATH));
 
 	for (int i = 0; i < N; i++) {
@@ -148,14 +150,15 @@ static void directories(void)
 			EXPECT_ERR(EISDIR, calls[i].fn(fd));
 		if (calls[i].flags & WR)
 			EXPECT_ERR(EBADF, calls[i].fn(fd));
-		if (calls[i].fn == c_fstat || calls[i].fn == c_fsync || calls[i].fn == c_fdatasync ||
-		    calls[i].fn == c_flock || calls[i].fn == c_fstatfs || calls[i].fn == c_lseek)
+		if (calls[i].fn == c_fstat || calls[i].fn == c_fsync ||
+		    calls[i].fn == c_fdatasync || calls[i].fn == c_flock ||
+		    calls[i].fn == c_fstatfs || calls[i].fn == c_lseek)
 			EXPECT_OK(calls[i].fn(fd));
 		if ((calls[i].flags & DIR_) && (calls[i].flags & PATH) && calls[i].fn != c_fchdir)
 			EXPECT_ERR(ENOENT, calls[i].fn(fd));
 	}
 	h_ctx(NULL);
-	EXPECT_ERR(EINVAL, syscall(SYS_getdents64, fd, buf, 4));	/* too small for any entry */
+	EXPECT_ERR(EINVAL, syscall(SYS_getdents64, fd, buf, 4)); /* too small for any entry */
 	EXPECT_ERR(ENODEV, mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED ? -1 : 0);
 	EXPECT_ERR2(EBADF, EISDIR, fallocate(fd, 0, 0, 1));
 	EXPECT_ERR(ENOTTY, ioctl(fd, 0x5401 /* TCGETS */, &tty));
@@ -166,7 +169,7 @@ static void directories(void)
 static void arguments(void)
 {
 	int fd = (int)REQUIRE_OK(open("file", O_RDWR)), tty = 0;
-	struct iovec none = { h_bad_ptr(), 10 };
+	struct iovec none = {h_bad_ptr(), 10};
 	struct flock lk = whole();
 
 	REQUIRE_OK(ftruncate(fd, 10000));
@@ -186,7 +189,7 @@ static void arguments(void)
 	EXPECT_ERR2(EINVAL, EOVERFLOW, lseek(fd, LLONG_MAX, SEEK_END));
 	EXPECT_ERR(EINVAL, pread(fd, buf, 1, -1));
 	EXPECT_ERR(EINVAL, pwrite(fd, buf, 1, -1));
-	EXPECT_ERR(EINVAL, syscall(SYS_readv, fd, &vec, -1L));	/* raw: gcc knows better */
+	EXPECT_ERR(EINVAL, syscall(SYS_readv, fd, &vec, -1L)); /* raw: gcc knows better */
 	EXPECT_ERR(EINVAL, syscall(SYS_readv, fd, &vec, IOV_MAX + 1L));
 	EXPECT_ERR(EINVAL, syscall(SYS_writev, fd, &vec, IOV_MAX + 1L));
 	EXPECT_EQ(0, readv(fd, &vec, 0));

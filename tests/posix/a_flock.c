@@ -15,7 +15,7 @@ enum { SH = LOCK_SH | LOCK_NB, EX = LOCK_EX | LOCK_NB };
 
 static void fl_matrix(void)
 {
-	static const int op[] = { SH, EX };
+	static const int op[] = {SH, EX};
 	struct peer p = peer_start(NULL);
 	long pf = peer_call(&p, do_open, (long)"f", O_RDONLY, 0, 0);
 	int a = (int)REQUIRE_OK(open("f", O_RDWR)), b = (int)REQUIRE_OK(open("f", O_RDONLY));
@@ -24,15 +24,16 @@ static void fl_matrix(void)
 		for (int w = 0; w < 2; w++) {
 			long want = h || w ? -EAGAIN : 0;
 
-			h_ctx("%s held, %s wanted", h ? "exclusive" : "shared", w ? "exclusive" : "shared");
+			h_ctx("%s held, %s wanted", h ? "exclusive" : "shared",
+			      w ? "exclusive" : "shared");
 			EXPECT_RET(0, fl(a, op[h]));
 			EXPECT_RET(0, fl(a, op[h]));	/* the same again */
-			EXPECT_RET(want, fl(b, op[w]));	/* another open file, the same process */
+			EXPECT_RET(want, fl(b, op[w])); /* another open file, the same process */
 			EXPECT_RET(0, fl(b, LOCK_UN));
 			EXPECT_RET(want, peer_call(&p, do_flock, pf, op[w], 0, 0));
 			EXPECT_RET(0, peer_call(&p, do_flock, pf, LOCK_UN, 0, 0));
 			EXPECT_RET(0, fl(a, LOCK_UN));
-			EXPECT_RET(0, fl(a, LOCK_UN));	/* nothing left to unlock */
+			EXPECT_RET(0, fl(a, LOCK_UN)); /* nothing left to unlock */
 			EXPECT_RET(0, peer_call(&p, do_flock, pf, op[w], 0, 0));
 			EXPECT_RET(0, peer_call(&p, do_flock, pf, LOCK_UN, 0, 0));
 		}
@@ -41,7 +42,7 @@ static void fl_matrix(void)
 	EXPECT_RET(0, fl(a, SH));
 	EXPECT_RET(0, fl(a, EX));
 	EXPECT_RET(-EAGAIN, fl(b, SH));
-	EXPECT_RET(0, fl(a, SH));	/* and down again */
+	EXPECT_RET(0, fl(a, SH)); /* and down again */
 	EXPECT_RET(0, fl(b, SH));
 	EXPECT_RET(-EAGAIN, fl(a, EX));
 	EXPECT_RET(0, fl(b, LOCK_UN));
@@ -79,14 +80,14 @@ static void fl_sharing(void)
 	EXPECT_RET(0, fl(a, EX));
 	AS(NULL) {
 		EXPECT_RET(-EAGAIN, fl(b, EX));
-		EXPECT_RET(0, fl(a, EX));	/* inherited: it is the child's too */
+		EXPECT_RET(0, fl(a, EX)); /* inherited: it is the child's too */
 		EXPECT_OK(close(a));
 	}
-	EXPECT_RET(-EAGAIN, fl(b, SH));	/* its close does not end it */
+	EXPECT_RET(-EAGAIN, fl(b, SH)); /* its close does not end it */
 	AS(NULL) {
 		EXPECT_RET(0, fl(a, LOCK_UN));
 	}
-	EXPECT_RET(0, fl(b, EX));	/* its unlock does */
+	EXPECT_RET(0, fl(b, EX)); /* its unlock does */
 	EXPECT_RET(0, fl(b, LOCK_UN));
 	h_ctx("another close does not matter");
 	EXPECT_RET(0, fl(a, EX));
@@ -97,7 +98,7 @@ static void fl_sharing(void)
 	REQUIRE_OK(link("f", "g"));
 	d = (int)REQUIRE_OK(open("g", O_RDONLY));
 	EXPECT_RET(-EAGAIN, fl(d, SH));
-	EXPECT_OK(rename("g", "f"));	/* two names of one file: both stay */
+	EXPECT_OK(rename("g", "f")); /* two names of one file: both stay */
 	EXPECT_OK(unlink("g"));
 	EXPECT_OK(rename("f", "h"));
 	EXPECT_RET(-EAGAIN, fl(d, SH));
@@ -108,7 +109,7 @@ static void fl_sharing(void)
 	EXPECT_OK(close(b));
 	h_ctx("kinds of descriptor");
 	a = (int)REQUIRE_OK(open("f", O_RDONLY));
-	EXPECT_RET(0, fl(a, EX));	/* reading is enough for an exclusive lock */
+	EXPECT_RET(0, fl(a, EX)); /* reading is enough for an exclusive lock */
 	close(a);
 	a = (int)REQUIRE_OK(open("f", O_WRONLY));
 	EXPECT_RET(0, fl(a, SH));
@@ -142,7 +143,7 @@ static void fl_sharing(void)
 	EXPECT_RET(0, peer_call(&p, do_flock, b, EX, 0, 0));
 	EXPECT_RET(-EAGAIN, fl(a, SH));
 	peer_end(&p, true);
-	EXPECT_RET(0, fl(a, LOCK_EX));	/* waits for the end of the dead */
+	EXPECT_RET(0, fl(a, LOCK_EX)); /* waits for the end of the dead */
 	close(a);
 	h_ctx(NULL);
 }
@@ -169,10 +170,11 @@ void area_flock(void)
 
 void area_ofdlocks(void)
 {
-	struct flock lk = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock lk = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	int a, b, d;
 	long pf, r;
-	struct peer p = peer_start(NULL);	/* before the opens: an inherited descriptor holds locks */
+	struct peer p =
+	    peer_start(NULL); /* before the opens: an inherited descriptor holds locks */
 
 	REQUIRE_OK(h_touch("f"));
 	a = (int)REQUIRE_OK(open("f", O_RDWR));
@@ -202,10 +204,10 @@ void area_ofdlocks(void)
 	EXPECT_EQ(3, lk.l_start);
 	EXPECT_EQ(4, lk.l_len);
 	EXPECT_EQ(-1, lk.l_pid);
-	lk = (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	lk = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	EXPECT_OK(fcntl(a, F_OFD_GETLK, &lk));
 	EXPECT_EQ(F_UNLCK, lk.l_type);
-	lk = (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_pid = 5 };
+	lk = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_pid = 5};
 	EXPECT_ERR(EINVAL, fcntl(a, F_OFD_SETLK, &lk));
 	/* Ranges split and join like others. */
 	EXPECT_RET(0, ofd_set(a, F_UNLCK, 4, 2));

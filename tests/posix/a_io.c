@@ -54,8 +54,8 @@ static void positions(void)
 static void vectors(void)
 {
 	static char a[5000], b[70000], c[3], got[100000];
-	struct iovec out[3] = { { a, sizeof(a) }, { b, sizeof(b) }, { c, sizeof(c) } };
-	struct iovec in[4] = { { got, 7 }, { got + 7, 0 }, { got + 7, 4096 }, { got + 4103, 90000 } };
+	struct iovec out[3] = {{a, sizeof(a)}, {b, sizeof(b)}, {c, sizeof(c)}};
+	struct iovec in[4] = {{got, 7}, {got + 7, 0}, {got + 7, 4096}, {got + 4103, 90000}};
 	struct iovec many[IOV_MAX];
 	const ssize_t total = sizeof(a) + sizeof(b) + sizeof(c);
 	int fd;
@@ -68,15 +68,17 @@ static void vectors(void)
 	EXPECT_EQ(total, lseek(fd, 0, SEEK_CUR));
 	EXPECT_EQ(0, lseek(fd, 0, SEEK_SET));
 	EXPECT_EQ(total, readv(fd, in, 4));
-	EXPECT_TRUE(!memcmp(got, a, sizeof(a)) && !memcmp(got + sizeof(a), b, sizeof(b)), "readv gives the bytes");
+	EXPECT_TRUE(!memcmp(got, a, sizeof(a)) && !memcmp(got + sizeof(a), b, sizeof(b)),
+		    "readv gives the bytes");
 	EXPECT_EQ(total, pwritev(fd, out, 3, 1000));
 	EXPECT_SIZE(total + 1000, "f");
 	memset(got, 0, sizeof(got));
 	EXPECT_EQ(total, preadv(fd, in, 4, 1000));
-	EXPECT_TRUE(!memcmp(got, a, sizeof(a)) && !memcmp(got + sizeof(a), b, sizeof(b)), "preadv gives the bytes");
+	EXPECT_TRUE(!memcmp(got, a, sizeof(a)) && !memcmp(got + sizeof(a), b, sizeof(b)),
+		    "preadv gives the bytes");
 	EXPECT_EQ(total, lseek(fd, 0, SEEK_CUR));
 	for (int i = 0; i < IOV_MAX; i++)
-		many[i] = (struct iovec){ got + i * 17, 17 };
+		many[i] = (struct iovec){got + i * 17, 17};
 	h_fill(got, IOV_MAX * 17, 4);
 	EXPECT_EQ(IOV_MAX * 17, pwritev(fd, many, IOV_MAX, 3));
 	memset(got, 0, sizeof(got));
@@ -89,9 +91,9 @@ static void vectors(void)
 /* Transfers about and beyond the sizes that a network file system splits at. */
 static void sizes(void)
 {
-	static const size_t size[] = { 1, 4095, 4096, 4097, 65536, 131072, 131073, 1048575, 1048576, 1048577,
-				       2097152, 3145733, 8388608 };
-	static const off_t start[] = { 0, 1, 4095, 123457 };
+	static const size_t size[] = {1,       4095,	4096,	 4097,	  65536,   131072, 131073,
+				      1048575, 1048576, 1048577, 2097152, 3145733, 8388608};
+	static const off_t start[] = {0, 1, 4095, 123457};
 	char *out = malloc(8388608), *in = malloc(8388608);
 	int fd;
 
@@ -104,13 +106,15 @@ static void sizes(void)
 			EXPECT_EQ(size[i], pwrite(fd, out, size[i], start[k]));
 			EXPECT_SIZE(start[k] + (off_t)size[i], "f");
 			EXPECT_EQ(size[i], pread(fd, in, 8388608, start[k]));
-			EXPECT_TRUE(h_is_fill(in, size[i], i * 4 + (unsigned)k), "the bytes read are those written");
+			EXPECT_TRUE(h_is_fill(in, size[i], i * 4 + (unsigned)k),
+				    "the bytes read are those written");
 			close(fd);
-			fd = (int)REQUIRE_OK(open("f", O_RDONLY));	/* and once more, opened anew */
+			fd = (int)REQUIRE_OK(open("f", O_RDONLY)); /* and once more, opened anew */
 			EXPECT_EQ(start[k], pread(fd, in, (size_t)start[k], 0));
 			EXPECT_TRUE(h_is_zero(in, (size_t)start[k]), "the gap before is zero");
 			EXPECT_EQ(size[i], pread(fd, in, 8388608, start[k]));
-			EXPECT_TRUE(h_is_fill(in, size[i], i * 4 + (unsigned)k), "the bytes read are those written");
+			EXPECT_TRUE(h_is_fill(in, size[i], i * 4 + (unsigned)k),
+				    "the bytes read are those written");
 			close(fd);
 		}
 	}
@@ -122,7 +126,8 @@ static void sizes(void)
 
 static void large_offsets(void)
 {
-	static const off_t at[] = { 0x7fffffff, 0x80000000, 0xfffffffe, 0x100000000, 0x1fffffffff, 0x7ffffffffff };
+	static const off_t at[] = {0x7fffffff,	0x80000000,   0xfffffffe,
+				   0x100000000, 0x1fffffffff, 0x7ffffffffff};
 	char buf[16];
 	int fd;
 
@@ -164,7 +169,8 @@ static void scattered(void)
 	for (int i = 0; i < N; i++) {
 		int k = (i * 791) % N;
 
-		bad += pread(fd, got, STEP, (off_t)k * STEP) != STEP || memcmp(got, all + k * STEP, STEP);
+		bad += pread(fd, got, STEP, (off_t)k * STEP) != STEP ||
+		       memcmp(got, all + k * STEP, STEP);
 	}
 	EXPECT_EQ(0, bad);
 	EXPECT_CONTENT(all, sizeof(all), "f");
@@ -230,8 +236,9 @@ void area_io(void)
 static void two_descriptors(void)
 {
 	int a = (int)REQUIRE_OK(open("f", O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0644));
-	int b = (int)REQUIRE_OK(open("f", O_WRONLY | O_APPEND)), c = (int)REQUIRE_OK(open("f", O_WRONLY));
-	struct iovec v[2] = { { (void *)(uintptr_t)"<<", 2 }, { (void *)(uintptr_t)">>", 2 } };
+	int b = (int)REQUIRE_OK(open("f", O_WRONLY | O_APPEND)),
+	    c = (int)REQUIRE_OK(open("f", O_WRONLY));
+	struct iovec v[2] = {{(void *)(uintptr_t) "<<", 2}, {(void *)(uintptr_t) ">>", 2}};
 	char buf[64] = "";
 
 	EXPECT_EQ(3, write(a, "one", 3));
@@ -264,7 +271,7 @@ static void two_descriptors(void)
 	EXPECT_EQ(0, lseek(a, 0, SEEK_SET));
 	EXPECT_EQ(1, read(a, buf, sizeof(buf)));
 	EXPECT_EQ('z', buf[0]);
-	EXPECT_OK(h_put("f", "replaced", 8));	/* cut by another open */
+	EXPECT_OK(h_put("f", "replaced", 8)); /* cut by another open */
 	EXPECT_EQ(1, write(a, "+", 1));
 	EXPECT_CONTENT("replaced+", 9, "f");
 	close(a);
@@ -278,7 +285,7 @@ static void processes(int record)
 {
 	enum { PROCS = 4, EACH = 100 };
 	char *buf = malloc((size_t)record * PROCS * EACH + 1);
-	int next[PROCS] = { 0 }, bad = 0, status;
+	int next[PROCS] = {0}, bad = 0, status;
 	ssize_t got = 0, n;
 
 	h_ctx("records of %d bytes", record);

@@ -16,12 +16,12 @@ static void on_xfsz(int sig)
 static void file_size(void)
 {
 	static char data[8192];
-	struct rlimit rl = { .rlim_cur = 5000, .rlim_max = 5000 };
+	struct rlimit rl = {.rlim_cur = 5000, .rlim_max = 5000};
 	int fd;
 
 	REQUIRE_OK(h_touch("f"));
 	AS(NULL) {
-		struct sigaction sa = { .sa_handler = on_xfsz };
+		struct sigaction sa = {.sa_handler = on_xfsz};
 
 		sigaction(SIGXFSZ, &sa, NULL);
 		REQUIRE_OK(setrlimit(RLIMIT_FSIZE, &rl));
@@ -29,7 +29,7 @@ static void file_size(void)
 		h_ctx("RLIMIT_FSIZE 5000");
 		EXPECT_EQ(4000, write(fd, data, 4000));
 		EXPECT_EQ(0, xfsz);
-		EXPECT_EQ(1000, write(fd, data, 4000));	/* what there is room for */
+		EXPECT_EQ(1000, write(fd, data, 4000)); /* what there is room for */
 		EXPECT_EQ(0, xfsz);
 		EXPECT_ERR(EFBIG, write(fd, data, 1));
 		EXPECT_EQ(1, xfsz);
@@ -52,7 +52,7 @@ static void file_size(void)
 		EXPECT_ERR(EFBIG, write(fd, data, 1));
 		EXPECT_SIZE(5000, "f");
 		close(fd);
-		signal(SIGXFSZ, SIG_IGN);	/* ignored, only the error is left */
+		signal(SIGXFSZ, SIG_IGN); /* ignored, only the error is left */
 		fd = (int)REQUIRE_OK(open("f", O_RDWR));
 		EXPECT_ERR(EFBIG, pwrite(fd, data, 1, 5000));
 		if (fallocate(fd, 0, 0, 100) == 0 || errno != EOPNOTSUPP)
@@ -64,7 +64,7 @@ static void file_size(void)
 	int status = 0;
 
 	if (pid == 0) {
-		struct rlimit core = { 0 };
+		struct rlimit core = {0};
 
 		setrlimit(RLIMIT_CORE, &core);
 		setrlimit(RLIMIT_FSIZE, &rl);
@@ -73,7 +73,8 @@ static void file_size(void)
 		_exit(pwrite(fd, data, 1, 9000) == 1 ? 1 : 2);
 	}
 	waitpid(pid, &status, 0);
-	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ, "the writer dies of SIGXFSZ");
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ,
+		    "the writer dies of SIGXFSZ");
 	EXPECT_SIZE(5000, "f");
 	unlink("f");
 }
@@ -99,7 +100,7 @@ static void descriptors(void)
 {
 	REQUIRE_OK(h_touch("f"));
 	AS(NULL) {
-		struct rlimit rl = { .rlim_cur = 30, .rlim_max = 30 };
+		struct rlimit rl = {.rlim_cur = 30, .rlim_max = 30};
 		int fd, last = -1;
 
 		REQUIRE_OK(setrlimit(RLIMIT_NOFILE, &rl));
@@ -168,7 +169,7 @@ static void running(void)
 	EXPECT_OK(chmod("prog", 0700));
 	EXPECT_OK(rename("prog", "prog2"));
 	EXPECT_ERR(ETXTBSY, open("prog2", O_WRONLY));
-	EXPECT_OK(unlink("prog2"));	/* but the name may go */
+	EXPECT_OK(unlink("prog2")); /* but the name may go */
 	EXPECT_EQ(1, write(in[1], "y", 1));
 	EXPECT_EQ(1, read(out[0], &c, 1));
 	EXPECT_EQ('y', c);

@@ -12,7 +12,7 @@ static void each_type(void)
 		EXPECT_NLINK(1, "f");
 		a = h_rewind("f");
 		dir = h_rewind("d");
-		EXPECT_OK(link("f", "d/g"));	/* link(2) does not follow a symlink */
+		EXPECT_OK(link("f", "d/g")); /* link(2) does not follow a symlink */
 		EXPECT_TIMES("f", &a, TM_C, 0);
 		EXPECT_TIMES("d", &dir, TM_M | TM_C, 0);
 		a = h_lstat("f");

@@ -5,7 +5,7 @@
 #include <sys/file.h>
 #include <sys/wait.h>
 
-static struct peer peer;	/* the other process, its descriptor of f */
+static struct peer peer; /* the other process, its descriptor of f */
 static int pfd, fd;
 
 static void conflicts(void)
@@ -14,21 +14,23 @@ static void conflicts(void)
 	static const struct {
 		long start, len;
 		bool overlaps;
-	} want[] = { { 0, 10, false }, { 20, 10, false }, { 20, 0, false }, { 0, 5, false },  { 10, 10, true },
-		     { 0, 11, true },  { 19, 1, true },	  { 12, 3, true },  { 5, 100, true }, { 0, 0, true },
-		     { 19, 0, true },  { 1000, 5, false } };
-	static const int types[] = { F_RDLCK, F_WRLCK };
+	} want[] = {{0, 10, false}, {20, 10, false}, {20, 0, false}, {0, 5, false},
+		    {10, 10, true}, {0, 11, true},   {19, 1, true},  {12, 3, true},
+		    {5, 100, true}, {0, 0, true},    {19, 0, true},  {1000, 5, false}};
+	static const int types[] = {F_RDLCK, F_WRLCK};
 
 	for (int h = 0; h < 2; h++) {
 		EXPECT_RET(0, lk_set(fd, types[h], 10, 10));
 		for (int w = 0; w < 2; w++) {
 			for (unsigned i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
-				bool no = want[i].overlaps && (types[h] == F_WRLCK || types[w] == F_WRLCK);
+				bool no = want[i].overlaps &&
+					  (types[h] == F_WRLCK || types[w] == F_WRLCK);
 
-				h_ctx("%s lock on 10+10, wanted %s on %ld+%ld", h ? "write" : "read",
-				      w ? "write" : "read", want[i].start, want[i].len);
-				EXPECT_RET(no ? -EAGAIN : 0,
-					   peer_call(&peer, lk_set, pfd, types[w], want[i].start, want[i].len));
+				h_ctx("%s lock on 10+10, wanted %s on %ld+%ld",
+				      h ? "write" : "read", w ? "write" : "read", want[i].start,
+				      want[i].len);
+				EXPECT_RET(no ? -EAGAIN : 0, peer_call(&peer, lk_set, pfd, types[w],
+								       want[i].start, want[i].len));
 				if (!no)
 					EXPECT_RET(0, peer_call(&peer, lk_set, pfd, F_UNLCK, 0, 0));
 			}
@@ -41,7 +43,7 @@ static void conflicts(void)
 /* What F_GETLK tells about the lock in the way. */
 static long getlk_is(long type, long start, long len, long holder)
 {
-	struct flock lk = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock lk = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
 	if (fcntl(pfd, F_GETLK, &lk))
 		return -errno;
@@ -56,7 +58,7 @@ static long getlk_is(long type, long start, long len, long holder)
 
 static void getlk(void)
 {
-	struct flock lk = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock lk = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	long self = getpid();
 
 	h_ctx("F_GETLK (1: type, 2: range, 3: pid is wrong)");
@@ -65,10 +67,10 @@ static void getlk(void)
 	EXPECT_RET(0, peer_call(&peer, getlk_is, F_WRLCK, 5, 7, self));
 	EXPECT_RET(0, lk_set(fd, F_RDLCK, 5, 7));
 	EXPECT_RET(0, peer_call(&peer, getlk_is, F_RDLCK, 5, 7, self));
-	EXPECT_RET(0, lk_set(fd, F_RDLCK, 12, 8));	/* joins */
+	EXPECT_RET(0, lk_set(fd, F_RDLCK, 12, 8)); /* joins */
 	EXPECT_RET(0, peer_call(&peer, getlk_is, F_RDLCK, 5, 15, self));
 	EXPECT_RET(0, lk_set(fd, F_UNLCK, 0, 0));
-	EXPECT_RET(0, lk_set(fd, F_WRLCK, 100, 0));	/* to the end, wherever */
+	EXPECT_RET(0, lk_set(fd, F_WRLCK, 100, 0)); /* to the end, wherever */
 	EXPECT_RET(0, peer_call(&peer, getlk_is, F_WRLCK, 100, 0, self));
 	EXPECT_RET(0, lk_set(fd, F_UNLCK, 200, 0));
 	EXPECT_RET(0, peer_call(&peer, getlk_is, F_WRLCK, 100, 100, self));
@@ -82,7 +84,7 @@ static void getlk(void)
 	EXPECT_EQ(F_UNLCK, lk.l_type);
 	EXPECT_RET(0, lk_set(fd, F_UNLCK, 0, 0));
 	EXPECT_RET(0, peer_call(&peer, lk_set, pfd, F_WRLCK, 3, 4));
-	lk = (struct flock){ .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	lk = (struct flock){.l_type = F_RDLCK, .l_whence = SEEK_SET};
 	EXPECT_OK(fcntl(fd, F_GETLK, &lk));
 	EXPECT_EQ(F_WRLCK, lk.l_type);
 	EXPECT_EQ(3, lk.l_start);
@@ -90,7 +92,7 @@ static void getlk(void)
 	EXPECT_EQ(peer.pid, lk.l_pid);
 	/* A read lock is not in the way of another. */
 	EXPECT_RET(0, peer_call(&peer, lk_set, pfd, F_RDLCK, 3, 4));
-	lk = (struct flock){ .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	lk = (struct flock){.l_type = F_RDLCK, .l_whence = SEEK_SET};
 	EXPECT_OK(fcntl(fd, F_GETLK, &lk));
 	EXPECT_EQ(F_UNLCK, lk.l_type);
 	EXPECT_RET(0, peer_call(&peer, lk_set, pfd, F_UNLCK, 0, 0));
@@ -104,21 +106,21 @@ static void ranges(void)
 		long start, len;
 		const char *after;
 	} step[] = {
-		{ F_WRLCK, 0, 20, "WWWWWWWWWWWWWWWWWWWW...." },
-		{ F_UNLCK, 5, 5, "WWWWW.....WWWWWWWWWW...." },	 /* a hole in the middle */
-		{ F_RDLCK, 12, 3, "WWWWW.....WWRRRWWWWW...." },	 /* another kind in the middle */
-		{ F_RDLCK, 3, 4, "WWWRRRR...WWRRRWWWWW...." },	 /* over the edge of one */
-		{ F_WRLCK, 7, 3, "WWWRRRRWWWWWRRRWWWWW...." },	 /* just fills the gap */
-		{ F_UNLCK, 0, 1, ".WWRRRRWWWWWRRRWWWWW...." },	 /* the start */
-		{ F_UNLCK, 19, 1, ".WWRRRRWWWWWRRRWWWW....." },	 /* the end */
-		{ F_UNLCK, 21, 2, ".WWRRRRWWWWWRRRWWWW....." },	 /* nothing */
-		{ F_RDLCK, 0, 24, "RRRRRRRRRRRRRRRRRRRRRRRR" },	 /* all of it */
-		{ F_WRLCK, 10, 0, "RRRRRRRRRRWWWWWWWWWWWWWW" },	 /* to the end */
-		{ F_UNLCK, 2, 3, "RR...RRRRRWWWWWWWWWWWWWW" },
-		{ F_UNLCK, 4, 8, "RR..........WWWWWWWWWWWW" },	 /* across two */
-		{ F_WRLCK, 1, 11, "RWWWWWWWWWWWWWWWWWWWWWWW" },
-		{ F_RDLCK, 23, 0, "RWWWWWWWWWWWWWWWWWWWWWWR" },
-		{ F_UNLCK, 0, 0, "........................" },
+	    {F_WRLCK, 0, 20, "WWWWWWWWWWWWWWWWWWWW...."},
+	    {F_UNLCK, 5, 5, "WWWWW.....WWWWWWWWWW...."},  /* a hole in the middle */
+	    {F_RDLCK, 12, 3, "WWWWW.....WWRRRWWWWW...."}, /* another kind in the middle */
+	    {F_RDLCK, 3, 4, "WWWRRRR...WWRRRWWWWW...."},  /* over the edge of one */
+	    {F_WRLCK, 7, 3, "WWWRRRRWWWWWRRRWWWWW...."},  /* just fills the gap */
+	    {F_UNLCK, 0, 1, ".WWRRRRWWWWWRRRWWWWW...."},  /* the start */
+	    {F_UNLCK, 19, 1, ".WWRRRRWWWWWRRRWWWW....."}, /* the end */
+	    {F_UNLCK, 21, 2, ".WWRRRRWWWWWRRRWWWW....."}, /* nothing */
+	    {F_RDLCK, 0, 24, "RRRRRRRRRRRRRRRRRRRRRRRR"}, /* all of it */
+	    {F_WRLCK, 10, 0, "RRRRRRRRRRWWWWWWWWWWWWWW"}, /* to the end */
+	    {F_UNLCK, 2, 3, "RR...RRRRRWWWWWWWWWWWWWW"},
+	    {F_UNLCK, 4, 8, "RR..........WWWWWWWWWWWW"}, /* across two */
+	    {F_WRLCK, 1, 11, "RWWWWWWWWWWWWWWWWWWWWWWW"},
+	    {F_RDLCK, 23, 0, "RWWWWWWWWWWWWWWWWWWWWWWR"},
+	    {F_UNLCK, 0, 0, "........................"},
 	};
 
 	for (unsigned i = 0; i < sizeof(step) / sizeof(step[0]); i++) {
@@ -151,7 +153,7 @@ static void ranges(void)
 
 static void relative(void)
 {
-	struct flock lk = { .l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_start = 2, .l_len = 3 };
+	struct flock lk = {.l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_start = 2, .l_len = 3};
 
 	h_ctx("l_whence and negative lengths");
 	REQUIRE_OK(ftruncate(fd, 10));
@@ -197,7 +199,7 @@ static void released_by_close(void)
 	h_ctx("release by close");
 	EXPECT_RET(0, lk_set(fd, F_WRLCK, 0, 4));
 	second = (int)REQUIRE_OK(open("f", O_RDONLY));
-	LK_EXPECT(&peer, pfd, "WWWW....");	/* an open changes nothing */
+	LK_EXPECT(&peer, pfd, "WWWW...."); /* an open changes nothing */
 	EXPECT_OK(close(second));
 	LK_EXPECT(&peer, pfd, "........");
 	EXPECT_RET(0, lk_set(fd, F_WRLCK, 0, 4));
@@ -209,7 +211,7 @@ static void released_by_close(void)
 	REQUIRE_OK(link("f", "hard"));
 	EXPECT_RET(0, lk_set(fd, F_WRLCK, 0, 4));
 	second = (int)REQUIRE_OK(open("hard", O_RDWR));
-	EXPECT_RET(0, lk_set(second, F_WRLCK, 2, 4));	/* the same process: no conflict */
+	EXPECT_RET(0, lk_set(second, F_WRLCK, 2, 4)); /* the same process: no conflict */
 	LK_EXPECT(&peer, pfd, "WWWWWW..");
 	EXPECT_OK(close(second));
 	LK_EXPECT(&peer, pfd, "........");
@@ -239,7 +241,7 @@ static void released_by_close(void)
 	/* Reading, writing, cutting, renaming do not care about locks, nor they about them. */
 	h_ctx("locks are advisory");
 	EXPECT_OK(rename("f", "h"));
-	EXPECT_OK(h_put("h", "0123456789", 10));	/* which closes, and so lets go */
+	EXPECT_OK(h_put("h", "0123456789", 10)); /* which closes, and so lets go */
 	LK_EXPECT(&peer, pfd, "........");
 	EXPECT_RET(0, peer_call(&peer, lk_set, pfd, F_WRLCK, 0, 0));
 	EXPECT_EQ(1, pwrite(fd, "X", 1, 3));
@@ -305,7 +307,7 @@ void area_locks(void)
 		return;
 	}
 	EXPECT_RET(0, lk_set(fd, F_UNLCK, 0, 0));
-	pfd = (int)REQUIRE_OK(open("f", O_RDWR));	/* the peer inherits the number, too */
+	pfd = (int)REQUIRE_OK(open("f", O_RDWR)); /* the peer inherits the number, too */
 	peer = peer_start(NULL);
 	conflicts();
 	getlk();

@@ -8,8 +8,8 @@ static bool counts_subdirs(const char *dir)
 
 static void modes(void)
 {
-	static const mode_t mode[] = { 0, 0700, 0755, 0777, 0111, 0555, 0151, 0644, 01777 };
-	static const mode_t mask[] = { 0, 022, 077, 0777, 0151 };
+	static const mode_t mode[] = {0, 0700, 0755, 0777, 0111, 0555, 0151, 0644, 01777};
+	static const mode_t mask[] = {0, 022, 077, 0777, 0151};
 
 	for (unsigned m = 0; m < sizeof(mask) / sizeof(mask[0]); m++) {
 		umask(mask[m]);
@@ -87,7 +87,8 @@ static void effects(void)
 	EXPECT_OK(chdir("p/d"));
 	EXPECT_OK(mkdir("sub", 0755));
 	EXPECT_OK(getcwd(now, sizeof(now)) ? 0 : -1);
-	EXPECT_TRUE(strlen(now) > 4 && !strcmp(now + strlen(now) - 4, "/p/d"), "getcwd ends in /p/d");
+	EXPECT_TRUE(strlen(now) > 4 && !strcmp(now + strlen(now) - 4, "/p/d"),
+		    "getcwd ends in /p/d");
 	EXPECT_OK(chdir("../.."));
 	EXPECT_OK(rmdir("p/d/sub"));
 	EXPECT_OK(rmdir("p/d"));
@@ -176,7 +177,7 @@ static void rmdir_errors(void)
 	EXPECT_ERR(ENOENT, rmdir(""));
 	EXPECT_ERR(ENOENT, rmdir("x"));
 	EXPECT_ERR(ENOENT, rmdir("x/y"));
-	EXPECT_OK(rmdir("l/e"));	/* through a symlink in the middle */
+	EXPECT_OK(rmdir("l/e")); /* through a symlink in the middle */
 	unlink("l");
 	EXPECT_OK(rmdir("d"));
 	EXPECT_ERR(ENOENT, rmdir("d"));
@@ -202,7 +203,7 @@ static void rmdir_errors(void)
 
 static void removed_while_open(void)
 {
-	struct stat st = { 0 };
+	struct stat st = {0};
 	char cwd[PATH_MAX];
 	int fd, sub;
 	DIR *dir;
@@ -266,8 +267,8 @@ static void who(bool make)
 	static const struct {
 		mode_t mode;
 		bool ok;
-	} parent[] = { { 0777, true },	{ 0773, true },	 { 0770, false }, { 0774, false }, { 0775, false },
-		       { 0776, false }, { 0771, false }, { 0772, false }, { 0000, false } };
+	} parent[] = {{0777, true},  {0773, true},  {0770, false}, {0774, false}, {0775, false},
+		      {0776, false}, {0771, false}, {0772, false}, {0000, false}};
 
 	for (unsigned i = 0; i < sizeof(parent) / sizeof(parent[0]); i++) {
 		h_ctx("%s in a directory of mode %04o", make ? "mkdir" : "rmdir", parent[i].mode);

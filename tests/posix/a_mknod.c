@@ -5,8 +5,8 @@
 
 static void fifo_modes(void)
 {
-	static const mode_t mode[] = { 0, 0600, 0644, 0777, 0151, 0222, 01644 };
-	static const mode_t mask[] = { 0, 022, 077, 0777 };
+	static const mode_t mode[] = {0, 0600, 0644, 0777, 0151, 0222, 01644};
+	static const mode_t mask[] = {0, 022, 077, 0777};
 
 	for (unsigned m = 0; m < sizeof(mask) / sizeof(mask[0]); m++) {
 		umask(mask[m]);
@@ -106,9 +106,9 @@ static void at_calls(void)
 
 static void device_numbers(void)
 {
-	static const unsigned number[][2] = { { 0, 1 },	    { 1, 3 },	  { 8, 0 },	 { 8, 255 },
-					      { 8, 256 },   { 255, 255 }, { 256, 1 },	 { 259, 1048575 },
-					      { 4095, 0 },  { 4095, 1048575 }, { 10, 200 }, { 1, 65536 } };
+	static const unsigned number[][2] = {{0, 1},	{1, 3},		 {8, 0},    {8, 255},
+					     {8, 256},	{255, 255},	 {256, 1},  {259, 1048575},
+					     {4095, 0}, {4095, 1048575}, {10, 200}, {1, 65536}};
 
 	if (!h_can(T_CHR)) {
 		AS(NULL) {
@@ -126,7 +126,8 @@ static void device_numbers(void)
 		for (int block = 0; block < 2; block++) {
 			struct stat st;
 
-			h_ctx("%s device %u:%u", block ? "block" : "character", number[i][0], number[i][1]);
+			h_ctx("%s device %u:%u", block ? "block" : "character", number[i][0],
+			      number[i][1]);
 			EXPECT_OK(mknod("n", (block ? S_IFBLK : S_IFCHR) | 0640, dev));
 			st = h_lstat("n");
 			EXPECT_EQ((block ? S_IFBLK : S_IFCHR) | 0640, st.st_mode);

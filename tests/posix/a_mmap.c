@@ -1,8 +1,8 @@
 /* Memory mappings: shared and private, against read and write, msync, other processes. */
 #include "harness.h"
 
-#include <signal.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -128,8 +128,9 @@ static void last_page(void)
 	m = map(fd, 4 * (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
 	if (m) {
 		EXPECT_EQ(3, pwrite(fd, "new", 3, 3 * page));
-		EXPECT_TRUE(!memcmp(m + 3 * page, "new", 3), "the mapping shows what was written past the old end");
-		m[2 * page] = 'h';	/* into the hole */
+		EXPECT_TRUE(!memcmp(m + 3 * page, "new", 3),
+			    "the mapping shows what was written past the old end");
+		m[2 * page] = 'h'; /* into the hole */
 		EXPECT_EQ(1, pread(fd, got, 1, 2 * page));
 		EXPECT_EQ('h', got[0]);
 		/* Cut and grown: the mapping shows zeroes. */
@@ -154,7 +155,7 @@ static void on_bus(int sig)
 
 static void past_the_end(void)
 {
-	struct sigaction sa = { .sa_handler = on_bus };
+	struct sigaction sa = {.sa_handler = on_bus};
 	volatile int got = 0;
 	char *m;
 	int fd;
@@ -170,7 +171,7 @@ static void past_the_end(void)
 		((volatile char *)m)[page] = 1;
 	else
 		got++;
-	EXPECT_EQ(1, got);	/* a page wholly past the end */
+	EXPECT_EQ(1, got); /* a page wholly past the end */
 	EXPECT_OK(ftruncate(fd, 3 * page));
 	if (sigsetjmp(bus, 1) == 0)
 		((volatile char *)m)[page] = 1;
@@ -206,7 +207,8 @@ static void processes(void)
 	pid = fork();
 	if (pid == 0) {
 		int own = open("f", O_RDWR);
-		volatile char *mine = mmap(NULL, 4 * (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, own, 0);
+		volatile char *mine =
+		    mmap(NULL, 4 * (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, own, 0);
 
 		if (mine == MAP_FAILED)
 			_exit(1);
@@ -320,8 +322,9 @@ static void as_buffers(void)
 	if (m) {
 		EXPECT_EQ(len, write(b, m, len));
 		EXPECT_CONTENT(buf, len, "b");
-		EXPECT_EQ(page, pwrite(a, m + 4 * page, (size_t)page, 0));	/* from itself */
-		EXPECT_TRUE(!memcmp(m, buf + 4 * page, (size_t)page), "written from its own mapping");
+		EXPECT_EQ(page, pwrite(a, m + 4 * page, (size_t)page, 0)); /* from itself */
+		EXPECT_TRUE(!memcmp(m, buf + 4 * page, (size_t)page),
+			    "written from its own mapping");
 		h_fill(buf, len, 5);
 		EXPECT_EQ(len, pwrite(b, buf, len, 0));
 		EXPECT_EQ(len, pread(b, m, len, 0));

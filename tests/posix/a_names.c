@@ -32,7 +32,8 @@ static void every_byte(void)
 		snprintf(moved, sizeof(moved), "d/%c%c%c", c, c, c);
 		h_ctx("byte %d", c);
 		EXPECT_OK(h_touch(path));
-		EXPECT_TRUE(listed("d", name, h_lstat(path).st_ino), "readdir gives the name and its inode");
+		EXPECT_TRUE(listed("d", name, h_lstat(path).st_ino),
+			    "readdir gives the name and its inode");
 		EXPECT_OK(rename(path, moved));
 		EXPECT_ABSENT(path);
 		EXPECT_OK(unlink(moved));
@@ -40,7 +41,8 @@ static void every_byte(void)
 		EXPECT_OK(rmdir(moved));
 		EXPECT_OK(symlink(name, path));
 		n = readlink(path, target, sizeof(target));
-		EXPECT_TRUE(n == (ssize_t)strlen(name) && !memcmp(target, name, (size_t)n), "target is the name");
+		EXPECT_TRUE(n == (ssize_t)strlen(name) && !memcmp(target, name, (size_t)n),
+			    "target is the name");
 		EXPECT_OK(unlink(path));
 		EXPECT_EQ(0, h_count("d"));
 	}
@@ -59,11 +61,55 @@ static void distinct(void)
 {
 	/* None of these may be taken for another: no case folding, no normal forms, no trimming. */
 	static const char *const names[] = {
-		"abc", "ABC", "Abc", "abc ", " abc", "abc.", ".abc", "..abc", "...", "abc\t", "abc\n", "abc~",
-		"\xc3\xa9", "e\xcc\x81", "\xe9", "\xc3\x89", "\xef\xbb\xbf" "abc", "\xe2\x84\xaa", "k", "K",
-		"\xc3", "\xa9", "\xff", "\xfe\xff", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\xaf", "\xc0\x80",
-		"a\\b", "a:b", "a*b", "a?b", "a|b", "a\"b", "a<b", "con", "nul", "COM1", "-", "--", "-rf", "#", "%2f",
-		"%00", "\x7f", "\x01", "\x1b[31m", "\xf0\x9f\x98\x80",
+	    "abc",
+	    "ABC",
+	    "Abc",
+	    "abc ",
+	    " abc",
+	    "abc.",
+	    ".abc",
+	    "..abc",
+	    "...",
+	    "abc\t",
+	    "abc\n",
+	    "abc~",
+	    "\xc3\xa9",
+	    "e\xcc\x81",
+	    "\xe9",
+	    "\xc3\x89",
+	    "\xef\xbb\xbf"
+	    "abc",
+	    "\xe2\x84\xaa",
+	    "k",
+	    "K",
+	    "\xc3",
+	    "\xa9",
+	    "\xff",
+	    "\xfe\xff",
+	    "\xed\xa0\x80",
+	    "\xf4\x90\x80\x80",
+	    "\xc0\xaf",
+	    "\xc0\x80",
+	    "a\\b",
+	    "a:b",
+	    "a*b",
+	    "a?b",
+	    "a|b",
+	    "a\"b",
+	    "a<b",
+	    "con",
+	    "nul",
+	    "COM1",
+	    "-",
+	    "--",
+	    "-rf",
+	    "#",
+	    "%2f",
+	    "%00",
+	    "\x7f",
+	    "\x01",
+	    "\x1b[31m",
+	    "\xf0\x9f\x98\x80",
 	};
 	enum { N = sizeof(names) / sizeof(names[0]) };
 	char path[64];
@@ -96,7 +142,8 @@ static void lengths(void)
 		snprintf(path, sizeof(path), "d/%s", name);
 		h_ctx("name of %zu bytes", n);
 		EXPECT_OK(h_touch(path));
-		EXPECT_TRUE(listed("d", name, h_lstat(path).st_ino), "readdir gives the name and its inode");
+		EXPECT_TRUE(listed("d", name, h_lstat(path).st_ino),
+			    "readdir gives the name and its inode");
 		EXPECT_OK(unlink(path));
 		free(name);
 	}
@@ -121,7 +168,8 @@ static void lengths(void)
 		memcpy(wide + i, "\xe2\x82\xac", 3);
 	wide[255] = 0;
 	EXPECT_OK(h_touch(wide));
-	EXPECT_TRUE(listed(".", wide, h_lstat(wide).st_ino), "readdir gives the name and its inode");
+	EXPECT_TRUE(listed(".", wide, h_lstat(wide).st_ino),
+		    "readdir gives the name and its inode");
 	EXPECT_OK(unlink(wide));
 	for (int i = 0; i < 2; i++) {
 		const char *name = i ? far : longer;

@@ -5,8 +5,8 @@
 
 static void creation(void)
 {
-	static const mode_t mode[] = { 0, 0600, 0644, 0666, 0777, 0151, 01644, 04711, 0222 };
-	static const mode_t mask[] = { 0, 022, 077, 0777 };
+	static const mode_t mode[] = {0, 0600, 0644, 0666, 0777, 0151, 01644, 04711, 0222};
+	static const mode_t mask[] = {0, 022, 077, 0777};
 	struct stat dir, st;
 
 	for (unsigned m = 0; m < sizeof(mask) / sizeof(mask[0]); m++) {
@@ -111,7 +111,7 @@ static void symlinks(void)
 	EXPECT_ERR(EEXIST, open("l", O_RDWR | O_CREAT | O_EXCL, 0644));
 	EXPECT_ERR(ELOOP, open("l", O_RDWR | O_CREAT | O_NOFOLLOW, 0644));
 	EXPECT_ABSENT("f");
-	EXPECT_OK(h_opens("l", O_RDWR | O_CREAT, 0640));	/* makes what it points to */
+	EXPECT_OK(h_opens("l", O_RDWR | O_CREAT, 0640)); /* makes what it points to */
 	EXPECT_EQ(S_IFREG | 0640, h_lstat("f").st_mode);
 	EXPECT_EQ(S_IFLNK, h_lstat("l").st_mode & S_IFMT);
 	EXPECT_OK(h_opens("l", O_RDONLY, 0));
@@ -188,7 +188,7 @@ static void directories(void)
 
 static void truncation(void)
 {
-	static const int flags[] = { O_WRONLY, O_RDWR, O_WRONLY | O_APPEND, O_RDWR | O_CREAT };
+	static const int flags[] = {O_WRONLY, O_RDWR, O_WRONLY | O_APPEND, O_RDWR | O_CREAT};
 	struct stat before;
 
 	for (int i = 0; i < 4; i++) {
@@ -276,7 +276,7 @@ static void descriptor_flags(void)
 	fd = (int)REQUIRE_OK(open("f", O_RDWR | O_APPEND | O_CLOEXEC));
 	EXPECT_EQ(O_RDWR | O_APPEND, fcntl(fd, F_GETFL) & (O_ACCMODE | O_APPEND | O_NONBLOCK));
 	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
-	EXPECT_OK(fcntl(fd, F_SETFL, O_NONBLOCK));	/* takes O_APPEND away */
+	EXPECT_OK(fcntl(fd, F_SETFL, O_NONBLOCK)); /* takes O_APPEND away */
 	EXPECT_EQ(O_NONBLOCK, fcntl(fd, F_GETFL) & (O_APPEND | O_NONBLOCK));
 	EXPECT_OK(fcntl(fd, F_SETFL, 0));
 	EXPECT_EQ(1, write(fd, "X", 1));

@@ -5,19 +5,19 @@ static const struct {
 	int flags;
 	mode_t needs;
 	const char *name;
-} how[] = { { O_RDONLY, 4, "reading" },
-	    { O_WRONLY, 2, "writing" },
-	    { O_RDWR, 6, "both" },
-	    { O_WRONLY | O_APPEND, 2, "appending" },
-	    { O_RDONLY | O_TRUNC, 6, "reading and cutting" },
-	    { O_WRONLY | O_TRUNC, 2, "cutting" },
-	    { O_RDWR | O_CREAT, 6, "both or creation" } };
+} how[] = {{O_RDONLY, 4, "reading"},
+	   {O_WRONLY, 2, "writing"},
+	   {O_RDWR, 6, "both"},
+	   {O_WRONLY | O_APPEND, 2, "appending"},
+	   {O_RDONLY | O_TRUNC, 6, "reading and cutting"},
+	   {O_WRONLY | O_TRUNC, 2, "cutting"},
+	   {O_RDWR | O_CREAT, 6, "both or creation"}};
 enum { HOWS = sizeof(how) / sizeof(how[0]) };
 
 /* Every 3-bit class of the mode against every way to open, as owner, group, other. */
 static void matrix(void)
 {
-	static const char *const cls[] = { "owner", "group", "supplementary group", "other" };
+	static const char *const cls[] = {"owner", "group", "supplementary group", "other"};
 
 	REQUIRE_OK(h_touch("f"));
 	REQUIRE_OK(chown("f", UA, GA));
@@ -26,14 +26,18 @@ static void matrix(void)
 
 		for (mode_t bits = 0; bits < 8; bits++) {
 			/* The two other classes have just what this one lacks. */
-			mode_t mode = (0777u & ~(7u << shift) & ((7u & ~bits) * 0111u)) | (bits << shift);
+			mode_t mode =
+			    (0777u & ~(7u << shift) & ((7u & ~bits) * 0111u)) | (bits << shift);
 
 			REQUIRE_OK(chmod("f", mode));
 			h_ctx("%s of mode %04o", cls[c], mode);
-			AS(c == 0 ? CRED(UA, GB) : c == 1 ? CRED(UB, GA) :
-			   c == 2 ? CRED(UB, GB, GX, GA) : CRED(UB, GB, GX)) {
+			AS(c == 0   ? CRED(UA, GB)
+			   : c == 1 ? CRED(UB, GA)
+			   : c == 2 ? CRED(UB, GB, GX, GA)
+				    : CRED(UB, GB, GX)) {
 				for (int i = 0; i < HOWS; i++) {
-					h_ctx("%s of mode %04o opens for %s", cls[c], mode, how[i].name);
+					h_ctx("%s of mode %04o opens for %s", cls[c], mode,
+					      how[i].name);
 					if ((bits & how[i].needs) == how[i].needs)
 						EXPECT_OK(h_opens("f", how[i].flags, 0600));
 					else
@@ -52,7 +56,7 @@ static void matrix(void)
 
 static void creating(void)
 {
-	static const mode_t parent[] = { 0777, 0773, 0775, 0776, 0770, 0774, 0771, 0772 };
+	static const mode_t parent[] = {0777, 0773, 0775, 0776, 0770, 0774, 0771, 0772};
 
 	for (int i = 0; i < 8; i++) {
 		bool ok = (parent[i] & 3) == 3;

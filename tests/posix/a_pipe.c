@@ -25,7 +25,7 @@ void area_fifo(void)
 	rd = (int)REQUIRE_OK(open("p", O_RDONLY));
 	EXPECT_EQ(7, read(rd, got, sizeof(got)));
 	EXPECT_TRUE(!memcmp(got, "through", 7), "what is written is read");
-	EXPECT_EQ(0, read(rd, got, sizeof(got)));	/* the writer is gone */
+	EXPECT_EQ(0, read(rd, got, sizeof(got))); /* the writer is gone */
 	waitpid(pid, &status, 0);
 	EXPECT_EQ(0, status);
 	close(rd);
@@ -47,7 +47,7 @@ void area_fifo(void)
 	/* Without blocking. */
 	EXPECT_ERR(ENXIO, open("p", O_WRONLY | O_NONBLOCK));
 	rd = (int)REQUIRE_OK(open("p", O_RDONLY | O_NONBLOCK));
-	EXPECT_EQ(0, read(rd, got, sizeof(got)));	/* no writer yet */
+	EXPECT_EQ(0, read(rd, got, sizeof(got))); /* no writer yet */
 	wr = (int)REQUIRE_OK(open("p", O_WRONLY | O_NONBLOCK));
 	EXPECT_ERR(EAGAIN, read(rd, got, sizeof(got)));
 	second = (int)REQUIRE_OK(open("p", O_WRONLY));
@@ -63,12 +63,12 @@ void area_fifo(void)
 		;
 	EXPECT_EQ(EAGAIN, errno);
 	/* poll */
-	struct pollfd pf = { .fd = rd, .events = POLLIN };
+	struct pollfd pf = {.fd = rd, .events = POLLIN};
 
 	EXPECT_EQ(1, poll(&pf, 1, 0));
 	EXPECT_TRUE(pf.revents & POLLIN, "poll says there is data");
 	close(rd);
-	EXPECT_ERR(EPIPE, write(wr, "x", 1));	/* SIGPIPE is ignored */
+	EXPECT_ERR(EPIPE, write(wr, "x", 1)); /* SIGPIPE is ignored */
 	close(wr);
 	close(second);
 	/* Renamed and removed while open, it goes on; another of the name is another. */
@@ -112,7 +112,7 @@ void area_fifo(void)
 
 static struct sockaddr_un at(const char *name)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", name);
 	return sa;
@@ -134,7 +134,8 @@ static long connect_to(int s, const char *name)
 
 void area_socket(void)
 {
-	int listener = (int)REQUIRE_OK(socket(AF_UNIX, SOCK_STREAM, 0)), client, conn, other, dgram, sender;
+	int listener = (int)REQUIRE_OK(socket(AF_UNIX, SOCK_STREAM, 0)), client, conn, other, dgram,
+	    sender;
 	struct stat dir;
 	char got[16];
 
@@ -145,15 +146,15 @@ void area_socket(void)
 		return;
 	}
 	EXPECT_TIMES("d", &dir, TM_M | TM_C, 0);
-	EXPECT_EQ(S_IFSOCK | 0755, h_lstat("d/s").st_mode);	/* 0777 less the umask */
+	EXPECT_EQ(S_IFSOCK | 0755, h_lstat("d/s").st_mode); /* 0777 less the umask */
 	EXPECT_OWNER(geteuid(), getegid(), "d/s");
 	other = (int)REQUIRE_OK(socket(AF_UNIX, SOCK_STREAM, 0));
 	EXPECT_ERR(EADDRINUSE, bind_to(other, "d/s"));
 	EXPECT_ERR(EADDRINUSE, bind_to(other, "d"));
 	EXPECT_ERR(ENOENT, bind_to(other, "none/s"));
-	EXPECT_ERR(EINVAL, bind_to(listener, "d/t"));	/* has a name already */
+	EXPECT_ERR(EINVAL, bind_to(listener, "d/t")); /* has a name already */
 	client = (int)REQUIRE_OK(socket(AF_UNIX, SOCK_STREAM, 0));
-	EXPECT_ERR(ECONNREFUSED, connect_to(client, "d/s"));	/* nobody listens */
+	EXPECT_ERR(ECONNREFUSED, connect_to(client, "d/s")); /* nobody listens */
 	EXPECT_OK(listen(listener, 5));
 	EXPECT_OK(connect_to(client, "d/s"));
 	conn = (int)REQUIRE_OK(accept(listener, NULL, NULL));
@@ -200,7 +201,7 @@ void area_socket(void)
 	client = (int)REQUIRE_OK(socket(AF_UNIX, SOCK_STREAM, 0));
 	EXPECT_ERR(ECONNREFUSED, connect_to(client, "d/linked"));
 	EXPECT_OK(unlink("d/linked"));
-	EXPECT_OK(bind_to(other, "d/linked"));	/* the name is free again */
+	EXPECT_OK(bind_to(other, "d/linked")); /* the name is free again */
 	close(other);
 	REQUIRE_OK(h_touch("d/file"));
 	EXPECT_ERR(ECONNREFUSED, connect_to(client, "d/file"));

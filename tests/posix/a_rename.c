@@ -78,7 +78,7 @@ static void over_each(void)
 
 static void replaced_links(void)
 {
-	struct stat st = { 0 }, before;
+	struct stat st = {0}, before;
 	char buf[8] = "";
 	int fd;
 
@@ -120,7 +120,7 @@ static void replaced_links(void)
 	EXPECT_EQ(S_IFREG, h_lstat("m").st_mode & S_IFMT);
 	EXPECT_CONTENT("one", 3, "a");
 	REQUIRE_OK(symlink("a", "l"));
-	EXPECT_OK(rename("l", "a"));	/* over what it pointed to */
+	EXPECT_OK(rename("l", "a")); /* over what it pointed to */
 	EXPECT_EQ(S_IFLNK, h_lstat("a").st_mode & S_IFMT);
 	EXPECT_ERR(ELOOP, stat("a", &st));
 	unlink("a");
@@ -180,7 +180,7 @@ static void directories(void)
 		EXPECT_NLINK(4, "a");
 		EXPECT_NLINK(2, "b");
 	}
-	EXPECT_OK(rename("a/empty", "a/again/"));	/* a slash is right for a directory */
+	EXPECT_OK(rename("a/empty", "a/again/")); /* a slash is right for a directory */
 	EXPECT_OK(rename("a/again/", "a/empty"));
 	h_rmtree(AT_FDCWD, "a");
 	rmdir("b");
@@ -210,7 +210,7 @@ static void errors(void)
 	EXPECT_ERR(EBUSY, rename("d/e", "d/."));
 	EXPECT_ERR(EBUSY, rename(".", "d/x"));
 	EXPECT_ERR(EBUSY, rename("..", "d/x"));
-	EXPECT_ERR2(EBUSY, EXDEV, rename("/", "d/x"));	/* EXDEV on a mount of its own */
+	EXPECT_ERR2(EBUSY, EXDEV, rename("/", "d/x")); /* EXDEV on a mount of its own */
 	EXPECT_ERR(EINVAL, rename("d", "d/e"));
 	EXPECT_ERR(EINVAL, rename("d", "d/x"));
 	EXPECT_TIMES("d", &dir, 0, 0);
@@ -243,7 +243,7 @@ static void at_calls(void)
 	EXPECT_CONTENT("x", 1, "b/i");
 	EXPECT_ERR(EBADF, renameat(-1, "i", a, "x"));
 	EXPECT_ERR(EBADF, renameat(b, "i", -1, "x"));
-	EXPECT_OK(rename("b", "c"));	/* b, the descriptor, follows */
+	EXPECT_OK(rename("b", "c")); /* b, the descriptor, follows */
 	EXPECT_OK(renameat(b, "i", b, "j"));
 	EXPECT_CONTENT("x", 1, "c/j");
 	close(a);

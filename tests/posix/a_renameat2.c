@@ -139,9 +139,11 @@ static void errors(void)
 	EXPECT_ERR(EEXIST, keep("d", "d/e"));
 	EXPECT_ERR(EBUSY, swap("d/.", "f"));
 	EXPECT_ERR2(EBUSY, EEXIST, keep("f", "d/."));
-	EXPECT_ERR(EINVAL, renameat2(AT_FDCWD, "f", AT_FDCWD, "d", RENAME_NOREPLACE | RENAME_EXCHANGE));
+	EXPECT_ERR(EINVAL,
+		   renameat2(AT_FDCWD, "f", AT_FDCWD, "d", RENAME_NOREPLACE | RENAME_EXCHANGE));
 	EXPECT_ERR(EINVAL, renameat2(AT_FDCWD, "f", AT_FDCWD, "d", 1u << 30));
-	EXPECT_ERR(EINVAL, renameat2(AT_FDCWD, "f", AT_FDCWD, "x", RENAME_EXCHANGE | RENAME_WHITEOUT));
+	EXPECT_ERR(EINVAL,
+		   renameat2(AT_FDCWD, "f", AT_FDCWD, "x", RENAME_EXCHANGE | RENAME_WHITEOUT));
 	EXPECT_ABSENT("x");
 	EXPECT_OK(renameat2(AT_FDCWD, "f", AT_FDCWD, "x", 0));
 	EXPECT_OK(h_exists("x"));

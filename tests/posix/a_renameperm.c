@@ -4,7 +4,7 @@
 /* Both parents must be writable and searchable. */
 static void parents(void)
 {
-	static const mode_t mode[] = { 0777, 0773, 0775, 0776, 0770, 0771, 0772 };
+	static const mode_t mode[] = {0777, 0773, 0775, 0776, 0770, 0771, 0772};
 
 	for (int i = 0; i < 7; i++) {
 		for (int into = 0; into < 2; into++) {
@@ -39,7 +39,7 @@ static void dotdot(void)
 	REQUIRE_OK(mkdir("b", 0777));
 	REQUIRE_OK(chmod("a", 0777));
 	REQUIRE_OK(chmod("b", 0777));
-	REQUIRE_OK(mkdir("a/d", 0755));	/* root's */
+	REQUIRE_OK(mkdir("a/d", 0755)); /* root's */
 	AS(ALICE) {
 		EXPECT_ERR(EACCES, rename("a/d", "b/d"));
 		EXPECT_OK(rename("a/d", "a/e"));
@@ -69,10 +69,11 @@ static void sticky(void)
 		for (unsigned who = 0; who < 16; who++) {
 			uid_t from_dir = who & 1 ? UA : UB, to_dir = who & 2 ? UA : UB;
 			uid_t file = who & 4 ? UA : UB, target = who & 8 ? UA : UB;
-			bool out = from_dir == UA || file == UA, over = to_dir == UA || target == UA;
+			bool out = from_dir == UA || file == UA,
+			     over = to_dir == UA || target == UA;
 
-			h_ctx("sticky: %s of %u in a directory of %u over one of %u in %u's", h_type_name(t),
-			      file, from_dir, target, to_dir);
+			h_ctx("sticky: %s of %u in a directory of %u over one of %u in %u's",
+			      h_type_name(t), file, from_dir, target, to_dir);
 			REQUIRE_OK(mkdir("a", 0755));
 			REQUIRE_OK(mkdir("b", 0755));
 			REQUIRE_OK(h_make(t, "a/f", 0777));
@@ -91,9 +92,11 @@ static void sticky(void)
 						    renameat2(AT_FDCWD, "a/f", AT_FDCWD, "b/g",
 							      RENAME_EXCHANGE));
 				}
-				if (out) {	/* onto a free name only the source counts */
+				if (out) { /* onto a free name only the source counts */
 					EXPECT_OK(rename("a/f", "b/free"));
-					EXPECT_OK(rename("b/free", file == UA || to_dir == UA ? "a/f" : "b/free"));
+					EXPECT_OK(rename("b/free", file == UA || to_dir == UA
+								       ? "a/f"
+								       : "b/free"));
 				} else {
 					EXPECT_ERR2(EPERM, EACCES, rename("a/f", "b/free"));
 					EXPECT_ERR2(EPERM, EACCES, rename("a/f", "a/free"));

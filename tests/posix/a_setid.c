@@ -21,8 +21,9 @@ void area_sticky(void)
 			uid_t dir = who & 1 ? UA : UB, file = who & 2 ? UA : UB;
 			bool sticky = who & 4, may = !sticky || dir == UA || file == UA;
 
-			h_ctx("user %u removes a %s of user %u in a directory of user %u of mode %04o", UA,
-			      h_type_name(t), file, dir, sticky ? 01777 : 0777);
+			h_ctx(
+			    "user %u removes a %s of user %u in a directory of user %u of mode %04o",
+			    UA, h_type_name(t), file, dir, sticky ? 01777 : 0777);
 			REQUIRE_OK(mkdir("d", 0755));
 			REQUIRE_OK(h_make(t, "d/f", 0777));
 			REQUIRE_OK(lchown("d/f", file, GB));
@@ -37,11 +38,12 @@ void area_sticky(void)
 					EXPECT_OK(h_exists("d/f"));
 				}
 				/* Anybody may add a name, and take back his own. */
-				EXPECT_OK(h_make(t == T_CHR || t == T_BLK ? T_REG : t, "d/own", 0600));
+				EXPECT_OK(
+				    h_make(t == T_CHR || t == T_BLK ? T_REG : t, "d/own", 0600));
 				EXPECT_OK(h_remove("d/own"));
 			}
 			if (!may) {
-				AS(CRED(UA, GA, GB)) {	/* the group does not help */
+				AS(CRED(UA, GA, GB)) { /* the group does not help */
 					EXPECT_ERR2(EPERM, EACCES, h_remove("d/f"));
 				}
 				AS(CRED(UB, GA)) {
@@ -94,7 +96,8 @@ void area_setgid(void)
 			gid_t want = setgid ? GX : GA;
 			mode_t inherited = setgid && t == T_DIR ? 02000 : 0;
 
-			h_ctx("%s made in a directory of mode %04o", h_type_name(t), setgid ? 02777 : 0777);
+			h_ctx("%s made in a directory of mode %04o", h_type_name(t),
+			      setgid ? 02777 : 0777);
 			REQUIRE_OK(mkdir("d", 0755));
 			REQUIRE_OK(chown("d", UB, GX));
 			REQUIRE_OK(chmod("d", setgid ? 02777 : 0777));
@@ -179,7 +182,7 @@ static long w_pwrite(int fd)
 
 static long w_writev(int fd)
 {
-	struct iovec v[2] = { { (void *)(uintptr_t)data, 5 }, { (void *)(uintptr_t)data, 6 } };
+	struct iovec v[2] = {{(void *)(uintptr_t)data, 5}, {(void *)(uintptr_t)data, 6}};
 
 	return writev(fd, v, 2);
 }
@@ -228,10 +231,16 @@ static long w_fallocate(int fd)
 static const struct {
 	const char *name;
 	long (*fn)(int fd);
-} writer[] = { { "write", w_write },	     { "pwrite", w_pwrite }, { "writev", w_writev },
-	       { "append", w_append },	     { "write of 1 MiB", w_large }, { "ftruncate", w_ftruncate },
-	       { "ftruncate to grow", w_grow }, { "truncate", w_truncate }, { "open with O_TRUNC", w_open },
-	       { "fallocate", w_fallocate } };
+} writer[] = {{"write", w_write},
+	      {"pwrite", w_pwrite},
+	      {"writev", w_writev},
+	      {"append", w_append},
+	      {"write of 1 MiB", w_large},
+	      {"ftruncate", w_ftruncate},
+	      {"ftruncate to grow", w_grow},
+	      {"truncate", w_truncate},
+	      {"open with O_TRUNC", w_open},
+	      {"fallocate", w_fallocate}};
 enum { WRITERS = sizeof(writer) / sizeof(writer[0]) };
 
 /* Is there such a call here? Said once if not. */
@@ -254,7 +263,7 @@ static bool has_writer(int i)
 /* owner, another who may write, root */
 static void suid_case(int i, int caller, mode_t before, mode_t after)
 {
-	static const char *const name[] = { "owner", "other", "root" };
+	static const char *const name[] = {"owner", "other", "root"};
 
 	h_ctx("%s by %s on mode %04o", writer[i].name, name[caller], before);
 	REQUIRE_OK(h_put("f", "hello", 5));
@@ -263,7 +272,7 @@ static void suid_case(int i, int caller, mode_t before, mode_t after)
 	AS(caller == 0 ? ALICE : caller == 1 ? BOB : CRED(0, 0)) {
 		int fd = (int)REQUIRE_OK(open("f", O_WRONLY));
 
-		EXPECT_MODE(before, "f");	/* opening alone changes nothing */
+		EXPECT_MODE(before, "f"); /* opening alone changes nothing */
 		EXPECT_OK(writer[i].fn(fd));
 		EXPECT_MODE(caller == 2 ? before : after, "f");
 		close(fd);
@@ -276,7 +285,7 @@ void area_suid(void)
 {
 	static const struct {
 		mode_t before, after;
-	} mode[] = { { 06777, 0777 }, { 04777, 0777 }, { 02777, 0777 }, { 04666, 0666 }, { 0777, 0777 } };
+	} mode[] = {{06777, 0777}, {04777, 0777}, {02777, 0777}, {04666, 0666}, {0777, 0777}};
 
 	if (!h_root()) {
 		for (int i = 0; i < WRITERS; i++) {
@@ -312,12 +321,13 @@ void area_suid(void)
 
 void area_umask(void)
 {
-	static const mode_t mask[] = { 0, 002, 022, 027, 077, 0177, 0777, 0333 };
+	static const mode_t mask[] = {0, 002, 022, 027, 077, 0177, 0777, 0333};
 
 	for (unsigned i = 0; i < sizeof(mask) / sizeof(mask[0]); i++) {
 		FOR_TYPES(t, T_BIT(T_REG) | T_BIT(T_DIR) | T_BIT(T_FIFO) | T_BIT(T_SOCK)) {
 			for (mode_t mode = 0; mode <= 0777; mode += 0111) {
-				h_ctx("%s of mode %04o under umask %04o", h_type_name(t), mode, mask[i]);
+				h_ctx("%s of mode %04o under umask %04o", h_type_name(t), mode,
+				      mask[i]);
 				umask(mask[i]);
 				EXPECT_OK(create_in(t, "f", mode));
 				EXPECT_MODE(mode & ~mask[i], "f");

@@ -9,7 +9,7 @@
 void area_tmpfile(void)
 {
 	char proc[64], buf[8] = "";
-	struct stat st = { 0 };
+	struct stat st = {0};
 	int fd;
 
 	REQUIRE_OK(mkdir("d", 0755));
@@ -27,7 +27,7 @@ void area_tmpfile(void)
 	EXPECT_EQ(5, write(fd, "hello", 5));
 	EXPECT_EQ(5, pread(fd, buf, 8, 0));
 	EXPECT_OK(fchmod(fd, 0600));
-	EXPECT_OK(rmdir("d"));	/* it is not in there */
+	EXPECT_OK(rmdir("d")); /* it is not in there */
 	REQUIRE_OK(mkdir("d", 0755));
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
 	EXPECT_OK(linkat(AT_FDCWD, proc, AT_FDCWD, "d/f", AT_SYMLINK_FOLLOW));
@@ -80,7 +80,8 @@ void area_holes(void)
 	EXPECT_SIZE(4 * MIB, "f");
 	EXPECT_OK(fsync(fd));
 	EXPECT_TRUE((long long)h_lstat("f").st_blocks * 512 < MIB, "holes take no blocks");
-	EXPECT_TRUE((long long)h_lstat("f").st_blocks * 512 >= (long long)(2 * sizeof(block)), "data takes blocks");
+	EXPECT_TRUE((long long)h_lstat("f").st_blocks * 512 >= (long long)(2 * sizeof(block)),
+		    "data takes blocks");
 	/* Whole-file answers are allowed; wrong ones are not. */
 	at = lseek(fd, 0, SEEK_DATA);
 	if (at < 0 && errno == EINVAL) {
@@ -127,7 +128,8 @@ void area_holes(void)
 			continue;
 		}
 		if (where == MIB || where == 3 * MIB)
-			EXPECT_TRUE(h_is_fill(got, sizeof(got), 1), "data between holes is as written");
+			EXPECT_TRUE(h_is_fill(got, sizeof(got), 1),
+				    "data between holes is as written");
 		else
 			EXPECT_TRUE(h_is_zero(got, sizeof(got)), "holes read as zero");
 	}
@@ -195,13 +197,14 @@ static void plain_modes(void)
 		EXPECT_TRUE(h_is_fill(got, LEN, 3), "what was there stays");
 		EXPECT_TRUE(h_is_zero(got + LEN, 1000), "what is new is zero");
 		free(got);
-		EXPECT_OK(fallocate(alloc_fd, 0, 0, 10));	/* within: nothing changes */
+		EXPECT_OK(fallocate(alloc_fd, 0, 0, 10)); /* within: nothing changes */
 		EXPECT_SIZE(LEN + 1000, "f");
 		before = h_rewind("f");
 		EXPECT_OK(fallocate(alloc_fd, 0, LEN, 5000));
 		EXPECT_SIZE(LEN + 5000, "f");
 		EXPECT_TIMES("f", &before, TM_C | TM_M, 0);
-		EXPECT_TRUE((long long)h_lstat("f").st_blocks * 512 >= LEN + 5000, "blocks are taken");
+		EXPECT_TRUE((long long)h_lstat("f").st_blocks * 512 >= LEN + 5000,
+			    "blocks are taken");
 		EXPECT_OK(posix_fallocate(alloc_fd, 0, LEN + 6000) ? -1 : 0);
 		EXPECT_SIZE(LEN + 6000, "f");
 		EXPECT_ERR(EINVAL, fallocate(alloc_fd, 0, 0, 0));
@@ -216,7 +219,8 @@ static void plain_modes(void)
 	if (begin("KEEP_SIZE", FALLOC_FL_KEEP_SIZE)) {
 		EXPECT_OK(fallocate(alloc_fd, FALLOC_FL_KEEP_SIZE, 0, 4 * LEN));
 		EXPECT_SIZE(LEN, "f");
-		EXPECT_TRUE((long long)h_lstat("f").st_blocks * 512 >= 4 * LEN, "blocks past the end are taken");
+		EXPECT_TRUE((long long)h_lstat("f").st_blocks * 512 >= 4 * LEN,
+			    "blocks past the end are taken");
 		got = whole(LEN);
 		EXPECT_TRUE(h_is_fill(got, LEN, 3), "what was there stays");
 		free(got);
@@ -233,9 +237,9 @@ static void zeroing(const char *name, int mode)
 {
 	static const struct {
 		off_t at, len;
-	} range[] = { { 0, 4096 },	  { 4096, 8192 }, { 1, 1 },	     { 100, 5000 },
-		      { 65536, 65536 }, { 4095, 2 },	  { LEN - 10, 10 },  { LEN - 5000, 5000 },
-		      { 0, LEN },	  { 12345, 100000 } };
+	} range[] = {{0, 4096},	     {4096, 8192},   {1, 1},	     {100, 5000},
+		     {65536, 65536}, {4095, 2},	     {LEN - 10, 10}, {LEN - 5000, 5000},
+		     {0, LEN},	     {12345, 100000}};
 
 	for (unsigned i = 0; i < sizeof(range) / sizeof(range[0]); i++) {
 		off_t at = range[i].at, len = range[i].len;
@@ -258,7 +262,8 @@ static void zeroing(const char *name, int mode)
 		REQUIRE_OK(want ? 0 : -1);
 		h_fill(want, LEN, 3);
 		EXPECT_TRUE(!memcmp(got, want, (size_t)at), "what is before stays");
-		EXPECT_TRUE(!memcmp(got + at + len, want + at + len, (size_t)(LEN - at - len)), "what is after stays");
+		EXPECT_TRUE(!memcmp(got + at + len, want + at + len, (size_t)(LEN - at - len)),
+			    "what is after stays");
 		free(want);
 		free(got);
 		finish();
@@ -281,7 +286,8 @@ static void zeroing(const char *name, int mode)
 		was = h_lstat("f").st_blocks;
 		EXPECT_OK(fallocate(alloc_fd, mode, 0, LEN / 2));
 		EXPECT_OK(fsync(alloc_fd));
-		EXPECT_TRUE((long long)h_lstat("f").st_blocks < was, "a punched hole gives blocks back");
+		EXPECT_TRUE((long long)h_lstat("f").st_blocks < was,
+			    "a punched hole gives blocks back");
 	}
 	finish();
 }
@@ -310,7 +316,8 @@ static void shifting(void)
 		EXPECT_SIZE(LEN + 2 * block, "f");
 		got = whole(LEN + 2 * block);
 		EXPECT_TRUE(!memcmp(got, want, (size_t)(4 * block)), "what is before stays");
-		EXPECT_TRUE(h_is_zero(got + 4 * block, (size_t)(2 * block)), "what is inserted is zero");
+		EXPECT_TRUE(h_is_zero(got + 4 * block, (size_t)(2 * block)),
+			    "what is inserted is zero");
 		EXPECT_TRUE(!memcmp(got + 6 * block, want + 4 * block, (size_t)(LEN - 4 * block)),
 			    "what is after moves down");
 		free(got);
@@ -367,7 +374,8 @@ void area_copyrange(void)
 	EXPECT_EQ(3005, b);
 	EXPECT_EQ(N, lseek(in, 0, SEEK_CUR));
 	EXPECT_EQ(3005, pread(out, got, 3005, 0));
-	EXPECT_TRUE(!memcmp(got, data, 5) && !memcmp(got + 5, data + 1000, 3000), "the range is copied");
+	EXPECT_TRUE(!memcmp(got, data, 5) && !memcmp(got + 5, data + 1000, 3000),
+		    "the range is copied");
 	/* Past the end of both: grows with a hole. */
 	a = 0;
 	b = N + 10000;
@@ -383,13 +391,15 @@ void area_copyrange(void)
 	b = 2 * MIB;
 	EXPECT_EQ(5000, copy_file_range(out, &a, out, &b, 5000, 0));
 	EXPECT_EQ(5000, pread(out, got, 5000, 2 * MIB));
-	EXPECT_TRUE(!memcmp(got, data, 5) && !memcmp(got + 5, data + 1000, 3000), "copied within the file");
+	EXPECT_TRUE(!memcmp(got, data, 5) && !memcmp(got + 5, data + 1000, 3000),
+		    "copied within the file");
 	a = 0;
 	b = 100;
 	EXPECT_ERR(EINVAL, copy_file_range(out, &a, out, &b, 5000, 0));
 	EXPECT_ERR(EINVAL, copy_file_range(in, &a, out, &b, 10, 1));
 	EXPECT_ERR(EBADF, copy_file_range(in, &a, in, &b, 10, 0));
-	int app = (int)REQUIRE_OK(open("out", O_WRONLY | O_APPEND)), dir = (int)REQUIRE_OK(open(".", O_RDONLY));
+	int app = (int)REQUIRE_OK(open("out", O_WRONLY | O_APPEND)),
+	    dir = (int)REQUIRE_OK(open(".", O_RDONLY));
 
 	EXPECT_ERR(EBADF, copy_file_range(in, &a, app, &b, 10, 0));
 	EXPECT_ERR(EISDIR, copy_file_range(dir, &a, out, &b, 10, 0));

@@ -44,8 +44,8 @@ static void same_statx(const struct stat *a, const struct statx *b)
 static void agreement(void)
 {
 	FOR_TYPES(t, T_ALL) {
-		struct stat a, b = { 0 };
-		struct statx x = { 0 };
+		struct stat a, b = {0};
+		struct statx x = {0};
 		int fd;
 
 		h_ctx("%s", h_type_name(t));
@@ -73,9 +73,11 @@ static void agreement(void)
 		same_stat(&a, &b);
 		EXPECT_OK(statx(AT_FDCWD, "f", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &x));
 		same_statx(&a, &x);
-		EXPECT_OK(statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &x));
+		EXPECT_OK(
+		    statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &x));
 		same_statx(&a, &x);
-		EXPECT_OK(statx(AT_FDCWD, "f", AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &x));
+		EXPECT_OK(statx(AT_FDCWD, "f", AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC,
+				STATX_BASIC_STATS, &x));
 		same_statx(&a, &x);
 		close(fd);
 		h_remove("f");
@@ -135,7 +137,7 @@ static void inode_numbers(void)
 
 static void sizes_and_blocks(void)
 {
-	static const size_t size[] = { 0, 1, 511, 512, 4096, 5000, 65536, 1000000 };
+	static const size_t size[] = {0, 1, 511, 512, 4096, 5000, 65536, 1000000};
 	char *data = malloc(1000000);
 	struct stat st;
 
@@ -224,14 +226,15 @@ void area_stat(void)
 
 void area_statfs(void)
 {
-	struct statfs a = { 0 }, b = { 0 };
-	struct statvfs v = { 0 };
+	struct statfs a = {0}, b = {0};
+	struct statvfs v = {0};
 	int fd;
 
 	REQUIRE_OK(h_touch("f"));
 	REQUIRE_OK(mkdir("d", 0755));
 	EXPECT_OK(statfs(".", &a));
-	EXPECT_TRUE(a.f_bsize >= 512 && (a.f_bsize & (a.f_bsize - 1)) == 0, "f_bsize is a power of two");
+	EXPECT_TRUE(a.f_bsize >= 512 && (a.f_bsize & (a.f_bsize - 1)) == 0,
+		    "f_bsize is a power of two");
 	EXPECT_TRUE(a.f_blocks > 0, "there are blocks");
 	EXPECT_TRUE(a.f_bfree <= a.f_blocks, "no more free than there are");
 	EXPECT_TRUE(a.f_bavail <= a.f_bfree, "no more for users than free");

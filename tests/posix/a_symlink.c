@@ -3,9 +3,12 @@
 
 static void targets(void)
 {
-	static const size_t len[] = { 1, 2, 59, 60, 61, 100, 255, 256, 1000, 1023, 1024, 2000, 4000, 4094, 4095 };
-	static const char *const odd[] = { "/", "//", ".", "..", "a//b", "a/", "/absolute/nowhere", " ", "a b",
-					   "new\nline", "\xff\xfe", "caf\xc3\xa9", "\\", "*", "~" };
+	static const size_t len[] = {1,	   2,	 59,   60,   61,   100,	 255, 256,
+				     1000, 1023, 1024, 2000, 4000, 4094, 4095};
+	static const char *const odd[] = {
+	    "/", "//",	".",	     "..",	 "a//b",	"a/", "/absolute/nowhere",
+	    " ", "a b", "new\nline", "\xff\xfe", "caf\xc3\xa9", "\\", "*",
+	    "~"};
 	char got[PATH_MAX + 8];
 
 	for (unsigned i = 0; i < sizeof(len) / sizeof(len[0]); i++) {
@@ -18,7 +21,7 @@ static void targets(void)
 		memset(got, 'Z', sizeof(got));
 		EXPECT_EQ(len[i], readlink("l", got, sizeof(got)));
 		EXPECT_TRUE(!memcmp(got, target, len[i]), "readlink gives the target");
-		EXPECT_EQ('Z', got[len[i]]);	/* no NUL is added */
+		EXPECT_EQ('Z', got[len[i]]); /* no NUL is added */
 		EXPECT_OK(unlink("l"));
 		free(target);
 	}
@@ -44,7 +47,7 @@ static void effects_and_errors(void)
 
 	REQUIRE_OK(mkdir("d", 0755));
 	dir = h_rewind("d");
-	umask(0777);	/* does not matter */
+	umask(0777); /* does not matter */
 	EXPECT_OK(symlink("x", "d/l"));
 	umask(022);
 	EXPECT_TIMES("d", &dir, TM_M | TM_C, 0);
@@ -95,17 +98,17 @@ static void following(void)
 	REQUIRE_OK(mkdir("d", 0755));
 	REQUIRE_OK(mkdir("d/sub", 0755));
 	REQUIRE_OK(h_put("d/f", "content", 7));
-	REQUIRE_OK(symlink("../f", "d/sub/l"));	/* relative to the link's directory */
+	REQUIRE_OK(symlink("../f", "d/sub/l")); /* relative to the link's directory */
 	EXPECT_CONTENT("content", 7, "d/sub/l");
 	EXPECT_OK(chdir("d/sub"));
 	EXPECT_CONTENT("content", 7, "l");
 	EXPECT_OK(chdir("../.."));
 	REQUIRE_OK(symlink("d/sub", "s"));
 	EXPECT_CONTENT("content", 7, "s/l");
-	EXPECT_CONTENT("content", 7, "s/../f");	/* ".." of where the link leads */
+	EXPECT_CONTENT("content", 7, "s/../f"); /* ".." of where the link leads */
 	EXPECT_OK(stat("s", &st));
 	EXPECT_EQ(S_IFDIR, st.st_mode & S_IFMT);
-	EXPECT_OK(lstat("s/", &st));	/* a slash follows */
+	EXPECT_OK(lstat("s/", &st)); /* a slash follows */
 	EXPECT_EQ(S_IFDIR, st.st_mode & S_IFMT);
 	EXPECT_OK(lstat("s", &st));
 	EXPECT_EQ(S_IFLNK, st.st_mode & S_IFMT);
@@ -186,11 +189,12 @@ static void read_links(void)
 		h_ctx("buffer of %zu bytes", n);
 		memset(buf, 'Z', sizeof(buf));
 		EXPECT_EQ(want, readlink("l", buf, n));
-		EXPECT_TRUE(!memcmp(buf, "0123456789", want), "readlink gives the start of the target");
+		EXPECT_TRUE(!memcmp(buf, "0123456789", want),
+			    "readlink gives the start of the target");
 		EXPECT_EQ('Z', buf[want]);
 	}
 	h_ctx(NULL);
-	volatile size_t zero = 0;	/* gcc knows that no object has size 0 */
+	volatile size_t zero = 0; /* gcc knows that no object has size 0 */
 
 	EXPECT_ERR(EINVAL, readlink("l", buf, zero));
 	EXPECT_ERR(ENOENT, readlink("none", buf, sizeof(buf)));
@@ -230,7 +234,7 @@ static void who(void)
 		EXPECT_OK(symlink("x", "d/l"));
 		EXPECT_OWNER(UA, GA, "d/l");
 	}
-	AS(BOB) {	/* a link's own mode keeps nobody from reading it */
+	AS(BOB) { /* a link's own mode keeps nobody from reading it */
 		EXPECT_EQ(1, readlink("d/l", buf, sizeof(buf)));
 	}
 	REQUIRE_OK(chmod("d", 0776));

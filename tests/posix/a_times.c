@@ -10,7 +10,7 @@
 #include <sys/uio.h>
 
 #define ACM (TM_A | TM_M | TM_C)
-#define CM (TM_C | TM_M)
+#define CM  (TM_C | TM_M)
 
 static int fd, dirfd_;
 static char buf[64];
@@ -35,7 +35,7 @@ static long do_append(void)
 
 static long do_writev(void)
 {
-	struct iovec v = { buf, 5 };
+	struct iovec v = {buf, 5};
 
 	return writev(fd, &v, 1);
 }
@@ -75,25 +75,28 @@ static const struct {
 	const char *name;
 	long (*fn)(void);
 	unsigned file, dir, other;
-	unsigned any_file, any_dir;	/* not looked at */
+	unsigned any_file, any_dir; /* not looked at */
 } op[] = {
-#define OP(text, call, ...) { .name = text, .fn = call, __VA_ARGS__ }
-	OP("read", do_read, .any_file = TM_A),
-	OP("write", do_write, .file = CM),
-	OP("append", do_append, .file = CM),
-	OP("writev", do_writev, .file = CM),
-	OP("open and close with O_TRUNC", do_truncating_open, .file = CM),
-	OP("create beside it", do_create, .dir = CM),
-	OP("mkdir and rmdir beside it", do_mkdir_rmdir, .dir = CM),
-	OP("exchange", do_exchange, .file = 0, .dir = CM, .other = CM, .any_file = ACM),
-	OP("rename of another over it", do_rename_over, .dir = CM, .any_file = ACM),
-	OP("listing", do_opendir, .any_dir = TM_A),
+#define OP(text, call, ...)                                                                        \
+	{                                                                                          \
+		.name = text, .fn = call, __VA_ARGS__                                              \
+	}
+    OP("read", do_read, .any_file = TM_A),
+    OP("write", do_write, .file = CM),
+    OP("append", do_append, .file = CM),
+    OP("writev", do_writev, .file = CM),
+    OP("open and close with O_TRUNC", do_truncating_open, .file = CM),
+    OP("create beside it", do_create, .dir = CM),
+    OP("mkdir and rmdir beside it", do_mkdir_rmdir, .dir = CM),
+    OP("exchange", do_exchange, .file = 0, .dir = CM, .other = CM, .any_file = ACM),
+    OP("rename of another over it", do_rename_over, .dir = CM, .any_file = ACM),
+    OP("listing", do_opendir, .any_dir = TM_A),
 };
 
-#define CALL(id, expr) \
-	static long c_##id(void) \
-	{ \
-		return expr; \
+#define CALL(id, expr)                                                                             \
+	static long c_##id(void)                                                                   \
+	{                                                                                          \
+		return expr;                                                                       \
 	}
 CALL(zero_write, write(fd, "", 0))
 CALL(fsync, fsync(fd))
@@ -129,34 +132,34 @@ static const struct {
 	long (*fn)(void);
 	unsigned file, dir, other;
 } call[] = {
-	{ "write of no bytes", c_zero_write, 0, 0, 0 },
-	{ "fsync", c_fsync, 0, 0, 0 },
-	{ "ftruncate", c_ftruncate, CM, 0, 0 },
-	{ "ftruncate to grow", c_ftruncate_grow, CM, 0, 0 },
-	{ "ftruncate to the size it has", c_ftruncate_same, CM, 0, 0 },
-	{ "truncate", c_truncate, CM, 0, 0 },
-	{ "chmod", c_chmod, TM_C, 0, 0 },
-	{ "fchmod", c_fchmod, TM_C, 0, 0 },
-	{ "chown", c_chown, TM_C, 0, 0 },
-	{ "link in the same directory", c_link, TM_C, CM, 0 },
-	{ "link in another directory", c_link_out, TM_C, 0, CM },
-	{ "rename onto itself", c_rename, 0, 0, 0 },
-	{ "access", c_stat, 0, 0, 0 },
-	{ "open and close", c_open_close, 0, 0, 0 },
-	{ "symlink beside it", c_symlink, 0, CM, 0 },
-	{ "mkfifo beside it", c_mkfifo, 0, CM, 0 },
-	{ "unlink in another directory", c_unlink_other, 0, 0, CM },
-	{ "rename into another directory", c_rename_out, 0, CM, CM },
-	{ "rename from another directory", c_rename_in, 0, CM, CM },
-	{ "mkdir beside it", c_mkdir, 0, CM, 0 },
-	{ "fchmod of the directory", c_chmod_dir, 0, TM_C, 0 },
-	{ "fsync of the directory", c_fsync_dir, 0, 0, 0 },
-	{ "a creation that fails", c_failed_create, 0, 0, 0 },
-	{ "an unlink that fails", c_failed_unlink, 0, 0, 0 },
-	{ "a mkdir that fails", c_failed_mkdir, 0, 0, 0 },
-	{ "a rename that fails", c_failed_rename, 0, 0, 0 },
-	{ "a truncate that fails", c_failed_truncate, 0, 0, 0 },
-	{ "a link that fails", c_failed_link, 0, 0, 0 },
+    {"write of no bytes", c_zero_write, 0, 0, 0},
+    {"fsync", c_fsync, 0, 0, 0},
+    {"ftruncate", c_ftruncate, CM, 0, 0},
+    {"ftruncate to grow", c_ftruncate_grow, CM, 0, 0},
+    {"ftruncate to the size it has", c_ftruncate_same, CM, 0, 0},
+    {"truncate", c_truncate, CM, 0, 0},
+    {"chmod", c_chmod, TM_C, 0, 0},
+    {"fchmod", c_fchmod, TM_C, 0, 0},
+    {"chown", c_chown, TM_C, 0, 0},
+    {"link in the same directory", c_link, TM_C, CM, 0},
+    {"link in another directory", c_link_out, TM_C, 0, CM},
+    {"rename onto itself", c_rename, 0, 0, 0},
+    {"access", c_stat, 0, 0, 0},
+    {"open and close", c_open_close, 0, 0, 0},
+    {"symlink beside it", c_symlink, 0, CM, 0},
+    {"mkfifo beside it", c_mkfifo, 0, CM, 0},
+    {"unlink in another directory", c_unlink_other, 0, 0, CM},
+    {"rename into another directory", c_rename_out, 0, CM, CM},
+    {"rename from another directory", c_rename_in, 0, CM, CM},
+    {"mkdir beside it", c_mkdir, 0, CM, 0},
+    {"fchmod of the directory", c_chmod_dir, 0, TM_C, 0},
+    {"fsync of the directory", c_fsync_dir, 0, 0, 0},
+    {"a creation that fails", c_failed_create, 0, 0, 0},
+    {"an unlink that fails", c_failed_unlink, 0, 0, 0},
+    {"a mkdir that fails", c_failed_mkdir, 0, 0, 0},
+    {"a rename that fails", c_failed_rename, 0, 0, 0},
+    {"a truncate that fails", c_failed_truncate, 0, 0, 0},
+    {"a link that fails", c_failed_link, 0, 0, 0},
 };
 
 static struct stat file, dir, other, up;
@@ -212,7 +215,7 @@ static void table(void)
 /* A time that is read again without anything done is the same, however it is asked. */
 static void stable(void)
 {
-	struct stat a, b = { 0 };
+	struct stat a, b = {0};
 
 	set_up();
 	EXPECT_EQ(3, pwrite(fd, "abc", 3, 0));
@@ -242,7 +245,8 @@ static void stable(void)
 
 /*
  * Reading moves atime, where the mount keeps it (relatime at the least, as atime is before mtime).
- * A file system that answers from a cache of its own need not: over FUSE only the other times count.
+ * A file system that answers from a cache of its own need not: over FUSE only the other times
+ * count.
  */
 static void access_times(void)
 {
@@ -306,16 +310,27 @@ void area_times(void)
 void area_timerange(void)
 {
 	static const struct timespec value[] = {
-		{ -1, 0 },	    { -1, 999999999 }, { -1, 1 },	  { -86400, 0 },	{ -315619200, 5 },
-		{ -2147483647, 1 }, { -2147483648, 0 }, { 2147483647, 999999999 }, { 2147483648, 0 },
-		{ 2147483648, 123456789 }, { 4294967295, 999999999 }, { 4294967296, 1 }, { 7258118400, 7 },
-		{ 10000000000, 3 },	   { 15000000000, 999999999 },
+	    {-1, 0},
+	    {-1, 999999999},
+	    {-1, 1},
+	    {-86400, 0},
+	    {-315619200, 5},
+	    {-2147483647, 1},
+	    {-2147483648, 0},
+	    {2147483647, 999999999},
+	    {2147483648, 0},
+	    {2147483648, 123456789},
+	    {4294967295, 999999999},
+	    {4294967296, 1},
+	    {7258118400, 7},
+	    {10000000000, 3},
+	    {15000000000, 999999999},
 	};
 
 	FOR_TYPES(t, T_BIT(T_REG) | T_BIT(T_DIR) | T_BIT(T_LNK)) {
 		REQUIRE_OK(h_make(t, "f", 0644));
 		for (unsigned i = 0; i < sizeof(value) / sizeof(value[0]); i++) {
-			struct timespec pair[2] = { value[i], value[(i + 1) % 15] };
+			struct timespec pair[2] = {value[i], value[(i + 1) % 15]};
 			struct stat st;
 
 			h_ctx("%s, second %lld", h_type_name(t), (long long)value[i].tv_sec);

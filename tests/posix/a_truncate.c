@@ -22,8 +22,9 @@ static int cut(const char *path, off_t size)
 
 static void sizes(void)
 {
-	static const off_t size[] = { 0, 1, 2, 511, 512, 513, 4095, 4096, 4097, 8191, 65535, 65536, 65537,
-				      131071, 131073, 1048575, 1048577, 3000000 };
+	static const off_t size[] = {0,	    1,	    2,	    511,     512,     513,
+				     4095,  4096,   4097,   8191,    65535,   65536,
+				     65537, 131071, 131073, 1048575, 1048577, 3000000};
 	enum { N = sizeof(size) / sizeof(size[0]), DATA = 200000 };
 	static char data[DATA], got[1 << 22];
 
@@ -55,7 +56,8 @@ static void sizes(void)
 
 static void huge(void)
 {
-	static const off_t size[] = { 0x7fffffff, 0x80000000, 0xffffffff, 0x100000001, 0x10000000000 };
+	static const off_t size[] = {0x7fffffff, 0x80000000, 0xffffffff, 0x100000001,
+				     0x10000000000};
 	char c[8];
 
 	for (unsigned i = 0; i < sizeof(size) / sizeof(size[0]); i++) {
@@ -79,7 +81,7 @@ static void huge(void)
 
 static void times_and_errors(void)
 {
-	static const off_t size[] = { 5, 2, 900, 0 };	/* the first is the size it has */
+	static const off_t size[] = {5, 2, 900, 0}; /* the first is the size it has */
 	struct stat before;
 
 	h_ctx("%s", by_fd ? "ftruncate" : "truncate");
@@ -189,7 +191,7 @@ static void who(void)
 		AS(ALICE) {
 			EXPECT_OK(cut("f", 4));
 		}
-		REQUIRE_OK(chmod("f", 0466));	/* the owner's class counts, not the widest */
+		REQUIRE_OK(chmod("f", 0466)); /* the owner's class counts, not the widest */
 		AS(ALICE) {
 			EXPECT_ERR(EACCES, cut("f", 0));
 		}
@@ -206,7 +208,7 @@ static void who(void)
 		}
 		EXPECT_SIZE(7, "f");
 		REQUIRE_OK(chmod("f", 0));
-		EXPECT_OK(cut("f", 3));	/* root */
+		EXPECT_OK(cut("f", 3)); /* root */
 		EXPECT_SIZE(3, "f");
 		if (by_fd)
 			break;

@@ -15,7 +15,7 @@ static void each_type(void)
 		EXPECT_ABSENT("d/f");
 		EXPECT_EQ(0, h_count("d"));
 		EXPECT_ERR(ENOENT, unlink("d/f"));
-		REQUIRE_OK(h_make(t, "d/f", 0000));	/* the file's mode does not matter */
+		REQUIRE_OK(h_make(t, "d/f", 0000)); /* the file's mode does not matter */
 		REQUIRE_OK(link("d/f", "d/g"));
 		st = h_rewind("d/g");
 		EXPECT_OK(unlink("d/f"));
@@ -81,7 +81,7 @@ static void errors(void)
 /* Made and removed many times over: the old file never shines through. */
 static void again_and_again(void)
 {
-	struct stat st = { 0 };
+	struct stat st = {0};
 
 	for (int i = 0; i < 100; i++) {
 		char text[16];
@@ -96,7 +96,7 @@ static void again_and_again(void)
 
 static void who(void)
 {
-	static const mode_t mode[] = { 0777, 0773, 0775, 0776, 0770, 0771, 0772 };
+	static const mode_t mode[] = {0777, 0773, 0775, 0776, 0770, 0771, 0772};
 
 	for (int i = 0; i < 7; i++) {
 		bool ok = (mode[i] & 3) == 3;
@@ -105,7 +105,7 @@ static void who(void)
 		REQUIRE_OK(mkdir("d", 0755));
 		FOR_TYPES(t, T_NODIR) {
 			REQUIRE_OK(h_make(t, "d/f", 0777));
-			if (!ok)	/* owning the file does not help */
+			if (!ok) /* owning the file does not help */
 				REQUIRE_OK(lchown("d/f", UA, GA));
 			REQUIRE_OK(chmod("d", mode[i]));
 			AS(ALICE) {

@@ -8,8 +8,8 @@
 static void all_calls(void)
 {
 	static char data[100000], got[100000];
-	struct stat st = { 0 }, before = { 0 };
-	struct timespec ts[2] = { { 10, 11 }, { 12, 13 } };
+	struct stat st = {0}, before = {0};
+	struct timespec ts[2] = {{10, 11}, {12, 13}};
 	char *m;
 	int fd, second;
 
@@ -91,7 +91,7 @@ static void all_calls(void)
 /* Among several links the last one counts. */
 static void of_several(void)
 {
-	struct stat st = { 0 };
+	struct stat st = {0};
 	int fd;
 
 	REQUIRE_OK(h_put("a", "x", 1));
@@ -128,7 +128,8 @@ static void many(void)
 	for (int i = N - 1; i >= 0; i--) {
 		int n = snprintf(name, sizeof(name), "many-%d", i);
 
-		bad += pread(fds[i], got, sizeof(got), 0) != n || memcmp(got, name, (size_t)n) || close(fds[i]);
+		bad += pread(fds[i], got, sizeof(got), 0) != n || memcmp(got, name, (size_t)n) ||
+		       close(fds[i]);
 	}
 	EXPECT_EQ(0, bad);
 }
@@ -136,7 +137,7 @@ static void many(void)
 /* Renamed, moved and replaced while open, also the directories above. */
 static void renamed(void)
 {
-	struct stat st = { 0 };
+	struct stat st = {0};
 	char got[16] = "";
 	int fd, dir, victim;
 
@@ -193,7 +194,7 @@ static void inherited(void)
 		char buf[8];
 
 		close(p[1]);
-		if (read(p[0], &c, 1) != 0)	/* until the parent has closed and unlinked */
+		if (read(p[0], &c, 1) != 0) /* until the parent has closed and unlinked */
 			_exit(1);
 		if (pread(fd, buf, 8, 0) != 4 || memcmp(buf, "data", 4))
 			_exit(2);

@@ -4,10 +4,10 @@
 #include <sys/time.h>
 #include <utime.h>
 
-#define TS(s, n) ((struct timespec){ .tv_sec = (s), .tv_nsec = (n) })
-#define PAIR(a, m) ((const struct timespec[2]){ a, m })
+#define TS(s, n)   ((struct timespec){.tv_sec = (s), .tv_nsec = (n)})
+#define PAIR(a, m) ((const struct timespec[2]){a, m})
 
-static const struct timespec now = { .tv_nsec = UTIME_NOW }, omit = { .tv_nsec = UTIME_OMIT };
+static const struct timespec now = {.tv_nsec = UTIME_NOW}, omit = {.tv_nsec = UTIME_OMIT};
 
 static bool same(struct timespec a, struct timespec b)
 {
@@ -16,9 +16,13 @@ static bool same(struct timespec a, struct timespec b)
 
 static void values(void)
 {
-	static const struct timespec value[] = { { 0, 0 },	     { 0, 1 },		 { 1, 999999999 },
-						 { 1234567890, 123456789 }, { 2147483647, 999999999 },
-						 { 1700000000, 1000 },	    { 1700000001, 1000000 } };
+	static const struct timespec value[] = {{0, 0},
+						{0, 1},
+						{1, 999999999},
+						{1234567890, 123456789},
+						{2147483647, 999999999},
+						{1700000000, 1000},
+						{1700000001, 1000000}};
 	enum { N = sizeof(value) / sizeof(value[0]) };
 
 	FOR_TYPES(t, T_ALL) {
@@ -60,7 +64,8 @@ static void now_and_omit(void)
 		before = h_rewind("f");
 		EXPECT_OK(utimensat(AT_FDCWD, "f", PAIR(now, now), AT_SYMLINK_NOFOLLOW));
 		EXPECT_TIMES("f", &before, TM_A | TM_M | TM_C, 0);
-		EXPECT_TRUE(same(h_lstat("f").st_atim, h_lstat("f").st_mtim), "both are the same moment");
+		EXPECT_TRUE(same(h_lstat("f").st_atim, h_lstat("f").st_mtim),
+			    "both are the same moment");
 		before = h_rewind("f");
 		EXPECT_OK(utimensat(AT_FDCWD, "f", NULL, AT_SYMLINK_NOFOLLOW));
 		EXPECT_TIMES("f", &before, TM_A | TM_M | TM_C, 0);
@@ -87,8 +92,8 @@ static void now_and_omit(void)
 
 static void ways(void)
 {
-	struct timeval tv[2] = { { 100, 200 }, { 300, 400 } };
-	struct utimbuf ub = { .actime = 500, .modtime = 600 };
+	struct timeval tv[2] = {{100, 200}, {300, 400}};
+	struct utimbuf ub = {.actime = 500, .modtime = 600};
 	struct stat st, before;
 	int fd, d;
 
@@ -102,10 +107,12 @@ static void ways(void)
 	EXPECT_TRUE(same(st.st_atim, TS(1, 2)) && same(st.st_mtim, TS(3, 4)), "futimens");
 	EXPECT_OK(utimensat(d, "f", PAIR(TS(5, 6), TS(7, 8)), 0));
 	st = h_lstat("d/f");
-	EXPECT_TRUE(same(st.st_atim, TS(5, 6)) && same(st.st_mtim, TS(7, 8)), "utimensat below a descriptor");
+	EXPECT_TRUE(same(st.st_atim, TS(5, 6)) && same(st.st_mtim, TS(7, 8)),
+		    "utimensat below a descriptor");
 	EXPECT_OK(utimes("d/f", tv));
 	st = h_lstat("d/f");
-	EXPECT_TRUE(same(st.st_atim, TS(100, 200000)) && same(st.st_mtim, TS(300, 400000)), "utimes");
+	EXPECT_TRUE(same(st.st_atim, TS(100, 200000)) && same(st.st_mtim, TS(300, 400000)),
+		    "utimes");
 	EXPECT_OK(utime("d/f", &ub));
 	st = h_lstat("d/f");
 	EXPECT_TRUE(same(st.st_atim, TS(500, 0)) && same(st.st_mtim, TS(600, 0)), "utime");
@@ -122,11 +129,13 @@ static void ways(void)
 	before = h_lstat("d/l");
 	EXPECT_OK(utimensat(d, "l", PAIR(TS(11, 12), TS(13, 14)), 0));
 	st = h_lstat("d/f");
-	EXPECT_TRUE(same(st.st_atim, TS(11, 12)) && same(st.st_mtim, TS(13, 14)), "set through a symlink");
+	EXPECT_TRUE(same(st.st_atim, TS(11, 12)) && same(st.st_mtim, TS(13, 14)),
+		    "set through a symlink");
 	EXPECT_TIMES("d/l", &before, 0, TM_A);
 	EXPECT_OK(utimensat(d, "l", PAIR(TS(21, 22), TS(23, 24)), AT_SYMLINK_NOFOLLOW));
 	st = h_lstat("d/l");
-	EXPECT_TRUE(same(st.st_atim, TS(21, 22)) && same(st.st_mtim, TS(23, 24)), "a symlink's own times");
+	EXPECT_TRUE(same(st.st_atim, TS(21, 22)) && same(st.st_mtim, TS(23, 24)),
+		    "a symlink's own times");
 	EXPECT_TRUE(same(h_lstat("d/f").st_mtim, TS(13, 14)), "its target keeps its own");
 	/* What is written later moves what was set. */
 	EXPECT_OK(h_put("d/f", "x", 1));
@@ -134,7 +143,8 @@ static void ways(void)
 	EXPECT_OK(unlink("d/f"));
 	EXPECT_OK(futimens(fd, PAIR(TS(31, 32), TS(33, 34))));
 	EXPECT_OK(fstat(fd, &st));
-	EXPECT_TRUE(same(st.st_atim, TS(31, 32)) && same(st.st_mtim, TS(33, 34)), "times of a file without name");
+	EXPECT_TRUE(same(st.st_atim, TS(31, 32)) && same(st.st_mtim, TS(33, 34)),
+		    "times of a file without name");
 	close(fd);
 	close(d);
 	h_rmtree(AT_FDCWD, "d");
@@ -142,7 +152,7 @@ static void ways(void)
 
 static void errors(void)
 {
-	static const long bad[] = { -1, 1000000000, LONG_MAX, UTIME_NOW + 1, UTIME_OMIT - 1 };
+	static const long bad[] = {-1, 1000000000, LONG_MAX, UTIME_NOW + 1, UTIME_OMIT - 1};
 	struct stat before;
 
 	REQUIRE_OK(h_touch("f"));
@@ -175,7 +185,7 @@ static void who(void)
 		REQUIRE_OK(h_make(t, "f", 0644));
 		REQUIRE_OK(chown("f", UA, GA));
 		before = h_rewind("f");
-		AS(BOB) {	/* neither owner nor writer */
+		AS(BOB) { /* neither owner nor writer */
 			EXPECT_ERR(EACCES, utimensat(AT_FDCWD, "f", NULL, 0));
 			EXPECT_ERR(EACCES, utimensat(AT_FDCWD, "f", PAIR(now, now), 0));
 			EXPECT_ERR(EPERM, utimensat(AT_FDCWD, "f", PAIR(TS(1, 1), TS(2, 2)), 0));
@@ -187,7 +197,7 @@ static void who(void)
 		EXPECT_TIMES("f", &before, 0, 0);
 		REQUIRE_OK(chmod("f", 0646));
 		before = h_rewind("f");
-		AS(BOB) {	/* a writer may say "now", nothing else */
+		AS(BOB) { /* a writer may say "now", nothing else */
 			EXPECT_ERR(EPERM, utimensat(AT_FDCWD, "f", PAIR(TS(1, 1), TS(2, 2)), 0));
 			EXPECT_ERR(EPERM, utimensat(AT_FDCWD, "f", PAIR(now, omit), 0));
 			EXPECT_ERR(EPERM, utimensat(AT_FDCWD, "f", PAIR(omit, now), 0));
@@ -205,14 +215,14 @@ static void who(void)
 		EXPECT_TIMES("f", &before, TM_A | TM_M | TM_C, 0);
 		REQUIRE_OK(chmod("f", 0));
 		before = h_rewind("f");
-		AS(ALICE) {	/* the owner may all, whatever the mode */
+		AS(ALICE) { /* the owner may all, whatever the mode */
 			EXPECT_OK(utimensat(AT_FDCWD, "f", NULL, 0));
 			EXPECT_OK(utimensat(AT_FDCWD, "f", PAIR(TS(1, 1), TS(2, 2)), 0));
 			EXPECT_OK(utimensat(AT_FDCWD, "f", PAIR(now, omit), 0));
 			EXPECT_OK(utimensat(AT_FDCWD, "f", PAIR(omit, TS(3, 3)), 0));
 		}
 		EXPECT_TRUE(same(h_lstat("f").st_mtim, TS(3, 3)), "mtime is as the owner set it");
-		EXPECT_OK(utimensat(AT_FDCWD, "f", PAIR(TS(4, 4), TS(5, 5)), 0));	/* root */
+		EXPECT_OK(utimensat(AT_FDCWD, "f", PAIR(TS(4, 4), TS(5, 5)), 0)); /* root */
 		EXPECT_TRUE(same(h_lstat("f").st_mtim, TS(5, 5)), "mtime is as root set it");
 		h_remove("f");
 	}

@@ -61,7 +61,8 @@ static void on_a(enum h_type t)
 
 	EXPECT_TRUE(n >= 21, "the size of the list covers three names");
 	EXPECT_EQ(n, listxattr("f", list, sizeof(list)));
-	EXPECT_TRUE(has(list, n, "user.a") && has(list, n, "user.b") && has(list, n, "user.c"), "all are listed");
+	EXPECT_TRUE(has(list, n, "user.a") && has(list, n, "user.b") && has(list, n, "user.c"),
+		    "all are listed");
 	EXPECT_ERR(ERANGE, listxattr("f", list, 3));
 	EXPECT_EQ(n, listxattr("f", list, (size_t)n));
 	/* By descriptor, by another name, through a symlink. */
@@ -79,7 +80,7 @@ static void on_a(enum h_type t)
 	EXPECT_EQ(5, getxattr("l", "user.a", buf, sizeof(buf)));
 	EXPECT_OK(setxattr("l", "user.a", "through", 7, 0));
 	EXPECT_EQ(7, getxattr("f", "user.a", buf, sizeof(buf)));
-	EXPECT_ERR(EPERM, lsetxattr("l", "user.a", "x", 1, 0));	/* symlinks have none */
+	EXPECT_ERR(EPERM, lsetxattr("l", "user.a", "x", 1, 0)); /* symlinks have none */
 	EXPECT_ERR2(ENODATA, EPERM, lgetxattr("l", "user.a", buf, sizeof(buf)));
 	unlink("l");
 	EXPECT_OK(rename("f", "g"));
@@ -99,7 +100,7 @@ static void on_a(enum h_type t)
 
 static void names_and_sizes(void)
 {
-	static const size_t size[] = { 1, 10, 100, 255, 256, 1000, 2000, 3000 };
+	static const size_t size[] = {1, 10, 100, 255, 256, 1000, 2000, 3000};
 	char *name, *value = malloc(65537), *got = malloc(65537);
 	char key[32];
 
@@ -186,7 +187,7 @@ static void who(void)
 	AS(ALICE) {
 		EXPECT_ERR(EACCES, getxattr("f", "user.a", buf, sizeof(buf)));
 		EXPECT_OK(setxattr("f", "user.a", "x", 1, 0));
-		EXPECT_EQ(1, user_count("f"));	/* listing needs no right */
+		EXPECT_EQ(1, user_count("f")); /* listing needs no right */
 		EXPECT_OK(removexattr("f", "user.a"));
 	}
 	unlink("f");

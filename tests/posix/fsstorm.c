@@ -27,15 +27,15 @@
 
 enum { MAX_PROCS = 127, MAX_SIZE = 300000, MAX_SHOWN = 30 };
 
-#define MARK 0x80u	/* bytes of process p are MARK | p, and 0 is a hole */
+#define MARK 0x80u /* bytes of process p are MARK | p, and 0 is a hole */
 
 static struct shared {
 	atomic_ulong done, raced, wrong;
-} *tally;
+} * tally;
 
 static struct {
 	unsigned long procs, ops, seed;
-} opt = { .procs = 4, .ops = 1000, .seed = 1 };
+} opt = {.procs = 4, .ops = 1000, .seed = 1};
 
 static struct prng rng;
 static unsigned me;
@@ -54,18 +54,21 @@ static struct name some_name(const char *kinds)
 	size_t at = 0, depth = prng_below(&rng, 4), count = strlen(kinds);
 
 	for (size_t i = 0; i < depth; i++)
-		at += (size_t)snprintf(n.s + at, sizeof(n.s) - at, "d%d/", (int)prng_below(&rng, 3));
-	snprintf(n.s + at, sizeof(n.s) - at, "%c%d", kinds[prng_below(&rng, count)], (int)prng_below(&rng, 8));
+		at +=
+		    (size_t)snprintf(n.s + at, sizeof(n.s) - at, "d%d/", (int)prng_below(&rng, 3));
+	snprintf(n.s + at, sizeof(n.s) - at, "%c%d", kinds[prng_below(&rng, count)],
+		 (int)prng_below(&rng, 8));
 	return n;
 }
 
 static struct name some_dir(void)
 {
-	struct name n = { "" };
+	struct name n = {""};
 	size_t at = 0, depth = 1 + prng_below(&rng, 3);
 
 	for (size_t i = 0; i < depth; i++)
-		at += (size_t)snprintf(n.s + at, sizeof(n.s) - at, "%sd%d", i ? "/" : "", (int)prng_below(&rng, 3));
+		at += (size_t)snprintf(n.s + at, sizeof(n.s) - at, "%sd%d", i ? "/" : "",
+				       (int)prng_below(&rng, 3));
 	return n;
 }
 
@@ -84,8 +87,8 @@ static void report(const char *op, const char *a, const char *b, const char *wha
 
 	if (atomic_fetch_add(&tally->wrong, 1) >= MAX_SHOWN)
 		return;
-	n = snprintf(line, sizeof(line), "fsstorm: process %u: %s %s%s%s: %s\n", me, op, a, b ? " " : "", b ? b : "",
-		     what);
+	n = snprintf(line, sizeof(line), "fsstorm: process %u: %s %s%s%s: %s\n", me, op, a,
+		     b ? " " : "", b ? b : "", what);
 	if (write(STDOUT_FILENO, line, (size_t)n) != n)
 		_exit(3);
 }
@@ -113,14 +116,15 @@ static bool result(long r, const char *op, const char *a, const char *b, const i
 	return false;
 }
 
-#define MAY(...) ((const int[]){ __VA_ARGS__, 0 })
+#define MAY(...) ((const int[]){__VA_ARGS__, 0})
 
 /* ---- operations ---------------------------------------------------------------------------- */
 
 static void op_create(void)
 {
 	struct name n = some_name("f");
-	int fd = open(n.s, O_RDWR | O_CREAT | (prng_below(&rng, 2) ? O_EXCL : 0), 0600 | (int)prng_below(&rng, 0200));
+	int fd = open(n.s, O_RDWR | O_CREAT | (prng_below(&rng, 2) ? O_EXCL : 0),
+		      0600 | (int)prng_below(&rng, 0200));
 
 	if (result(fd, "create", n.s, NULL, MAY(EEXIST, EISDIR)))
 		close(fd);
@@ -151,10 +155,15 @@ static void op_rmdir(void)
 static void op_rename(void)
 {
 	struct name a = some_path(), b = some_path();
-	unsigned flags = prng_below(&rng, 4) ? 0 : prng_below(&rng, 2) ? RENAME_NOREPLACE : RENAME_EXCHANGE;
+	unsigned flags = prng_below(&rng, 4)   ? 0
+			 : prng_below(&rng, 2) ? RENAME_NOREPLACE
+					       : RENAME_EXCHANGE;
 
 	result(renameat2(AT_FDCWD, a.s, AT_FDCWD, b.s, flags),
-	       flags == 0 ? "rename" : flags == RENAME_NOREPLACE ? "rename NOREPLACE" : "rename EXCHANGE", a.s, b.s,
+	       flags == 0		   ? "rename"
+	       : flags == RENAME_NOREPLACE ? "rename NOREPLACE"
+					   : "rename EXCHANGE",
+	       a.s, b.s,
 	       MAY(EEXIST, ENOTEMPTY, EISDIR,
 		   /* A symlink on the way can hide that one is inside the other. */
 		   EINVAL));
@@ -187,7 +196,10 @@ static void op_readlink(void)
 static void op_write(void)
 {
 	struct name n = some_name("fl");
-	int fd = open(n.s, O_WRONLY | (prng_below(&rng, 2) ? O_CREAT : 0) | (prng_below(&rng, 4) ? 0 : O_APPEND), 0600);
+	int fd = open(n.s,
+		      O_WRONLY | (prng_below(&rng, 2) ? O_CREAT : 0) |
+			  (prng_below(&rng, 4) ? 0 : O_APPEND),
+		      0600);
 	size_t len = 1 + prng_below(&rng, prng_below(&rng, 3) ? 5000 : 200000);
 	struct stat st;
 
@@ -215,7 +227,8 @@ static void op_read(void)
 
 	if (!result(fd, "open for reading", n.s, NULL, NULL))
 		return;
-	r = pread(fd, buf, sizeof(buf), (off_t)prng_below(&rng, 2) * (off_t)prng_below(&rng, MAX_SIZE));
+	r = pread(fd, buf, sizeof(buf),
+		  (off_t)prng_below(&rng, 2) * (off_t)prng_below(&rng, MAX_SIZE));
 	if (result(r, "read", n.s, NULL, MAY(EISDIR)))
 		for (ssize_t i = 0; i < r; i++)
 			if (buf[i] && !(buf[i] & MARK && (buf[i] & 0x7fu) < opt.procs)) {
@@ -230,13 +243,15 @@ static void op_truncate(void)
 	struct name n = some_name("fl");
 
 	if (prng_below(&rng, 2)) {
-		result(truncate(n.s, (off_t)prng_below(&rng, MAX_SIZE)), "truncate", n.s, NULL, MAY(EISDIR));
+		result(truncate(n.s, (off_t)prng_below(&rng, MAX_SIZE)), "truncate", n.s, NULL,
+		       MAY(EISDIR));
 	} else {
 		int fd = open(n.s, O_WRONLY | (prng_below(&rng, 2) ? O_TRUNC : 0));
 
 		if (!result(fd, "open to truncate", n.s, NULL, MAY(EISDIR)))
 			return;
-		result(ftruncate(fd, (off_t)prng_below(&rng, 100000)), "ftruncate", n.s, NULL, NULL);
+		result(ftruncate(fd, (off_t)prng_below(&rng, 100000)), "ftruncate", n.s, NULL,
+		       NULL);
 		result(close(fd), "close after ftruncate", n.s, NULL, NULL);
 	}
 }
@@ -256,8 +271,9 @@ static void op_chmod(void)
 static void op_utimens(void)
 {
 	struct name n = some_path();
-	struct timespec ts[2] = { { (time_t)prng_below(&rng, 2000000000), 1 },
-				  { (time_t)prng_below(&rng, 2000000000), (long)prng_below(&rng, 1000000000) } };
+	struct timespec ts[2] = {
+	    {(time_t)prng_below(&rng, 2000000000), 1},
+	    {(time_t)prng_below(&rng, 2000000000), (long)prng_below(&rng, 1000000000)}};
 
 	result(utimensat(AT_FDCWD, n.s, ts, AT_SYMLINK_NOFOLLOW), "utimensat", n.s, NULL, NULL);
 }
@@ -268,7 +284,8 @@ static void op_stat(void)
 	struct stat st;
 	bool follow = prng_below(&rng, 2);
 
-	if (!result(follow ? stat(n.s, &st) : lstat(n.s, &st), follow ? "stat" : "lstat", n.s, NULL, NULL))
+	if (!result(follow ? stat(n.s, &st) : lstat(n.s, &st), follow ? "stat" : "lstat", n.s, NULL,
+		    NULL))
 		return;
 	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !(S_ISLNK(st.st_mode) && !follow))
 		report("stat", n.s, NULL, "a type that nobody made");
@@ -278,7 +295,7 @@ static void op_stat(void)
 
 static void op_readdir(void)
 {
-	struct name n = prng_below(&rng, 4) ? some_dir() : (struct name){ "." };
+	struct name n = prng_below(&rng, 4) ? some_dir() : (struct name){"."};
 	DIR *d = opendir(n.s);
 	struct dirent *e;
 	int entries = 0;
@@ -291,7 +308,7 @@ static void op_readdir(void)
 			report("readdir", n.s, e->d_name, "a name that nobody made");
 		errno = 0;
 	}
-	if (!e)	/* of a removed directory ENOENT is right */
+	if (!e) /* of a removed directory ENOENT is right */
 		result(errno ? -1 : 0, "readdir", n.s, NULL, NULL);
 	else
 		report("readdir", n.s, NULL, "no end");
@@ -301,9 +318,9 @@ static void op_readdir(void)
 static const struct {
 	void (*fn)(void);
 	unsigned weight;
-} ops[] = { { op_create, 10 },	{ op_unlink, 9 }, { op_mkdir, 8 },    { op_rmdir, 5 }, { op_rename, 10 },
-	    { op_link, 5 },	{ op_symlink, 5 }, { op_readlink, 4 }, { op_write, 12 }, { op_read, 10 },
-	    { op_truncate, 5 }, { op_chmod, 5 },  { op_utimens, 3 },  { op_stat, 15 }, { op_readdir, 6 } };
+} ops[] = {{op_create, 10},  {op_unlink, 9},  {op_mkdir, 8},	{op_rmdir, 5},	{op_rename, 10},
+	   {op_link, 5},     {op_symlink, 5}, {op_readlink, 4}, {op_write, 12}, {op_read, 10},
+	   {op_truncate, 5}, {op_chmod, 5},   {op_utimens, 3},	{op_stat, 15},	{op_readdir, 6}};
 enum { OPS = sizeof(ops) / sizeof(ops[0]) };
 
 static void storm(void)
@@ -368,7 +385,8 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	tally =
+	    mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (tally == MAP_FAILED || chdir(argv[optind])) {
 		fprintf(stderr, "fsstorm: %s: %s\n", argv[optind], strerror(errno));
 		return 2;

@@ -28,13 +28,13 @@ enum { LOG_TAIL = 40, LOG_TEXT = 96 };
 
 static struct {
 	const char *path;
-	size_t max;		/* the file's largest size */
+	size_t max; /* the file's largest size */
 	unsigned long ops, seed;
 	bool mmap, verbose;
-} opt = { .max = 256 * 1024, .ops = 10000, .seed = 1 };
+} opt = {.max = 256 * 1024, .ops = 10000, .seed = 1};
 
 static struct prng rng;
-static unsigned char *model, *buf;	/* opt.max bytes each; the model is zero past its size */
+static unsigned char *model, *buf; /* opt.max bytes each; the model is zero past its size */
 static size_t size;
 static int fd = -1;
 static char log_tail[LOG_TAIL][LOG_TEXT];
@@ -100,8 +100,8 @@ static void compare(const unsigned char *got, size_t at, size_t len, const char 
 		i++;
 	for (size_t k = i; k < len; k++)
 		bad += got[k] != model[at + k];
-	fail("%s: byte %zu is %#04x, the model has %#04x (%zu of %zu bytes from %zu differ)", how, at + i,
-	     got[i], model[at + i], bad, len, at);
+	fail("%s: byte %zu is %#04x, the model has %#04x (%zu of %zu bytes from %zu differ)", how,
+	     at + i, got[i], model[at + i], bad, len, at);
 }
 
 /* New bytes, different from those of the last few operations. */
@@ -195,7 +195,7 @@ static void op_readv(void)
 		return;
 	first = prng_below(&rng, len + 1);
 	note("readv %zu+%zu at %zu", first, len - first, at);
-	struct iovec v[2] = { { buf, first }, { buf + first, len - first } };
+	struct iovec v[2] = {{buf, first}, {buf + first, len - first}};
 
 	check(lseek(fd, (off_t)at, SEEK_SET) == (off_t)at, "lseek");
 	check(readv(fd, v, 2) == (ssize_t)len, "readv");
@@ -282,15 +282,15 @@ static int op_fallocate_as(int mode, const char *name, bool *has)
 
 static void op_fallocate(void)
 {
-	static bool has[5] = { true, true, true, true, true };
+	static bool has[5] = {true, true, true, true, true};
 	static const struct {
 		int mode;
 		const char *name;
-	} kind[5] = { { 0, "fallocate" },
-		      { FALLOC_FL_KEEP_SIZE, "fallocate keeping the size" },
-		      { FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, "punch hole" },
-		      { FALLOC_FL_ZERO_RANGE, "zero range" },
-		      { FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, "zero range keeping the size" } };
+	} kind[5] = {{0, "fallocate"},
+		     {FALLOC_FL_KEEP_SIZE, "fallocate keeping the size"},
+		     {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, "punch hole"},
+		     {FALLOC_FL_ZERO_RANGE, "zero range"},
+		     {FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, "zero range keeping the size"}};
 	size_t k = prng_below(&rng, 5);
 
 	if (has[k])
@@ -309,7 +309,7 @@ static void op_copy(void)
 	if (len > opt.max - to)
 		len = opt.max - to;
 	if (len == 0 || (to < from + len && from < to + len))
-		return;	/* onto itself is EINVAL */
+		return; /* onto itself is EINVAL */
 	note("copy_file_range %zu from %zu to %zu", len, from, to);
 	memcpy(buf, model + from, len);
 	in = (off_t)from;
@@ -317,7 +317,8 @@ static void op_copy(void)
 	for (size_t left = len; left > 0;) {
 		ssize_t r = copy_file_range(fd, &in, fd, &out, left, 0);
 
-		if (r < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EXDEV) && left == len) {
+		if (r < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EXDEV) &&
+		    left == len) {
 			printf("fsxer: no copy_file_range here\n");
 			has = false;
 			return;
@@ -362,7 +363,9 @@ static void op_mapwrite(void)
 
 	some_range(&at, &len);
 	note("mapwrite %zu at %zu%s%s", len, at, at + len > size ? ", grows first" : "",
-	     sync == 0 ? ", msync" : sync == 1 ? ", msync async" : "");
+	     sync == 0	 ? ", msync"
+	     : sync == 1 ? ", msync async"
+			 : "");
 	if (at + len > size) {
 		check(ftruncate(fd, (off_t)(at + len)) == 0, "ftruncate");
 		size = at + len;
@@ -378,7 +381,8 @@ static void op_mapwrite(void)
 	if (at + len == size)
 		for (size_t i = 0; i < tail; i++)
 			if (m[skip + len + i])
-				fail("byte %zu past the end is %#04x in the mapping", i, m[skip + len + i]);
+				fail("byte %zu past the end is %#04x in the mapping", i,
+				     m[skip + len + i]);
 	check(munmap(m, skip + len) == 0, "munmap");
 }
 
@@ -393,7 +397,7 @@ static void op_mapbeside(void)
 	half = len / 2;
 	note("write %zu at %zu beside a mapping", half, at);
 	m = map(at, len, PROT_READ | PROT_WRITE, &skip);
-	memcpy(buf, m + skip, len);	/* fault all in */
+	memcpy(buf, m + skip, len); /* fault all in */
 	compare(buf, at, len, "a mapping");
 	fresh(half);
 	check(pwrite(fd, buf, half, (off_t)at) == (ssize_t)half, "pwrite");
@@ -419,11 +423,11 @@ static const struct {
 	void (*fn)(void);
 	unsigned weight;
 	bool mmap;
-} ops[] = { { op_read, 20, false },	 { op_readv, 5, false },    { op_write, 25, false },
-	    { op_append, 6, false },	 { op_truncate, 8, false }, { op_reopen, 3, false },
-	    { op_sync, 2, false },	 { op_fallocate, 12, false }, { op_copy, 6, false },
-	    { check_all, 1, false },	 { op_mapread, 12, true },  { op_mapwrite, 12, true },
-	    { op_mapbeside, 6, true } };
+} ops[] = {{op_read, 20, false},   {op_readv, 5, false},      {op_write, 25, false},
+	   {op_append, 6, false},  {op_truncate, 8, false},   {op_reopen, 3, false},
+	   {op_sync, 2, false},	   {op_fallocate, 12, false}, {op_copy, 6, false},
+	   {check_all, 1, false},  {op_mapread, 12, true},    {op_mapwrite, 12, true},
+	   {op_mapbeside, 6, true}};
 enum { OPS = sizeof(ops) / sizeof(ops[0]) };
 
 static void one_op(void)

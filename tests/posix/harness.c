@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 
 enum {
-	EXIT_REQUIRE = 99,	/* a REQUIRE failed and has been counted */
-	MAX_SHOWN = 100,	/* failures printed per area: a dead mount must not print thousands */
+	EXIT_REQUIRE = 99, /* a REQUIRE failed and has been counted */
+	MAX_SHOWN = 100,   /* failures printed per area: a dead mount must not print thousands */
 	CLEANUP_SECONDS = 120,
 };
 
@@ -97,7 +97,8 @@ bool h_check(const char *file, int line, bool ok, const char *text, const char *
 		vsnprintf(detail, sizeof(detail), fmt, ap);
 		va_end(ap);
 		if (shown == MAX_SHOWN)
-			snprintf(out, sizeof(out), "not ok %s: further failures are only counted", area);
+			snprintf(out, sizeof(out), "not ok %s: further failures are only counted",
+				 area);
 		else
 			snprintf(out, sizeof(out), "not ok %s %s:%d %s%s%s: %s", area, file, line,
 				 context, context[0] ? ": " : "", text, detail);
@@ -120,7 +121,8 @@ long h_expect_ok(const char *file, int line, const char *text, long ret, bool re
 {
 	int err = errno;
 
-	if (!h_check(file, line, ret != -1, text, "expected success got %s", errname(err)) && require)
+	if (!h_check(file, line, ret != -1, text, "expected success got %s", errname(err)) &&
+	    require)
 		_exit(EXIT_REQUIRE);
 	errno = err;
 	return ret;
@@ -129,13 +131,13 @@ long h_expect_ok(const char *file, int line, const char *text, long ret, bool re
 bool h_expect_err(const char *file, int line, const char *text, int want, int want2, long ret)
 {
 	int err = errno;
-	char or[32] = "";
+	char or [32] = "";
 
 	if (want2)
 		snprintf(or, sizeof(or), " or %s", errname(want2));
 	if (ret != -1)
-		return h_check(file, line, false, text, "expected %s%s got success (%ld)", errname(want),
-			       or, ret);
+		return h_check(file, line, false, text, "expected %s%s got success (%ld)",
+			       errname(want), or, ret);
 	return h_check(file, line, err == want || (want2 && err == want2), text,
 		       "expected %s%s got %s", errname(want), or, errname(err));
 }
@@ -163,9 +165,10 @@ bool h_expect_mode(const char *file, int line, const char *path, unsigned want)
 
 	snprintf(text, sizeof(text), "mode of %.200s", path);
 	if (lstat(path, &st))
-		return h_check(file, line, false, text, "expected %04o got %s", want, errname(errno));
-	return h_check(file, line, (st.st_mode & 07777) == want, text, "expected %04o got %04o", want,
-		       st.st_mode & 07777);
+		return h_check(file, line, false, text, "expected %04o got %s", want,
+			       errname(errno));
+	return h_check(file, line, (st.st_mode & 07777) == want, text, "expected %04o got %04o",
+		       want, st.st_mode & 07777);
 }
 
 bool h_expect_owner(const char *file, int line, const char *path, long uid, long gid)
@@ -188,7 +191,8 @@ bool h_expect_nlink(const char *file, int line, const char *path, long want)
 
 	snprintf(text, sizeof(text), "link count of %.200s", path);
 	if (lstat(path, &st))
-		return h_check(file, line, false, text, "expected %ld got %s", want, errname(errno));
+		return h_check(file, line, false, text, "expected %ld got %s", want,
+			       errname(errno));
 	return h_check(file, line, (long)st.st_nlink == want, text, "expected %ld got %ld", want,
 		       (long)st.st_nlink);
 }
@@ -200,9 +204,10 @@ bool h_expect_size(const char *file, int line, const char *path, long long want)
 
 	snprintf(text, sizeof(text), "size of %.200s", path);
 	if (lstat(path, &st))
-		return h_check(file, line, false, text, "expected %lld got %s", want, errname(errno));
-	return h_check(file, line, (long long)st.st_size == want, text, "expected %lld got %lld", want,
-		       (long long)st.st_size);
+		return h_check(file, line, false, text, "expected %lld got %s", want,
+			       errname(errno));
+	return h_check(file, line, (long long)st.st_size == want, text, "expected %lld got %lld",
+		       want, (long long)st.st_size);
 }
 
 bool h_expect_content(const char *file, int line, const char *path, const void *want, size_t len)
@@ -216,7 +221,8 @@ bool h_expect_content(const char *file, int line, const char *path, const void *
 	snprintf(text, sizeof(text), "content of %.200s", path);
 	if (fd < 0 || !got) {
 		free(got);
-		return h_check(file, line, false, text, "expected %zu bytes got %s", len, errname(errno));
+		return h_check(file, line, false, text, "expected %zu bytes got %s", len,
+			       errname(errno));
 	}
 	while (n < len + 1) {
 		ssize_t r = read(fd, got + n, len + 1 - n);
@@ -229,8 +235,8 @@ bool h_expect_content(const char *file, int line, const char *path, const void *
 	while (at < n && at < len && got[at] == ((const char *)want)[at])
 		at++;
 	ok = n == len && at == len;
-	h_check(file, line, ok, text, "expected %zu bytes got %s%zu bytes, first difference at %zu", len,
-		n > len ? "more than " : "", n > len ? len : n, at);
+	h_check(file, line, ok, text, "expected %zu bytes got %s%zu bytes, first difference at %zu",
+		len, n > len ? "more than " : "", n > len ? len : n, at);
 	free(got);
 	return ok;
 }
@@ -249,8 +255,8 @@ void h_become(const struct h_cred *cred)
 		return;
 	if (setgroups(cred->ngroups, cred->groups) || setresgid(cred->gid, cred->gid, cred->gid) ||
 	    setresuid(cred->uid, cred->uid, cred->uid)) {
-		h_check(H_AT, false, "switch credentials", "expected %u:%u got %s", cred->uid, cred->gid,
-			errname(errno));
+		h_check(H_AT, false, "switch credentials", "expected %u:%u got %s", cred->uid,
+			cred->gid, errname(errno));
 		_exit(EXIT_REQUIRE);
 	}
 }
@@ -268,7 +274,7 @@ bool h_in_group(gid_t gid)
 
 struct h_as h_as_begin(const struct h_cred *cred, const char *file, int line)
 {
-	struct h_as as = { .file = file, .line = line, .pid = fork() };
+	struct h_as as = {.file = file, .line = line, .pid = fork()};
 
 	if (as.pid < 0) {
 		h_check(file, line, false, "fork", "expected success got %s", errname(errno));
@@ -297,7 +303,8 @@ bool h_as_again(struct h_as *as)
 		if (errno != EINTR)
 			return false;
 	if (status != 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_REQUIRE))
-		h_check(as->file, as->line, false, "child process", "expected exit got status %#x", status);
+		h_check(as->file, as->line, false, "child process", "expected exit got status %#x",
+			status);
 	return false;
 }
 
@@ -318,11 +325,12 @@ const struct h_options *h_opt(void)
 
 void h_init(const char *dir, const struct h_options *opt)
 {
-	struct sigaction sa = { .sa_handler = on_alarm };	/* no SA_RESTART: it ends waitpid */
+	struct sigaction sa = {.sa_handler = on_alarm}; /* no SA_RESTART: it ends waitpid */
 	struct rlimit rl;
 
 	options = *opt;
-	tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	tally =
+	    mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	base_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (tally == MAP_FAILED || base_fd < 0) {
 		fprintf(stderr, "posix-suite: %s: %s\n", dir, strerror(errno));
@@ -340,7 +348,7 @@ void h_init(const char *dir, const struct h_options *opt)
 static bool wait_child(pid_t pid, unsigned seconds)
 {
 	/* It goes on ticking: a signal that comes just before waitid must not be the last. */
-	struct itimerval tv = { .it_value.tv_sec = seconds, .it_interval.tv_sec = 1 }, off = { 0 };
+	struct itimerval tv = {.it_value.tv_sec = seconds, .it_interval.tv_sec = 1}, off = {0};
 	siginfo_t info;
 	int r;
 
@@ -366,7 +374,8 @@ static bool wait_or_kill(pid_t pid, unsigned seconds, const char *what, int *ret
 	if (!in_time) {
 		h_check(H_AT, false, what, "expected an end within %u seconds got a hang", seconds);
 		if (!wait_child(pid, 10)) {
-			h_check(H_AT, false, what, "expected to die of SIGKILL got an unkillable process");
+			h_check(H_AT, false, what,
+				"expected to die of SIGKILL got an unkillable process");
 			return false;
 		}
 	}
@@ -386,8 +395,9 @@ static void run_child(const char *dir, void (*fn)(void))
 	area_pid = getpid();
 	hfile_init();
 	fn();
-	if (getpid() != area_pid)	/* a block was left by return or break */
-		h_check(H_AT, false, "test code", "expected AS blocks to end in place got a stray child");
+	if (getpid() != area_pid) /* a block was left by return or break */
+		h_check(H_AT, false, "test code",
+			"expected AS blocks to end in place got a stray child");
 	_exit(0);
 }
 
@@ -412,7 +422,8 @@ void h_run_area(const char *name, void (*fn)(void))
 	setpgid(pid, pid);
 	if (pid > 0 && wait_or_kill(pid, options.timeout, "area", &status)) {
 		if (WIFSIGNALED(status))
-			h_check(H_AT, false, "area", "expected an end got signal %d", WTERMSIG(status));
+			h_check(H_AT, false, "area", "expected an end got signal %d",
+				WTERMSIG(status));
 		else if (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != EXIT_REQUIRE)
 			h_check(H_AT, false, "area", "expected exit 0 got %d", WEXITSTATUS(status));
 	}

@@ -37,8 +37,8 @@
 #undef AREA
 
 struct h_options {
-	bool large;		/* the 100,000-entry directory too */
-	unsigned timeout;	/* seconds per area */
+	bool large;	  /* the 100,000-entry directory too */
+	unsigned timeout; /* seconds per area */
 };
 
 void h_init(const char *dir, const struct h_options *opt);
@@ -54,7 +54,7 @@ void h_ctx(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void h_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The base of all assertions; the format says what was expected and what was got. */
 bool h_check(const char *file, int line, bool ok, const char *text, const char *fmt, ...)
-	__attribute__((format(printf, 5, 6)));
+    __attribute__((format(printf, 5, 6)));
 long h_expect_ok(const char *file, int line, const char *text, long ret, bool require);
 bool h_expect_err(const char *file, int line, const char *text, int want, int want2, long ret);
 bool h_expect_eq(const char *file, int line, const char *text, long long want, long long got);
@@ -67,21 +67,21 @@ bool h_expect_content(const char *file, int line, const char *path, const void *
 
 #define H_AT __FILE_NAME__, __LINE__
 /* The call returns anything but -1. Yields its value, so that `fd = EXPECT_OK(open(...))`. */
-#define EXPECT_OK(call) h_expect_ok(H_AT, #call, (errno = 0, (long)(call)), false)
+#define EXPECT_OK(call)	 h_expect_ok(H_AT, #call, (errno = 0, (long)(call)), false)
 #define REQUIRE_OK(call) h_expect_ok(H_AT, #call, (errno = 0, (long)(call)), true)
 /* The call returns -1 with this errno; ERR2 where the standard leaves a choice of two. */
-#define EXPECT_ERR(err, call) h_expect_err(H_AT, #call, err, 0, (errno = 0, (long)(call)))
+#define EXPECT_ERR(err, call)	  h_expect_err(H_AT, #call, err, 0, (errno = 0, (long)(call)))
 #define EXPECT_ERR2(e1, e2, call) h_expect_err(H_AT, #call, e1, e2, (errno = 0, (long)(call)))
-#define EXPECT_EQ(want, got) h_expect_eq(H_AT, #got, (long long)(want), (long long)(got))
+#define EXPECT_EQ(want, got)	  h_expect_eq(H_AT, #got, (long long)(want), (long long)(got))
 /* Both are a value or a negative errno, and printed as such. */
-#define EXPECT_RET(want, got) h_expect_ret(H_AT, #got, (long)(want), (long)(got))
-#define EXPECT_TRUE(cond, text) h_check(H_AT, (cond), text, "expected true got false (%s)", #cond)
-#define EXPECT_MODE(want, path) h_expect_mode(H_AT, path, want)
-#define EXPECT_OWNER(uid, gid, path) h_expect_owner(H_AT, path, (long)(uid), (long)(gid))
-#define EXPECT_NLINK(want, path) h_expect_nlink(H_AT, path, want)
-#define EXPECT_SIZE(want, path) h_expect_size(H_AT, path, want)
+#define EXPECT_RET(want, got)		h_expect_ret(H_AT, #got, (long)(want), (long)(got))
+#define EXPECT_TRUE(cond, text)		h_check(H_AT, (cond), text, "expected true got false (%s)", #cond)
+#define EXPECT_MODE(want, path)		h_expect_mode(H_AT, path, want)
+#define EXPECT_OWNER(uid, gid, path)	h_expect_owner(H_AT, path, (long)(uid), (long)(gid))
+#define EXPECT_NLINK(want, path)	h_expect_nlink(H_AT, path, want)
+#define EXPECT_SIZE(want, path)		h_expect_size(H_AT, path, want)
 #define EXPECT_CONTENT(want, len, path) h_expect_content(H_AT, path, want, len)
-#define EXPECT_ABSENT(path) h_expect_err(H_AT, "lstat(" #path ")", ENOENT, 0, h_exists(path))
+#define EXPECT_ABSENT(path)		h_expect_err(H_AT, "lstat(" #path ")", ENOENT, 0, h_exists(path))
 
 /* ---- credentials -------------------------------------------------------------------------- */
 
@@ -94,11 +94,14 @@ struct h_cred {
 
 enum { UA = 65534, GA = 65534, UB = 65533, GB = 65533, GX = 65532, GY = 65531 };
 
-#define CRED(u, g, ...) \
-	(&(const struct h_cred){ .uid = (u), .gid = (g), .groups = { __VA_ARGS__ }, \
-				 .ngroups = sizeof((gid_t[]){ 0, ##__VA_ARGS__ }) / sizeof(gid_t) - 1 })
+#define CRED(u, g, ...)                                                                            \
+	(&(const struct h_cred){.uid = (u),                                                        \
+				.gid = (g),                                                        \
+				.groups = {__VA_ARGS__},                                           \
+				.ngroups =                                                         \
+				    sizeof((gid_t[]){0, ##__VA_ARGS__}) / sizeof(gid_t) - 1})
 #define ALICE CRED(UA, GA)
-#define BOB CRED(UB, GB)
+#define BOB   CRED(UB, GB)
 
 bool h_root(void);
 /* Becomes that user for good; exits on failure. */
@@ -119,17 +122,17 @@ bool h_as_again(struct h_as *as);
  * AS(cred) { ... } runs the block in a forked child with these credentials (NULL: unchanged) and
  * umask 022, and waits for it. No break, return or goto out of the block.
  */
-#define AS(cred) AS__(H_CAT(h_as_, __COUNTER__), cred)
+#define AS(cred)      AS__(H_CAT(h_as_, __COUNTER__), cred)
 #define AS__(v, cred) for (struct h_as v = h_as_begin(cred, H_AT); h_as_again(&v);)
-#define H_CAT(a, b) H_CAT_(a, b)
-#define H_CAT_(a, b) a##b
+#define H_CAT(a, b)   H_CAT_(a, b)
+#define H_CAT_(a, b)  a##b
 
 /* ---- files -------------------------------------------------------------------------------- */
 
 enum h_type { T_REG, T_DIR, T_FIFO, T_SOCK, T_CHR, T_BLK, T_LNK, T_COUNT };
 #define T_BIT(t) (1u << (t))
-#define T_ALL (T_BIT(T_COUNT) - 1)
-#define T_NODIR (T_ALL & ~T_BIT(T_DIR))
+#define T_ALL	 (T_BIT(T_COUNT) - 1)
+#define T_NODIR	 (T_ALL & ~T_BIT(T_DIR))
 /* What chmod reaches by name. */
 #define T_NOLNK (T_ALL & ~T_BIT(T_LNK))
 
@@ -137,9 +140,9 @@ enum h_type { T_REG, T_DIR, T_FIFO, T_SOCK, T_CHR, T_BLK, T_LNK, T_COUNT };
 bool h_can(enum h_type t);
 const char *h_type_name(enum h_type t);
 mode_t h_type_mode(enum h_type t);
-#define FOR_TYPES(t, mask) \
-	for (enum h_type t = T_REG; t < T_COUNT; t++) \
-		if (((mask) & T_BIT(t)) && h_can(t))
+#define FOR_TYPES(t, mask)                                                                         \
+	for (enum h_type t = T_REG; t < T_COUNT; t++)                                              \
+		if (((mask)&T_BIT(t)) && h_can(t))
 
 /* Makes a file of that type with exactly that mode (a symlink points to "nowhere"). 0 or -1. */
 int h_make(enum h_type t, const char *path, mode_t mode);

@@ -8,17 +8,20 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
-static int clock_fd = -1;	/* the file whose ctime tells the file system's time */
+static int clock_fd = -1; /* the file whose ctime tells the file system's time */
 static bool can[T_COUNT];
 
 static const struct {
 	const char *name;
 	mode_t mode;
 } types[T_COUNT] = {
-	[T_REG] = { "regular file", S_IFREG },	 [T_DIR] = { "directory", S_IFDIR },
-	[T_FIFO] = { "fifo", S_IFIFO },		 [T_SOCK] = { "socket", S_IFSOCK },
-	[T_CHR] = { "character device", S_IFCHR }, [T_BLK] = { "block device", S_IFBLK },
-	[T_LNK] = { "symlink", S_IFLNK },
+    [T_REG] = {"regular file", S_IFREG},
+    [T_DIR] = {"directory", S_IFDIR},
+    [T_FIFO] = {"fifo", S_IFIFO},
+    [T_SOCK] = {"socket", S_IFSOCK},
+    [T_CHR] = {"character device", S_IFCHR},
+    [T_BLK] = {"block device", S_IFBLK},
+    [T_LNK] = {"symlink", S_IFLNK},
 };
 
 const char *h_type_name(enum h_type t)
@@ -104,7 +107,7 @@ int h_exists(const char *path)
 
 struct stat h_lstat(const char *path)
 {
-	struct stat st = { 0 };
+	struct stat st = {0};
 	char text[320];
 
 	snprintf(text, sizeof(text), "lstat(%.200s)", path);
@@ -224,11 +227,11 @@ char *h_long_path(const char *path, size_t len)
 	size_t own = strlen(path), pad = len - own;
 	char *s = malloc(len + 1);
 
-	if (!s || own > len || pad == 1)	/* one byte cannot be padded */
+	if (!s || own > len || pad == 1) /* one byte cannot be padded */
 		_exit(3);
 	for (size_t i = 0; i < pad; i++)
 		s[i] = i % 2 ? '/' : '.';
-	if (pad % 2)				/* "././/x" */
+	if (pad % 2) /* "././/x" */
 		s[pad - 1] = '/';
 	memcpy(s + pad, path, own + 1);
 	return s;
@@ -242,7 +245,8 @@ void hfile_init(void)
 
 	clock_fd = open(".clock", O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 	if (clock_fd < 0 || fchmod(clock_fd, 0666)) {
-		h_check(H_AT, false, "create a file", "expected success got %s", strerrorname_np(errno));
+		h_check(H_AT, false, "create a file", "expected success got %s",
+			strerrorname_np(errno));
 		_exit(99);
 	}
 	for (enum h_type t = T_REG; t < T_COUNT; t++) {
@@ -260,7 +264,7 @@ int h_tscmp(struct timespec a, struct timespec b)
 
 void h_tick(struct timespec t)
 {
-	static const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
+	static const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
 	struct stat st;
 
 	/* The server's clock, not ours, is what a ctime comes from: so ask a file. */
@@ -275,8 +279,8 @@ void h_tick(struct timespec t)
 
 struct stat h_rewind(const char *path)
 {
-	static const struct timespec past[2] = { { .tv_sec = 978307200, .tv_nsec = 111111111 },
-						 { .tv_sec = 978307201, .tv_nsec = 222222222 } };
+	static const struct timespec past[2] = {{.tv_sec = 978307200, .tv_nsec = 111111111},
+						{.tv_sec = 978307201, .tv_nsec = 222222222}};
 	struct stat st;
 
 	if (utimensat(AT_FDCWD, path, past, AT_SYMLINK_NOFOLLOW))
@@ -302,9 +306,9 @@ void h_expect_times(const char *file, int line, const char *path, const struct s
 		unsigned bit;
 		const char *name;
 		struct timespec was, is;
-	} t[] = { { TM_A, "atime", before->st_atim, st.st_atim },
-		  { TM_M, "mtime", before->st_mtim, st.st_mtim },
-		  { TM_C, "ctime", before->st_ctim, st.st_ctim } };
+	} t[] = {{TM_A, "atime", before->st_atim, st.st_atim},
+		 {TM_M, "mtime", before->st_mtim, st.st_mtim},
+		 {TM_C, "ctime", before->st_ctim, st.st_ctim}};
 
 	for (int i = 0; i < 3; i++) {
 		int cmp = h_tscmp(t[i].is, t[i].was);

@@ -9,7 +9,8 @@
 
 static long setlk(long fd, int cmd, long type, long start, long len)
 {
-	struct flock lk = { .l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len };
+	struct flock lk = {
+	    .l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
 
 	return fcntl((int)fd, cmd, &lk) ? -errno : 0;
 }
@@ -40,7 +41,8 @@ long lk_map(long fd, long bytes, long ofd, long unused)
 
 	(void)unused;
 	for (long i = 0; i < bytes; i++) {
-		struct flock lk = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = i, .l_len = 1 };
+		struct flock lk = {
+		    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = i, .l_len = 1};
 
 		if (fcntl((int)fd, ofd ? F_OFD_GETLK : F_GETLK, &lk))
 			return -errno;
@@ -67,7 +69,8 @@ struct lk_shared *lk_shared(void)
 	static struct lk_shared *s;
 
 	if (!s)
-		s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			 0);
 	return s;
 }
 
@@ -81,7 +84,9 @@ static long lock_whole(int fd, enum lk_kind kind, bool exclusive, bool wait)
 {
 	if (kind == LK_FLOCK)
 		return do_flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | (wait ? 0 : LOCK_NB), 0, 0);
-	return setlk(fd, kind == LK_POSIX ? (wait ? F_SETLKW : F_SETLK) : (wait ? F_OFD_SETLKW : F_OFD_SETLK),
+	return setlk(fd,
+		     kind == LK_POSIX ? (wait ? F_SETLKW : F_SETLK)
+				      : (wait ? F_OFD_SETLKW : F_OFD_SETLK),
 		     exclusive ? F_WRLCK : F_RDLCK, 0, 0);
 }
 
@@ -94,8 +99,8 @@ static long unlock_whole(int fd, enum lk_kind kind)
 
 long lk_wait_with_timer(long fd, long kind, long restart, long unused)
 {
-	struct sigaction sa = { .sa_handler = on_timer, .sa_flags = restart ? SA_RESTART : 0 };
-	struct itimerval tv = { { 0, 3000 }, { 0, 3000 } }, off = { 0 };
+	struct sigaction sa = {.sa_handler = on_timer, .sa_flags = restart ? SA_RESTART : 0};
+	struct itimerval tv = {{0, 3000}, {0, 3000}}, off = {0};
 	long r;
 
 	(void)unused;
@@ -152,7 +157,7 @@ static int opened(struct peer *p)
 /* A waiter gets the lock when, and not before, the holder lets go in one of several ways. */
 static void granted(enum lk_kind kind)
 {
-	static const char *const ways[] = { "unlock", "close", "exit", "SIGKILL" };
+	static const char *const ways[] = {"unlock", "close", "exit", "SIGKILL"};
 	struct lk_shared *sh = lk_shared();
 
 	for (int way = 0; way < 4; way++) {
@@ -161,15 +166,20 @@ static void granted(enum lk_kind kind)
 
 		h_ctx("a waiter gets the lock after the holder's %s", ways[way]);
 		sh->released = 0;
-		EXPECT_RET(0, peer_call(&holder, kind == LK_FLOCK ? do_flock : kind == LK_OFD ? ofd_set : lk_set, h,
-					kind == LK_FLOCK ? LOCK_EX : F_WRLCK, 0, 0));
+		EXPECT_RET(0, peer_call(&holder,
+					kind == LK_FLOCK ? do_flock
+					: kind == LK_OFD ? ofd_set
+							 : lk_set,
+					h, kind == LK_FLOCK ? LOCK_EX : F_WRLCK, 0, 0));
 		peer_send(&waiter, lk_wait_then_check, w, kind, 0, 0);
 		EXPECT_TRUE(peer_sleeps(&waiter), "the waiter waits");
 		sh->released = 1;
 		if (way == 0)
 			EXPECT_RET(0, peer_call(&holder,
-						kind == LK_FLOCK ? do_flock : kind == LK_OFD ? ofd_set : lk_set, h,
-						kind == LK_FLOCK ? LOCK_UN : F_UNLCK, 0, 0));
+						kind == LK_FLOCK ? do_flock
+						: kind == LK_OFD ? ofd_set
+								 : lk_set,
+						h, kind == LK_FLOCK ? LOCK_UN : F_UNLCK, 0, 0));
 		else if (way == 1)
 			EXPECT_RET(0, peer_call(&holder, do_close, h, 0, 0, 0));
 		else
@@ -187,7 +197,8 @@ static void interrupted(enum lk_kind kind)
 	struct lk_shared *sh = lk_shared();
 	struct peer holder = peer_start(NULL), waiter = peer_start(NULL), third = peer_start(NULL);
 	peer_fn *set = kind == LK_FLOCK ? do_flock : kind == LK_OFD ? ofd_set : lk_set;
-	long ex = kind == LK_FLOCK ? LOCK_EX | LOCK_NB : F_WRLCK, un = kind == LK_FLOCK ? LOCK_UN : F_UNLCK;
+	long ex = kind == LK_FLOCK ? LOCK_EX | LOCK_NB : F_WRLCK,
+	     un = kind == LK_FLOCK ? LOCK_UN : F_UNLCK;
 	int h = opened(&holder), w = opened(&waiter), t = opened(&third);
 
 	h_ctx("a signal without SA_RESTART");
@@ -195,7 +206,7 @@ static void interrupted(enum lk_kind kind)
 	EXPECT_RET(0, peer_call(&holder, set, h, ex, 0, 0));
 	EXPECT_RET(-EINTR, peer_call(&waiter, lk_wait_with_timer, w, kind, 0, 0));
 	EXPECT_TRUE(sh->signals > 0, "the handler ran");
-	EXPECT_RET(-EAGAIN, peer_call(&waiter, set, w, ex, 0, 0));	/* it is still the holder's */
+	EXPECT_RET(-EAGAIN, peer_call(&waiter, set, w, ex, 0, 0)); /* it is still the holder's */
 	EXPECT_RET(0, peer_call(&holder, set, h, un, 0, 0));
 	/* The interrupted request has left nothing behind. */
 	EXPECT_RET(0, peer_call(&third, set, t, ex, 0, 0));

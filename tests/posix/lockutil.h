@@ -1,4 +1,5 @@
-/* lockutil: what the areas of locks share: calls for peers, a picture of a file's locks, signals. */
+/* lockutil: what the areas of locks share: calls for peers, a picture of a file's locks, signals.
+ */
 #ifndef POSIX_LOCKUTIL_H
 #define POSIX_LOCKUTIL_H
 

@@ -10,7 +10,7 @@ static const struct {
 	const char *name, *text;
 	void (*fn)(void);
 } areas[] = {
-#define AREA(name, text) { #name, text, area_##name },
+#define AREA(name, text) {#name, text, area_##name},
 #include "areas.def"
 #undef AREA
 };
@@ -43,7 +43,7 @@ static unsigned long number(const char **s)
 
 static void become(const char *spec)
 {
-	struct h_cred cred = { 0 };
+	struct h_cred cred = {0};
 	const char *s = spec;
 
 	cred.uid = (uid_t)number(&s);
@@ -59,7 +59,7 @@ static void become(const char *spec)
 
 int main(int argc, char **argv)
 {
-	struct h_options opt = { 0 };
+	struct h_options opt = {0};
 	const char *user = NULL;
 	int c;
 

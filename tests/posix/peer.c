@@ -41,7 +41,7 @@ struct peer peer_start(const struct h_cred *cred)
 
 void peer_send(struct peer *p, peer_fn *fn, long a, long b, long c, long d)
 {
-	struct request rq = { .fn = fn, .arg = { a, b, c, d } };
+	struct request rq = {.fn = fn, .arg = {a, b, c, d}};
 
 	REQUIRE_OK(send(p->sock, &rq, sizeof(rq), MSG_NOSIGNAL));
 }

@@ -27,7 +27,7 @@ enum { CHUNK = 1 << 20, MAX_SHOWN = 1000 };
 
 static struct {
 	bool ids, skip_mtime, skip_nlink, skip_mode, skip_owner, quiet;
-	uid_t uid;	/* with ids: what every owner in B must be */
+	uid_t uid; /* with ids: what every owner in B must be */
 	gid_t gid;
 } opt;
 
@@ -101,14 +101,14 @@ static void differ(const char *fmt, ...)
 
 struct slot {
 	dev_t dev;
-	ino_t ino;		/* 0: free */
+	ino_t ino; /* 0: free */
 	dev_t other_dev;
 	ino_t other_ino;
 };
 
 struct map {
 	struct slot *slot;
-	size_t size, used;	/* size is a power of two */
+	size_t size, used; /* size is a power of two */
 };
 
 static struct map a_to_b, b_to_a;
@@ -135,7 +135,8 @@ static void map_grow(struct map *m)
 }
 
 /* True when the pair is known already, so that the content need not be read again. */
-static bool map_pair(struct map *m, const struct stat *from, const struct stat *to, const char *side)
+static bool map_pair(struct map *m, const struct stat *from, const struct stat *to,
+		     const char *side)
 {
 	struct slot *s;
 
@@ -143,7 +144,7 @@ static bool map_pair(struct map *m, const struct stat *from, const struct stat *
 		map_grow(m);
 	s = map_find(m, from->st_dev, from->st_ino);
 	if (!s->ino) {
-		*s = (struct slot){ from->st_dev, from->st_ino, to->st_dev, to->st_ino };
+		*s = (struct slot){from->st_dev, from->st_ino, to->st_dev, to->st_ino};
 		m->used++;
 		return false;
 	}
@@ -156,9 +157,14 @@ static bool map_pair(struct map *m, const struct stat *from, const struct stat *
 
 static const char *type_name(mode_t mode)
 {
-	return S_ISREG(mode) ? "regular file" : S_ISDIR(mode) ? "directory" : S_ISLNK(mode) ? "symlink" :
-	       S_ISFIFO(mode) ? "fifo" : S_ISSOCK(mode) ? "socket" : S_ISCHR(mode) ? "character device" :
-	       S_ISBLK(mode) ? "block device" : "unknown type";
+	return S_ISREG(mode)	? "regular file"
+	       : S_ISDIR(mode)	? "directory"
+	       : S_ISLNK(mode)	? "symlink"
+	       : S_ISFIFO(mode) ? "fifo"
+	       : S_ISSOCK(mode) ? "socket"
+	       : S_ISCHR(mode)	? "character device"
+	       : S_ISBLK(mode)	? "block device"
+				: "unknown type";
 }
 
 static void compare_content(int da, int db, const char *name)
@@ -219,16 +225,17 @@ static void compare_fields(const struct stat *a, const struct stat *b)
 	if (!opt.skip_owner && (uid != b->st_uid || gid != b->st_gid))
 		differ("owner %u:%u, expected %u:%u", b->st_uid, b->st_gid, uid, gid);
 	if (!opt.skip_nlink && !S_ISDIR(a->st_mode) && a->st_nlink != b->st_nlink)
-		differ("link count %lu and %lu", (unsigned long)a->st_nlink, (unsigned long)b->st_nlink);
+		differ("link count %lu and %lu", (unsigned long)a->st_nlink,
+		       (unsigned long)b->st_nlink);
 	if (!S_ISDIR(a->st_mode) && a->st_size != b->st_size)
 		differ("size %lld and %lld", (long long)a->st_size, (long long)b->st_size);
 	if (!opt.skip_mtime &&
 	    (a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec))
-		differ("mtime %lld.%09ld and %lld.%09ld", (long long)a->st_mtim.tv_sec, a->st_mtim.tv_nsec,
-		       (long long)b->st_mtim.tv_sec, b->st_mtim.tv_nsec);
+		differ("mtime %lld.%09ld and %lld.%09ld", (long long)a->st_mtim.tv_sec,
+		       a->st_mtim.tv_nsec, (long long)b->st_mtim.tv_sec, b->st_mtim.tv_nsec);
 	if ((S_ISCHR(a->st_mode) || S_ISBLK(a->st_mode)) && a->st_rdev != b->st_rdev)
-		differ("device %u:%u and %u:%u", major(a->st_rdev), minor(a->st_rdev), major(b->st_rdev),
-		       minor(b->st_rdev));
+		differ("device %u:%u and %u:%u", major(a->st_rdev), minor(a->st_rdev),
+		       major(b->st_rdev), minor(b->st_rdev));
 }
 
 static void compare_dirs(int da, int db);
@@ -292,7 +299,7 @@ static int by_bytes(const void *a, const void *b)
 /* The names in a directory, in the order of their bytes; the descriptor stays open. */
 static struct list names_of(int fd, const char *side)
 {
-	struct list l = { 0 };
+	struct list l = {0};
 	struct dirent *e;
 	int own = dup(fd);
 	DIR *d = own < 0 ? NULL : fdopendir(own);
