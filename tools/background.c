@@ -57,11 +57,10 @@ void background_abandon(void)
 	ready_fd = -1;
 }
 
-void background_ready(void)
+void background_detach(void)
 {
-	if (ready_fd < 0)
-		return;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
 	log_to_syslog();
 	for (int fd = 0; fd <= 2 && null >= 0; fd++)
 		if (fd != 2 || !log_is_journal())
@@ -69,6 +68,13 @@ void background_ready(void)
 	if (null > 2)
 		(void)close(null);
 	(void)!chdir("/");
+}
+
+void background_ready(void)
+{
+	if (ready_fd < 0)
+		return;
+	background_detach();
 	(void)!write(ready_fd, "R", 1);
 	(void)close(ready_fd);
 	ready_fd = -1;

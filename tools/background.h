@@ -14,4 +14,10 @@
 
 void background_start(bool foreground, int (*check)(void *arg), void *arg);
 void background_ready(void);
-void background_abandon(void); /* in a child of the child, which has no say in it */
+
+/*
+ * In a child of the child: background_abandon, which has no say in readiness;
+ * background_detach, when it has nothing more to tell the terminal either.
+ */
+void background_abandon(void);
+void background_detach(void);

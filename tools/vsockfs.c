@@ -295,6 +295,8 @@ static int server_main(const struct settings *s, const char *dir, int fd, bool o
 		log_err("%s", err);
 		return 1;
 	}
+	if (!s->foreground)
+		background_detach();
 	int r = server_add(server, fd);
 	if (r == 0)
 		r = server_run(server, true);

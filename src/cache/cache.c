@@ -392,6 +392,7 @@ void cache_free(struct cache *c)
 {
 	if (c == NULL)
 		return;
+	listings_free(c);
 	nodes_free(c);
 	free(c->forget);
 	(void)pthread_mutex_destroy(&c->lock);

@@ -30,12 +30,16 @@ struct cache {
 	uint64_t clock; /* generations */
 	unsigned char *forget; /* a FORGET payload in the making */
 	size_t forget_len, forget_cap;
+	struct listing *listings; /* open ones: what is left at the end is freed */
 };
 
 uint64_t cache_now(void);
 
 /* n references to a server node are to go back to the server. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
+
+/* Frees the listings that nobody closed. No fetch is in flight any more. */
+void listings_free(struct cache *c);
 
 /* Finds a node by FUSE id and holds it; NULL if there is none. */
 struct node *node_get_locked(struct cache *c, uint64_t id);

@@ -12,6 +12,7 @@
 
 struct listing {
 	struct cache *cache;
+	struct listing *prev, *next; /* cache.lock */
 	uint64_t ino;
 	pthread_mutex_t lock; /* before cache.lock */
 	size_t want;	      /* bytes of the next batch */
@@ -41,6 +42,11 @@ int listing_new(struct cache *c, uint64_t ino, struct listing **ret)
 	l->ino = ino;
 	l->want = BATCH_FIRST;
 	(void)pthread_mutex_init(&l->lock, NULL);
+	SCOPE_LOCK(&c->lock);
+	l->next = c->listings;
+	if (l->next != NULL)
+		l->next->prev = l;
+	c->listings = l;
 	*ret = l;
 	return 0;
 }
@@ -49,13 +55,10 @@ static void drop_batch(struct listing *l)
 {
 	struct cache *c = l->cache;
 
-	if (l->nodes != NULL) {
-		(void)pthread_mutex_lock(&c->lock);
-		for (size_t i = 0; i < l->count; i++)
-			node_put_locked(c, l->nodes[i]);
-		(void)pthread_mutex_unlock(&c->lock);
-		cache_forget_flush(c);
-	}
+	(void)pthread_mutex_lock(&c->lock);
+	for (size_t i = 0; i < l->count; i++)
+		node_put_locked(c, l->nodes[i]);
+	(void)pthread_mutex_unlock(&c->lock);
 	free(l->nodes);
 	free(l->data);
 	l->nodes = NULL;
@@ -66,7 +69,14 @@ static void drop_batch(struct listing *l)
 
 static void destroy(struct listing *l)
 {
+	struct cache *c = l->cache;
+
 	drop_batch(l);
+	(void)pthread_mutex_lock(&c->lock);
+	*(l->prev != NULL ? &l->prev->next : &c->listings) = l->next;
+	if (l->next != NULL)
+		l->next->prev = l->prev;
+	(void)pthread_mutex_unlock(&c->lock);
 	free(l->incoming);
 	(void)pthread_mutex_destroy(&l->lock);
 	free(l);
@@ -77,11 +87,19 @@ void listing_free(struct listing *l)
 	if (l == NULL)
 		return;
 	(void)pthread_mutex_lock(&l->lock);
-	bool fetching = l->fetching;
+	struct cache *c = l->fetching ? NULL : l->cache;
 	l->closed = true;
 	(void)pthread_mutex_unlock(&l->lock);
-	if (!fetching)
-		destroy(l);
+	if (c == NULL)
+		return; /* the completion frees it */
+	destroy(l);
+	cache_forget_flush(c);
+}
+
+void listings_free(struct cache *c)
+{
+	while (c->listings != NULL)
+		destroy(c->listings);
 }
 
 void listing_lock(struct listing *l)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 static struct {
 	char program[32];
 	int level;
-	bool journal, syslog;
+	bool journal;
+	atomic_bool syslog; /* set while other threads log */
 } log_state = {.program = "vsockfs", .level = LOG_NOTICE};
 
 static bool stderr_is_journal(void)

@@ -250,6 +250,8 @@ void fs_free(struct fs *fs)
 			fuse_session_unmount(fs->se);
 		fuse_session_destroy(fs->se);
 	}
+	while (fs->files != NULL) /* of a mount that was taken away from its users */
+		file_free(fs, fs->files);
 	krequests_free(fs);
 	(void)pthread_mutex_destroy(&fs->lock);
 	(void)pthread_cond_destroy(&fs->watch);

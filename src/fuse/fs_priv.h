@@ -29,6 +29,7 @@ struct fs {
 
 	pthread_mutex_t lock; /* the fields below */
 	struct krequest *in_flight; /* every request that waits for the host */
+	struct file *files;	   /* open ones: what is left at the end is freed */
 	struct krequest *spare;	   /* freed requests, to be used again */
 	unsigned spare_count;
 	unsigned workers_waiting;
@@ -42,6 +43,7 @@ struct fs {
 struct file {
 	uint64_t fh; /* the server's */
 	bool flush;  /* its file system may report errors at close */
+	struct file *prev, *next; /* fs.lock */
 };
 
 /*
@@ -80,6 +82,7 @@ struct current {
 	uint64_t unique;
 	struct fuse_buf *buf;
 	bool tmpfile; /* FUSE_TMPFILE, which this libfuse does not know */
+	bool strip_ids; /* FUSE_WRITE_KILL_SUIDGID, which it does not pass on */
 };
 extern _Thread_local struct current current;
 
@@ -133,6 +136,10 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
 		 uint64_t entry_ttl, struct fuse_entry_param *ret);
 
 /* ---- ops_*.c ---- */
+
+/* NULL without memory. */
+struct file *file_new(struct fs *fs);
+void file_free(struct fs *fs, struct file *f); /* NULL is allowed */
 
 void ops_names(struct fuse_lowlevel_ops *ops);
 void ops_dir(struct fuse_lowlevel_ops *ops);

@@ -133,7 +133,7 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 		r->finish(r, reply);
 	} else {
 		discard(r, reply);
-		free(r->file);
+		file_free(r->fs, r->file);
 		krequest_free(r);
 	}
 }

@@ -131,6 +131,13 @@ static bool intercept(struct fs *fs, struct fuse_buf *buf)
 		current.tmpfile = true;
 		in->opcode = FUSE_CREATE;
 		break;
+	case FUSE_WRITE:
+		if (in->len >= sizeof(*in) + sizeof(struct fuse_write_in)) {
+			const struct fuse_write_in *arg = (const void *)(in + 1);
+
+			current.strip_ids = (arg->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+		}
+		break;
 	case FUSE_INIT:
 		if (in->len >= sizeof(*in) + sizeof(struct fuse_init_in)) {
 			const struct fuse_init_in *arg = (const void *)(in + 1);

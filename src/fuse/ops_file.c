@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cleanup.h"
 #include "core/log.h"
 #include "fuse/fs_priv.h"
 
@@ -17,11 +18,37 @@ static struct file *file_of(const struct fuse_file_info *fi)
 
 /* ---- open, create, release ---- */
 
+struct file *file_new(struct fs *fs)
+{
+	struct file *f = calloc(1, sizeof(*f));
+
+	if (f == NULL)
+		return NULL;
+	SCOPE_LOCK(&fs->lock);
+	f->next = fs->files;
+	if (f->next != NULL)
+		f->next->prev = f;
+	fs->files = f;
+	return f;
+}
+
+void file_free(struct fs *fs, struct file *f)
+{
+	if (f == NULL)
+		return;
+	(void)pthread_mutex_lock(&fs->lock);
+	*(f->prev != NULL ? &f->prev->next : &fs->files) = f->next;
+	if (f->next != NULL)
+		f->next->prev = f->prev;
+	(void)pthread_mutex_unlock(&fs->lock);
+	free(f);
+}
+
 /* Makes the struct file before the request leaves: no open file may be lost to ENOMEM. */
 static bool with_file(struct krequest *r, const struct fuse_file_info *fi)
 {
 	r->fi = *fi;
-	r->file = malloc(sizeof(*r->file));
+	r->file = file_new(r->fs);
 	if (r->file != NULL)
 		return true;
 	(void)fuse_reply_err(r->req, ENOMEM);
@@ -39,9 +66,13 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	/*
 	 * The kernel takes the offset of an append from its own idea of the size
 	 * (fuse_perform_write); only without its page cache does a write elsewhere
-	 * leave no wrong page behind.
+	 * leave no wrong page behind. Such a write does not take the set-id bits off
+	 * what the kernel shows (fuse_direct_io leaves them to the server), so files
+	 * that have any go through the cache.
 	 */
-	r->fi.direct_io = (r->fi.flags & O_APPEND) != 0 && (r->fi.flags & O_ACCMODE) != O_RDONLY;
+	r->fi.direct_io = (r->fi.flags & O_APPEND) != 0 &&
+			  (r->fi.flags & O_ACCMODE) != O_RDONLY &&
+			  (reply->attr == NULL || (reply->attr->mode & (S_ISUID | S_ISGID)) == 0);
 	/* Without FLUSH the kernel would not tell when a close releases POSIX locks. */
 	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
 }
@@ -52,14 +83,14 @@ static void open_refused(struct krequest *r, const struct cache_reply *reply)
 	cache_close(r->fs->cache, reply->msg->fh);
 	if (reply->ino != 0)
 		cache_undo_lookup(r->fs->cache, reply->ino);
-	free(r->file);
+	file_free(r->fs, r->file);
 }
 
 static void finish_open(struct krequest *r, const struct cache_reply *reply)
 {
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
-		free(r->file);
+		file_free(r->fs, r->file);
 	} else {
 		opened(r, reply);
 		if (fuse_reply_open(r->req, &r->fi) < 0)
@@ -84,7 +115,7 @@ static void finish_create(struct krequest *r, const struct cache_reply *reply)
 {
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
-		free(r->file);
+		file_free(r->fs, r->file);
 	} else {
 		struct fuse_entry_param e;
 
@@ -120,7 +151,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	(void)ino;
 	stats_add(fs->stats, STAT_fuse_answered, 1);
 	cache_close(fs->cache, file->fh);
-	free(file);
+	file_free(fs, file);
 	(void)fuse_reply_err(req, 0);
 }
 
@@ -205,8 +236,11 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	REQUEST_SET(r, fh, file_of(fi)->fh);
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */
-	if (!fi->writepage && fi->flags != 0)
-		REQUEST_SET(r, flags, (uint64_t)(unsigned)fi->flags);
+	uint64_t flags = fi->writepage ? 0 : (unsigned)fi->flags;
+	if (current.strip_ids)
+		flags |= WRITE_STRIP_IDS;
+	if (flags != 0)
+		REQUEST_SET(r, flags, flags);
 	krequest_payload(r, buf, size);
 	krequest_submit(r, ino, 0);
 }

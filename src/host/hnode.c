@@ -16,6 +16,7 @@
 #include "host/filesystem.h"
 #include "host/idmap.h"
 
+#define BUCKETS_MIN 64
 #define DEPTH_MAX 4096 /* parents in a row that are opened to find one node again */
 
 struct hnode {
@@ -24,7 +25,7 @@ struct hnode {
 	_Atomic uint64_t version;
 
 	/* the rest: hnodes.mutex */
-	struct hnode *same_hash;
+	struct hnode *chain; /* the next in its bucket */
 	struct hnode *newer, *older; /* in the list of descriptors that may be closed */
 	struct hnode_user *users;
 	int fd; /* O_PATH, or -1 */
@@ -55,8 +56,10 @@ struct hnodes {
 
 	/* mutex: */
 	uint64_t last_id;
-	struct idmap by_id;
-	struct idmap by_hash; /* first of the nodes with this hash */
+	size_t count;
+	struct hnode **buckets; /* by identity */
+	size_t n_buckets;	/* a power of two, or 0 */
+	struct idmap parents;	/* by id: those that some node was found in, where that counts */
 	size_t fds, kept;
 	struct hnode *newest, *oldest;
 };
@@ -90,14 +93,70 @@ static void hnode_identity(const struct hnode *n, struct identity *ret)
 	memcpy(ret->bytes, n->handle, n->handle_len);
 }
 
-static struct hnode *find_locked(struct hnodes *t, const struct identity *id, uint64_t hash)
+static struct hnode **bucket_locked(const struct hnodes *t, uint64_t hash)
 {
-	struct idmap_slot *s = idmap_get(&t->by_hash, hash);
-	struct hnode *n = s != NULL ? s->value : NULL;
+	return &t->buckets[hash & (t->n_buckets - 1)];
+}
 
-	while (n != NULL && !hnode_is(n, id))
-		n = n->same_hash;
+static struct hnode *find_locked(const struct hnodes *t, const struct identity *id, uint64_t hash)
+{
+	struct hnode *n = t->n_buckets > 0 ? *bucket_locked(t, hash) : NULL;
+
+	while (n != NULL && (n->hash != hash || !hnode_is(n, id)))
+		n = n->chain;
 	return n;
+}
+
+/* As many buckets as nodes, more or less; without memory for more, longer chains. */
+static int resize_locked(struct hnodes *t, size_t n_buckets)
+{
+	struct hnode **old = t->buckets;
+	size_t n_old = t->n_buckets;
+	struct hnode **fresh = calloc(n_buckets, sizeof(*fresh));
+
+	if (fresh == NULL)
+		return n_old > 0 ? 0 : -ENOMEM;
+	t->buckets = fresh;
+	t->n_buckets = n_buckets;
+	for (size_t i = 0; i < n_old; i++) {
+		for (struct hnode *n = old[i], *next; n != NULL; n = next) {
+			struct hnode **b = bucket_locked(t, n->hash);
+
+			next = n->chain;
+			n->chain = *b;
+			*b = n;
+		}
+	}
+	free(old);
+	return 0;
+}
+
+static int insert_locked(struct hnodes *t, struct hnode *n)
+{
+	int r = t->count >= t->n_buckets
+			? resize_locked(t, t->n_buckets > 0 ? t->n_buckets * 2 : BUCKETS_MIN)
+			: 0;
+
+	if (r < 0)
+		return r;
+	struct hnode **b = bucket_locked(t, n->hash);
+	n->chain = *b;
+	*b = n;
+	t->count++;
+	return 0;
+}
+
+static void remove_locked(struct hnodes *t, struct hnode *n)
+{
+	struct hnode **at = bucket_locked(t, n->hash);
+
+	while (*at != n)
+		at = &(*at)->chain;
+	*at = n->chain;
+	t->count--;
+	if (t->n_buckets > BUCKETS_MIN && t->count * 8 < t->n_buckets)
+		(void)resize_locked(t, t->n_buckets / 2);
+	idmap_del(&t->parents, n->id);
 }
 
 /* ---- the list of descriptors that may be closed ---- */
@@ -161,24 +220,6 @@ void hnode_ref(struct hnode *n)
 	atomic_fetch_add(&n->refs, 1);
 }
 
-static void unlink_locked(struct hnodes *t, struct hnode *n)
-{
-	struct idmap_slot *s = idmap_get(&t->by_hash, n->hash);
-
-	if (s->value == n && n->same_hash == NULL) {
-		idmap_del(&t->by_hash, n->hash);
-	} else if (s->value == n) {
-		s->value = n->same_hash;
-	} else {
-		struct hnode *p = s->value;
-
-		while (p->same_hash != n)
-			p = p->same_hash;
-		p->same_hash = n->same_hash;
-	}
-	idmap_del(&t->by_id, n->id);
-}
-
 void hnode_unref(struct hnodes *t, struct hnode *n)
 {
 	if (n == NULL)
@@ -196,7 +237,7 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 		if (atomic_fetch_sub(&n->refs, 1) != 1)
 			return;
 		assert(n->pins == 0 && n->users == NULL);
-		unlink_locked(t, n);
+		remove_locked(t, n);
 		fd = drop_fd_locked(t, n);
 		t->kept -= n->keep;
 	}
@@ -204,7 +245,7 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 	free(n);
 }
 
-static void set_name_locked(struct hnodes *t, struct hnode *n, const struct hnode *parent,
+static void set_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent,
 			    const char *name)
 {
 	if (parent == NULL || name == NULL || filesystems_by_handle(t->fs, n->fs))
@@ -217,6 +258,9 @@ static void set_name_locked(struct hnodes *t, struct hnode *n, const struct hnod
 		free(n->name);
 		n->name = copy;
 	}
+	struct idmap_slot *s = idmap_put(&t->parents, parent->id);
+	if (s != NULL)
+		s->value = parent;
 	n->parent = parent->id;
 }
 
@@ -238,30 +282,7 @@ static struct hnode *hnode_new(const struct identity *id, uint64_t hash)
 	return n;
 }
 
-/* Takes over n in case of success; gives back the node that was quicker, if any. */
-static int add_locked(struct hnodes *t, struct hnode *n, const struct identity *id, struct hnode **ret)
-{
-	struct hnode *old = find_locked(t, id, n->hash);
-
-	if (old != NULL) {
-		*ret = old;
-		return 1;
-	}
-	struct idmap_slot *by_id = idmap_put(&t->by_id, t->last_id + 1);
-	struct idmap_slot *by_hash = by_id != NULL ? idmap_put(&t->by_hash, n->hash) : NULL;
-	if (by_hash == NULL) {
-		idmap_del(&t->by_id, t->last_id + 1);
-		return -ENOMEM;
-	}
-	n->id = ++t->last_id;
-	by_id->value = n;
-	n->same_hash = by_hash->value;
-	by_hash->value = n;
-	*ret = n;
-	return 0;
-}
-
-int hnodes_intern(struct hnodes *t, int fd, const struct hnode *parent, const char *name,
+int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name,
 		 struct hnode **ret)
 {
 	struct identity id;
@@ -286,18 +307,23 @@ int hnodes_intern(struct hnodes *t, int fd, const struct hnode *parent, const ch
 		return -ENOMEM;
 	{
 		SCOPE_LOCK(&t->mutex);
-		r = add_locked(t, fresh, &id, &n);
-		if (r == 1)
+		n = find_locked(t, &id, hash);
+		if (n != NULL) { /* another thread was quicker */
 			hnode_ref(n);
-		if (r >= 0)
+		} else {
+			r = insert_locked(t, fresh);
+			if (r == 0) {
+				fresh->id = ++t->last_id;
+				n = TAKE_PTR(fresh);
+			}
+		}
+		if (r == 0)
 			set_name_locked(t, n, parent, name);
 	}
-	if (r != 0)
-		free(fresh);
-	if (r < 0)
-		return r;
-	*ret = n;
-	return 0;
+	free(fresh);
+	if (r == 0)
+		*ret = n;
+	return r;
 }
 
 int hnodes_find(struct hnodes *t, int fd, struct hnode **ret)
@@ -316,7 +342,7 @@ int hnodes_find(struct hnodes *t, int fd, struct hnode **ret)
 	return 0;
 }
 
-void hnode_renamed(struct hnodes *t, struct hnode *n, const struct hnode *parent, const char *name)
+void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name)
 {
 	SCOPE_LOCK(&t->mutex);
 	set_name_locked(t, n, parent, name);
@@ -390,7 +416,7 @@ static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *
 		return -ESTALE; /* the remembered parents go in a circle */
 	{
 		SCOPE_LOCK(&t->mutex);
-		struct idmap_slot *s = n->parent != 0 ? idmap_get(&t->by_id, n->parent) : NULL;
+		struct idmap_slot *s = n->parent != 0 ? idmap_get(&t->parents, n->parent) : NULL;
 
 		if (s != NULL) {
 			parent = s->value;
@@ -537,9 +563,9 @@ void hnodes_free(struct hnodes *t)
 {
 	if (t == NULL)
 		return;
-	assert(t->by_id.used == 0);
-	idmap_done(&t->by_id);
-	idmap_done(&t->by_hash);
+	assert(t->count == 0);
+	free(t->buckets);
+	idmap_done(&t->parents);
 	(void)pthread_mutex_destroy(&t->mutex);
 	free(t);
 }
@@ -547,7 +573,7 @@ void hnodes_free(struct hnodes *t)
 size_t hnodes_count(struct hnodes *t)
 {
 	SCOPE_LOCK(&t->mutex);
-	return t->by_id.used;
+	return t->count;
 }
 
 size_t hnodes_open(struct hnodes *t)

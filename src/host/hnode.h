@@ -42,7 +42,7 @@ void hnodes_free(struct hnodes *t);
  * a reference. parent and name: where it was found, NULL for the root or a
  * file without a name.
  */
-int hnodes_intern(struct hnodes *t, int fd, const struct hnode *parent, const char *name,
+int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name,
 		 struct hnode **ret);
 
 /* Only if it is known already; -ENOENT if not. */
@@ -74,7 +74,7 @@ void hnode_offer(struct hnodes *t, struct hnode *n, int fd);
 void hnode_keep(struct hnodes *t, struct hnode *n, int fd);
 
 /* The node is called so now, after a rename or link of ours. */
-void hnode_renamed(struct hnodes *t, struct hnode *n, const struct hnode *parent, const char *name);
+void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name);
 
 /* An open file of the node, from which the node can be reached as well. The caller owns it. */
 struct hnode_user {

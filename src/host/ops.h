@@ -96,6 +96,12 @@ int request_writable(const struct request *r);
 int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX]);
 
 /*
+ * Takes the set-id bits off an open file, as the host's kernel does for a
+ * writer who lacks CAP_FSETID (setattr_should_drop_suidgid): the server has it.
+ */
+void request_strip_ids(const struct request *r, int fd);
+
+/*
  * Makes fd's node known under name in dir and tells the client: fields node
  * and attr. Takes over fd, which may be an open file unless it is an object
  * (O_PATH).

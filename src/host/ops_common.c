@@ -88,6 +88,33 @@ int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX]
 	return creds_assume(r->creds, export_privileged(r->host->export), &caller);
 }
 
+static bool caller_in_group(const struct msg *q, gid_t gid)
+{
+	const unsigned char *p = q->groups.data;
+	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
+
+	if (q->gid == gid)
+		return true;
+	for (; n > 0; n--, p += 4)
+		if (((gid_t)p[0] << 24 | (gid_t)p[1] << 16 | (gid_t)p[2] << 8 | p[3]) == gid)
+			return true;
+	return false;
+}
+
+void request_strip_ids(const struct request *r, int fd)
+{
+	struct stat st;
+
+	/* An unprivileged server is stripped of them by the host's kernel. */
+	if (!export_privileged(r->host->export) || fstat(fd, &st) < 0)
+		return;
+	mode_t mode = st.st_mode & ~(mode_t)S_ISUID;
+	if ((mode & S_IXGRP) || (MSG_HAS(&r->q, gid) && !caller_in_group(&r->q, st.st_gid)))
+		mode &= ~(mode_t)S_ISGID;
+	if (mode != st.st_mode)
+		(void)fchmod(fd, mode & 07777);
+}
+
 int request_tell(struct request *r, const struct pinned *dir, const char *name, int object)
 {
 	CLEANUP_CLOSE int fd = object;

@@ -42,37 +42,6 @@ static int open_object(const struct request *r, int object, uint64_t q_flags, in
 	return e;
 }
 
-static bool in_group(const struct msg *q, uint32_t gid)
-{
-	const unsigned char *p = q->groups.data;
-	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
-
-	if (q->gid == gid)
-		return true;
-	for (; n > 0; n--, p += 4)
-		if (((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]) == gid)
-			return true;
-	return false;
-}
-
-/*
- * Truncating by opening takes the set-id bits off, as the host's kernel does
- * for whoever lacks CAP_FSETID (setattr_should_drop_suidgid): here the server
- * has it, and the guest's kernel leaves O_TRUNC to the server.
- */
-static void strip_set_ids(const struct request *r, int fd, const struct attr *before)
-{
-	uint32_t mode = before->mode;
-
-	if (!(r->q.flags & O_TRUNC) || !MSG_HAS(&r->q, uid) || r->q.uid == 0)
-		return;
-	mode &= ~(uint32_t)S_ISUID;
-	if ((mode & S_IXGRP) || !in_group(&r->q, before->gid))
-		mode &= ~(uint32_t)S_ISGID;
-	if (mode != before->mode)
-		(void)fchmod(fd, mode & 07777);
-}
-
 static void reply_open(struct request *r, const struct hnode *n, uint64_t fh)
 {
 	MSG_SET(&r->p, fh, fh);
@@ -101,7 +70,8 @@ static int open_node(struct request *r, struct hnode *n, int object)
 	if (e < 0)
 		return e;
 	if (r->q.flags & O_TRUNC) {
-		strip_set_ids(r, fd, &r->p.attr);
+		if (MSG_HAS(&r->q, uid) && r->q.uid != 0)
+			request_strip_ids(r, fd); /* the guest's kernel leaves O_TRUNC to us */
 		e = request_attr(r, n, fd, &r->p.attr);
 	}
 	if (e < 0) {

@@ -106,6 +106,8 @@ int op_WRITE(struct request *r)
 		return e;
 	if (off > INT64_MAX - len)
 		return -EFBIG;
+	if (len > 0 && (r->q.flags & WRITE_STRIP_IDS))
+		request_strip_ids(r, file.h->fd);
 	if (len > 0 && (r->q.flags & O_APPEND))
 		n = append(file.h, r->buf, len, sync_flags(r->q.flags), &off);
 	else

@@ -21,7 +21,7 @@
 #include "host/session.h"
 
 #define LISTENERS_MAX 16
-#define SESSIONS_MAX 256
+#define SESSIONS_MAX 1024
 #define ACCEPT_PAUSE_MS 100
 #define NODE_FDS_MAX 32768
 
@@ -168,6 +168,7 @@ int server_add(struct server *s, int fd)
 
 	if (c == NULL)
 		return -ENOMEM;
+	reap(s, false);
 	SCOPE_LOCK(&s->mutex);
 	if (s->n_clients >= SESSIONS_MAX)
 		return -EMFILE;

@@ -1,6 +1,7 @@
 #include "host/session.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -453,6 +454,7 @@ static void drop_everything(struct session *s)
 		s->turn = s->event = -1;
 	}
 	stream_free(stream);
+	(void)malloc_trim(0); /* of a million nodes the last one may hold the whole heap */
 }
 
 static void *session_main(void *arg)

@@ -204,7 +204,8 @@ class Hostile:
             self.attack(f"indefinite {name}", frame(body), CLOSE)
         for raw in (b"\xff", b"/\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", path.encode() + b"/\x80"):
             for key in ("path", "new_path"):
-                self.attack(f"{key} {raw!r}", frame(cbor.encode({"op": 1, key: BadText(raw)})), CLOSE)
+                # Go's encoder sends such bytes as text: one odd name must not end an honest guest's mount
+                self.attack(f"{key} {raw!r}", frame(cbor.encode({"op": 1, key: BadText(raw)})), ANY)
             self.attack(f"key {raw!r}", frame(cbor.encode(Pairs([("op", 1), (BadText(raw), 1)]))), CLOSE)
 
     def run_fields(self):

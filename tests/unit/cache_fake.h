@@ -44,8 +44,8 @@ static inline void *fake_malloc(size_t size)
 }
 
 #define clock_gettime fake_clock_gettime
-#define calloc fake_calloc
-#define malloc fake_malloc
+#define calloc	      fake_calloc
+#define malloc	      fake_malloc
 #include "cache/node.c"
 #undef clock_gettime
 #undef calloc
@@ -55,8 +55,8 @@ static inline void *fake_malloc(size_t size)
 
 /* ---- the backend ---- */
 
-#define FAKE_ROOT 1000 /* the server's id of the root */
-#define FAKE_CALLS 64
+#define FAKE_ROOT     1000 /* the server's id of the root */
+#define FAKE_CALLS    64
 #define FAKE_MESSAGES 65536
 
 struct fake_pair {

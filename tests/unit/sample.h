@@ -13,9 +13,8 @@ static unsigned char sample_bytes[4096];
 static inline void sample_UINT(uint64_t *v, unsigned variant)
 {
 	static const uint64_t values[SAMPLE_VARIANTS] = {
-		0,	    1,	       23,	   24,
-		UINT8_MAX,  256,       UINT16_MAX, 65536,
-		UINT32_MAX, 1ull << 32, INT64_MAX,  UINT64_MAX,
+	    0,		1,     23,	   24,	       UINT8_MAX, 256,
+	    UINT16_MAX, 65536, UINT32_MAX, 1ull << 32, INT64_MAX, UINT64_MAX,
 	};
 	*v = values[variant % SAMPLE_VARIANTS];
 }
@@ -41,8 +40,16 @@ static inline void sample_BYTES(struct slice *s, unsigned variant)
 static inline void sample_TIME(struct msg_time *t, unsigned variant)
 {
 	static const struct msg_time values[] = {
-		{0, 0},	       {-1, 999999999},	       {INT64_MIN, 1},
-		{INT64_MAX, 23}, {1700000000, 123456789}, {-(INT64_C(1) << 32), 24},
+	    {0, 0},
+	    {-1, 999999999},
+	    {-24, 0},
+	    {-25, 23},
+	    {-257, 24},
+	    {-65537, 256},
+	    {-(INT64_C(1) << 32) - 1, 65536},
+	    {INT64_MIN, 1},
+	    {INT64_MAX, 23},
+	    {1700000000, 123456789},
 	};
 	*t = values[variant % COUNT(values)];
 }

@@ -7,8 +7,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#define ATTR_TTL 1000
-#define ENTRY_TTL 2000
+#define ATTR_TTL     1000
+#define ENTRY_TTL    2000
 #define NEGATIVE_TTL 3000
 
 struct world {
@@ -259,8 +259,8 @@ static void test_other_replies_do_not_count(void **state)
 	MSG_SET(&m, attr, attr_of(99, 1));
 	static const enum msg_op ops[] = {MSG_UNLINK, MSG_RMDIR, MSG_RENAME, MSG_GETATTR};
 	for (size_t i = 0; i < COUNT(ops); i++) {
-		struct asked *a = ask2(w->c, ops[i], CACHE_ROOT,
-				       ops[i] == MSG_RENAME ? CACHE_ROOT : 0);
+		struct asked *a =
+		    ask2(w->c, ops[i], CACHE_ROOT, ops[i] == MSG_RENAME ? CACHE_ROOT : 0);
 
 		answer(w->f, a, &m);
 		assert_int_equal(a->reply.ino, 0);
@@ -383,7 +383,8 @@ static void test_references_against_a_model(void **state)
 
 	(void)state;
 	for (int step = 0; step < STEPS; step++) {
-		size_t i = unit_below(&random, COUNT(flying)), n = unit_below(&random, SERVER_NODES);
+		size_t i = unit_below(&random, COUNT(flying)),
+		       n = unit_below(&random, SERVER_NODES);
 		uint64_t node = 50 + n;
 
 		if (unit_below(&random, 3) == 0) { /* the kernel forgets some */
@@ -395,11 +396,11 @@ static void test_references_against_a_model(void **state)
 			}
 		} else if (flying[i] == NULL) {
 			uint64_t ino = model[n].kernel > 0 && unit_below(&random, 2) == 0
-					       ? model[n].ino
-					       : CACHE_ROOT;
+					   ? model[n].ino
+					   : CACHE_ROOT;
 
-			flying[i] = ask(w->c, unit_below(&random, 3) == 0 ? MSG_CREATE : MSG_LOOKUP,
-					ino);
+			flying[i] =
+			    ask(w->c, unit_below(&random, 3) == 0 ? MSG_CREATE : MSG_LOOKUP, ino);
 		} else {
 			if (unit_below(&random, 4) == 0) {
 				answer_err(w->f, flying[i], ENOENT);
@@ -408,7 +409,8 @@ static void test_references_against_a_model(void **state)
 				uint64_t ino = flying[i]->reply.ino;
 				if (model[n].kernel > 0)
 					assert_int_equal(ino, model[n].ino);
-				else if (ino != model[n].ino) /* new, if no request held the old one */
+				else if (ino !=
+					 model[n].ino) /* new, if no request held the old one */
 					assert_true(ino > highest);
 				if (ino > highest)
 					highest = ino;
@@ -551,25 +553,46 @@ static void test_own_change_of_an_object(void **state)
 	}
 }
 
-/* A reading of the file drops its access time from what is known, unless the reply tells it. */
+/* Reading drops the access time from what is known, unless the reply tells it. */
 static void test_reading_moves_atime(void **state)
 {
+	static const enum msg_op ops[] = {MSG_READ, MSG_READDIRPLUS, MSG_READLINK};
 	struct world *w = world_new();
 	uint64_t ino = look_up(w, CACHE_ROOT, 50);
-	struct asked *a = ask(w->c, MSG_READ, ino);
-	struct msg m = {0};
 
 	(void)state;
-	assert_known(w, ino, 0);
-	MSG_SET(&m, payload, SLICE("x"));
-	answer(w->f, a, &m);
+	for (size_t i = 0; i < COUNT(ops); i++) {
+		struct asked *a = ask(w->c, ops[i], ino);
+		struct msg m = {0};
+
+		assert_known(w, ino, i); /* it has not moved yet */
+		MSG_SET(&m, payload, SLICE("x"));
+		answer(w->f, a, &m);
+		free(a);
+		assert_unknown(w, ino);
+		a = ask(w->c, ops[i], ino);
+		MSG_SET(&m, attr, attr_of(++w->version, i + 1));
+		answer(w->f, a, &m);
+		free(a);
+		assert_known(w, ino, i + 1);
+	}
+	world_free(w);
+}
+
+static void test_mode(void **state)
+{
+	struct world *w = world_new();
+	struct asked *a = ask(w->c, MSG_LOOKUP, CACHE_ROOT);
+	struct attr attr = attr_of(1, 0);
+
+	(void)state;
+	attr.mode = 0106755;
+	answer_node(w->f, a, 50, attr);
+	fake_now += 100 * ATTR_TTL;
+	assert_int_equal(cache_mode(w->c, a->reply.ino), 0106755); /* as last heard */
+	cache_forget(w->c, a->reply.ino, 1);
+	assert_int_equal(cache_mode(w->c, a->reply.ino), 0);
 	free(a);
-	assert_unknown(w, ino);
-	a = ask(w->c, MSG_READ, ino);
-	MSG_SET(&m, attr, attr_of(++w->version, 5));
-	answer(w->f, a, &m);
-	free(a);
-	assert_known(w, ino, 5);
 	world_free(w);
 }
 
@@ -612,6 +635,59 @@ static void test_taint_of_attributes(void **state)
 	}
 }
 
+/* A link changes the link count of its object: what was read before is too old. */
+static void test_taint_by_link(void **state)
+{
+	struct world *w = world_new();
+	uint64_t ino = look_up(w, CACHE_ROOT, 50), dir = look_up(w, CACHE_ROOT, 60);
+
+	(void)state;
+	fake_now += ATTR_TTL;
+	struct asked *get = ask(w->c, MSG_GETATTR, ino), *link = ask2(w->c, MSG_LINK, ino, dir);
+	answer_node(w->f, get, 0, attr_of(++w->version, 1));
+	assert_int_equal(get->reply.attr_ttl, 0);
+	answer_node(w->f, link, 50, attr_of(++w->version, 2));
+	assert_int_equal(link->reply.attr_ttl, ATTR_TTL);
+	free(get);
+	free(link);
+	/* and a write to it meanwhile makes the link's reply too old */
+	link = ask2(w->c, MSG_LINK, ino, dir);
+	struct asked *set = ask(w->c, MSG_WRITE, ino);
+	answer_node(w->f, link, 50, attr_of(++w->version, 3));
+	assert_int_equal(link->reply.attr_ttl, 0);
+	assert_int_equal(link->reply.entry_ttl, 0);
+	answer_err(w->f, set, 0);
+	free(link);
+	free(set);
+	world_free(w);
+}
+
+/* What changes nothing leaves everything known; what changes a directory itself, its names. */
+static void test_no_taint(void **state)
+{
+	static const enum msg_op ops[] = {MSG_STATFS, MSG_FSYNC, MSG_FLUSH,    MSG_OPEN,
+					  MSG_LSEEK,  MSG_SETLK, MSG_GETXATTR, MSG_LISTXATTR};
+	struct world *w = world_new();
+	uint64_t ino = look_up(w, CACHE_ROOT, 50);
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(ops); i++) {
+		struct asked *a = ask(w->c, ops[i], ino);
+
+		answer_err(w->f, a, i % 2 == 0 ? 0 : EIO);
+		free(a);
+		assert_known(w, ino, 0);
+	}
+	struct asked *look = ask(w->c, MSG_LOOKUP, ino), *set = ask(w->c, MSG_SETATTR, ino);
+	answer_node(w->f, look, 70, attr_of(++w->version, 0));
+	assert_int_equal(look->reply.entry_ttl, ENTRY_TTL);
+	assert_int_equal(look->reply.attr_ttl, ATTR_TTL);
+	answer_err(w->f, set, 0);
+	free(look);
+	free(set);
+	world_free(w);
+}
+
 /* Two writes at once: the attributes of neither reply show the other's end. */
 static void test_taint_among_writes(void **state)
 {
@@ -638,9 +714,9 @@ static const struct mutation {
 	bool second; /* it is the second node whose names change */
 	bool names;  /* its reply names an object */
 } mutations[] = {
-	{MSG_CREATE, false, true},  {MSG_MKNOD, false, true},	 {MSG_SYMLINK, false, true},
-	{MSG_LINK, true, true},	    {MSG_UNLINK, false, false}, {MSG_RMDIR, false, false},
-	{MSG_RENAME, false, false}, {MSG_RENAME, true, false},
+    {MSG_CREATE, false, true},	{MSG_MKNOD, false, true},   {MSG_SYMLINK, false, true},
+    {MSG_LINK, true, true},	{MSG_UNLINK, false, false}, {MSG_RMDIR, false, false},
+    {MSG_RENAME, false, false}, {MSG_RENAME, true, false},
 };
 
 static struct asked *mutate(struct world *w, const struct mutation *m, uint64_t dir, uint64_t other)
@@ -971,17 +1047,18 @@ static void *submit_often(void *arg)
 	struct unit_random random = {(uintptr_t)&random | 1};
 
 	for (int i = 0; i < SUBMITS; i++) {
-		static const enum msg_op ops[] = {MSG_LOOKUP, MSG_LOOKUP, MSG_CREATE,
-						  MSG_GETATTR, MSG_WRITE, MSG_UNLINK};
+		static const enum msg_op ops[] = {MSG_LOOKUP,  MSG_LOOKUP, MSG_CREATE,
+						  MSG_GETATTR, MSG_WRITE,  MSG_UNLINK};
 		struct asked *a = asked_new(ops[unit_below(&random, COUNT(ops))]);
 
-		while (atomic_load(&shared.submitted) - atomic_load(&shared.answered) > FAKE_CALLS / 2)
+		while (atomic_load(&shared.submitted) - atomic_load(&shared.answered) >
+		       FAKE_CALLS / 2)
 			(void)sched_yield();
 		atomic_fetch_add(&shared.submitted, 1);
 		a->req.done = forget_at_once;
 		/* sometimes a node that may just be going */
-		cache_submit(w->c, &a->req, unit_below(&random, 3) == 0 ? 2 + unit_below(&random, 50)
-									 : CACHE_ROOT,
+		cache_submit(w->c, &a->req,
+			     unit_below(&random, 3) == 0 ? 2 + unit_below(&random, 50) : CACHE_ROOT,
 			     0);
 		if (i % 8 == 0)
 			cache_forget_flush(w->c);
@@ -1048,36 +1125,39 @@ static void test_many_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ids_become_the_servers),
-		cmocka_unit_test(test_unknown_ids),
-		cmocka_unit_test(test_ids_are_never_used_again),
-		cmocka_unit_test(test_root_stays),
-		cmocka_unit_test(test_forget_counts_replies),
-		cmocka_unit_test(test_every_naming_reply_counts),
-		cmocka_unit_test(test_other_replies_do_not_count),
-		cmocka_unit_test(test_held_by_requests),
-		cmocka_unit_test(test_forget_meets_a_reply),
-		cmocka_unit_test(test_undo_lookup),
-		cmocka_unit_test(test_forget_too_much),
-		cmocka_unit_test(test_many_forgets_in_one_message),
-		cmocka_unit_test(test_references_against_a_model),
-		cmocka_unit_test(test_attributes_are_kept_for_their_time),
-		cmocka_unit_test(test_no_time_no_cache),
-		cmocka_unit_test(test_version_order),
-		cmocka_unit_test(test_own_change_of_an_object),
-		cmocka_unit_test(test_reading_moves_atime),
-		cmocka_unit_test(test_taint_of_attributes),
-		cmocka_unit_test(test_taint_among_writes),
-		cmocka_unit_test(test_taint_of_names),
-		cmocka_unit_test(test_parents),
-		cmocka_unit_test(test_created),
-		cmocka_unit_test(test_victims),
-		cmocka_unit_test(test_negative_names),
-		cmocka_unit_test(test_close),
-		cmocka_unit_test(test_locked),
-		cmocka_unit_test(test_no_memory_for_a_cache),
-		cmocka_unit_test(test_no_memory_for_a_node),
-		cmocka_unit_test(test_many_threads),
+	    cmocka_unit_test(test_ids_become_the_servers),
+	    cmocka_unit_test(test_unknown_ids),
+	    cmocka_unit_test(test_ids_are_never_used_again),
+	    cmocka_unit_test(test_root_stays),
+	    cmocka_unit_test(test_forget_counts_replies),
+	    cmocka_unit_test(test_every_naming_reply_counts),
+	    cmocka_unit_test(test_other_replies_do_not_count),
+	    cmocka_unit_test(test_held_by_requests),
+	    cmocka_unit_test(test_forget_meets_a_reply),
+	    cmocka_unit_test(test_undo_lookup),
+	    cmocka_unit_test(test_forget_too_much),
+	    cmocka_unit_test(test_many_forgets_in_one_message),
+	    cmocka_unit_test(test_references_against_a_model),
+	    cmocka_unit_test(test_attributes_are_kept_for_their_time),
+	    cmocka_unit_test(test_no_time_no_cache),
+	    cmocka_unit_test(test_version_order),
+	    cmocka_unit_test(test_own_change_of_an_object),
+	    cmocka_unit_test(test_reading_moves_atime),
+	    cmocka_unit_test(test_mode),
+	    cmocka_unit_test(test_taint_of_attributes),
+	    cmocka_unit_test(test_taint_by_link),
+	    cmocka_unit_test(test_no_taint),
+	    cmocka_unit_test(test_taint_among_writes),
+	    cmocka_unit_test(test_taint_of_names),
+	    cmocka_unit_test(test_parents),
+	    cmocka_unit_test(test_created),
+	    cmocka_unit_test(test_victims),
+	    cmocka_unit_test(test_negative_names),
+	    cmocka_unit_test(test_close),
+	    cmocka_unit_test(test_locked),
+	    cmocka_unit_test(test_no_memory_for_a_cache),
+	    cmocka_unit_test(test_no_memory_for_a_node),
+	    cmocka_unit_test(test_many_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

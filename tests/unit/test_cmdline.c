@@ -125,9 +125,9 @@ static void test_no_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_words),	   cmocka_unit_test(test_last_wins),
-		cmocka_unit_test(test_quotes),	   cmocka_unit_test(test_too_long),
-		cmocka_unit_test(test_long_word), cmocka_unit_test(test_no_file),
+	    cmocka_unit_test(test_words),     cmocka_unit_test(test_last_wins),
+	    cmocka_unit_test(test_quotes),    cmocka_unit_test(test_too_long),
+	    cmocka_unit_test(test_long_word), cmocka_unit_test(test_no_file),
 	};
 
 	return cmocka_run_group_tests(tests, make_file, remove_file);

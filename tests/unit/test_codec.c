@@ -103,8 +103,8 @@ static void test_bytes(void **state)
 	MSG_SET(&m, op, MSG_WRITE);
 	MSG_SET(&m, mtime, ((struct msg_time){-1, 24}));
 	size_t n = codec_encode(&m, buf, sizeof(buf));
-	size_t w = unit_from_hex("00000015 00000010 a4 00 1830 0a 19012c 14 82 20 1818 1822 45", want,
-				 sizeof(want));
+	size_t w = unit_from_hex("00000015 00000010 a4 00 1830 0a 19012c 14 82 20 1818 1822 45",
+				 want, sizeof(want));
 	assert_int_equal(n, w);
 	assert_memory_equal(buf, want, n);
 }
@@ -142,19 +142,19 @@ static void test_bound(void **state)
 		round_trip(&m);
 	}
 	all.attr = all.attr2 = all.attr3 = (struct attr){
-		.version = UINT64_MAX,
-		.ino = UINT64_MAX,
-		.mode = UINT32_MAX,
-		.nlink = UINT64_MAX,
-		.uid = UINT32_MAX,
-		.gid = UINT32_MAX,
-		.rdev = UINT64_MAX,
-		.size = UINT64_MAX,
-		.blocks = UINT64_MAX,
-		.blksize = UINT32_MAX,
-		.atime = {INT64_MIN, 999999999},
-		.mtime = {INT64_MIN, 999999999},
-		.ctime = {INT64_MIN, 999999999},
+	    .version = UINT64_MAX,
+	    .ino = UINT64_MAX,
+	    .mode = UINT32_MAX,
+	    .nlink = UINT64_MAX,
+	    .uid = UINT32_MAX,
+	    .gid = UINT32_MAX,
+	    .rdev = UINT64_MAX,
+	    .size = UINT64_MAX,
+	    .blocks = UINT64_MAX,
+	    .blksize = UINT32_MAX,
+	    .atime = {INT64_MIN, 999999999},
+	    .mtime = {INT64_MIN, 999999999},
+	    .ctime = {INT64_MIN, 999999999},
 	};
 	all.atime = all.mtime = all.attr.atime;
 	all.name = all.name2 = all.groups = (struct slice){bytes, sizeof(bytes)};
@@ -209,22 +209,22 @@ static void test_frame_header(void **state)
 	assert_int_equal(frame_header(1, 1, &head, &payload), 0);
 	assert_int_equal(head, 1);
 	assert_int_equal(payload, 0);
-	assert_int_equal(frame_header(MSG_HEAD_MAX + MSG_PAYLOAD_MAX, MSG_HEAD_MAX, &head, &payload),
-			 0);
+	assert_int_equal(
+	    frame_header(MSG_HEAD_MAX + MSG_PAYLOAD_MAX, MSG_HEAD_MAX, &head, &payload), 0);
 	assert_int_equal(head, MSG_HEAD_MAX);
 	assert_int_equal(payload, MSG_PAYLOAD_MAX);
 
 	static const uint32_t bad[][2] = {
-		{0, 0},
-		{1, 0},
-		{0, 1},
-		{10, 11},
-		{MSG_HEAD_MAX + 1, MSG_HEAD_MAX + 1},
-		{MSG_PAYLOAD_MAX + 11, 10},
-		{UINT32_MAX, 1},
-		{UINT32_MAX, UINT32_MAX},
-		{0, UINT32_MAX},
-		{0x80000000u, 0x80000000u},
+	    {0, 0},
+	    {1, 0},
+	    {0, 1},
+	    {10, 11},
+	    {MSG_HEAD_MAX + 1, MSG_HEAD_MAX + 1},
+	    {MSG_PAYLOAD_MAX + 11, 10},
+	    {UINT32_MAX, 1},
+	    {UINT32_MAX, UINT32_MAX},
+	    {0, UINT32_MAX},
+	    {0x80000000u, 0x80000000u},
 	};
 	for (size_t i = 0; i < COUNT(bad); i++)
 		assert_int_equal(frame_header(bad[i][0], bad[i][1], &head, &payload), -EPROTO);
@@ -254,132 +254,134 @@ static const struct {
 	const char *hex;
 	size_t payload;
 } malformed[] = {
-	/* no map */
-	{"", 0},
-	{"04", 0},
-	{"80", 0},
-	{"40", 0},
-	{"60", 0},
-	{"f6", 0},
-	{"c1a0", 0},
-	{"bf0407ff", 0},
-	{"b8010407", 0},
-	{"bb00000000000000010407", 0},
-	{"bb" MAX64, 0},
-	{"bb7fffffffffffffff0407", 0},
-	{"a1", 0},
-	{"a20407", 0},
-	{"a10407a10407", 0},
-	{"a1040700", 0},
-	/* keys */
-	{"a1182300", 0},
-	{"a118ff00", 0},
-	{"a11b" MAX64 "00", 0},
-	{"a1180407", 0},
-	{"a119000407", 0},
-	{"a12000", 0},
-	{"a1412000", 0},
-	{"a1616100", 0},
-	{"a1f400", 0},
-	{"a18000", 0},
-	{"a204070408", 0},
-	{"a3040705400407", 0},
-	{"a2182240182240", 0},
-	/* UINT */
-	{"a104", 0},
-	{"a10420", 0},
-	{"a1044107", 0},
-	{"a1046107", 0},
-	{"a1048107", 0},
-	{"a104a0", 0},
-	{"a104f4", 0},
-	{"a104f5", 0},
-	{"a104f6", 0},
-	{"a104f7", 0},
-	{"a104e0", 0},
-	{"a104f820", 0},
-	{"a104ff", 0},
-	{"a104f93c00", 0},
-	{"a104fa3f800000", 0},
-	{"a104fb3ff0000000000000", 0},
-	{"a104c007", 0},
-	{"a104c11a00000001", 0},
-	{"a1041800", 0},
-	{"a1041817", 0},
-	{"a10419ffff00", 0},
-	{"a1041900ff", 0},
-	{"a1041a0000ffff", 0},
-	{"a1041b00000000ffffffff", 0},
-	{"a1041c", 0},
-	{"a1041d", 0},
-	{"a1041e", 0},
-	{"a1041f", 0},
-	{"a10418", 0},
-	{"a1041b00000001000000", 0},
-	{"a104 5b" MAX64, 0},
-	{"a104 7b" MAX64, 0},
-	{"a104 9b" MAX64, 0},
-	{"a104 bb" MAX64, 0},
-	{"a104 8181818181818181818181818181818107", 0},
-	/* BYTES */
-	{"a10507", 0},
-	{"a1056161", 0},
-	{"a10542 61", 0},
-	{"a105580161", 0},
-	{"a105590018 616161616161616161616161616161616161616161616161", 0},
-	{"a1055f4161ff", 0},
-	{"a105 5b" MAX64, 0},
-	{"a105 5b" MAX64 "61", 0},
-	{"a105 5b8000000000000000", 0},
-	{"a105 5affffffff61", 0},
-	{"a105 9b" MAX64, 0},
-	{"a105 bb" MAX64, 0},
-	/* TIME */
-	{"a11300", 0},
-	{"a11380", 0},
-	{"a1138100", 0},
-	{"a113830000 00", 0},
-	{"a1139f0000ff", 0},
-	{"a113 98020000", 0},
-	{"a113 82001a3b9aca00", 0},
-	{"a113 820020", 0},
-	{"a113 82001b0000000100000000", 0},
-	{"a113 821b800000000000000000", 0},
-	{"a113 823b800000000000000000", 0},
-	{"a113 82f93c0000", 0},
-	{"a113 82410000", 0},
-	{"a113 9b" MAX64, 0},
-	/* ATTR: of 15, of 17, nsec, a mode that is none, nested */
-	{"a11819 8f000000000000000000000000000000", 0},
-	{"a11819 910000000000000000000000000000000000", 0},
-	{"a11819 900000000000000000000000 1a3b9aca00 00000000", 0}, /* atime */
-	{"a11819 9000000000000000000000000000 1a3b9aca00 0000", 0}, /* mtime */
-	{"a11819 90000000000000000000000000000000 1a3b9aca00", 0}, /* ctime */
-	{"a11819 90 0000 1b0000000100000000 00000000000000 000000000000", 0},
-	{"a11819 90 81000000000000000000000000000000", 0},
-	{"a11819 90 20000000000000000000000000000000", 0},
-	{"a11819 9b" MAX64, 0},
-	{"a1181900", 0},
-	/* STATFS */
-	{"a1181c 8700000000000000", 0},
-	{"a1181c 89000000000000000000", 0},
-	{"a1181c 882000000000000000", 0},
-	/* payload */
-	{"a1182245", 4},
-	{"a1182245", 6},
-	{"a1182245", 0},
-	{"a1182240", 1},
-	{"a1182265", 5},
-	{"a118225805", 5},
-	{"a118225b0000000000000005", 5},
-	{"a118225f", 5},
-	{"a1182205", 5},
-	{"a118224568656c6c6f", 5},
-	{"a21822450407", 5},
-	{"a2182245", 5},
-	{"a10407", 5},
-	{"a0", 1},
-	{"a1182200", 0},
+    /* no map */
+    {"", 0},
+    {"04", 0},
+    {"80", 0},
+    {"40", 0},
+    {"60", 0},
+    {"f6", 0},
+    {"c1a0", 0},
+    {"bf0407ff", 0},
+    {"b8010407", 0},
+    {"bb00000000000000010407", 0},
+    {"bb" MAX64, 0},
+    {"bb7fffffffffffffff0407", 0},
+    {"a1", 0},
+    {"a20407", 0},
+    {"a10407a10407", 0},
+    {"a1040700", 0},
+    /* keys */
+    {"a1182300", 0},
+    {"a118ff00", 0},
+    {"a11b" MAX64 "00", 0},
+    {"a1180407", 0},
+    {"a119000407", 0},
+    {"a12000", 0},
+    {"a1412000", 0},
+    {"a1616100", 0},
+    {"a1f400", 0},
+    {"a18000", 0},
+    {"a204070408", 0},
+    {"a3040705400407", 0},
+    {"a2182240182240", 0},
+    /* UINT */
+    {"a104", 0},
+    {"a10420", 0},
+    {"a1044107", 0},
+    {"a1046107", 0},
+    {"a1048107", 0},
+    {"a104a0", 0},
+    {"a104f4", 0},
+    {"a104f5", 0},
+    {"a104f6", 0},
+    {"a104f7", 0},
+    {"a104e0", 0},
+    {"a104f820", 0},
+    {"a104ff", 0},
+    {"a104f93c00", 0},
+    {"a104fa3f800000", 0},
+    {"a104fb3ff0000000000000", 0},
+    {"a104c007", 0},
+    {"a104c11a00000001", 0},
+    {"a1041800", 0},
+    {"a1041817", 0},
+    {"a10419ffff00", 0},
+    {"a1041900ff", 0},
+    {"a1041a0000ffff", 0},
+    {"a1041b00000000ffffffff", 0},
+    {"a1041c", 0},
+    {"a1041d", 0},
+    {"a1041e", 0},
+    {"a1041f", 0},
+    {"a1041c000102030405060708090a0b0c0d0e0f", 0}, /* as if the next size were 16 bytes */
+    {"a1041d000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", 0},
+    {"a10418", 0},
+    {"a1041b00000001000000", 0},
+    {"a104 5b" MAX64, 0},
+    {"a104 7b" MAX64, 0},
+    {"a104 9b" MAX64, 0},
+    {"a104 bb" MAX64, 0},
+    {"a104 8181818181818181818181818181818107", 0},
+    /* BYTES */
+    {"a10507", 0},
+    {"a1056161", 0},
+    {"a10542 61", 0},
+    {"a105580161", 0},
+    {"a105590018 616161616161616161616161616161616161616161616161", 0},
+    {"a1055f4161ff", 0},
+    {"a105 5b" MAX64, 0},
+    {"a105 5b" MAX64 "61", 0},
+    {"a105 5b8000000000000000", 0},
+    {"a105 5affffffff61", 0},
+    {"a105 9b" MAX64, 0},
+    {"a105 bb" MAX64, 0},
+    /* TIME */
+    {"a11300", 0},
+    {"a11380", 0},
+    {"a1138100", 0},
+    {"a113830000 00", 0},
+    {"a1139f0000ff", 0},
+    {"a113 98020000", 0},
+    {"a113 82001a3b9aca00", 0},
+    {"a113 820020", 0},
+    {"a113 82001b0000000100000000", 0},
+    {"a113 821b800000000000000000", 0},
+    {"a113 823b800000000000000000", 0},
+    {"a113 82f93c0000", 0},
+    {"a113 82410000", 0},
+    {"a113 9b" MAX64, 0},
+    /* ATTR: of 15, of 17, nsec, a mode that is none, nested */
+    {"a11819 8f000000000000000000000000000000", 0},
+    {"a11819 910000000000000000000000000000000000", 0},
+    {"a11819 900000000000000000000000 1a3b9aca00 00000000", 0}, /* atime */
+    {"a11819 9000000000000000000000000000 1a3b9aca00 0000", 0}, /* mtime */
+    {"a11819 90000000000000000000000000000000 1a3b9aca00", 0},	/* ctime */
+    {"a11819 90 0000 1b0000000100000000 00000000000000 000000000000", 0},
+    {"a11819 90 81000000000000000000000000000000", 0},
+    {"a11819 90 20000000000000000000000000000000", 0},
+    {"a11819 9b" MAX64, 0},
+    {"a1181900", 0},
+    /* STATFS */
+    {"a1181c 8700000000000000", 0},
+    {"a1181c 89000000000000000000", 0},
+    {"a1181c 882000000000000000", 0},
+    /* payload */
+    {"a1182245", 4},
+    {"a1182245", 6},
+    {"a1182245", 0},
+    {"a1182240", 1},
+    {"a1182265", 5},
+    {"a118225805", 5},
+    {"a118225b0000000000000005", 5},
+    {"a118225f", 5},
+    {"a1182205", 5},
+    {"a118224568656c6c6f", 5},
+    {"a21822450407", 5},
+    {"a2182245", 5},
+    {"a10407", 5},
+    {"a0", 1},
+    {"a1182200", 0},
 };
 
 static void test_malformed(void **state)
@@ -400,22 +402,22 @@ static void test_malformed(void **state)
 		const char *hex;
 		size_t payload;
 	} sound[] = {
-		{"a0", 0},
-		{"a10407", 0},
-		{"a1041818", 0},
-		{"a104190100", 0},
-		{"a1041a00010000", 0},
-		{"a1041b0000000100000000", 0},
-		{"a205400407", 0}, /* only the payload's place counts */
-		{"a1054161", 0},
-		{"a113820000", 0},
-		{"a113821b7fffffffffffffff00", 0},
-		{"a113823b7fffffffffffffff1a3b9ac9ff", 0},
-		{"a11819 90000000000000000000000000 00000000", 0},
-		{"a1181c 880000000000000000", 0},
-		{"a1182240", 0},
-		{"a1182245", 5},
-		{"a20407182245", 5},
+	    {"a0", 0},
+	    {"a10407", 0},
+	    {"a1041818", 0},
+	    {"a104190100", 0},
+	    {"a1041a00010000", 0},
+	    {"a1041b0000000100000000", 0},
+	    {"a205400407", 0}, /* only the payload's place counts */
+	    {"a1054161", 0},
+	    {"a113820000", 0},
+	    {"a113821b7fffffffffffffff00", 0},
+	    {"a113823b7fffffffffffffff1a3b9ac9ff", 0},
+	    {"a11819 90000000000000000000000000 00000000", 0},
+	    {"a1181c 880000000000000000", 0},
+	    {"a1182240", 0},
+	    {"a1182245", 5},
+	    {"a20407182245", 5},
 	};
 	for (size_t i = 0; i < COUNT(sound); i++) {
 		unsigned char buf[64];
@@ -537,10 +539,19 @@ static void test_entries(void **state)
 static void test_malformed_entries(void **state)
 {
 	static const char *const bad[] = {
-		"00",	    "83 4161 01 04",	     "85 4161 01 04 02 07",   "87 4161 01 04 02 07 00 00",
-		"9f 4161 01 04 02 ff",		     "84 6161 01 04 02",      "84 4161 20 04 02",
-		"84 4161 01 1b0000000100000000 02",  "84 4161 01 04 f4",      "86 4161 01 04 02 07 00",
-		"a4 4161 01 04 02",		     "9b" MAX64 " 4161 01 04 02", "84 5b" MAX64 " 61 01 04 02",
+	    "00",
+	    "83 4161 01 04",
+	    "85 4161 01 04 02 07",
+	    "87 4161 01 04 02 07 00 00",
+	    "9f 4161 01 04 02 ff",
+	    "84 6161 01 04 02",
+	    "84 4161 20 04 02",
+	    "84 4161 01 1b0000000100000000 02",
+	    "84 4161 01 04 f4",
+	    "86 4161 01 04 02 07 00",
+	    "a4 4161 01 04 02",
+	    "9b" MAX64 " 4161 01 04 02",
+	    "84 5b" MAX64 " 61 01 04 02",
 	};
 	struct dir_entry e;
 	unsigned char buf[64];
@@ -596,8 +607,8 @@ static void test_pairs_and_numbers(void **state)
 	assert_int_equal(codec_get_pair(&in, &a, &b), 0);
 	assert_int_equal(codec_get_uint(&in, &v), 0);
 
-	static const char *const bad_pairs[] = {"07", "8107", "83070707", "820720", "8207", "9f0707ff",
-						"82071817"};
+	static const char *const bad_pairs[] = {"07",	"8107",	    "83070707", "820720",
+						"8207", "9f0707ff", "82071817"};
 	for (size_t i = 0; i < COUNT(bad_pairs); i++) {
 		in = (struct slice){buf, unit_from_hex(bad_pairs[i], buf, sizeof(buf))};
 		assert_int_equal(codec_get_pair(&in, &a, &b), -EPROTO);
@@ -618,19 +629,13 @@ static void test_items(void **state)
 		enum item_type type;
 		uint64_t value;
 	} items[] = {
-		{"00", ITEM_UINT, 0},
-		{"1b" MAX64, ITEM_UINT, UINT64_MAX},
-		{"20", ITEM_NEGINT, 0},
-		{"3b" MAX64, ITEM_NEGINT, UINT64_MAX},
-		{"f4", ITEM_BOOL, 0},
-		{"f5", ITEM_BOOL, 1},
-		{"f6", ITEM_NULL, 0},
-		{"80", ITEM_ARRAY, 0},
-		{"a0", ITEM_MAP, 0},
-		{"820000", ITEM_ARRAY, 2},
-		{"a20000", ITEM_MAP, 2},
-		{"a100", ITEM_MAP, 1},
-		{"a10000", ITEM_MAP, 1},
+	    {"00", ITEM_UINT, 0},    {"1b" MAX64, ITEM_UINT, UINT64_MAX},
+	    {"20", ITEM_NEGINT, 0},  {"3b" MAX64, ITEM_NEGINT, UINT64_MAX},
+	    {"f4", ITEM_BOOL, 0},    {"f5", ITEM_BOOL, 1},
+	    {"f6", ITEM_NULL, 0},    {"80", ITEM_ARRAY, 0},
+	    {"a0", ITEM_MAP, 0},     {"820000", ITEM_ARRAY, 2},
+	    {"a20000", ITEM_MAP, 2}, {"a100", ITEM_MAP, 1},
+	    {"a10000", ITEM_MAP, 1},
 	};
 	struct item it;
 	unsigned char buf[64];
@@ -657,6 +662,37 @@ static void test_items(void **state)
 	unit_assert_slice(it.bytes, "a");
 	assert_int_equal(in.len, 0);
 	assert_int_equal(item_get(&in, &it), -EPROTO);
+}
+
+/* Arrays and maps whose number of items has bytes of its own; each item takes one at least. */
+static void test_long_arrays(void **state)
+{
+	static const size_t counts[] = {23, 24, 255, 256, 65535, 65536};
+	unsigned char *buf = malloc(2 * 65536 + 16);
+
+	(void)state;
+	assert_non_null(buf);
+	for (size_t i = 0; i < COUNT(counts) * 2; i++) {
+		bool map = i % 2 == 1;
+		size_t n = counts[i / 2], items = map ? 2 * n : n;
+		struct item_writer w = {buf, 16, 0, true};
+		struct item it;
+
+		map ? item_put_map(&w, n) : item_put_array(&w, n);
+		assert_true(w.ok);
+		memset(buf + w.len, 0, items);
+		struct slice in = {buf, w.len + items};
+		assert_int_equal(item_get(&in, &it), 0);
+		assert_int_equal(it.type, map ? ITEM_MAP : ITEM_ARRAY);
+		assert_int_equal(it.value, n);
+		assert_int_equal(in.len, items);
+		in = (struct slice){buf, w.len + items};
+		assert_int_equal(item_skip(&in, 1), 0);
+		assert_int_equal(in.len, 0);
+		in = (struct slice){buf, w.len + items - 1};
+		assert_int_equal(item_get(&in, &it), -EPROTO);
+	}
+	free(buf);
 }
 
 static void test_skip(void **state)
@@ -689,15 +725,36 @@ static void test_skip(void **state)
 static void test_utf8(void **state)
 {
 	static const char *const good[] = {
-		"",	       "plain",	       "\x7f",		   "\xc2\x80",	       "\xdf\xbf",
-		"\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",	   "\xef\xbf\xbf",     "\xf0\x90\x80\x80",
-		"\xf4\x8f\xbf\xbf",
+	    "",
+	    "plain",
+	    "\x7f",
+	    "\xc2\x80",
+	    "\xdf\xbf",
+	    "\xe0\xa0\x80",
+	    "\xed\x9f\xbf",
+	    "\xee\x80\x80",
+	    "\xef\xbf\xbf",
+	    "\xf0\x90\x80\x80",
+	    "\xf4\x8f\xbf\xbf",
 	};
 	static const char *const bad[] = {
-		"\x80",		    "\xbf",	      "\xc0\x80",   "\xc1\xbf",	      "\xc2",
-		"\xc2\x41",	    "\xe0\x9f\xbf",   "\xe2\x82",   "\xe2\x28\x92",   "\xed\xa0\x80",
-		"\xed\xbf\xbf",	    "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-		"\xff",		    "ok\xfe",	      "\xf0\x90\x80",
+	    "\x80",
+	    "\xbf",
+	    "\xc0\x80",
+	    "\xc1\xbf",
+	    "\xc2",
+	    "\xc2\x41",
+	    "\xe0\x9f\xbf",
+	    "\xe2\x82",
+	    "\xe2\x28\x92",
+	    "\xed\xa0\x80",
+	    "\xed\xbf\xbf",
+	    "\xf0\x8f\xbf\xbf",
+	    "\xf4\x90\x80\x80",
+	    "\xf5\x80\x80\x80",
+	    "\xff",
+	    "ok\xfe",
+	    "\xf0\x90\x80",
 	};
 
 	(void)state;
@@ -714,7 +771,7 @@ static void test_utf8(void **state)
 
 /* ---- mutations ---- */
 
-#define MUTATIONS 200000
+#define MUTATIONS  200000
 #define MUTANT_MAX 4096
 
 struct mutant {
@@ -772,9 +829,8 @@ static void check_accepted(const struct msg *m)
 	size_t len;
 	unsigned char *head = encode_head(m, &len);
 
-	assert_int_equal(codec_decode(head, len, MSG_HAS(m, payload) ? m->payload.len : 0, &again,
-				      &why),
-			 0);
+	assert_int_equal(
+	    codec_decode(head, len, MSG_HAS(m, payload) ? m->payload.len : 0, &again, &why), 0);
 	assert_same_msg(&again, m);
 	free(head);
 }
@@ -859,24 +915,25 @@ static void test_mutations(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_each_field_alone),
-		cmocka_unit_test(test_all_fields_together),
-		cmocka_unit_test(test_any_fields),
-		cmocka_unit_test(test_bytes),
-		cmocka_unit_test(test_no_room),
-		cmocka_unit_test(test_bound),
-		cmocka_unit_test(test_limits_of_encoding),
-		cmocka_unit_test(test_frame_header),
-		cmocka_unit_test(test_malformed),
-		cmocka_unit_test(test_truncated),
-		cmocka_unit_test(test_bare_map),
-		cmocka_unit_test(test_entries),
-		cmocka_unit_test(test_malformed_entries),
-		cmocka_unit_test(test_pairs_and_numbers),
-		cmocka_unit_test(test_items),
-		cmocka_unit_test(test_skip),
-		cmocka_unit_test(test_utf8),
-		cmocka_unit_test(test_mutations),
+	    cmocka_unit_test(test_each_field_alone),
+	    cmocka_unit_test(test_all_fields_together),
+	    cmocka_unit_test(test_any_fields),
+	    cmocka_unit_test(test_bytes),
+	    cmocka_unit_test(test_no_room),
+	    cmocka_unit_test(test_bound),
+	    cmocka_unit_test(test_limits_of_encoding),
+	    cmocka_unit_test(test_frame_header),
+	    cmocka_unit_test(test_malformed),
+	    cmocka_unit_test(test_truncated),
+	    cmocka_unit_test(test_bare_map),
+	    cmocka_unit_test(test_entries),
+	    cmocka_unit_test(test_malformed_entries),
+	    cmocka_unit_test(test_pairs_and_numbers),
+	    cmocka_unit_test(test_items),
+	    cmocka_unit_test(test_long_arrays),
+	    cmocka_unit_test(test_skip),
+	    cmocka_unit_test(test_utf8),
+	    cmocka_unit_test(test_mutations),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

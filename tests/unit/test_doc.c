@@ -13,7 +13,7 @@
 #include "transport/hello.h"
 #include "transport/plain_codec.h"
 
-#define LINES_MAX 4096
+#define LINES_MAX   4096
 #define EXAMPLE_MAX 4096
 
 static struct {
@@ -108,8 +108,8 @@ static void add_attr(struct out *t, const struct attr *a)
 
 	add(t, "[%llu,%llu,%#o,%llu,%u,%u,%llu,%llu,%llu,%u", (unsigned long long)a->version,
 	    (unsigned long long)a->ino, a->mode, (unsigned long long)a->nlink, a->uid, a->gid,
-	    (unsigned long long)a->rdev, (unsigned long long)a->size,
-	    (unsigned long long)a->blocks, a->blksize);
+	    (unsigned long long)a->rdev, (unsigned long long)a->size, (unsigned long long)a->blocks,
+	    a->blksize);
 	for (size_t i = 0; i < 3; i++)
 		add(t, ",%lld,%u", (long long)time[i]->sec, time[i]->nsec);
 	add(t, "]");
@@ -121,8 +121,11 @@ static void add_number(struct out *t, const char *name, uint64_t v)
 		    strcmp(name, "valid") == 0;
 
 	gap(t);
-	add(t, strcmp(name, "mode") == 0 ? "%s=%#llo" : bits ? "%s=%#llx" : "%s=%llu", name,
-	    (unsigned long long)v);
+	add(t,
+	    strcmp(name, "mode") == 0 ? "%s=%#llo"
+	    : bits		      ? "%s=%#llx"
+				      : "%s=%llu",
+	    name, (unsigned long long)v);
 }
 
 static void add_pairs(struct out *t, struct slice in)
@@ -392,11 +395,9 @@ static const struct {
 	const char *kind;
 	void (*show)(const struct example *, struct out *);
 } kinds[] = {
-	{"extended", show_extended},
-	{"plain-request", show_plain_request},
-	{"plain-reply", show_plain_reply},
-	{"entries", show_entries},
-	{"numbers", show_numbers},
+    {"extended", show_extended},       {"plain-request", show_plain_request},
+    {"plain-reply", show_plain_reply}, {"entries", show_entries},
+    {"numbers", show_numbers},
 };
 
 /* The line above the fence that is not blank: `...`. */
@@ -440,8 +441,8 @@ static void check_example(const struct example *e)
 			continue;
 		kinds[k].show(e, &t);
 		if (strcmp(t.buf, e->stated) != 0)
-			fail_msg("doc/protocol.md:%zu: the bytes mean\n  %s\nand not\n  %s", e->line,
-				 t.buf, e->stated);
+			fail_msg("doc/protocol.md:%zu: the bytes mean\n  %s\nand not\n  %s",
+				 e->line, t.buf, e->stated);
 		return;
 	}
 	fail_msg("doc/protocol.md:%zu: no such kind of example: '%s'", e->line, e->kind);
@@ -461,7 +462,8 @@ static void test_examples(void **state)
 		char *stated = stated_above(i);
 		const char *kind = doc.line[i] + 6;
 
-		e = (struct example){.line = i + 1, .kind = kind + (*kind == ' '), .stated = stated};
+		e = (struct example){
+		    .line = i + 1, .kind = kind + (*kind == ' '), .stated = stated};
 		i = read_block(i + 1, &e);
 		check_example(&e);
 		free(stated);
@@ -604,7 +606,10 @@ static void check_values(const char *heading, const struct value *v, size_t n)
 	check_end(at);
 }
 
-#define NAMED(name) {#name, name}
+#define NAMED(name)                                                                                \
+	{                                                                                          \
+#name, name                                                                        \
+	}
 
 static void test_flags(void **state)
 {
@@ -612,8 +617,8 @@ static void test_flags(void **state)
 	static const struct value readdir[] = {NAMED(READDIR_PLAIN), NAMED(READDIR_END)};
 	static const struct value open[] = {NAMED(OPEN_FLUSH)};
 	static const struct value valid[] = {
-		NAMED(SET_MODE),  NAMED(SET_UID),   NAMED(SET_GID),	  NAMED(SET_SIZE),
-		NAMED(SET_ATIME), NAMED(SET_MTIME), NAMED(SET_ATIME_NOW), NAMED(SET_MTIME_NOW)};
+	    NAMED(SET_MODE),  NAMED(SET_UID),	NAMED(SET_GID),	      NAMED(SET_SIZE),
+	    NAMED(SET_ATIME), NAMED(SET_MTIME), NAMED(SET_ATIME_NOW), NAMED(SET_MTIME_NOW)};
 	static const struct value lock[] = {NAMED(LOCK_WAIT), NAMED(LOCK_BSD), NAMED(LOCK_CLOSE)};
 
 	(void)state;
@@ -627,16 +632,16 @@ static void test_flags(void **state)
 static void test_limits(void **state)
 {
 	static const struct value limits[] = {
-		{"bytes of a payload", MSG_PAYLOAD_MAX},
-		{"bytes of a head", MSG_HEAD_MAX},
-		{"nesting of CBOR items", MSG_DEPTH_MAX},
-		{"bytes of a name", MSG_NAME_MAX},
-		{"requests in flight", MSG_SLOTS_MAX},
-		{"supplementary groups", MSG_GROUPS_MAX},
-		{"bytes of a plain frame", PLAIN_FRAME_MAX},
-		{"bytes of a path in a plain frame", PLAIN_PATH_MAX},
-		{"bytes of a hello", HELLO_DATA_MAX},
-		{"milliseconds for the answer to HELLO", HELLO_TIMEOUT_MS},
+	    {"bytes of a payload", MSG_PAYLOAD_MAX},
+	    {"bytes of a head", MSG_HEAD_MAX},
+	    {"nesting of CBOR items", MSG_DEPTH_MAX},
+	    {"bytes of a name", MSG_NAME_MAX},
+	    {"requests in flight", MSG_SLOTS_MAX},
+	    {"supplementary groups", MSG_GROUPS_MAX},
+	    {"bytes of a plain frame", PLAIN_FRAME_MAX},
+	    {"bytes of a path in a plain frame", PLAIN_PATH_MAX},
+	    {"bytes of a hello", HELLO_DATA_MAX},
+	    {"milliseconds for the answer to HELLO", HELLO_TIMEOUT_MS},
 	};
 
 	(void)state;
@@ -650,16 +655,13 @@ static void test_plain_operations(void **state)
 		enum plain_op op;
 		const char *name;
 	} ops[] = {
-		{PLAIN_LOOKUP, "lookup"},     {PLAIN_GETATTR, "getattr"},
-		{PLAIN_SETATTR, "setattr"},   {PLAIN_READ, "read"},
-		{PLAIN_WRITE, "write"},	      {PLAIN_CREATE, "create"},
-		{PLAIN_MKDIR, "mkdir"},	      {PLAIN_UNLINK, "unlink"},
-		{PLAIN_RMDIR, "rmdir"},	      {PLAIN_RENAME, "rename"},
-		{PLAIN_OPEN, "open"},	      {PLAIN_RELEASE, "release"},
-		{PLAIN_READDIR, "readdir"},   {PLAIN_FSYNC, "fsync"},
-		{PLAIN_MKDIRALL, "mkdirall"}, {PLAIN_TRUNCATE, "truncate"},
-		{PLAIN_SYMLINK, "symlink"},   {PLAIN_READLINK, "readlink"},
-		{PLAIN_LINK, "link"},	      {PLAIN_HELLO, "hello"},
+	    {PLAIN_LOOKUP, "lookup"},	  {PLAIN_GETATTR, "getattr"}, {PLAIN_SETATTR, "setattr"},
+	    {PLAIN_READ, "read"},	  {PLAIN_WRITE, "write"},     {PLAIN_CREATE, "create"},
+	    {PLAIN_MKDIR, "mkdir"},	  {PLAIN_UNLINK, "unlink"},   {PLAIN_RMDIR, "rmdir"},
+	    {PLAIN_RENAME, "rename"},	  {PLAIN_OPEN, "open"},	      {PLAIN_RELEASE, "release"},
+	    {PLAIN_READDIR, "readdir"},	  {PLAIN_FSYNC, "fsync"},     {PLAIN_MKDIRALL, "mkdirall"},
+	    {PLAIN_TRUNCATE, "truncate"}, {PLAIN_SYMLINK, "symlink"}, {PLAIN_READLINK, "readlink"},
+	    {PLAIN_LINK, "link"},	  {PLAIN_HELLO, "hello"},
 	};
 	size_t at = find_table("| op | name | takes | gives |");
 
@@ -717,10 +719,14 @@ static void test_plain_keys(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_examples),  cmocka_unit_test(test_fields),
-		cmocka_unit_test(test_messages),  cmocka_unit_test(test_reserved),
-		cmocka_unit_test(test_flags),	  cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_plain_operations), cmocka_unit_test(test_plain_keys),
+	    cmocka_unit_test(test_examples),
+	    cmocka_unit_test(test_fields),
+	    cmocka_unit_test(test_messages),
+	    cmocka_unit_test(test_reserved),
+	    cmocka_unit_test(test_flags),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_plain_operations),
+	    cmocka_unit_test(test_plain_keys),
 	};
 
 	return cmocka_run_group_tests(tests, read_doc, free_doc);

@@ -1,4 +1,5 @@
-/* Addresses: what is one, and Unix sockets and inherited descriptors. Nothing here opens a vsock. */
+/* Addresses: what is one, and Unix sockets and inherited descriptors. Nothing here opens a vsock.
+ */
 #include "unit.h"
 
 #include <fcntl.h>
@@ -96,13 +97,31 @@ static void test_good(void **state)
 static void test_bad(void **state)
 {
 	static const char *const bad[] = {
-		"unix:",	    "fd:",	       "fd:-1",	     "fd:x",
-		"fd:1x",	    "fd:2147483648",   "fd: 1",	     "vsock:2:",
-		"vsock::5001",	    "vsock:2:5001:1",  "vsock:x",    "vsock:2:x",
-		"vsock:-1:5001",    "vsock:any:5001",  "vsock:2:-1", "vsock:4294967295:1",
-		"vsock:2:4294967295", "vsock:99999999999:1", "vsock: 2:1", "unix",
-		"/run/x.sock",	    "",		       "tcp:1.2.3.4:5", "UNIX:/x",
-		" unix:/x",
+	    "unix:",
+	    "fd:",
+	    "fd:-1",
+	    "fd:x",
+	    "fd:1x",
+	    "fd:2147483648",
+	    "fd: 1",
+	    "vsock:2:",
+	    "vsock::5001",
+	    "vsock:2:5001:1",
+	    "vsock:x",
+	    "vsock:2:x",
+	    "vsock:-1:5001",
+	    "vsock:any:5001",
+	    "vsock:2:-1",
+	    "vsock:4294967295:1",
+	    "vsock:2:4294967295",
+	    "vsock:99999999999:1",
+	    "vsock: 2:1",
+	    "unix",
+	    "/run/x.sock",
+	    "",
+	    "tcp:1.2.3.4:5",
+	    "UNIX:/x",
+	    " unix:/x",
 	};
 	char text[8192] = "unix:";
 
@@ -310,13 +329,13 @@ static void test_inherited(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),
-		cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_is),
-		cmocka_unit_test(test_listen_and_connect),
-		cmocka_unit_test(test_socket_in_use),
-		cmocka_unit_test(test_something_else_there),
-		cmocka_unit_test(test_inherited),
+	    cmocka_unit_test(test_good),
+	    cmocka_unit_test(test_bad),
+	    cmocka_unit_test(test_is),
+	    cmocka_unit_test(test_listen_and_connect),
+	    cmocka_unit_test(test_socket_in_use),
+	    cmocka_unit_test(test_something_else_there),
+	    cmocka_unit_test(test_inherited),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

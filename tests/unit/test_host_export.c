@@ -1,73 +1,15 @@
 /*
  * The export below the protocol: names, confinement while others rename and
- * swap links, paths of plain clients, nodes and their descriptors.
+ * swap links, paths of plain clients, inode numbers, the caller's identity.
  */
-#include "host_client.h"
+#include "export_fixture.h"
 
-#include <linux/capability.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <sys/syscall.h>
 
 #include "host/creds.h"
 #include "host/export.h"
 #include "host/filesystem.h"
-#include "host/hnode.h"
 #include "host/idmap.h"
-
-struct fixture {
-	char base[64];
-	int base_fd, fd; /* base, base/export */
-	struct export *e;
-	_Atomic bool go;
-};
-
-static int open_export(struct fixture *f)
-{
-	char dir[80], err[256];
-
-	(void)snprintf(dir, sizeof(dir), "%s/export", f->base);
-	const struct server_config config = {.dir = dir, .plain_prefix = "/workspace/"};
-	if (export_new(&config, &f->e, err, sizeof(err)) < 0)
-		fail_msg("%s", err);
-	return 0;
-}
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	(void)snprintf(f->base, sizeof(f->base), "/tmp/vsockfs-host-XXXXXX");
-	assert_non_null(mkdtemp(f->base));
-	f->base_fd = open(f->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_int_equal(mkdirat(f->base_fd, "export", 0755), 0);
-	f->fd = openat(f->base_fd, "export", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(f->base_fd >= 0 && f->fd >= 0);
-	*state = f;
-	return open_export(f);
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	char cmd[96];
-
-	export_free(f->e);
-	(void)close(f->fd);
-	(void)close(f->base_fd);
-	(void)snprintf(cmd, sizeof(cmd), "rm -rf %s", f->base);
-	assert_int_equal(system(cmd), 0);
-	free(f);
-	return 0;
-}
-
-static void make_file(int dirfd, const char *name)
-{
-	int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	(void)close(fd);
-}
 
 /* ---- the map ---- */
 
@@ -317,208 +259,6 @@ static void test_contains(void **state)
 	(void)close(fd);
 }
 
-/* ---- nodes ---- */
-
-static struct hnode *intern(struct fixture *f, struct hnodes *t, const struct hnode *parent,
-			    const char *path, const char *name)
-{
-	int fd = openat(f->fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	struct hnode *n;
-
-	assert_true(fd >= 0);
-	assert_int_equal(hnodes_intern(t, fd, parent, name, &n), 0);
-	hnode_offer(t, n, fd);
-	return n;
-}
-
-static ino_t pinned_ino(struct hnodes *t, struct hnode *n)
-{
-	struct stat st;
-	int fd;
-
-	assert_int_equal(hnode_pin(t, n, &fd), 0);
-	assert_int_equal(fstat(fd, &st), 0);
-	hnode_unpin(t, n);
-	return st.st_ino;
-}
-
-static void test_nodes(void **state)
-{
-	enum { N = 100, FDS = 8 };
-	struct fixture *f = *state;
-	struct hnode *n[N], *again;
-	struct hnodes *t;
-	int fd;
-
-	assert_int_equal(hnodes_new(f->e, FDS, &t), 0);
-	struct hnode *root = intern(f, t, NULL, ".", NULL);
-	for (int i = 0; i < N; i++) {
-		char name[16];
-
-		(void)snprintf(name, sizeof(name), "f%d", i);
-		make_file(f->fd, name);
-		n[i] = intern(f, t, root, name, name);
-		for (int k = 0; k < i; k++)
-			assert_true(hnode_id(n[i]) != hnode_id(n[k]));
-	}
-	assert_int_equal(hnodes_count(t), N + 1);
-	assert_int_equal(hnodes_open(t), FDS);
-	/* Each is found again, with few descriptors, in whatever order. */
-	for (int i = 0; i < 3 * N; i++) {
-		struct stat st;
-		char name[16];
-		int k = i * 37 % N;
-
-		(void)snprintf(name, sizeof(name), "f%d", k);
-		assert_int_equal(fstatat(f->fd, name, &st, 0), 0);
-		assert_int_equal(pinned_ino(t, n[k]), st.st_ino);
-		assert_true(hnodes_open(t) <= FDS);
-	}
-	/* Those in use stay, however many. */
-	for (int i = 0; i < N; i++)
-		assert_int_equal(hnode_pin(t, n[i], &fd), 0);
-	assert_true(hnodes_open(t) >= N);
-	for (int i = 0; i < N; i++)
-		hnode_unpin(t, n[i]);
-	assert_true(hnodes_open(t) <= FDS);
-
-	/* The same file by another name is the same node, and versions only grow. */
-	assert_int_equal(renameat(f->fd, "f5", f->fd, "g5"), 0);
-	again = intern(f, t, root, "g5", "g5");
-	assert_ptr_equal(again, n[5]);
-	uint64_t version = hnode_version(again);
-	assert_true(hnode_version(n[5]) > version);
-	hnode_unref(t, again);
-	/* Another file by the same name is not, even with the inode number used again. */
-	assert_int_equal(unlinkat(f->fd, "f6", 0), 0);
-	make_file(f->fd, "f6");
-	again = intern(f, t, root, "f6", "f6");
-	assert_true(hnode_id(again) != hnode_id(n[6]));
-	hnode_unref(t, again);
-	/* Forgotten and known again: a new id. */
-	uint64_t id = hnode_id(n[7]);
-	hnode_unref(t, n[7]);
-	assert_int_equal(hnodes_count(t), N);
-	fd = openat(f->fd, "f7", O_PATH | O_CLOEXEC);
-	assert_int_equal(hnodes_find(t, fd, &again), -ENOENT);
-	(void)close(fd);
-	n[7] = intern(f, t, root, "f7", "f7");
-	assert_true(hnode_id(n[7]) > id);
-
-	/* Unlinked and kept: still reachable after all the others were used. */
-	fd = openat(f->fd, "f8", O_PATH | O_CLOEXEC);
-	struct stat st;
-	assert_int_equal(fstat(fd, &st), 0);
-	hnode_keep(t, n[8], fd);
-	assert_int_equal(unlinkat(f->fd, "f8", 0), 0);
-	for (int i = 9; i < N; i++)
-		(void)pinned_ino(t, n[i]);
-	assert_int_equal(pinned_ino(t, n[8]), st.st_ino);
-	/* Unlinked, with nothing but an open file: that will do. */
-	struct hnode_user user = {.fd = openat(f->fd, "f9", O_WRONLY | O_CLOEXEC)};
-	assert_int_equal(fstat(user.fd, &st), 0);
-	hnode_attach(t, n[9], &user);
-	assert_int_equal(unlinkat(f->fd, "f9", 0), 0);
-	for (int i = 10; i < N; i++)
-		(void)pinned_ino(t, n[i]);
-	assert_int_equal(pinned_ino(t, n[9]), st.st_ino);
-	hnode_detach(t, n[9], &user);
-	(void)close(user.fd);
-	for (int i = 0; i < N; i++)
-		hnode_unref(t, n[i]);
-	hnode_unref(t, root);
-	assert_int_equal(hnodes_open(t), 0);
-	hnodes_free(t);
-}
-
-/* A handle opens a directory wherever it is; the export does not. */
-static void test_moved_out(void **state)
-{
-	struct fixture *f = *state;
-	struct hnodes *t;
-	int fd;
-
-	assert_int_equal(hnodes_new(f->e, 0, &t), 0);
-	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
-	assert_int_equal(mkdirat(f->fd, "a/b", 0755), 0);
-	struct hnode *root = intern(f, t, NULL, ".", NULL);
-	struct hnode *a = intern(f, t, root, "a", "a");
-	struct hnode *b = intern(f, t, a, "a/b", "b");
-	assert_int_equal(hnodes_open(t), 0); /* every use opens anew */
-	assert_int_equal(hnode_pin(t, b, &fd), 0);
-	hnode_unpin(t, b);
-	assert_int_equal(renameat(f->fd, "a", f->base_fd, "a"), 0);
-	assert_int_equal(hnode_pin(t, a, &fd), -ESTALE);
-	assert_int_equal(hnode_pin(t, b, &fd), -ESTALE);
-	assert_int_equal(renameat(f->base_fd, "a", f->fd, "a"), 0);
-	assert_int_equal(hnode_pin(t, b, &fd), 0);
-	hnode_unpin(t, b);
-	hnode_unref(t, b);
-	hnode_unref(t, a);
-	hnode_unref(t, root);
-	hnodes_free(t);
-}
-
-static int drop_cap(int cap, bool back)
-{
-	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct d[_LINUX_CAPABILITY_U32S_3];
-
-	if (syscall(SYS_capget, &h, d) < 0)
-		return -errno;
-	if (back)
-		d[0].effective |= 1u << cap;
-	else
-		d[0].effective &= ~(1u << cap);
-	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
-}
-
-/* Without CAP_DAC_READ_SEARCH: by name, and only if it is still the same file. */
-static void test_by_name(void **state)
-{
-	struct fixture *f = *state;
-	struct hnodes *t;
-	struct stat st;
-	int fd;
-
-	assert_int_equal(drop_cap(CAP_DAC_READ_SEARCH, false), 0);
-	export_free(f->e);
-	(void)open_export(f); /* what it may do is found out when it starts */
-	assert_int_equal(hnodes_new(f->e, 0, &t), 0);
-	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
-	make_file(f->fd, "a/f");
-	make_file(f->fd, "a/g");
-	assert_int_equal(fstatat(f->fd, "a/f", &st, 0), 0);
-	struct hnode *root = intern(f, t, NULL, ".", NULL);
-	struct hnode *a = intern(f, t, root, "a", "a");
-	struct hnode *n = intern(f, t, a, "a/f", "f");
-	assert_false(hnode_by_handle(t, n));
-	assert_int_equal(pinned_ino(t, n), st.st_ino);
-	/* The parent's own descriptor is opened from its parent, and so on. */
-	assert_int_equal(renameat(f->fd, "a/g", f->fd, "a/f"), 0);
-	assert_int_equal(hnode_pin(t, n, &fd), -ESTALE); /* another file now */
-	make_file(f->fd, "a/h");
-	assert_int_equal(unlinkat(f->fd, "a/f", 0), 0);
-	assert_int_equal(hnode_pin(t, n, &fd), -ESTALE);
-	struct hnode *h = intern(f, t, a, "a/h", "h");
-	assert_int_equal(renameat(f->fd, "a/h", f->fd, "h2"), 0);
-	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
-	hnode_renamed(t, h, root, "h2"); /* looked up again */
-	assert_int_equal(hnode_pin(t, h, &fd), 0);
-	hnode_unpin(t, h);
-	/* Parents that go in a circle, after renames that we did not see. */
-	hnode_renamed(t, a, h, "x");
-	hnode_renamed(t, h, a, "y");
-	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
-	hnode_unref(t, h);
-	hnode_unref(t, n);
-	hnode_unref(t, a);
-	hnode_unref(t, root);
-	hnodes_free(t);
-	if (geteuid() == 0)
-		assert_int_equal(drop_cap(CAP_DAC_READ_SEARCH, true), 0);
-}
-
 static void test_ino(void **state)
 {
 	struct fixture *f = *state;
@@ -598,9 +338,6 @@ int main(void)
 		T(test_walk),
 		T(test_confinement),
 		T(test_contains),
-		T(test_nodes),
-		T(test_moved_out),
-		T(test_by_name),
 		T(test_ino),
 		T(test_creds),
 	};

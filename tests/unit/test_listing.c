@@ -3,14 +3,14 @@
 
 #include "cache/listing.h"
 
-#define ATTR_TTL 1000
+#define ATTR_TTL  1000
 #define ENTRY_TTL 2000
 
 /*
  * A directory of the fake server: entries "e0", "e1"... with offsets that
  * mean nothing (neither ascending nor dense), every third without a node.
  */
-#define ENTRIES 5000
+#define ENTRIES	   5000
 #define NODE_OF(i) (2000 + (i))
 
 struct world {
@@ -96,10 +96,10 @@ static void answer_payload(struct world *w, struct asked *a, const void *data, s
 static struct dir_entry entry(size_t i, char *name, size_t len)
 {
 	return (struct dir_entry){
-		.name = {name, (size_t)snprintf(name, len, "e%zu", i)},
-		.off = off_of(i + 1),
-		.type = i % 2 == 0 ? 8 : 4,
-		.ino = 900000 + i,
+	    .name = {name, (size_t)snprintf(name, len, "e%zu", i)},
+	    .off = off_of(i + 1),
+	    .type = i % 2 == 0 ? 8 : 4,
+	    .ino = 900000 + i,
 	};
 }
 
@@ -327,7 +327,7 @@ static void test_fetch_anew(void **state)
 	(void)take(w, 0, 0, false);
 	(void)take(w, off_of(1), 1, false);
 	fetched_ok(w, 0, true, 0, SIZE_MAX); /* emptied meanwhile */
-	for (size_t i = 0; i < 10; i++) /* and its references are back */
+	for (size_t i = 0; i < 10; i++)	     /* and its references are back */
 		assert_int_equal(fake_forgotten(w->f, NODE_OF(i)), w->told[i]);
 	assert_int_equal(peek(w, 0, true, &e), 0);
 	assert_int_equal(peek(w, off_of(2), true, &e), -EAGAIN);
@@ -354,7 +354,7 @@ static void test_taken_entries_are_the_kernels(void **state)
 	struct listing_entry a = take(w, 0, 0, true), b = take(w, off_of(1), 1, true);
 	assert_int_not_equal(a.ino, 0);
 	assert_int_not_equal(a.ino, b.ino);
-	assert_int_equal(take(w, off_of(2), 2, true).ino, 0); /* came without a node */
+	assert_int_equal(take(w, off_of(2), 2, true).ino, 0);  /* came without a node */
 	assert_int_equal(take(w, off_of(3), 3, false).ino, 0); /* READDIR gives no references */
 	listing_free(w->l);
 	w->l = NULL;
@@ -597,14 +597,14 @@ static void refuses(struct world *w, const void *batch, size_t len)
 static void test_malformed_batches(void **state)
 {
 	static const char *const bad[] = {
-		"00",
-		"84 4161 01 04",		 /* cut off */
-		"84 4161 01 08 02 84 4162 02 08", /* the second is */
-		"84 6161 01 08 02",		 /* text */
-		"84 40 01 08 02",		 /* no name */
-		"84 43 612f62 01 08 02",	 /* a/b */
-		"84 42 6100 01 08 02",		 /* NUL */
-		"86 4161 01 08 02 19 07d0 00",	 /* no attributes */
+	    "00",
+	    "84 4161 01 04",		      /* cut off */
+	    "84 4161 01 08 02 84 4162 02 08", /* the second is */
+	    "84 6161 01 08 02",		      /* text */
+	    "84 40 01 08 02",		      /* no name */
+	    "84 43 612f62 01 08 02",	      /* a/b */
+	    "84 42 6100 01 08 02",	      /* NUL */
+	    "86 4161 01 08 02 19 07d0 00",    /* no attributes */
 	};
 	unsigned char buf[64];
 
@@ -665,25 +665,25 @@ static void test_no_memory_for_nodes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_directories),
-		cmocka_unit_test(test_batches_grow),
-		cmocka_unit_test(test_before_any_fetch),
-		cmocka_unit_test(test_empty_batch),
-		cmocka_unit_test(test_peek_does_not_take),
-		cmocka_unit_test(test_seek),
-		cmocka_unit_test(test_fetch_anew),
-		cmocka_unit_test(test_taken_entries_are_the_kernels),
-		cmocka_unit_test(test_age),
-		cmocka_unit_test(test_changes),
-		cmocka_unit_test(test_older_version),
-		cmocka_unit_test(test_one_fetch_at_a_time),
-		cmocka_unit_test(test_freed_while_fetching),
-		cmocka_unit_test(test_failed_fetch),
-		cmocka_unit_test(test_unknown_directory),
-		cmocka_unit_test(test_directory_forgotten),
-		cmocka_unit_test(test_malformed_batches),
-		cmocka_unit_test(test_name_too_long),
-		cmocka_unit_test(test_no_memory_for_nodes),
+	    cmocka_unit_test(test_whole_directories),
+	    cmocka_unit_test(test_batches_grow),
+	    cmocka_unit_test(test_before_any_fetch),
+	    cmocka_unit_test(test_empty_batch),
+	    cmocka_unit_test(test_peek_does_not_take),
+	    cmocka_unit_test(test_seek),
+	    cmocka_unit_test(test_fetch_anew),
+	    cmocka_unit_test(test_taken_entries_are_the_kernels),
+	    cmocka_unit_test(test_age),
+	    cmocka_unit_test(test_changes),
+	    cmocka_unit_test(test_older_version),
+	    cmocka_unit_test(test_one_fetch_at_a_time),
+	    cmocka_unit_test(test_freed_while_fetching),
+	    cmocka_unit_test(test_failed_fetch),
+	    cmocka_unit_test(test_unknown_directory),
+	    cmocka_unit_test(test_directory_forgotten),
+	    cmocka_unit_test(test_malformed_batches),
+	    cmocka_unit_test(test_name_too_long),
+	    cmocka_unit_test(test_no_memory_for_nodes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,8 @@ static void test_fields(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < COUNT(fields); i++) {
-		assert_int_equal(fields[i].key, i); /* ascending without a gap: the payload is last */
+		assert_int_equal(fields[i].key,
+				 i); /* ascending without a gap: the payload is last */
 		assert_int_not_equal(*fields[i].text, '\0');
 		for (unsigned k = 0; k < i; k++)
 			assert_string_not_equal(fields[k].name, fields[i].name);
@@ -130,9 +131,9 @@ static void test_set(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fields),	 cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_unknown),	 cmocka_unit_test(test_complete),
-		cmocka_unit_test(test_set),
+	    cmocka_unit_test(test_fields),  cmocka_unit_test(test_messages),
+	    cmocka_unit_test(test_unknown), cmocka_unit_test(test_complete),
+	    cmocka_unit_test(test_set),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

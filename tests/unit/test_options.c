@@ -11,19 +11,20 @@ struct values {
 };
 
 static const struct option_spec table[] = {
-	{"on", OPTION_ON, offsetof(struct values, on), NULL, 0, NULL, "turns on"},
-	{"off", OPTION_OFF, offsetof(struct values, off), NULL, 0, "on", "turns off"},
-	{"seconds", OPTION_SECONDS, offsetof(struct values, seconds), "S", UINT64_MAX, "1", "a time"},
-	{"size", OPTION_SIZE, offsetof(struct values, size), "BYTES", UINT64_MAX, "1M", "a size"},
-	{"number", OPTION_NUMBER, offsetof(struct values, number), "N", 1000, NULL, "a number"},
-	{"octal", OPTION_OCTAL, offsetof(struct values, octal), "MASK", 0777, NULL, "a mask"},
-	{"text", OPTION_TEXT, offsetof(struct values, text), "TEXT", 0, NULL, "a text"},
-	{"choice", OPTION_CHOICE, offsetof(struct values, choice), "none|ttl|ttlx", 0, "ttl",
-	 "a choice"},
+    {"on", OPTION_ON, offsetof(struct values, on), NULL, 0, NULL, "turns on"},
+    {"off", OPTION_OFF, offsetof(struct values, off), NULL, 0, "on", "turns off"},
+    {"seconds", OPTION_SECONDS, offsetof(struct values, seconds), "S", UINT64_MAX, "1", "a time"},
+    {"size", OPTION_SIZE, offsetof(struct values, size), "BYTES", UINT64_MAX, "1M", "a size"},
+    {"number", OPTION_NUMBER, offsetof(struct values, number), "N", 1000, NULL, "a number"},
+    {"octal", OPTION_OCTAL, offsetof(struct values, octal), "MASK", 0777, NULL, "a mask"},
+    {"text", OPTION_TEXT, offsetof(struct values, text), "TEXT", 0, NULL, "a text"},
+    {"choice", OPTION_CHOICE, offsetof(struct values, choice), "none|ttl|ttlx", 0, "ttl",
+     "a choice"},
 };
 
 #define UNSET                                                                                      \
-	((struct values){.off = true, .seconds = 7, .size = 7, .number = 7, .octal = 7, .choice = 7})
+	((struct values){                                                                          \
+	    .off = true, .seconds = 7, .size = 7, .number = 7, .octal = 7, .choice = 7})
 
 /* ---- one value ---- */
 
@@ -201,8 +202,8 @@ static void test_list(void **state)
 
 	(void)state;
 	assert_int_equal(
-		parse("on,off,seconds=2,size=1M,number=3,octal=77,text=a b,choice=ttl", &v, NULL, err),
-		0);
+	    parse("on,off,seconds=2,size=1M,number=3,octal=77,text=a b,choice=ttl", &v, NULL, err),
+	    0);
 	assert_true(v.on && !v.off);
 	assert_int_equal(v.seconds, 2000000000);
 	assert_int_equal(v.size, 1 << 20);
@@ -303,16 +304,16 @@ static void test_man(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_flags),
-		cmocka_unit_test(test_seconds),
-		cmocka_unit_test(test_size),
-		cmocka_unit_test(test_numbers),
-		cmocka_unit_test(test_text_and_choice),
-		cmocka_unit_test(test_list),
-		cmocka_unit_test(test_escapes),
-		cmocka_unit_test(test_unknown),
-		cmocka_unit_test(test_help),
-		cmocka_unit_test(test_man),
+	    cmocka_unit_test(test_flags),
+	    cmocka_unit_test(test_seconds),
+	    cmocka_unit_test(test_size),
+	    cmocka_unit_test(test_numbers),
+	    cmocka_unit_test(test_text_and_choice),
+	    cmocka_unit_test(test_list),
+	    cmocka_unit_test(test_escapes),
+	    cmocka_unit_test(test_unknown),
+	    cmocka_unit_test(test_help),
+	    cmocka_unit_test(test_man),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,7 +195,7 @@ static struct link *link_new(uint64_t slots, size_t send_queue)
 	MSG_SET(&hello, features, HELLO_READONLY);
 	MSG_SET(&hello, uid, 1000);
 	const struct rpc_options options = {
-		.send_queue = send_queue, .stats = l->stats, .lost = on_lost, .lost_arg = l};
+	    .send_queue = send_queue, .stats = l->stats, .lost = on_lost, .lost_arg = l};
 	assert_int_equal(rpc_new(client, &hello, &options, &l->b), 0);
 	return l;
 }
@@ -617,7 +617,8 @@ static void test_cancel(void **state)
 	link_free(l);
 }
 
-/* A request that is too large for the protocol is the caller's to hear of, and no harm to others. */
+/* A request that is too large for the protocol is the caller's to hear of, and no harm to others.
+ */
 static void test_too_large(void **state)
 {
 	static unsigned char groups[MSG_HEAD_MAX];
@@ -1205,24 +1206,24 @@ static void test_many_threads_lose_the_link(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hello),
-		cmocka_unit_test(test_replies_out_of_order),
-		cmocka_unit_test(test_names_are_copied),
-		cmocka_unit_test(test_slots),
-		cmocka_unit_test(test_slots_out_of_bounds),
-		cmocka_unit_test(test_where_a_payload_goes),
-		cmocka_unit_test(test_large_payloads),
-		cmocka_unit_test(test_oneway),
-		cmocka_unit_test(test_cancel),
-		cmocka_unit_test(test_too_large),
-		cmocka_unit_test(test_submit_from_completion),
-		cmocka_unit_test(test_wait_room),
-		cmocka_unit_test(test_lost),
-		cmocka_unit_test(test_shutdown),
-		cmocka_unit_test(test_hostile),
-		cmocka_unit_test(test_reply_before_all_was_sent),
-		cmocka_unit_test(test_many_threads),
-		cmocka_unit_test(test_many_threads_lose_the_link),
+	    cmocka_unit_test(test_hello),
+	    cmocka_unit_test(test_replies_out_of_order),
+	    cmocka_unit_test(test_names_are_copied),
+	    cmocka_unit_test(test_slots),
+	    cmocka_unit_test(test_slots_out_of_bounds),
+	    cmocka_unit_test(test_where_a_payload_goes),
+	    cmocka_unit_test(test_large_payloads),
+	    cmocka_unit_test(test_oneway),
+	    cmocka_unit_test(test_cancel),
+	    cmocka_unit_test(test_too_large),
+	    cmocka_unit_test(test_submit_from_completion),
+	    cmocka_unit_test(test_wait_room),
+	    cmocka_unit_test(test_lost),
+	    cmocka_unit_test(test_shutdown),
+	    cmocka_unit_test(test_hostile),
+	    cmocka_unit_test(test_reply_before_all_was_sent),
+	    cmocka_unit_test(test_many_threads),
+	    cmocka_unit_test(test_many_threads_lose_the_link),
 	};
 
 	log_init("test_rpc", LOG_CRIT); /* lost links are what is tested */

@@ -246,9 +246,9 @@ static void test_many_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_describes_itself), cmocka_unit_test(test_seen_elsewhere),
-		cmocka_unit_test(test_made_anew),	 cmocka_unit_test(test_link_in_its_place),
-		cmocka_unit_test(test_failures),	 cmocka_unit_test(test_many_threads),
+	    cmocka_unit_test(test_describes_itself), cmocka_unit_test(test_seen_elsewhere),
+	    cmocka_unit_test(test_made_anew),	     cmocka_unit_test(test_link_in_its_place),
+	    cmocka_unit_test(test_failures),	     cmocka_unit_test(test_many_threads),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

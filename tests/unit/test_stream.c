@@ -2,6 +2,7 @@
 #include "sample.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -10,7 +11,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <linux/sockios.h>
 #include <unistd.h>
 
 #include "transport/codec.h"
@@ -283,7 +283,8 @@ static void test_payload_passed_over(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(lens); i++) {
 		struct pair p = pair_new();
-		struct msg m = write_request(1, data, lens[i]), next = write_request(2, "x", 1), got;
+		struct msg m = write_request(1, data, lens[i]), next = write_request(2, "x", 1),
+			   got;
 		const char *why = NULL;
 		size_t len, more;
 		unsigned char *frame = frame_of(&m, &len), *frame2 = frame_of(&next, &more);
@@ -305,7 +306,8 @@ static void test_payload_passed_over(void **state)
 	head_buf_done(&hb);
 }
 
-/* Heads larger than the buffer that is part of a head_buf, up to the limit, and small ones again. */
+/* Heads larger than the buffer that is part of a head_buf, up to the limit, and small ones again.
+ */
 static void test_large_heads(void **state)
 {
 	static unsigned char groups[MSG_HEAD_MAX];
@@ -370,8 +372,8 @@ static void test_end_of_file(void **state)
 static void test_malformed_frames(void **state)
 {
 	static const char *const bad[] = {
-		"00000000 00000000", "00000001 00010001 a0", "ffffffff 00000001 a0",
-		"00000001 00000001 a1", "00000002 00000001 a0 00", "00000003 00000003 a11823",
+	    "00000000 00000000",    "00000001 00010001 a0",    "ffffffff 00000001 a0",
+	    "00000001 00000001 a1", "00000002 00000001 a0 00", "00000003 00000003 a11823",
 	};
 
 	(void)state;
@@ -477,8 +479,8 @@ static void test_many_senders(void **state)
 	for (unsigned i = 0; i < SENDERS; i++) {
 		senders[i] = (struct sender){.s = p.s, .number = i, .data = malloc(SENDER_MAX)};
 		assert_non_null(senders[i].data);
-		assert_int_equal(
-			pthread_create(&senders[i].thread, NULL, send_frames, &senders[i]), 0);
+		assert_int_equal(pthread_create(&senders[i].thread, NULL, send_frames, &senders[i]),
+				 0);
 	}
 	for (unsigned i = 0; i < SENDERS * SENDER_FRAMES; i++) {
 		struct msg got, expected;
@@ -543,7 +545,8 @@ static void test_try_send(void **state)
 		assert_true(n > 0);
 		from += (size_t)n;
 		if (sizeof(got) - from < 1000) {
-			assert_int_equal(stream_send_from(p.s, a, sizeof(a), b, sizeof(b), from), 0);
+			assert_int_equal(stream_send_from(p.s, a, sizeof(a), b, sizeof(b), from),
+					 0);
 			from = sizeof(got);
 		}
 	}
@@ -636,7 +639,7 @@ static void test_plain_frames(void **state)
 static void test_plain_limit(void **state)
 {
 	static const unsigned char heads[][4] = {
-		{0, 0, 0, 0}, {0, 0, 0, 101}, {0xff, 0xff, 0xff, 0xff}, {0x80, 0, 0, 0}};
+	    {0, 0, 0, 0}, {0, 0, 0, 101}, {0xff, 0xff, 0xff, 0xff}, {0x80, 0, 0, 0}};
 	unsigned char frame[104] = {0, 0, 0, 100};
 
 	(void)state;
@@ -933,27 +936,27 @@ static void test_no_descriptor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cut_anywhere),
-		cmocka_unit_test(test_payload_cut),
-		cmocka_unit_test(test_pipelined),
-		cmocka_unit_test(test_payload_passed_over),
-		cmocka_unit_test(test_large_heads),
-		cmocka_unit_test(test_end_of_file),
-		cmocka_unit_test(test_malformed_frames),
-		cmocka_unit_test(test_send),
-		cmocka_unit_test(test_many_senders),
-		cmocka_unit_test(test_try_send),
-		cmocka_unit_test(test_plain_frames),
-		cmocka_unit_test(test_plain_limit),
-		cmocka_unit_test(test_plain_claims),
-		cmocka_unit_test(test_plain_timeout),
-		cmocka_unit_test(test_plain_timeout_with_signals),
-		cmocka_unit_test(test_plain_then_extended),
-		cmocka_unit_test(test_send_plain),
-		cmocka_unit_test(test_shutdown_wakes),
-		cmocka_unit_test(test_no_socket),
-		cmocka_unit_test(test_shutdown_wakes_no_socket),
-		cmocka_unit_test(test_no_descriptor),
+	    cmocka_unit_test(test_cut_anywhere),
+	    cmocka_unit_test(test_payload_cut),
+	    cmocka_unit_test(test_pipelined),
+	    cmocka_unit_test(test_payload_passed_over),
+	    cmocka_unit_test(test_large_heads),
+	    cmocka_unit_test(test_end_of_file),
+	    cmocka_unit_test(test_malformed_frames),
+	    cmocka_unit_test(test_send),
+	    cmocka_unit_test(test_many_senders),
+	    cmocka_unit_test(test_try_send),
+	    cmocka_unit_test(test_plain_frames),
+	    cmocka_unit_test(test_plain_limit),
+	    cmocka_unit_test(test_plain_claims),
+	    cmocka_unit_test(test_plain_timeout),
+	    cmocka_unit_test(test_plain_timeout_with_signals),
+	    cmocka_unit_test(test_plain_then_extended),
+	    cmocka_unit_test(test_send_plain),
+	    cmocka_unit_test(test_shutdown_wakes),
+	    cmocka_unit_test(test_no_socket),
+	    cmocka_unit_test(test_shutdown_wakes_no_socket),
+	    cmocka_unit_test(test_no_descriptor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

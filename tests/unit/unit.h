@@ -1,4 +1,5 @@
-/* What the unit tests share: cmocka with what it needs, bytes from hex, chance that repeats itself. */
+/* What the unit tests share: cmocka with what it needs, bytes from hex, chance that repeats itself.
+ */
 #pragma once
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 #include "core/msg.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define SLICE(text) ((struct slice){text, sizeof(text) - 1})
+#define SLICE(text)  ((struct slice){text, sizeof(text) - 1})
 
 /* Nothing that a test waits for takes that long: a condition that is not met by then never is. */
 #define UNIT_DEADLINE_S 30

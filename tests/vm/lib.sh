@@ -6,6 +6,8 @@
 
 MNT=/mnt EXPORT=/export
 FIFO=/run/check
+SLOW=$(sed -n 's/.*vm\.slow=\([0-9]*\).*/\1/p' /proc/cmdline)
+: "${SLOW:=1}" # what all the times here are multiplied by
 
 # Busybox's shell prefers its own applets to what PATH finds: these are to be the real ones.
 for tool in cp dd diff mount mv setpriv stat touch; do
@@ -23,7 +25,8 @@ now() { # centiseconds since boot
 }
 wait_for() { # SECONDS COMMAND...: until it succeeds
 	{ local -; set +x; } 2>/dev/null # the trace shows the call, that is enough
-	local end=$(($(now) + $1 * 100)) limit=$1
+	local limit=$(($1 * SLOW))
+	local end=$(($(now) + limit * 100))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		if [ "$(now)" -gt $end ]; then
@@ -35,7 +38,7 @@ wait_for() { # SECONDS COMMAND...: until it succeeds
 }
 within() { # SECONDS COMMAND...: fails when it takes longer; 137 if it had to be killed
 	{ local -; set +x; } 2>/dev/null
-	local limit=$1 program=$2
+	local limit=$(($1 * SLOW)) program=$2
 	shift 2
 	[ -x "/usr/bin/$program" ] && program=/usr/bin/$program
 	timeout -s KILL "$limit" "$program" "$@"
@@ -173,7 +176,7 @@ common_restart() {
 
 CHECK=0
 check_as() { # NAME FUNCTION [SECONDS]
-	local name=$CASE/$1 fn=$2 limit=${3:-30} n rc pid out=/run/check.log t f before
+	local name=$CASE/$1 fn=$2 limit=$((${3:-30} * SLOW)) n rc pid out=/run/check.log t f before
 	CHECK=$CASE-$((${CHECK##*-} + 1))
 	before=$(fuse_mounts | tr '\n' ' ')
 	rm -f /run/check.skip

@@ -2,6 +2,8 @@
 # The POSIX suite: as root, as an ordinary user on root's mount, and with everything an ordinary user's.
 # timeout: 400
 # as: root user
+# options: xattr
+# server: --special
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test posix/posix-suite

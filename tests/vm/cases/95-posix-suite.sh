@@ -11,7 +11,7 @@ check_as start check_start
 
 posix_area() {
 	{ local -; set +ex; } 2>/dev/null
-	posix-suite -t 100 $M $area >/run/posix.out 2>&1
+	posix-suite -t $((150 * SLOW)) $M $area >/run/posix.out 2>&1
 	rc=$?
 	cat /run/posix.out
 	[ $rc = 0 ] || { grep -v -E '^(ok|skip) ' /run/posix.out | head -n 3 >&2; exit 1; }
@@ -19,7 +19,7 @@ posix_area() {
 
 if mounted $M; then
 	for area in $(posix-suite -L | cut -d ' ' -f 1); do
-		check_as $area posix_area 120
+		check_as $area posix_area 165
 	done
 	check_end() {
 		stop_client $M

@@ -1,0 +1,154 @@
+/*
+ * A server with few descriptors: it says so, loses no directory entry, and
+ * recovers (CVE-2020-10717, libkrun#505).
+ */
+#include "host_fixture.h"
+
+#include <sys/resource.h>
+
+#define FDS 200
+
+/* Names of a listing, and how many came with attributes. */
+static unsigned list(struct host_client *c, uint64_t dir, unsigned *ret_nodes)
+{
+	unsigned n = 0;
+	uint64_t off = 0;
+
+	*ret_nodes = 0;
+	for (;;) {
+		struct msg q = {0}, p;
+		struct dir_entry e;
+
+		MSG_SET(&q, node, dir);
+		MSG_SET(&q, off, off);
+		MSG_SET(&q, size, 16384);
+		assert_int_equal(host_call(c, MSG_READDIRPLUS, &q, &p), 0);
+		struct slice in = p.payload;
+		while (codec_get_entry(&in, &e) == 1) {
+			off = e.off;
+			n += e.name.len > 2; /* not "." and ".." */
+			*ret_nodes += e.node != 0;
+		}
+		if (p.flags & READDIR_END)
+			return n;
+	}
+}
+
+static void make_files(struct fixture *f, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "file%u", i);
+		host_put(&f->hs, name, "x");
+	}
+}
+
+static void test_open_files(void **state)
+{
+	enum { N = FDS };
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	uint64_t fh[N];
+	unsigned n = 0, nodes;
+	struct msg p;
+	int r;
+
+	make_files(f, 2 * FDS);
+	assert_int_equal(host_lookup(c, c->root, "file0", &p), 0);
+	uint64_t node = p.node;
+	while ((r = host_open(c, node, O_RDONLY, &p)) == 0 && n < N)
+		fh[n++] = p.fh;
+	assert_int_equal(r, -ENFILE);
+	assert_true(n > FDS / 8);
+	/* Nothing is created that cannot be opened. */
+	assert_int_equal(host_create(c, c->root, "new", O_RDWR, 0600, &p), -ENFILE);
+	assert_int_equal(host_lookup(c, c->root, "new", &p), -ENOENT);
+	/* The rest goes on, more nodes than there are descriptors included. */
+	assert_int_equal(list(c, c->root, &nodes), 2 * FDS);
+	assert_int_equal(nodes, 2 * FDS);
+	for (unsigned i = 0; i < 2 * FDS; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "file%u", i);
+		assert_int_equal(host_lookup(c, c->root, name, &p), 0);
+	}
+	while (n > 0)
+		host_close(c, fh[--n]);
+	assert_int_equal(host_create(c, c->root, "new", O_RDWR, 0600, &p), 0);
+}
+
+/* Unlinked files are kept for those who know them, but not without end. */
+static void test_unlinked(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	uint64_t nodes[2 * FDS];
+	unsigned kept = 0;
+	struct msg p;
+
+	make_files(f, 2 * FDS);
+	for (unsigned i = 0; i < 2 * FDS; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "file%u", i);
+		assert_int_equal(host_lookup(c, c->root, name, &p), 0);
+		nodes[i] = p.node;
+		assert_int_equal(host_name_op(c, MSG_UNLINK, c->root, name), 0);
+	}
+	for (unsigned i = 0; i < 2 * FDS; i++) {
+		int r = host_getattr(c, nodes[i], &p);
+
+		assert_true(r == 0 || r == -ESTALE);
+		kept += r == 0;
+		host_forget(c, nodes[i], 1);
+	}
+	assert_true(kept >= FDS / 8);
+	assert_int_equal(host_create(c, c->root, "new", O_RDWR, 0600, &p), 0);
+}
+
+/* With none at all left, names are listed all the same. */
+static void test_exhausted(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	int fds[FDS];
+	unsigned n = 0, nodes;
+	struct msg p;
+
+	make_files(f, 50);
+	assert_int_equal(host_getattr(c, c->root, &p), 0);
+	while (n < FDS && (fds[n] = dup(f->hs.fd)) >= 0)
+		n++;
+	assert_int_equal(errno, EMFILE);
+	assert_int_equal(host_lookup(c, c->root, "file0", &p), -EMFILE);
+	assert_int_equal(host_getattr(c, c->root, &p), 0); /* has one already */
+	struct msg q = {0};
+	MSG_SET(&q, node, c->root);
+	MSG_SET(&q, off, 0);
+	MSG_SET(&q, size, 4096);
+	assert_int_equal(host_call(c, MSG_READDIRPLUS, &q, &p), -EMFILE);
+	(void)close(fds[--n]); /* one for the directory itself */
+	assert_int_equal(list(c, c->root, &nodes), 50);
+	assert_int_equal(nodes, 0);
+	while (n > 0)
+		(void)close(fds[--n]);
+	assert_int_equal(list(c, c->root, &nodes), 50);
+	assert_int_equal(nodes, 50);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_open_files),
+		T(test_unlinked),
+		T(test_exhausted),
+	};
+	const struct rlimit rl = {FDS, FDS};
+
+	if (setrlimit(RLIMIT_NOFILE, &rl) < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
