@@ -14,6 +14,7 @@
 struct notify;
 
 #define WORKERS_MAX 8
+#define BUFFERS_MAX 8 /* of a little over 1 MiB each */
 #define LOOP_WAKE_SIGNAL SIGUSR2 /* makes a worker's read(2) return */
 
 struct fs {
@@ -32,6 +33,8 @@ struct fs {
 	struct file *files;	   /* open ones: what is left at the end is freed */
 	struct krequest *spare;	   /* freed requests, to be used again */
 	unsigned spare_count;
+	void *buffers[BUFFERS_MAX]; /* receive buffers that requests gave back */
+	unsigned buffer_count;
 	unsigned workers_waiting;
 	pthread_t workers[WORKERS_MAX];
 	unsigned worker_count, workers_joined;
@@ -107,6 +110,8 @@ void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2);
 /* Submits through a listing. */
 void krequest_fetch(struct krequest *r, struct listing *l, uint64_t off, bool plus);
 void krequest_free(struct krequest *r);
+/* A receive buffer for the next request; NULL: libfuse is to make one. */
+void *krequest_buffer(struct fs *fs);
 void krequests_free(struct fs *fs);
 
 /* FUSE_INTERRUPT for unique; false if no such request is known (yet). */

@@ -60,17 +60,29 @@ void krequest_free(struct krequest *r)
 {
 	struct fs *fs = r->fs;
 
-	free(r->buffer);
 	(void)pthread_mutex_lock(&fs->lock);
+	if (r->buffer != NULL && fs->buffer_count < BUFFERS_MAX) {
+		/* a fresh one costs a page fault per page on each WRITE */
+		fs->buffers[fs->buffer_count++] = r->buffer;
+		r->buffer = NULL;
+	}
 	bool keep = fs->spare_count < SPARE_MAX;
 	if (keep) {
 		r->next = fs->spare;
 		fs->spare = r;
 		fs->spare_count++;
 	}
+	void *buffer = r->buffer;
 	(void)pthread_mutex_unlock(&fs->lock);
+	free(buffer);
 	if (!keep)
 		free(r);
+}
+
+void *krequest_buffer(struct fs *fs)
+{
+	SCOPE_LOCK(&fs->lock);
+	return fs->buffer_count > 0 ? fs->buffers[--fs->buffer_count] : NULL;
 }
 
 void krequests_free(struct fs *fs)
@@ -81,6 +93,8 @@ void krequests_free(struct fs *fs)
 		fs->spare = r->next;
 		free(r);
 	}
+	while (fs->buffer_count > 0)
+		free(fs->buffers[--fs->buffer_count]);
 }
 
 static void track(struct krequest *r)

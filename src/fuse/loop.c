@@ -177,6 +177,8 @@ static void *worker_main(void *arg)
 
 	while (!atomic_load(&fs->stopping) && !fuse_session_exited(fs->se)) {
 		wait_room(fs);
+		if (buf.mem == NULL)
+			buf.mem = krequest_buffer(fs);
 		int n = fuse_session_receive_buf(fs->se, &buf);
 
 		if (n == -EINTR || n == -EAGAIN)

@@ -12,7 +12,7 @@
 #include "host/idmap.h"
 
 #define CAP_WORDS _LINUX_CAPABILITY_U32S_3
-#define CAP(n) (UINT64_C(1) << (n))
+#define CAP(n)	  (UINT64_C(1) << (n))
 
 static int caps_get(uint64_t *ret_effective, uint64_t *ret_permitted, uint64_t *ret_inheritable)
 {
@@ -52,7 +52,7 @@ bool creds_privileged(void)
 {
 	const uint64_t need = CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) | CAP(CAP_FOWNER) |
 			      CAP(CAP_SETUID) | CAP(CAP_SETGID);
-	uint64_t effective, permitted, inheritable;
+	uint64_t effective = 0, permitted, inheritable;
 
 	return geteuid() == 0 && caps_get(&effective, &permitted, &inheritable) == 0 &&
 	       (effective & need) == need;

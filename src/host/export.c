@@ -102,8 +102,8 @@ int export_attr(const struct export *e, int fd, struct attr *ret)
 	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_SYNC_AS_STAT, STATX_BASIC_STATS, &stx) < 0)
 		return -errno;
 	*ret = (struct attr){
-		.ino = filesystems_ino(e->filesystems, makedev(stx.stx_dev_major, stx.stx_dev_minor),
-				       stx.stx_ino),
+		.ino = filesystems_ino(e->filesystems,
+				       makedev(stx.stx_dev_major, stx.stx_dev_minor), stx.stx_ino),
 		.mode = stx.stx_mode,
 		.nlink = stx.stx_nlink,
 		.uid = stx.stx_uid,
@@ -153,7 +153,7 @@ int export_link(const struct export *e, int object, int dirfd, const char *name)
 	/* AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; the magic link does not, and ends at the
 	 * object even if that is a symbolic link itself. */
 	return linkat(e->proc, fd_name(object, from), dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno
-											   : 0;
+											  : 0;
 }
 
 const char *export_proc_path(int fd, char buf[EXPORT_PROC_PATH_MAX])

@@ -85,17 +85,18 @@ int export_contains(const struct export *e, int dirfd);
  * Resolves path as the client's own kernel would, one component at a time and
  * inside the export only: relative symbolic links from their directory,
  * absolute ones only when they point below plain_prefix, at most 40 links
- * (-ELOOP). Whatever leads outside, ".." of the root too, is -EACCES. The last component is followed, if it is a symbolic link, when follow_last.
+ * (-ELOOP). Whatever leads outside, ".." of the root too, is -EACCES. The
+ * last component is followed, if it is a symbolic link, when follow_last.
  *
  * A missing last component is no error: ret->object is -1. A missing or
  * non-directory one before it is -ENOENT or -ENOTDIR. On success the caller
  * ends with export_place_done.
  */
 struct export_place {
-	int dirfd;		      /* directory that holds name */
+	int dirfd;		     /* directory that holds name */
 	char name[MSG_NAME_MAX + 1]; /* last component after links; "." for the root */
-	int object;		      /* what is there, or -1 */
-	mode_t mode;		      /* its type and permissions, 0 if there is none */
+	int object;		     /* what is there, or -1 */
+	mode_t mode;		     /* its type and permissions, 0 if there is none */
 };
 
 int export_walk(const struct export *e, const char *path, bool follow_last,

@@ -3,6 +3,8 @@
 
 #include "host/export.h"
 
+/* It takes "export" for C++. */
+/* clang-format off */
 struct export {
 	int root; /* O_PATH */
 	int proc; /* /proc/self/fd, O_PATH */
@@ -13,6 +15,7 @@ struct export {
 	char *plain_prefix; /* without '/' at its end */
 	struct filesystems *filesystems;
 };
+/* clang-format on */
 
 struct statx;
 bool export_is_root(const struct export *e, const struct statx *stx);

@@ -15,7 +15,7 @@
 #include "host/idmap.h"
 
 #define FILESYSTEMS_MAX 4096 /* mounts are the host's; a guest cannot make any */
-#define DEVICES_MAX 4096     /* btrfs has a device per subvolume */
+#define DEVICES_MAX	4096 /* btrfs has a device per subvolume */
 #define INO_RANGE_SHIFT 48
 
 #ifndef XFS_SUPER_MAGIC
@@ -135,8 +135,7 @@ static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uin
 	if (n == FILESYSTEMS_MAX)
 		return -ENFILE;
 	struct filesystem *fs = &t->fs[n];
-	*fs = (struct filesystem){
-		.dev = stx_dev(&stx), .mount_id = (int)stx.stx_mnt_id, .fd = -1};
+	*fs = (struct filesystem){.dev = stx_dev(&stx), .mount_id = (int)stx.stx_mnt_id, .fd = -1};
 	fs->fd = mount_fd(t, fd, stx.stx_mode);
 	if (fs->fd < 0)
 		return -errno;

@@ -27,7 +27,7 @@ struct handle {
 	struct hnode *node; /* a reference */
 	struct hnode_user user;
 	int fd;
-	int access; /* O_RDONLY, O_WRONLY, O_RDWR */
+	int access;		  /* O_RDONLY, O_WRONLY, O_RDWR */
 	pthread_mutex_t position; /* the file's offset: append, lseek */
 	_Atomic unsigned refs;
 	struct handle *next; /* of whoever removed it */

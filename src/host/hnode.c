@@ -17,7 +17,7 @@
 #include "host/idmap.h"
 
 #define BUCKETS_MIN 64
-#define DEPTH_MAX 4096 /* parents in a row that are opened to find one node again */
+#define DEPTH_MAX   4096 /* parents in a row that are opened to find one node again */
 
 struct hnode {
 	uint64_t id, hash;
@@ -25,13 +25,13 @@ struct hnode {
 	_Atomic uint64_t version;
 
 	/* the rest: hnodes.mutex */
-	struct hnode *chain; /* the next in its bucket */
+	struct hnode *chain;	     /* the next in its bucket */
 	struct hnode *newer, *older; /* in the list of descriptors that may be closed */
 	struct hnode_user *users;
 	int fd; /* O_PATH, or -1 */
 	unsigned pins;
-	bool listed; /* in that list: fd >= 0, no pin, not kept */
-	bool keep;   /* for as long as the node lives */
+	bool listed;	 /* in that list: fd >= 0, no pin, not kept */
+	bool keep;	 /* for as long as the node lives */
 	uint64_t parent; /* only where !filesystems_by_handle; 0: none */
 	char *name;
 
@@ -283,7 +283,7 @@ static struct hnode *hnode_new(const struct identity *id, uint64_t hash)
 }
 
 int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name,
-		 struct hnode **ret)
+		  struct hnode **ret)
 {
 	struct identity id;
 	struct hnode *n;
@@ -372,6 +372,11 @@ bool hnode_by_handle(struct hnodes *t, const struct hnode *n)
 
 static int pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd);
 
+/*
+ * A directory must still be inside. Of another file nobody can tell where its
+ * names are: one that the host moved out of the export stays with those who
+ * knew it, until a watcher revokes the node.
+ */
 static int open_by_handle(struct hnodes *t, const struct hnode *n, int *ret_fd)
 {
 	CLEANUP_CLOSE int fd = -1;
@@ -410,7 +415,7 @@ static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *
 	CLEANUP_CLOSE int fd = -1;
 	struct hnode *parent = NULL;
 	struct identity id;
-	int parent_fd;
+	int parent_fd = -1;
 
 	if (depth == DEPTH_MAX)
 		return -ESTALE; /* the remembered parents go in a circle */

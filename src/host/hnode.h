@@ -43,7 +43,7 @@ void hnodes_free(struct hnodes *t);
  * file without a name.
  */
 int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name,
-		 struct hnode **ret);
+		  struct hnode **ret);
 
 /* Only if it is known already; -ENOENT if not. */
 int hnodes_find(struct hnodes *t, int fd, struct hnode **ret);

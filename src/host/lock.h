@@ -25,9 +25,9 @@
 
 #include "host/range.h"
 
-#define LOCK_SIGNAL (SIGRTMIN + 5)
+#define LOCK_SIGNAL	 (SIGRTMIN + 5)
 #define LOCK_WAITERS_MAX 128   /* of a session; more: ENOLCK */
-#define LOCK_RANGES_MAX 65536  /* of a session */
+#define LOCK_RANGES_MAX	 65536 /* of a session */
 
 struct export;
 struct hnode;

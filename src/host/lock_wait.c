@@ -10,7 +10,7 @@
 #include "host/lock_priv.h"
 
 #define CANCEL_AGAIN_NS 2000000 /* a signal may come just before the system call it is to end */
-#define CANCEL_TRIES 500	/* then lock_cancel leaves it to the file system */
+#define CANCEL_TRIES	500	/* then lock_cancel leaves it to the file system */
 
 /*
  * True if owner w waits, over any number of others, for itself. Everything
@@ -132,7 +132,7 @@ void lock_reap(struct lock_session *s, bool all)
 }
 
 int lock_start_waiter(struct lock_session *s, struct lock_node *ln, struct lock_file *f,
-			const struct lock_request *q, const struct lock_wait *wait)
+		      const struct lock_request *q, const struct lock_wait *wait)
 {
 	struct locks *t = s->locks;
 	struct waiter *w = calloc(1, sizeof(*w));

@@ -1,8 +1,8 @@
 /* What the handlers have in common: nodes, names, callers, replies. */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/cleanup.h"
 #include "host/export.h"

@@ -12,7 +12,7 @@
 #include "host/ops.h"
 #include "transport/codec.h"
 
-#define DIRENTS_MAX 32768
+#define DIRENTS_MAX    32768
 #define DIRENT_LEN_MAX (sizeof(struct dirent64) + 8) /* the longest name */
 #define ENTRY_ATTR_MAX 200 /* bytes of an encoded entry without its name */
 

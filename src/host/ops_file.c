@@ -52,7 +52,8 @@ static void reply_open(struct request *r, const struct hnode *n, uint64_t fh)
 
 static int add_handle(struct request *r, struct hnode *n, int fd, uint64_t *ret_fh)
 {
-	return handle_add(session_handles(r->session), n, fd, (int)(r->q.flags & O_ACCMODE), ret_fh);
+	return handle_add(session_handles(r->session), n, fd, (int)(r->q.flags & O_ACCMODE),
+			  ret_fh);
 }
 
 /* Opens node n, whose object is given, and makes the reply. */

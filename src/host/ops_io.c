@@ -30,8 +30,7 @@ int op_READ(struct request *r)
 	if (e < 0)
 		return e;
 	while (done < size) {
-		ssize_t n = pread(file.h->fd, r->buf + done, size - done,
-				  (off_t)(r->q.off + done));
+		ssize_t n = pread(file.h->fd, r->buf + done, size - done, (off_t)(r->q.off + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -200,8 +199,7 @@ int op_COPY(struct request *r)
 		e = request_handle(r, r->q.fh2, &to);
 	if (e < 0)
 		return e;
-	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len,
-				    (unsigned)r->q.flags);
+	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len, (unsigned)r->q.flags);
 	if (n < 0)
 		return -errno;
 	MSG_SET(&r->p, size, (uint64_t)n);

@@ -20,10 +20,10 @@
 #include "host/lock.h"
 #include "host/session.h"
 
-#define LISTENERS_MAX 16
-#define SESSIONS_MAX 1024
+#define LISTENERS_MAX	16
+#define SESSIONS_MAX	1024
 #define ACCEPT_PAUSE_MS 100
-#define NODE_FDS_MAX 32768
+#define NODE_FDS_MAX	32768
 
 struct client {
 	struct client *next;
@@ -200,8 +200,8 @@ static bool accept_one(struct server *s, int listener)
 
 	if (fd < 0) {
 		/* Anything else is about that one connection (accept(2)). */
-		bool full = errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-			    errno == ENOMEM;
+		bool full =
+			errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
 		if (full)
 			log_warning("cannot accept a client: %m");
 		return full;

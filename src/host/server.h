@@ -31,7 +31,7 @@ struct server_config {
 int server_new(const struct server_config *config, struct server **ret, char *err, size_t err_len);
 void server_free(struct server *s);
 
-int server_add(struct server *s, int fd);	   /* a connected socket */
+int server_add(struct server *s, int fd);    /* a connected socket */
 int server_listen(struct server *s, int fd); /* a listening socket */
 
 /* Accepts clients. Returns 0 after server_stop, or with once when the last client has gone. */

@@ -20,7 +20,7 @@
 #include "host/server.h"
 
 #define SESSION_THREADS_MAX 32
-#define SESSION_SLOTS 256 /* requests that a client may have in flight */
+#define SESSION_SLOTS	    256 /* requests that a client may have in flight */
 
 struct export;
 struct hnodes;
@@ -37,7 +37,7 @@ struct host {
 	uint64_t epoch; /* random: tells a client that the server was started again */
 };
 
-/* Takes over fd, also on failure. done(arg) runs on the session's thread when the client has gone. */
+/* Takes over fd, also on failure. done(arg) runs on the session's thread at its end. */
 int session_new(struct host *host, uint64_t id, int fd, void (*done)(void *arg), void *arg,
 		struct session **ret);
 void session_shutdown(struct session *s);

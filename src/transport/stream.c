@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@
  */
 #define READ_AHEAD 4096
 
+#define SOCKET_BUFFER (4 << 20)
+
 struct stream {
 	int fd;
 	int wake; /* eventfd of a stream that shutdown(2) cannot end: a virtio-serial port; else -1 */
@@ -30,6 +33,23 @@ struct stream {
 	size_t at, end;
 	unsigned char buf[READ_AHEAD];
 };
+
+/*
+ * Room for a few large frames, so that a sender seldom waits for the receiver
+ * in the middle of one. Best effort: without CAP_NET_ADMIN the system's limit
+ * is what there is.
+ */
+static void enlarge_buffers(int fd)
+{
+	const int size = SOCKET_BUFFER;
+	const uint64_t vsock_size = SOCKET_BUFFER;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	(void)setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_MAX_SIZE, &vsock_size,
+			 sizeof(vsock_size));
+	(void)setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &vsock_size, sizeof(vsock_size));
+}
 
 int stream_new(int fd, struct stream **ret)
 {
@@ -45,6 +65,8 @@ int stream_new(int fd, struct stream **ret)
 	(void)pthread_mutex_init(&s->send_lock, NULL);
 	s->wake = -1;
 	int r = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ? -errno : 0;
+	if (r == 0)
+		enlarge_buffers(fd);
 	if (r == -ENOTSOCK) {
 		s->wake = eventfd(0, EFD_CLOEXEC);
 		r = s->wake < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno

@@ -121,7 +121,8 @@ static void test_walk(void **state)
 		{"/workspace/outside", true, -EACCES, NULL},
 		{"/workspace/outside", false, 0, "outside"},
 		{"/workspace/outside/passwd", false, -EACCES, NULL},
-		{"/workspace/escape", true, -EACCES, NULL}, /* ../../../../etc is not /etc of the export */
+		{"/workspace/escape", true, -EACCES,
+		 NULL}, /* ../../../../etc is not /etc of the export */
 		{"/workspace/sibling", true, -EACCES, NULL},
 		{"/workspace/loop", true, -ELOOP, NULL},
 		{"/etc/passwd", true, -EACCES, NULL},

@@ -26,10 +26,24 @@ static uint64_t rnd(struct fuzz *z, uint64_t n)
 /* Sizes in between would fill the disk or memory in earnest. */
 static uint64_t number(struct fuzz *z)
 {
-	static const uint64_t edges[] = {0,	       1,	   2,	       3,	   4,
-					 255,	       4096,	   0100644,    040755,	   0120777,
-					 010600,       1u << 20,   (1u << 20) + 1, UINT64_C(1) << 45,
-					 INT64_MAX,    UINT64_C(1) << 63, UINT64_MAX, UINT32_MAX};
+	static const uint64_t edges[] = {0,
+					 1,
+					 2,
+					 3,
+					 4,
+					 255,
+					 4096,
+					 0100644,
+					 040755,
+					 0120777,
+					 010600,
+					 1u << 20,
+					 (1u << 20) + 1,
+					 UINT64_C(1) << 45,
+					 INT64_MAX,
+					 UINT64_C(1) << 63,
+					 UINT64_MAX,
+					 UINT32_MAX};
 
 	return edges[rnd(z, sizeof(edges) / sizeof(edges[0]))];
 }
@@ -37,8 +51,19 @@ static uint64_t number(struct fuzz *z)
 static struct slice text(struct fuzz *z)
 {
 	static const char *const texts[] = {
-		"",  "a",      "b",	  "c",	      "d",    ".",	     "..",
-		"/", "../out", "d/../..", "user.x",   "out",  "security.capability",
+		"",
+		"a",
+		"b",
+		"c",
+		"d",
+		".",
+		"..",
+		"/",
+		"../out",
+		"d/../..",
+		"user.x",
+		"out",
+		"security.capability",
 		"x\xff\n",
 		"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
 		"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"

@@ -66,8 +66,8 @@ static int lock(struct host_client *c, uint64_t fh, uint64_t owner, uint64_t typ
 	return host_call(c, MSG_SETLK, &q, &p);
 }
 
-static void query(struct host_client *c, uint64_t fh, uint64_t owner, uint64_t type,
-		    uint64_t start, uint64_t end, struct msg *p)
+static void query(struct host_client *c, uint64_t fh, uint64_t owner, uint64_t type, uint64_t start,
+		  uint64_t end, struct msg *p)
 {
 	struct msg q;
 
@@ -409,9 +409,9 @@ static void test_ranges(void **state)
 		for (const struct range *x = r.first; x != NULL; x = x->next, n++) {
 			assert_true(x->start <= x->end && x->type != RANGE_NONE);
 			if (x->next != NULL)
-				assert_true(x->next->start > x->end + 1 ||
-					    (x->next->start == x->end + 1 &&
-					     x->next->type != x->type));
+				assert_true(
+					x->next->start > x->end + 1 ||
+					(x->next->start == x->end + 1 && x->next->type != x->type));
 		}
 		assert_int_equal(n, r.n);
 		for (uint64_t at = 0; at < N; at++) {
@@ -438,16 +438,11 @@ static void test_ranges(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_posix),
-		T(test_close),
-		T(test_bsd),
-		T(test_wait),
-		T(test_cancel),
-		T(test_too_many),
-		T(test_deadlock),
-		T(test_end_of_session),
-		T(test_text_busy),
-		cmocka_unit_test(test_ranges),
+		T(test_posix),	   T(test_close),
+		T(test_bsd),	   T(test_wait),
+		T(test_cancel),	   T(test_too_many),
+		T(test_deadlock),  T(test_end_of_session),
+		T(test_text_busy), cmocka_unit_test(test_ranges),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

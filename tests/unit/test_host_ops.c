@@ -64,7 +64,7 @@ static void test_names(void **state)
 		size_t len;
 		int r;
 	} bad[] = {
-		{"", 0, -EINVAL},	{".", 1, -EINVAL},   {"..", 2, -EINVAL},
+		{"", 0, -EINVAL},	{".", 1, -EINVAL},    {"..", 2, -EINVAL},
 		{"a/b", 3, -EINVAL},	{"/etc", 4, -EINVAL}, {"a\0b", 3, -EINVAL},
 		{"../etc", 6, -EINVAL}, {"/", 1, -EINVAL},
 	};

@@ -84,12 +84,12 @@ static void test_malformed(void **state)
 		const char *bytes;
 		size_t len;
 	} frames[] = {
-		{"\x00\x00\x00\x01\x00\x00\x00\x02", 8},		/* total below head */
-		{"\xff\xff\xff\xff\x00\x00\x00\x10", 8},		/* payload of 4 GiB */
-		{"\x00\x00\x00\x00\x00\x00\x00\x00", 8},		/* no head */
-		{"\x00\x00\x00\x01\x00\x00\x00\x01\xbf", 9},		/* indefinite map */
-		{"\x00\x00\x00\x03\x00\x00\x00\x03\xa1\x00\x18", 11},	/* cut short */
-		{"\x00\x00\x00\x01\x00\x00\x00\x01\xa0", 9},		/* no op */
+		{"\x00\x00\x00\x01\x00\x00\x00\x02", 8},		  /* total below head */
+		{"\xff\xff\xff\xff\x00\x00\x00\x10", 8},		  /* payload of 4 GiB */
+		{"\x00\x00\x00\x00\x00\x00\x00\x00", 8},		  /* no head */
+		{"\x00\x00\x00\x01\x00\x00\x00\x01\xbf", 9},		  /* indefinite map */
+		{"\x00\x00\x00\x03\x00\x00\x00\x03\xa1\x00\x18", 11},	  /* cut short */
+		{"\x00\x00\x00\x01\x00\x00\x00\x01\xa0", 9},		  /* no op */
 		{"\x00\x00\x00\x04\x00\x00\x00\x04\xa1\x00\x18\x28", 12}, /* LOOKUP without an id */
 		{"\x00\x00\x00\x06\x00\x00\x00\x06\xa2\x00\x18\x28\x01\x01",
 		 14}, /* LOOKUP without node and name */
@@ -103,8 +103,8 @@ static void test_malformed(void **state)
 		struct host_client *c = malloc(sizeof(*c));
 
 		host_client_start(c, &f->hs);
-		assert_int_equal(stream_send_raw(c->stream, frames[i].bytes, frames[i].len, NULL, 0),
-				 0);
+		assert_int_equal(
+			stream_send_raw(c->stream, frames[i].bytes, frames[i].len, NULL, 0), 0);
 		expect_closed(c);
 		host_client_stop(c);
 		free(c);
@@ -419,8 +419,8 @@ int main(void)
 	};
 
 	/* Before there are threads. */
-	may_mount = unshare(CLONE_NEWNS) == 0 &&
-		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+	may_mount =
+		unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

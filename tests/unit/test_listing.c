@@ -215,6 +215,8 @@ static void test_whole_directories(void **state)
 		size_t fetches = read_all(w, sizes[i / 2], SIZE_MAX, i % 2 == 0);
 
 		assert_in_range(fetches, 1, 8);
+		/* READDIR asks for names only: references would be in vain */
+		assert_int_equal(w->told[0] > 0, i % 2 == 0 && sizes[i / 2] > 0);
 		world_free(w);
 	}
 	struct world *w = world_new();
@@ -548,6 +550,30 @@ static void test_failed_fetch(void **state)
 	world_free(w);
 }
 
+/* At the end those that nobody closed go with the cache, and only they. */
+static void test_left_open(void **state)
+{
+	(void)state;
+	for (unsigned closed = 0; closed < 8; closed++) {
+		struct world *w = world_new();
+		struct listing *l[3];
+
+		for (unsigned i = 0; i < COUNT(l); i++) {
+			assert_int_equal(listing_new(w->c, CACHE_ROOT, &l[i]), 0);
+			struct asked *a = calloc(1, sizeof(*a));
+			assert_non_null(a);
+			a->req.done = asked_done;
+			listing_fetch(l[i], &a->req, 0, false);
+			answer_payload(w, a, NULL, 0, READDIR_END);
+			free(a);
+		}
+		for (unsigned i = 0; i < COUNT(l); i++)
+			if (closed >> i & 1)
+				listing_free(l[i]);
+		world_free(w);
+	}
+}
+
 static void test_unknown_directory(void **state)
 {
 	struct world *w = world_new();
@@ -679,6 +705,7 @@ int main(void)
 	    cmocka_unit_test(test_one_fetch_at_a_time),
 	    cmocka_unit_test(test_freed_while_fetching),
 	    cmocka_unit_test(test_failed_fetch),
+	    cmocka_unit_test(test_left_open),
 	    cmocka_unit_test(test_unknown_directory),
 	    cmocka_unit_test(test_directory_forgotten),
 	    cmocka_unit_test(test_malformed_batches),
