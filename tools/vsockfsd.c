@@ -77,9 +77,10 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 	int i, r;
 
 	for (size_t k = 0; k < OPTIONS; k++)
-		longs[k] = (struct option){
-			options[k].name + 2, /* without "--" */
-			options[k].values != NULL ? required_argument : no_argument, NULL, 0x100 + (int)k};
+		longs[k] =
+			(struct option){options[k].name + 2, /* without "--" */
+					options[k].values != NULL ? required_argument : no_argument,
+					NULL, 0x100 + (int)k};
 	opterr = 0;
 	while ((i = getopt_long(argc, argv, ":hV", longs, NULL)) != -1) {
 		if (i == 'h' || i == 'V') {
@@ -88,7 +89,8 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 		}
 		if (i < 0x100) {
 			(void)snprintf(err, err_len, "option '%s' %s", argv[optind - 1],
-				       i == ':' ? "needs a value" : "is unknown, ambiguous or takes no value");
+				       i == ':' ? "needs a value"
+						: "is unknown, ambiguous or takes no value");
 			return -EINVAL;
 		}
 		r = option_set(&options[i - 0x100], optarg, s, err, err_len);
@@ -108,8 +110,9 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 		(void)snprintf(err, err_len, "--plain-prefix '%s' is no absolute path",
 			       s->plain_prefix);
 	else if (argc - optind != 1)
-		(void)snprintf(err, err_len, optind == argc ? "which directory to serve is missing"
-							    : "unexpected operand '%s'",
+		(void)snprintf(err, err_len,
+			       optind == argc ? "which directory to serve is missing"
+					      : "unexpected operand '%s'",
 			       argv[argc - 1]);
 	else if (s->n_endpoints == 0)
 		(void)snprintf(err, err_len, "--listen is missing");
@@ -180,7 +183,8 @@ static int listen_all(struct server *server, const struct settings *s, struct so
 static int write_pidfile(const char *path, char *err, size_t err_len)
 {
 	FILE *f = fopen(path, "we");
-	bool ok = f != NULL && fchmod(fileno(f), 0644) == 0 && fprintf(f, "%d\n", (int)getpid()) > 0;
+	bool ok =
+		f != NULL && fchmod(fileno(f), 0644) == 0 && fprintf(f, "%d\n", (int)getpid()) > 0;
 	int e = errno;
 
 	if (f != NULL && fclose(f) != 0 && ok) {

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "core/msg.h"
 
 #define CALL_WIRE_INLINE 768 /* an encoded request without its payload is seldom larger */
@@ -46,7 +48,7 @@ struct backend;
 struct backend_ops {
 	/* Never waits for the host; may wait for room in a bounded queue. */
 	void (*submit)(struct backend *b, struct call *call);
-	/* Waits while more is queued than the backend's bound. For threads that may stop reading. */
+	/* Waits while `full` is set. For threads that may stop reading requests. */
 	void (*wait_room)(struct backend *b);
 	/*
 	 * The call is to end with EINTR if it waits for a lock. Any thread; the
@@ -80,4 +82,5 @@ struct backend {
 	const struct backend_ops *ops;
 	const struct msg_sequences *sequences;
 	struct backend_info info;
+	atomic_bool full; /* more is queued than the backend's bound */
 };

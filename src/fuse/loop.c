@@ -157,6 +157,8 @@ static void wait_room(struct fs *fs)
 {
 	struct backend *b = cache_backend(fs->cache);
 
+	if (!atomic_load_explicit(&b->full, memory_order_relaxed))
+		return;
 	(void)pthread_mutex_lock(&fs->lock);
 	bool wait = fs->workers_waiting < WORKERS - 1;
 	if (wait)

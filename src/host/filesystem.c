@@ -24,9 +24,8 @@
 #define ZFS_SUPER_MAGIC 0x2fc12fc1
 
 struct filesystem {
-	dev_t dev;
 	int mount_id;
-	int fd; /* keeps the mount, so that neither dev nor mount_id is used for another one */
+	int fd; /* keeps the mount, so that its id is not used for another one */
 	bool by_handle;
 	bool flush;
 };
@@ -80,16 +79,6 @@ static bool reports_at_close(int fd)
 	}
 }
 
-static int find_dev(struct filesystems *t, dev_t dev)
-{
-	uint32_t n = atomic_load_explicit(&t->n, memory_order_acquire);
-
-	for (uint32_t i = 0; i < n; i++)
-		if (t->fs[i].dev == dev)
-			return (int)i;
-	return -1;
-}
-
 static int find_mount(struct filesystems *t, int mount_id)
 {
 	uint32_t n = atomic_load_explicit(&t->n, memory_order_acquire);
@@ -126,16 +115,16 @@ static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uin
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_MNT_ID, &stx) < 0)
 		return -errno;
 	SCOPE_LOCK(&t->mutex);
-	int known = find_dev(t, stx_dev(&stx));
+	int known = find_mount(t, (int)stx.stx_mnt_id);
 	if (known >= 0) {
-		*ret = (uint32_t)known; /* the same one through another mount */
+		*ret = (uint32_t)known;
 		return 0;
 	}
 	uint32_t n = atomic_load_explicit(&t->n, memory_order_relaxed);
 	if (n == FILESYSTEMS_MAX)
 		return -ENFILE;
 	struct filesystem *fs = &t->fs[n];
-	*fs = (struct filesystem){.dev = stx_dev(&stx), .mount_id = (int)stx.stx_mnt_id, .fd = -1};
+	*fs = (struct filesystem){.mount_id = (int)stx.stx_mnt_id, .fd = -1};
 	fs->fd = mount_fd(t, fd, stx.stx_mode);
 	if (fs->fd < 0)
 		return -errno;
@@ -161,9 +150,9 @@ static int identify_by_inode(struct filesystems *t, int fd, struct identity *ret
 	struct statx stx;
 	uint32_t fs;
 
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &stx) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME | STATX_MNT_ID, &stx) < 0)
 		return -errno;
-	int known = find_dev(t, stx_dev(&stx));
+	int known = find_mount(t, (int)stx.stx_mnt_id);
 	if (known >= 0) {
 		fs = (uint32_t)known;
 	} else {
@@ -179,6 +168,14 @@ static int identify_by_inode(struct filesystems *t, int fd, struct identity *ret
 		put_u64(ret, stx.stx_btime.tv_nsec);
 	}
 	return 0;
+}
+
+static void from_handle(uint32_t fs, const struct handle_buf *hb, struct identity *ret)
+{
+	ret->fs = fs;
+	ret->type = hb->fh.handle_type;
+	ret->len = hb->fh.handle_bytes;
+	memcpy(ret->bytes, hb->fh.f_handle, ret->len);
 }
 
 int filesystems_identify(struct filesystems *t, int fd, struct identity *ret)
@@ -201,17 +198,37 @@ int filesystems_identify(struct filesystems *t, int fd, struct identity *ret)
 		if (r < 0)
 			return r;
 	}
-	ret->fs = fs;
-	ret->type = hb.fh.handle_type;
-	ret->len = hb.fh.handle_bytes;
-	memcpy(ret->bytes, hb.fh.f_handle, ret->len);
+	from_handle(fs, &hb, ret);
 	return 0;
 }
 
-bool identity_equal(const struct identity *a, const struct identity *b)
+int filesystems_identify_at(struct filesystems *t, int dirfd, const char *name,
+			    struct identity *ret)
 {
-	return a->fs == b->fs && a->type == b->type && a->len == b->len &&
-	       memcmp(a->bytes, b->bytes, a->len) == 0;
+	struct handle_buf hb;
+	int mount_id;
+
+	hb.fh.handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(dirfd, name, &hb.fh, &mount_id, 0) < 0)
+		return -errno;
+	int known = find_mount(t, mount_id);
+	if (known < 0)
+		return -EAGAIN;
+	from_handle((uint32_t)known, &hb, ret);
+	return 0;
+}
+
+uint64_t identity_hash(const struct identity *id, uint64_t seed)
+{
+	uint64_t h = idmap_mix(seed ^ ((uint64_t)id->fs << 32 | (uint32_t)id->type));
+
+	for (uint32_t at = 0; at < id->len; at += 8) {
+		uint64_t v = 0;
+
+		memcpy(&v, id->bytes + at, id->len - at < 8 ? id->len - at : 8);
+		h = idmap_mix(h ^ v) + id->len;
+	}
+	return h;
 }
 
 int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_fd)

@@ -2,8 +2,11 @@
  * The file systems that the export crosses: what identifies an object in
  * them, and inode numbers that do not collide.
  *
- * Thread-safe; a file system once seen stays until filesystems_free and keeps
- * one fd. What is found out about each, by trying: whether it has file
+ * One entry per mount, not per device: a file that is bound at a second place
+ * is another object there, because that mount may be read-only, and opening by
+ * handle goes through a mount. Thread-safe; a mount once seen stays until
+ * filesystems_free and keeps one fd, so that the host cannot unmount it
+ * meanwhile. What is found out about each, by trying: whether it has file
  * handles, whether this process may open by them (CAP_DAC_READ_SEARCH), and
  * whether it reports errors at close(2).
  */
@@ -17,8 +20,8 @@
 struct filesystems;
 
 /*
- * Which object a descriptor is, whatever it is called: compare with
- * identity_equal. Either a file handle, whose generation tells a reused inode
+ * Which object a descriptor is, whatever it is called: the same if every
+ * member is. Either a file handle, whose generation tells a reused inode
  * number, or device, inode number and birth time where there are no handles.
  */
 struct identity {
@@ -35,7 +38,13 @@ void filesystems_free(struct filesystems *t);
 
 /* fd: an object or an open file. One name_to_handle_at(2) where the file system has handles. */
 int filesystems_identify(struct filesystems *t, int fd, struct identity *ret);
-bool identity_equal(const struct identity *a, const struct identity *b);
+/*
+ * What a name is, without opening it: 0, -ENOENT if there is nothing, any
+ * other error if it has to be opened for that. Follows no link.
+ */
+int filesystems_identify_at(struct filesystems *t, int dirfd, const char *name,
+			    struct identity *ret);
+uint64_t identity_hash(const struct identity *id, uint64_t seed);
 
 /*
  * An object by its identity. -EOPNOTSUPP where it must be looked up by name

@@ -66,19 +66,6 @@ struct hnodes {
 
 /* ---- identity ---- */
 
-static uint64_t hash_identity(const struct hnodes *t, const struct identity *id)
-{
-	uint64_t h = idmap_mix(t->seed ^ ((uint64_t)id->fs << 32 | (uint32_t)id->type));
-
-	for (uint32_t at = 0; at < id->len; at += 8) {
-		uint64_t v = 0;
-
-		memcpy(&v, id->bytes + at, id->len - at < 8 ? id->len - at : 8);
-		h = idmap_mix(h ^ v) + id->len;
-	}
-	return h != 0 ? h : 1;
-}
-
 static bool hnode_is(const struct hnode *n, const struct identity *id)
 {
 	return n->fs == id->fs && n->handle_type == id->type && n->handle_len == id->len &&
@@ -291,7 +278,7 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 
 	if (r < 0)
 		return r;
-	uint64_t hash = hash_identity(t, &id);
+	uint64_t hash = identity_hash(&id, t->seed);
 	{
 		SCOPE_LOCK(&t->mutex);
 		n = find_locked(t, &id, hash);
@@ -334,7 +321,7 @@ int hnodes_find(struct hnodes *t, int fd, struct hnode **ret)
 	if (r < 0)
 		return r;
 	SCOPE_LOCK(&t->mutex);
-	struct hnode *n = find_locked(t, &id, hash_identity(t, &id));
+	struct hnode *n = find_locked(t, &id, identity_hash(&id, t->seed));
 	if (n == NULL)
 		return -ENOENT;
 	hnode_ref(n);
@@ -487,6 +474,24 @@ static int pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret
 	(void)pin_open_locked(t, n, ret_fd);
 	if (spare < 0)
 		spare = evict_locked(t);
+	return 0;
+}
+
+int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *name,
+		   struct hnode **ret, int *ret_fd)
+{
+	struct identity id;
+	int r = filesystems_identify_at(t->fs, dirfd, name, &id);
+
+	if (r < 0)
+		return r == -ENOENT ? r : -EAGAIN;
+	SCOPE_LOCK(&t->mutex);
+	struct hnode *n = find_locked(t, &id, identity_hash(&id, t->seed));
+	if (n == NULL || !pin_open_locked(t, n, ret_fd))
+		return -EAGAIN;
+	hnode_ref(n);
+	set_name_locked(t, n, dir, name);
+	*ret = n;
 	return 0;
 }
 

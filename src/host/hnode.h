@@ -48,6 +48,15 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 /* Only if it is known already; -ENOENT if not. */
 int hnodes_find(struct hnodes *t, int fd, struct hnode **ret);
 
+/*
+ * The node that a name of a directory is, pinned, if it is known and its
+ * descriptor open: one system call instead of three for a look-up that only
+ * confirms what the client knew. -ENOENT: there is no such name. -EAGAIN: it
+ * has to be opened and interned.
+ */
+int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *name,
+		   struct hnode **ret, int *ret_fd);
+
 void hnode_ref(struct hnode *n);
 void hnode_unref(struct hnodes *t, struct hnode *n); /* NULL is allowed */
 

@@ -23,6 +23,27 @@ static int target(struct request *r, uint64_t node, struct slice name, struct pi
 	return e < 0 ? e : request_pin(r, node, dir);
 }
 
+/* A name that is what it was; -EAGAIN if it has to be looked up. */
+static int tell_known(struct request *r, const struct pinned *dir, const char *name)
+{
+	CLEANUP_PINNED struct pinned p = {.nodes = r->host->nodes};
+
+	if (r->host->config->xdev == XDEV_HIDE)
+		return -EAGAIN; /* only openat2(2) can tell a mount point */
+	int e = hnodes_find_at(p.nodes, dir->node, dir->fd, name, &p.node, &p.fd);
+	if (e < 0)
+		return e;
+	p.pinned = true;
+	e = request_attr(r, p.node, p.fd, &r->p.attr);
+	if (e == 0)
+		e = session_tell(r->session, p.node);
+	if (e == 0) {
+		MSG_SET(&r->p, node, hnode_id(p.node));
+		r->p.present |= MSG_BIT(attr);
+	}
+	return e;
+}
+
 /* What name is in dir, told to the client. */
 static int tell_name(struct request *r, const struct pinned *dir, const char *name)
 {
@@ -40,7 +61,10 @@ int op_LOOKUP(struct request *r)
 
 	if (e == 0)
 		e = request_pin(r, r->q.node, &dir);
-	return e < 0 ? e : tell_name(r, &dir, name);
+	if (e < 0)
+		return e;
+	e = tell_known(r, &dir, name);
+	return e == -EAGAIN ? tell_name(r, &dir, name) : e;
 }
 
 static int make_node(const struct pinned *dir, const char *name, mode_t mode, uint64_t rdev)

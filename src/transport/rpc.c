@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,9 @@
  */
 #define TABLE_BITS 20
 #define TABLE_MAX (1u << TABLE_BITS)
+
+#define SUBMIT_BURST 4 /* calls that one submitter sends before it leaves the rest to the writer */
+#define SENT_YIELDS 8  /* times that the reader looks again before it sleeps for the sender */
 
 struct rpc {
 	struct backend base; /* first: struct backend * is a struct rpc * */
@@ -143,14 +147,24 @@ static struct call *begin_send_locked(struct rpc *r)
 	return call;
 }
 
+static void set_queued_locked(struct rpc *r, size_t bytes)
+{
+	bool full = bytes > r->options.send_queue;
+
+	r->queued_bytes = bytes;
+	if (atomic_load(&r->base.full) != full) {
+		atomic_store(&r->base.full, full);
+		(void)pthread_cond_broadcast(&r->room);
+	}
+}
+
 /* The call is on its way: from here on the reader may complete it. */
 static void end_send_locked(struct rpc *r, size_t bytes)
 {
 	r->sending = NULL;
 	r->send_stuck = false;
-	r->queued_bytes -= bytes;
+	set_queued_locked(r, r->queued_bytes - bytes);
 	(void)pthread_cond_signal(&r->sent);
-	(void)pthread_cond_broadcast(&r->room);
 }
 
 /*
@@ -261,7 +275,7 @@ static int enqueue(struct rpc *r, struct call *call)
 	call->queued = true;
 	*r->tail = call;
 	r->tail = &call->next;
-	r->queued_bytes += call_bytes(call);
+	set_queued_locked(r, r->queued_bytes + call_bytes(call));
 	if (r->head != call || !may_send_locked(r)) {
 		/* Whoever sends now, or frees a slot, wakes the writer. */
 		stats_add(r->options.stats, STAT_rpc_queued, 1);
@@ -269,18 +283,20 @@ static int enqueue(struct rpc *r, struct call *call)
 			(void)pthread_cond_signal(&r->work);
 		return 0;
 	}
-	(void)begin_send_locked(r);
-	call->wire_sent = 0;
-	size_t from = 0;
-	bool all = send_call_locked(r, call, &from, false);
-	/* After a complete send the call may be gone. */
-	if (!all) {
-		call->wire_sent = from;
-		r->send_stuck = true;
-		(void)pthread_cond_signal(&r->work);
-	} else if (may_send_locked(r)) {
-		(void)pthread_cond_signal(&r->work);
+	/* What others queue meanwhile goes along, so that nobody wakes the writer for it. */
+	for (unsigned n = 0; n < SUBMIT_BURST && may_send_locked(r); n++) {
+		struct call *next = begin_send_locked(r);
+		size_t from = 0;
+
+		if (!send_call_locked(r, next, &from, false)) {
+			next->wire_sent = from;
+			r->send_stuck = true;
+			break;
+		}
+		/* After a complete send the call may be gone. */
 	}
+	if (r->send_stuck || may_send_locked(r))
+		(void)pthread_cond_signal(&r->work);
 	return 0;
 }
 
@@ -297,7 +313,7 @@ static void rpc_wait_room(struct backend *b)
 	struct rpc *r = to_rpc(b);
 
 	SCOPE_LOCK(&r->lock);
-	while (!r->dead && r->queued_bytes > r->options.send_queue)
+	while (!r->dead && atomic_load(&r->base.full))
 		(void)pthread_cond_wait(&r->room, &r->lock);
 }
 
@@ -339,8 +355,16 @@ static struct call *take_answered(struct rpc *r, uint64_t id)
 	SCOPE_LOCK(&r->lock);
 	struct call *call = table_find_locked(r, id);
 
-	while (call != NULL && r->sending == call && !r->send_stuck && !r->dead)
-		(void)pthread_cond_wait(&r->sent, &r->lock);
+	/* The sender is on its way back from the system call: as a rule that takes no time. */
+	for (unsigned n = 0; call != NULL && r->sending == call && !r->send_stuck && !r->dead; n++) {
+		if (n >= SENT_YIELDS) {
+			(void)pthread_cond_wait(&r->sent, &r->lock);
+			continue;
+		}
+		(void)pthread_mutex_unlock(&r->lock);
+		(void)sched_yield();
+		(void)pthread_mutex_lock(&r->lock);
+	}
 	if (call == NULL || call->queued || r->sending == call)
 		return NULL;
 	table_remove_locked(r, call);

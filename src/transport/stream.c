@@ -122,10 +122,11 @@ void stream_wait_writable(struct stream *s)
 
 /* ---- receiving ---- */
 
-static ssize_t read_some(struct stream *s, void *dst, size_t len)
+/* flags: of recv(2); MSG_WAITALL saves calls where the whole length is wanted anyway. */
+static ssize_t read_some(struct stream *s, void *dst, size_t len, int flags)
 {
 	for (;;) {
-		ssize_t n = read(s->fd, dst, len);
+		ssize_t n = s->wake < 0 ? recv(s->fd, dst, len, flags) : read(s->fd, dst, len);
 
 		if (n >= 0)
 			return n;
@@ -151,7 +152,7 @@ static int fill(struct stream *s, size_t need)
 		s->at = 0;
 	}
 	while (s->end < need) {
-		ssize_t n = read_some(s, s->buf + s->end, sizeof(s->buf) - s->end);
+		ssize_t n = read_some(s, s->buf + s->end, sizeof(s->buf) - s->end, 0);
 
 		if (n < 0)
 			return (int)n;
@@ -182,14 +183,14 @@ int stream_recv_payload(struct stream *s, void *dst, size_t len)
 		}
 		ssize_t n;
 		if (p != NULL && len >= sizeof(s->buf)) {
-			n = read_some(s, p, len);
+			n = read_some(s, p, len, MSG_WAITALL);
 			if (n > 0) {
 				p += n;
 				len -= (size_t)n;
 			}
 		} else {
 			s->at = s->end = 0;
-			n = read_some(s, s->buf, sizeof(s->buf));
+			n = read_some(s, s->buf, sizeof(s->buf), 0);
 			if (n > 0)
 				s->end = (size_t)n;
 		}
@@ -305,7 +306,7 @@ int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_
 				return r;
 			/* never past this frame: the next may be of the other mode's form */
 			ssize_t n = read_some(s, s->buf,
-					      room < sizeof(s->buf) ? room : sizeof(s->buf));
+					      room < sizeof(s->buf) ? room : sizeof(s->buf), 0);
 			if (n < 0)
 				return (int)n;
 			if (n == 0)

@@ -2,9 +2,13 @@
 #include "export_fixture.h"
 
 #include <linux/capability.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 
 #include "host/hnode.h"
+
+static bool may_mount; /* set by main */
 
 static struct hnode *intern(struct fixture *f, struct hnodes *t, struct hnode *parent,
 			    const char *path, const char *name)
@@ -206,6 +210,41 @@ static void test_by_name(void **state)
 		assert_int_equal(drop_cap(CAP_DAC_READ_SEARCH, true), 0);
 }
 
+/* What is reached through a read-only mount alone stays read-only, also by handle. */
+static void test_read_only_mount(void **state)
+{
+	struct fixture *f = *state;
+	char from[96], to[96];
+	struct hnodes *t;
+	int fd, file;
+
+	if (!may_mount)
+		skip();
+	assert_int_equal(hnodes_new(f->e, 0, &t), 0);
+	assert_int_equal(mkdirat(f->base_fd, "other", 0755), 0);
+	make_file(f->base_fd, "other/f");
+	assert_int_equal(mkdirat(f->fd, "ro", 0755), 0);
+	assert_int_equal(mkdirat(f->fd, "rw", 0755), 0);
+	(void)snprintf(from, sizeof(from), "%s/other", f->base);
+	(void)snprintf(to, sizeof(to), "%s/export/ro", f->base);
+	assert_int_equal(mount(from, to, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(mount(NULL, to, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), 0);
+
+	struct hnode *root = intern(f, t, NULL, ".", NULL);
+	struct hnode *dir = intern(f, t, root, "ro", "ro");
+	struct hnode *n = intern(f, t, dir, "ro/f", "f");
+	assert_int_equal(hnode_pin(t, n, &fd), 0);
+	assert_int_equal(export_reopen(f->e, fd, O_RDWR, &file), -EROFS);
+	hnode_unpin(t, n);
+	assert_int_equal(hnode_pin(t, dir, &fd), 0); /* it is inside */
+	hnode_unpin(t, dir);
+	hnode_unref(t, n);
+	hnode_unref(t, dir);
+	hnode_unref(t, root);
+	hnodes_free(t);
+	assert_int_equal(umount2(to, MNT_DETACH), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -214,7 +253,11 @@ int main(void)
 		T(test_nodes),
 		T(test_moved_out),
 		T(test_by_name),
+		T(test_read_only_mount),
 	};
+
+	may_mount =
+		unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

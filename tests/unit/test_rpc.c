@@ -186,6 +186,7 @@ static struct link *link_new(uint64_t slots, size_t send_queue)
 	assert_int_equal(stats_new(NULL, &l->stats), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
 	assert_int_equal(stream_new(fd[0], &client), 0);
+	small_send_buffer(fd[0]);
 	assert_int_equal(stream_new(fd[1], &l->server), 0);
 	l->fd = fd[1];
 	MSG_SET(&hello, version, 1);

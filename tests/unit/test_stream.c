@@ -31,6 +31,7 @@ static struct pair pair_new(void)
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
 	assert_int_equal(stream_new(fd[0], &p.s), 0);
+	small_send_buffer(fd[0]);
 	p.fd = fd[1];
 	return p;
 }
@@ -787,7 +788,7 @@ static void test_plain_then_extended(void **state)
 
 static void test_send_plain(void **state)
 {
-	static unsigned char data[70000];
+	static unsigned char data[20000];
 	struct pair p = pair_new();
 	struct stream *other;
 	struct plain_in in = {0};
@@ -921,6 +922,18 @@ static void test_shutdown_wakes_no_socket(void **state)
 	}
 }
 
+static void test_free_hangs_up(void **state)
+{
+	struct pair p = pair_new();
+	char byte;
+
+	(void)state;
+	stream_free(p.s);
+	p.s = NULL;
+	assert_int_equal(read(p.fd, &byte, 1), 0);
+	pair_done(&p);
+}
+
 static void test_no_descriptor(void **state)
 {
 	struct stream *s;
@@ -956,6 +969,7 @@ int main(void)
 	    cmocka_unit_test(test_shutdown_wakes),
 	    cmocka_unit_test(test_no_socket),
 	    cmocka_unit_test(test_shutdown_wakes_no_socket),
+	    cmocka_unit_test(test_free_hangs_up),
 	    cmocka_unit_test(test_no_descriptor),
 	};
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -30,6 +31,14 @@ static inline struct timespec unit_deadline(void)
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
 	ts.tv_sec += UNIT_DEADLINE_S;
 	return ts;
+}
+
+/* Undoes what stream_new does for speed: the tests want a socket that is soon full. */
+static inline void small_send_buffer(int fd)
+{
+	const int size = 106496; /* doubled by the kernel: the default */
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
 }
 
 /* Bytes of hex text; blanks are passed over. Returns their number. */

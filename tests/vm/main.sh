@@ -34,6 +34,13 @@ check_end() {
 }
 if common_alive; then check_as end check_end 60; fi
 
+# What a build with a sanitizer had to say.
+bad=$(grep -hE 'ERROR: [A-Z][a-z]+Sanitizer|WARNING: [A-Z][a-z]+Sanitizer|runtime error: ' /run/*.log | head -n 3)
+if [ -n "$bad" ]; then
+	cat /run/*.log
+	say "not ok vm/sanitizer $(echo "$bad" | tr '\n' ' ')"
+fi
+
 # What the kernel had to say about the drivers, FUSE first of all.
 bad=$(dmesg | grep -E 'WARNING: |BUG: |Oops|general protection|blocked for more than|segfault at|traps: ' | head -n 3)
 if [ -z "$bad" ]; then

@@ -14,7 +14,7 @@ posix_area() {
 	posix-suite -t $((150 * SLOW)) $M $area >/run/posix.out 2>&1
 	rc=$?
 	cat /run/posix.out
-	[ $rc = 0 ] || { grep -v -E '^(ok|skip) ' /run/posix.out | head -n 3 >&2; exit 1; }
+	[ $rc = 0 ] || { grep -v -E '^(ok |skip |posix-suite:)' /run/posix.out | head -n 3 >&2; exit 1; }
 }
 
 if mounted $M; then
