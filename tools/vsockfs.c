@@ -59,16 +59,20 @@ static const struct option_spec mount_options[] = {
 };
 #define MOUNT_OPTIONS (sizeof(mount_options) / sizeof(mount_options[0]))
 
-/* Generic options: those for the kernel, and those that mount(8), systemd or fstab keep to themselves. */
+/* Generic options: those for the kernel, and those that mount(8), systemd or fstab keep to
+ * themselves. */
 static const char *const kernel_flags[] = {
 	"suid",	 "nosuid", "dev",     "nodev",	 "exec",       "noexec",
 	"async", "sync",   "dirsync", "noatime", "nodiratime",
 };
 static const char *const ignored[] = {
-	"_netdev", "nofail",   "user",	      "users",	     "nouser", "owner",	  "group",
-	"auto",	   "noauto",   "relatime",    "norelatime",  "atime",  "diratime", "strictatime",
-	"defaults", "comment", "lazytime",    "nolazytime",  "nostrictatime", "remount",
-	"default_permissions",
+	"_netdev",	 "nofail",	"user",
+	"users",	 "nouser",	"owner",
+	"group",	 "auto",	"noauto",
+	"relatime",	 "norelatime",	"atime",
+	"diratime",	 "strictatime", "defaults",
+	"comment",	 "lazytime",	"nolazytime",
+	"nostrictatime", "remount",	"default_permissions",
 };
 
 static bool in_list(const char *const *list, size_t n, const char *name)
@@ -98,25 +102,25 @@ static bool generic_option(void *arg, const char *name, const char *value)
 
 static void usage(FILE *f)
 {
-	(void)fprintf(f,
-		      "usage: vsockfs SOURCE MOUNTPOINT [-o opt,...] [-f] [-d]\n"
-		      "\n"
-		      "Mounts a host directory.\n"
-		      "\n"
-		      "SOURCE:\n"
-		      "    dir:PATH          a directory of this machine, by an embedded server\n"
-		      "    unix:PATH         a vsockfsd on a Unix socket\n"
-		      "    vsock:CID:PORT    a vsockfsd on vsock; vsock: is the host, port 5001\n"
-		      "    fd:N              a vsockfsd on an inherited descriptor\n"
-		      "Left out, SOURCE and MOUNTPOINT come from vsockfs.source= (else vsock:) and\n"
-		      "vsockfs.workspace= of the kernel command line.\n"
-		      "\n"
-		      "    -f                stay in the foreground\n"
-		      "    -d                as -f, and print every request\n"
-		      "    -h, --help        this text\n"
-		      "    -V, --version     the version\n"
-		      "\n"
-		      "Options of -o:\n");
+	(void)fprintf(
+		f, "usage: vsockfs SOURCE MOUNTPOINT [-o opt,...] [-f] [-d]\n"
+		   "\n"
+		   "Mounts a host directory.\n"
+		   "\n"
+		   "SOURCE:\n"
+		   "    dir:PATH          a directory of this machine, by an embedded server\n"
+		   "    unix:PATH         a vsockfsd on a Unix socket\n"
+		   "    vsock:CID:PORT    a vsockfsd on vsock; vsock: is the host, port 5001\n"
+		   "    fd:N              a vsockfsd on an inherited descriptor\n"
+		   "Left out, SOURCE and MOUNTPOINT come from vsockfs.source= (else vsock:) and\n"
+		   "vsockfs.workspace= of the kernel command line.\n"
+		   "\n"
+		   "    -f                stay in the foreground\n"
+		   "    -d                as -f, and print every request\n"
+		   "    -h, --help        this text\n"
+		   "    -V, --version     the version\n"
+		   "\n"
+		   "Options of -o:\n");
 	options_help(mount_options, MOUNT_OPTIONS, f);
 	(void)fprintf(f, "Generic mount options become mount flags or are ignored.\n");
 }
@@ -283,8 +287,8 @@ static int server_main(const struct settings *s, const char *dir, int fd, bool o
 	 * is not in, the directory is empty; an ordinary user cannot have one, and
 	 * never enters any file system mounted inside.
 	 */
-	if (own_namespace && (unshare(CLONE_NEWNS) < 0 ||
-			      mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)) {
+	if (own_namespace &&
+	    (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)) {
 		if (errno != EPERM) {
 			log_err("cannot make a mount namespace: %m");
 			return 1;

@@ -51,8 +51,8 @@ void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n)
 		c->forget = p;
 		c->forget_cap = cap;
 	}
-	c->forget_len += c->backend->sequences->put_pair(server, n, c->forget + c->forget_len,
-							 PAIR_MAX);
+	c->forget_len +=
+		c->backend->sequences->put_pair(server, n, c->forget + c->forget_len, PAIR_MAX);
 }
 
 void cache_forget_flush(struct cache *c)
@@ -88,7 +88,8 @@ void cache_close(struct cache *c, uint64_t fh)
 	unsigned char *data = malloc(PAIR_MAX);
 
 	if (data != NULL)
-		send_oneway(c, MSG_CLOSE, data, c->backend->sequences->put_uint(fh, data, PAIR_MAX));
+		send_oneway(c, MSG_CLOSE, data,
+			    c->backend->sequences->put_uint(fh, data, PAIR_MAX));
 }
 
 /* ---- requests ---- */
@@ -96,10 +97,10 @@ void cache_close(struct cache *c, uint64_t fh)
 /* What a request changes, as far as names and attributes go. */
 enum touch {
 	TOUCH_NOTHING,
-	TOUCH_NODE,    /* the object `node` */
-	TOUCH_NAMES,   /* names in the directory `node` */
-	TOUCH_LINK,    /* the object `node` and names in `node2` */
-	TOUCH_RENAME,  /* names in `node` and `node2` */
+	TOUCH_NODE,   /* the object `node` */
+	TOUCH_NAMES,  /* names in the directory `node` */
+	TOUCH_LINK,   /* the object `node` and names in `node2` */
+	TOUCH_RENAME, /* names in `node` and `node2` */
 };
 
 static enum touch touches(uint64_t op)
@@ -249,15 +250,14 @@ static void cache_done(struct call *call, const struct msg *m)
 	} else if (touches(call->req.op) != TOUCH_NOTHING) {
 		bump_request_locked(c, r);
 	} else if (m->err == ENOENT && call->req.op == MSG_LOOKUP) {
-		out.entry_ttl =
-			r->node->names_bumped > r->submitted ? 0 : c->options.negative_ttl;
+		out.entry_ttl = r->node->names_bumped > r->submitted ? 0 : c->options.negative_ttl;
 	}
 	struct node *node = r->node, *node2 = r->node2;
 	(void)pthread_mutex_unlock(&c->lock);
 
 	if (out.err != (int)m->err && MSG_HAS(m, fh))
 		cache_close(c, m->fh); /* of a file whose node could not be made */
-	r->done(r, &out); /* r may be gone */
+	r->done(r, &out);	       /* r may be gone */
 
 	(void)pthread_mutex_lock(&c->lock);
 	node_put_locked(c, node);

@@ -43,11 +43,12 @@ struct cache_options {
 
 /* What the adapter learns from a completed request. Valid until done returns. */
 struct cache_reply {
-	int err;	       /* errno, 0 on success */
-	const struct msg *msg; /* the reply; NULL if the cache answered by itself */
+	int err;		 /* errno, 0 on success */
+	const struct msg *msg;	 /* the reply; NULL if the cache answered by itself */
 	const struct attr *attr; /* of the object; NULL if none came */
 	uint64_t attr_ttl;
-	/* Requests that name an object: its node, of which the kernel now holds one more reference. */
+	/* Requests that name an object: its node, of which the kernel now holds one more reference.
+	 */
 	uint64_t ino;
 	uint64_t entry_ttl;
 };

@@ -10,13 +10,13 @@ struct node {
 	uint64_t id;	 /* FUSE node id */
 	uint64_t server; /* server node id */
 	/* All below: cache.lock. */
-	uint64_t nlookup;     /* references that the kernel holds */
-	uint64_t server_refs; /* replies that named it; given back by FORGET */
-	uint32_t refs;	      /* requests and listings in flight */
-	bool locked;	      /* see cache_mark_locked */
-	uint64_t bumped;      /* generation of the object: attributes and data */
+	uint64_t nlookup;      /* references that the kernel holds */
+	uint64_t server_refs;  /* replies that named it; given back by FORGET */
+	uint32_t refs;	       /* requests and listings in flight */
+	bool locked;	       /* see cache_mark_locked */
+	uint64_t bumped;       /* generation of the object: attributes and data */
 	uint64_t names_bumped; /* generation of the names in a directory */
-	uint64_t attr_until;  /* attr may be told until then */
+	uint64_t attr_until;   /* attr may be told until then */
 	struct attr attr;
 	UT_hash_handle by_id, by_server;
 };
@@ -27,7 +27,7 @@ struct cache {
 	pthread_mutex_t lock;
 	struct node *by_id, *by_server; /* uthash heads */
 	uint64_t next_id;
-	uint64_t clock; /* generations */
+	uint64_t clock;	       /* generations */
 	unsigned char *forget; /* a FORGET payload in the making */
 	size_t forget_len, forget_cap;
 	struct listing *listings; /* open ones: what is left at the end is freed */

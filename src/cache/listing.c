@@ -17,19 +17,19 @@ struct listing {
 	pthread_mutex_t lock; /* before cache.lock */
 	size_t want;	      /* bytes of the next batch */
 	bool fetching;
-	bool closed; /* freed while fetching: its caller was killed */
+	bool closed;		 /* freed while fetching: its caller was killed */
 	unsigned char *incoming; /* where its payload goes */
 
 	/* The batch. */
 	unsigned char *data;
-	struct slice rest;	/* entries not taken yet */
+	struct slice rest; /* entries not taken yet */
 	size_t len;
-	uint64_t start, at;	/* offset before the first entry, and before the rest */
-	bool valid, end;	/* end: nothing follows the batch */
-	uint64_t submitted;	/* generation clock of its request */
-	uint64_t arrived;	/* when it came: what it tells ages from then on */
-	struct node **nodes;	/* per entry, held; NULL where it has none */
-	size_t count, index;	/* entries, and the index of the first in rest */
+	uint64_t start, at;  /* offset before the first entry, and before the rest */
+	bool valid, end;     /* end: nothing follows the batch */
+	uint64_t submitted;  /* generation clock of its request */
+	uint64_t arrived;    /* when it came: what it tells ages from then on */
+	struct node **nodes; /* per entry, held; NULL where it has none */
+	size_t count, index; /* entries, and the index of the first in rest */
 };
 
 int listing_new(struct cache *c, uint64_t ino, struct listing **ret)
@@ -189,7 +189,8 @@ void listing_take(struct listing *l, const struct listing_entry *e)
 static bool name_valid(struct slice name)
 {
 	return name.len > 0 && name.len <= MSG_NAME_MAX &&
-	       memchr(name.data, '/', name.len) == NULL && memchr(name.data, '\0', name.len) == NULL;
+	       memchr(name.data, '/', name.len) == NULL &&
+	       memchr(name.data, '\0', name.len) == NULL;
 }
 
 /*

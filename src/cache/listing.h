@@ -21,10 +21,10 @@ struct listing;
 
 struct listing_entry {
 	struct slice name;
-	uint64_t off; /* of the entry that follows */
-	uint32_t type; /* DT_* */
+	uint64_t off;	     /* of the entry that follows */
+	uint32_t type;	     /* DT_* */
 	uint64_t server_ino; /* st_ino */
-	uint64_t ino; /* FUSE node id; 0: no attributes */
+	uint64_t ino;	     /* FUSE node id; 0: no attributes */
 	struct attr attr;
 	uint64_t attr_ttl, entry_ttl;
 };

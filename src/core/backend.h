@@ -62,8 +62,8 @@ struct backend_ops {
 
 /* What the negotiation found out. */
 struct backend_info {
-	bool plain;	    /* plain protocol: no nlink, owner, nanoseconds */
-	bool server_root;   /* the server creates as the caller */
+	bool plain;	  /* plain protocol: no nlink, owner, nanoseconds */
+	bool server_root; /* the server creates as the caller */
 	bool read_only;
 	uint32_t server_uid, server_gid;
 	uint64_t root_node; /* server node id of the root */

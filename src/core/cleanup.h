@@ -26,16 +26,17 @@ static inline void cleanup_unlock(pthread_mutex_t **m)
 		(void)pthread_mutex_unlock(*m);
 }
 
-#define CLEANUP_FREE CLEANUP(cleanup_free)
+#define CLEANUP_FREE  CLEANUP(cleanup_free)
 #define CLEANUP_CLOSE CLEANUP(cleanup_close)
 
 #define SCOPE_PASTE2(a, b) a##b
-#define SCOPE_PASTE(a, b) SCOPE_PASTE2(a, b)
+#define SCOPE_PASTE(a, b)  SCOPE_PASTE2(a, b)
 
 /* Holds m until the end of the enclosing block. */
 #define SCOPE_LOCK(m)                                                                              \
-	CLEANUP(cleanup_unlock) __attribute__((unused))                                            \
-	pthread_mutex_t *SCOPE_PASTE(scope_lock_, __LINE__) = scope_lock(m)
+	CLEANUP(cleanup_unlock)                                                                    \
+	__attribute__((unused)) pthread_mutex_t *SCOPE_PASTE(scope_lock_, __LINE__) =              \
+		scope_lock(m)
 
 static inline pthread_mutex_t *scope_lock(pthread_mutex_t *m)
 {

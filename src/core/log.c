@@ -58,9 +58,10 @@ int log_level_parse(const char *text)
 		const char *name;
 		int level;
 	} names[] = {
-		{"error", LOG_ERR},	{"3", LOG_ERR},	 {"warning", LOG_WARNING}, {"4", LOG_WARNING},
-		{"notice", LOG_NOTICE}, {"5", LOG_NOTICE}, {"info", LOG_INFO},	   {"6", LOG_INFO},
-		{"debug", LOG_DEBUG},	{"7", LOG_DEBUG},
+		{"error", LOG_ERR}, {"3", LOG_ERR},	    {"warning", LOG_WARNING},
+		{"4", LOG_WARNING}, {"notice", LOG_NOTICE}, {"5", LOG_NOTICE},
+		{"info", LOG_INFO}, {"6", LOG_INFO},	    {"debug", LOG_DEBUG},
+		{"7", LOG_DEBUG},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

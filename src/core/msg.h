@@ -17,12 +17,12 @@
 #include <stdint.h>
 
 /* Limits of the extended protocol; each is checked before anything is allocated. */
-#define MSG_PAYLOAD_MAX (1u << 20) /* bytes of a payload */
-#define MSG_HEAD_MAX (64u << 10)   /* bytes of a head */
-#define MSG_DEPTH_MAX 8            /* nesting of CBOR items */
-#define MSG_NAME_MAX 255           /* bytes of one component */
-#define MSG_SLOTS_MAX 1024         /* requests in flight, whatever HELLO says */
-#define MSG_GROUPS_MAX 1024        /* supplementary groups of a request */
+#define MSG_PAYLOAD_MAX (1u << 20)  /* bytes of a payload */
+#define MSG_HEAD_MAX	(64u << 10) /* bytes of a head */
+#define MSG_DEPTH_MAX	8	    /* nesting of CBOR items */
+#define MSG_NAME_MAX	255	    /* bytes of one component */
+#define MSG_SLOTS_MAX	1024	    /* requests in flight, whatever HELLO says */
+#define MSG_GROUPS_MAX	1024	    /* supplementary groups of a request */
 
 struct slice {
 	const void *data;
@@ -75,10 +75,10 @@ enum msg_field {
 	FIELD_COUNT
 };
 
-#define MSG_TYPE_UINT uint64_t
-#define MSG_TYPE_BYTES struct slice
-#define MSG_TYPE_TIME struct msg_time
-#define MSG_TYPE_ATTR struct attr
+#define MSG_TYPE_UINT	uint64_t
+#define MSG_TYPE_BYTES	struct slice
+#define MSG_TYPE_TIME	struct msg_time
+#define MSG_TYPE_ATTR	struct attr
 #define MSG_TYPE_STATFS struct fsinfo
 
 struct msg {
@@ -88,8 +88,8 @@ struct msg {
 #undef FIELD
 };
 
-#define MSG_BIT(field) (UINT64_C(1) << FIELD_##field)
-#define MSG_HAS(m, field) (((m)->present & MSG_BIT(field)) != 0)
+#define MSG_BIT(field)		 (UINT64_C(1) << FIELD_##field)
+#define MSG_HAS(m, field)	 (((m)->present & MSG_BIT(field)) != 0)
 #define MSG_SET(m, field, value) ((m)->field = (value), (m)->present |= MSG_BIT(field))
 
 /* READDIRPLUS, flags of request and reply. */
@@ -112,8 +112,8 @@ enum setattr_valid {
 
 /* SETLK, field flags. */
 enum lock_flag {
-	LOCK_WAIT = 1 << 0, /* block until granted or cancelled */
-	LOCK_BSD = 1 << 1,  /* flock(2); off and off2 are ignored */
+	LOCK_WAIT = 1 << 0,  /* block until granted or cancelled */
+	LOCK_BSD = 1 << 1,   /* flock(2); off and off2 are ignored */
 	LOCK_CLOSE = 1 << 2, /* FLUSH: the file goes: release the owner's BSD lock as well */
 };
 
@@ -123,11 +123,12 @@ enum open_reply_flag {
 };
 
 /* WRITE, field flags: the flags of the open file, and above them: */
-#define WRITE_STRIP_IDS (UINT64_C(1) << 32) /* take set-id bits off, as for a writer without CAP_FSETID */
+#define WRITE_STRIP_IDS                                                                            \
+	(UINT64_C(1) << 32) /* take set-id bits off, as for a writer without CAP_FSETID */
 
 /* HELLO, field features. */
 enum hello_feature {
-	HELLO_ROOT = 1 << 0,     /* the server is privileged: it creates as the caller */
+	HELLO_ROOT = 1 << 0,	 /* the server is privileged: it creates as the caller */
 	HELLO_READONLY = 1 << 1, /* every change is refused with EROFS */
 };
 

@@ -106,13 +106,14 @@ int option_set(const struct option_spec *spec, const char *value, void *into, ch
 
 	if (spec->kind == OPTION_ON || spec->kind == OPTION_OFF) {
 		if (value != NULL)
-			return refuse(err, err_len, "option %s takes no value, not '%s'", spec->name,
-				      value);
+			return refuse(err, err_len, "option %s takes no value, not '%s'",
+				      spec->name, value);
 		*(bool *)at = spec->kind == OPTION_ON;
 		return 0;
 	}
 	if (value == NULL || *value == '\0')
-		return refuse(err, err_len, "option %s needs a value: %s", spec->name, spec->values);
+		return refuse(err, err_len, "option %s needs a value: %s", spec->name,
+			      spec->values);
 	switch (spec->kind) {
 	case OPTION_SECONDS:
 		ok = parse_seconds(value, &v);

@@ -38,9 +38,12 @@ static void describe(struct segment *seg)
 	seg->counters = STAT_COUNT;
 	seg->offset = (uint32_t)offsetof(struct segment, value);
 	for (size_t i = 0; i < STAT_COUNT; i++) {
-		(void)snprintf(seg->info[i].name, sizeof(seg->info[i].name), "%s", counters[i].name);
-		(void)snprintf(seg->info[i].unit, sizeof(seg->info[i].unit), "%s", counters[i].unit);
-		(void)snprintf(seg->info[i].text, sizeof(seg->info[i].text), "%s", counters[i].text);
+		(void)snprintf(seg->info[i].name, sizeof(seg->info[i].name), "%s",
+			       counters[i].name);
+		(void)snprintf(seg->info[i].unit, sizeof(seg->info[i].unit), "%s",
+			       counters[i].unit);
+		(void)snprintf(seg->info[i].text, sizeof(seg->info[i].text), "%s",
+			       counters[i].text);
 		/* the first underscore parts the section from the rest */
 		char *sep = strchr(seg->info[i].name, '_');
 		if (sep != NULL)

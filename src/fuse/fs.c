@@ -33,7 +33,9 @@ static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap
 		(void)snprintf(capture.buf, capture.len, "%s", line);
 		return;
 	}
-	log_line(level <= FUSE_LOG_ERR ? LOG_ERR : level <= FUSE_LOG_NOTICE ? LOG_NOTICE : LOG_DEBUG,
+	log_line(level <= FUSE_LOG_ERR	    ? LOG_ERR
+		 : level <= FUSE_LOG_NOTICE ? LOG_NOTICE
+					    : LOG_DEBUG,
 		 "%s", line);
 }
 
@@ -71,8 +73,8 @@ static int session_new(struct fs *fs, struct fuse_session **ret)
 	if (fs->options.mount_flags[0] != '\0') {
 		char *at = strstr(opts, ",fsname=");
 
-		(void)snprintf(at, sizeof(opts) - (size_t)(at - opts), "%s,fsname=",
-			       fs->options.mount_flags);
+		(void)snprintf(at, sizeof(opts) - (size_t)(at - opts),
+			       "%s,fsname=", fs->options.mount_flags);
 	}
 	append_escaped(opts, sizeof(opts), fs->options.fsname);
 	if (fuse_opt_add_arg(&args, "vsockfs") < 0 || fuse_opt_add_arg(&args, "-o") < 0 ||
@@ -210,8 +212,8 @@ static bool unmount_by_helper(const struct fs *fs, bool lazy)
 			(void)execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--",
 				     fs->mountpoint, (char *)NULL);
 		else
-			(void)execlp("fusermount3", "fusermount3", "-u", "-q", "--",
-				     fs->mountpoint, (char *)NULL);
+			(void)execlp("fusermount3", "fusermount3", "-u", "-q", "--", fs->mountpoint,
+				     (char *)NULL);
 		_exit(127);
 	}
 	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&

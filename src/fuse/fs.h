@@ -26,13 +26,13 @@ struct fs_options {
 	const char *mount_flags; /* generic mount options, "ro,nosuid"; or "" */
 	bool allow_other;
 	bool read_only;
-	bool host_locks;	/* POSIX and BSD locks are the host's; else the guest kernel's */
+	bool host_locks; /* POSIX and BSD locks are the host's; else the guest kernel's */
 	bool xattr;
-	bool map_ids;		/* show the server's account as uid:gid, two-way */
+	bool map_ids; /* show the server's account as uid:gid, two-way */
 	uint32_t uid, gid;
-	uint32_t umask;		/* mode bits that are hidden and never set */
+	uint32_t umask; /* mode bits that are hidden and never set */
 	unsigned max_background;
-	unsigned readahead;	/* bytes; 0 leaves the kernel's */
+	unsigned readahead; /* bytes; 0 leaves the kernel's */
 	bool debug;
 	struct stats *stats;
 };

@@ -13,8 +13,8 @@
 
 struct notify;
 
-#define WORKERS_MAX 8
-#define BUFFERS_MAX 8 /* of a little over 1 MiB each */
+#define WORKERS_MAX	 8
+#define BUFFERS_MAX	 8	 /* of a little over 1 MiB each */
 #define LOOP_WAKE_SIGNAL SIGUSR2 /* makes a worker's read(2) return */
 
 struct fs {
@@ -28,10 +28,10 @@ struct fs {
 	bool mounted;
 	atomic_bool stopping;
 
-	pthread_mutex_t lock; /* the fields below */
+	pthread_mutex_t lock;	    /* the fields below */
 	struct krequest *in_flight; /* every request that waits for the host */
-	struct file *files;	   /* open ones: what is left at the end is freed */
-	struct krequest *spare;	   /* freed requests, to be used again */
+	struct file *files;	    /* open ones: what is left at the end is freed */
+	struct krequest *spare;	    /* freed requests, to be used again */
 	unsigned spare_count;
 	void *buffers[BUFFERS_MAX]; /* receive buffers that requests gave back */
 	unsigned buffer_count;
@@ -44,8 +44,8 @@ struct fs {
 
 /* An open file, in fuse_file_info.fh. */
 struct file {
-	uint64_t fh; /* the server's */
-	bool flush;  /* its file system may report errors at close */
+	uint64_t fh;		  /* the server's */
+	bool flush;		  /* its file system may report errors at close */
 	struct file *prev, *next; /* fs.lock */
 };
 
@@ -84,7 +84,7 @@ struct krequest {
 struct current {
 	uint64_t unique;
 	struct fuse_buf *buf;
-	bool tmpfile; /* FUSE_TMPFILE, which this libfuse does not know */
+	bool tmpfile;	/* FUSE_TMPFILE, which this libfuse does not know */
 	bool strip_ids; /* FUSE_WRITE_KILL_SUIDGID, which it does not pass on */
 };
 extern _Thread_local struct current current;
@@ -96,7 +96,7 @@ static inline struct fs *req_fs(fuse_req_t req)
 
 /* NULL after having replied ENOMEM. */
 struct krequest *krequest_new(fuse_req_t req, enum msg_op op,
-			    void (*finish)(struct krequest *r, const struct cache_reply *reply));
+			      void (*finish)(struct krequest *r, const struct cache_reply *reply));
 #define REQUEST_SET(r, field, value) MSG_SET(&(r)->creq.call.req, field, value)
 
 /* Sets name or name2; false after having replied ENAMETOOLONG and freed r. */

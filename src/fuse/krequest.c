@@ -1,8 +1,8 @@
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <signal.h>
 
 #include "core/cleanup.h"
 #include "core/log.h"
@@ -38,7 +38,7 @@ static struct krequest *krequest_alloc(struct fs *fs)
 }
 
 struct krequest *krequest_new(fuse_req_t req, enum msg_op op,
-			    void (*finish)(struct krequest *r, const struct cache_reply *reply))
+			      void (*finish)(struct krequest *r, const struct cache_reply *reply))
 {
 	struct fs *fs = req_fs(req);
 	struct krequest *r = krequest_alloc(fs);

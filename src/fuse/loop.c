@@ -27,9 +27,9 @@ _Static_assert(WORKERS <= WORKERS_MAX, "room in struct fs");
 #define KILL_CHECK_MS 100
 
 /* Of newer kernels' <linux/fuse.h>. */
-#define INIT_EXT (1u << 30)
+#define INIT_EXT		   (1u << 30)
 #define INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
-#define OPCODE_TMPFILE 51
+#define OPCODE_TMPFILE		   51
 
 /* ---- INIT ---- */
 
@@ -56,7 +56,8 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_POSIX_LOCKS, fs->options.host_locks);
 	want(conn, FUSE_CAP_FLOCK_LOCKS, fs->options.host_locks);
 	want(conn, FUSE_CAP_SPLICE_READ, false); /* a WRITE keeps its receive buffer */
-	want(conn, FUSE_CAP_WRITEBACK_CACHE, false); /* never: the kernel would trust its own size */
+	want(conn, FUSE_CAP_WRITEBACK_CACHE,
+	     false); /* never: the kernel would trust its own size */
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false); /* the guest's kernel clears suid and sgid */
 	conn->max_write = MSG_PAYLOAD_MAX;
 	conn->max_readahead = fs->options.readahead > 0 ? fs->options.readahead : 1u << 17;

@@ -70,8 +70,7 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	 * what the kernel shows (fuse_direct_io leaves them to the server), so files
 	 * that have any go through the cache.
 	 */
-	r->fi.direct_io = (r->fi.flags & O_APPEND) != 0 &&
-			  (r->fi.flags & O_ACCMODE) != O_RDONLY &&
+	r->fi.direct_io = (r->fi.flags & O_APPEND) != 0 && (r->fi.flags & O_ACCMODE) != O_RDONLY &&
 			  (reply->attr == NULL || (reply->attr->mode & (S_ISUID | S_ISGID)) == 0);
 	/* Without FLUSH the kernel would not tell when a close releases POSIX locks. */
 	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
@@ -287,8 +286,8 @@ static void finish_copy(struct krequest *r, const struct cache_reply *reply)
 	if (reply->err != 0)
 		(void)fuse_reply_err(r->req, reply->err);
 	else
-		(void)fuse_reply_write(r->req, reply->msg->size < COPY_MAX ? reply->msg->size
-									    : COPY_MAX);
+		(void)fuse_reply_write(r->req,
+				       reply->msg->size < COPY_MAX ? reply->msg->size : COPY_MAX);
 	krequest_free(r);
 }
 

@@ -1,7 +1,7 @@
 /* Extended attributes. Left out without -o xattr: the kernel then asks once and never again. */
 #include <errno.h>
-#include <string.h>
 #include <linux/limits.h>
+#include <string.h>
 
 #include "fuse/fs_priv.h"
 

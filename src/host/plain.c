@@ -417,25 +417,25 @@ static int execute(struct plain_job *j)
 		int (*run)(struct plain_job *);
 		bool change; /* refused on a read-only export; open sees to it itself */
 	} table[] = {
-	    [PLAIN_LOOKUP] = {do_lookup, false},
-	    [PLAIN_GETATTR] = {do_getattr, false},
-	    [PLAIN_SETATTR] = {do_setattr, true},
-	    [PLAIN_READ] = {do_read, false},
-	    [PLAIN_WRITE] = {do_write, true},
-	    [PLAIN_CREATE] = {do_create, true},
-	    [PLAIN_MKDIR] = {plain_serve_mkdir, true},
-	    [PLAIN_UNLINK] = {plain_serve_remove, true},
-	    [PLAIN_RMDIR] = {plain_serve_remove, true},
-	    [PLAIN_RENAME] = {plain_serve_rename, true},
-	    [PLAIN_OPEN] = {do_open, false},
-	    [PLAIN_RELEASE] = {do_release, false},
-	    [PLAIN_READDIR] = {plain_serve_readdir, false},
-	    [PLAIN_FSYNC] = {do_fsync, false},
-	    [PLAIN_MKDIRALL] = {plain_serve_mkdirall, true},
-	    [PLAIN_TRUNCATE] = {do_truncate, true},
-	    [PLAIN_SYMLINK] = {plain_serve_symlink, true},
-	    [PLAIN_READLINK] = {plain_serve_readlink, false},
-	    [PLAIN_LINK] = {plain_serve_link, true},
+		[PLAIN_LOOKUP] = {do_lookup, false},
+		[PLAIN_GETATTR] = {do_getattr, false},
+		[PLAIN_SETATTR] = {do_setattr, true},
+		[PLAIN_READ] = {do_read, false},
+		[PLAIN_WRITE] = {do_write, true},
+		[PLAIN_CREATE] = {do_create, true},
+		[PLAIN_MKDIR] = {plain_serve_mkdir, true},
+		[PLAIN_UNLINK] = {plain_serve_remove, true},
+		[PLAIN_RMDIR] = {plain_serve_remove, true},
+		[PLAIN_RENAME] = {plain_serve_rename, true},
+		[PLAIN_OPEN] = {do_open, false},
+		[PLAIN_RELEASE] = {do_release, false},
+		[PLAIN_READDIR] = {plain_serve_readdir, false},
+		[PLAIN_FSYNC] = {do_fsync, false},
+		[PLAIN_MKDIRALL] = {plain_serve_mkdirall, true},
+		[PLAIN_TRUNCATE] = {do_truncate, true},
+		[PLAIN_SYMLINK] = {plain_serve_symlink, true},
+		[PLAIN_READLINK] = {plain_serve_readlink, false},
+		[PLAIN_LINK] = {plain_serve_link, true},
 	};
 	uint32_t op = j->q->op;
 
@@ -466,7 +466,7 @@ int plain_handle(struct plain_session *s, const struct plain_request *q, const v
 {
 	struct plain_reply p = {0};
 	struct plain_job j = {
-	    .s = s, .q = q, .p = &p, .place = PLAIN_NO_PLACE, .place2 = PLAIN_NO_PLACE};
+		.s = s, .q = q, .p = &p, .place = PLAIN_NO_PLACE, .place2 = PLAIN_NO_PLACE};
 	trim(s);
 	int r = execute(&j);
 

@@ -62,7 +62,7 @@ static int ensure_dir(struct plain_job *j, size_t len)
 {
 	struct plain_request q = *j->q;
 	struct plain_job part = {
-	    .s = j->s, .q = &q, .p = j->p, .place = PLAIN_NO_PLACE, .place2 = PLAIN_NO_PLACE};
+		.s = j->s, .q = &q, .p = j->p, .place = PLAIN_NO_PLACE, .place2 = PLAIN_NO_PLACE};
 
 	q.path.len = len;
 	int r = plain_walk(j->s, q.path, true, &part.place);

@@ -512,8 +512,8 @@ size_t codec_encode_bound(const struct msg *m)
 	return n;
 }
 
-int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head,
-		       size_t *ret_payload, const char **ret_why)
+int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head, size_t *ret_payload,
+		       const char **ret_why)
 {
 	size_t total = get_be32(buf), head = get_be32(buf + 4);
 

@@ -30,8 +30,8 @@ size_t codec_encode(const struct msg *m, unsigned char *buf, size_t cap);
 size_t codec_encode_bound(const struct msg *m);
 
 /* Checks the lengths of a frame header against the limits. */
-int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head,
-		       size_t *ret_payload, const char **ret_why);
+int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head, size_t *ret_payload,
+		       const char **ret_why);
 
 /*
  * Decodes a head. Slices of *ret point into buf; ret->payload has its length
@@ -64,11 +64,21 @@ extern const struct msg_sequences codec_sequences;
  * maps. An item is read by its initial byte and length, checked against the
  * bytes left; strings are slices into the input.
  */
-enum item_type { ITEM_UINT, ITEM_NEGINT, ITEM_BYTES, ITEM_TEXT, ITEM_ARRAY, ITEM_MAP, ITEM_BOOL, ITEM_NULL };
+enum item_type {
+	ITEM_UINT,
+	ITEM_NEGINT,
+	ITEM_BYTES,
+	ITEM_TEXT,
+	ITEM_ARRAY,
+	ITEM_MAP,
+	ITEM_BOOL,
+	ITEM_NULL
+};
 
 struct item {
 	enum item_type type;
-	uint64_t value;	    /* UINT; NEGINT: -1 - value; BOOL; ARRAY and MAP: number of items or pairs */
+	uint64_t
+		value; /* UINT; NEGINT: -1 - value; BOOL; ARRAY and MAP: number of items or pairs */
 	struct slice bytes; /* BYTES and TEXT */
 };
 

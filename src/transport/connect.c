@@ -16,7 +16,7 @@
 #include "transport/plain_codec.h"
 #include "transport/rpc.h"
 
-#define RETRY_MS 50
+#define RETRY_MS	50
 #define HELLO_REPLY_MAX 65536
 
 static uint64_t now_ms(void)
@@ -127,12 +127,14 @@ int transport_connect(const struct endpoint *e, const struct connect_options *o,
 		(void)close(again);
 		again = -1;
 		if (o->proto == PROTO_EXTENDED)
-			return refuse(err, err_len,
-				      "the server did not answer the greeting of the extended protocol");
+			return refuse(
+				err, err_len,
+				"the server did not answer the greeting of the extended protocol");
 		if (e->kind == ENDPOINT_FD)
-			return refuse(err, err_len,
-				      "the server on the inherited fd closed the connection or was "
-				      "silent when greeted; if it is a plain one, use -o proto=plain");
+			return refuse(
+				err, err_len,
+				"the server on the inherited fd closed the connection or was "
+				"silent when greeted; if it is a plain one, use -o proto=plain");
 		r = connect_until(e, o->timeout_ms, &again, err, err_len);
 		if (r < 0)
 			return r;

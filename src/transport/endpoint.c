@@ -106,7 +106,8 @@ int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char 
 		break;
 	}
 	if (!ok) {
-		(void)snprintf(err, err_len, "'%s': what follows the scheme is missing, too long or no number",
+		(void)snprintf(err, err_len,
+			       "'%s': what follows the scheme is missing, too long or no number",
 			       text);
 		return -EINVAL;
 	}
@@ -142,7 +143,8 @@ static void address_of(const struct endpoint *e, struct address *ret)
 		if (e->cid == VMADDR_CID_ANY)
 			(void)snprintf(ret->text, sizeof(ret->text), "vsock:%u", e->port);
 		else
-			(void)snprintf(ret->text, sizeof(ret->text), "vsock:%u:%u", e->cid, e->port);
+			(void)snprintf(ret->text, sizeof(ret->text), "vsock:%u:%u", e->cid,
+				       e->port);
 	}
 }
 

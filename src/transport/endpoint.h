@@ -16,7 +16,7 @@
 enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_VSOCK, ENDPOINT_FD, ENDPOINT_DIR };
 
 #define VSOCK_PORT_DEFAULT 5001
-#define VSOCK_CID_DEFAULT 2
+#define VSOCK_CID_DEFAULT  2
 
 struct endpoint {
 	enum endpoint_kind kind;

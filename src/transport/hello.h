@@ -7,10 +7,10 @@
 
 #include "core/msg.h"
 
-#define HELLO_MAGIC "VSOCKFS1"
-#define HELLO_MAGIC_LEN 8
-#define HELLO_VERSION 1
-#define HELLO_DATA_MAX 512
+#define HELLO_MAGIC	 "VSOCKFS1"
+#define HELLO_MAGIC_LEN	 8
+#define HELLO_VERSION	 1
+#define HELLO_DATA_MAX	 512
 #define HELLO_TIMEOUT_MS 3000
 
 /* Writes magic and map into buf (HELLO_DATA_MAX bytes); returns the length. */

@@ -85,17 +85,17 @@ int plain_install(struct plain_work *w, struct plain_node *node, struct slice pa
 	const struct msg_time mtime = {.sec = st->mtime};
 	node->has_attr = true;
 	node->attr = (struct attr){
-	    .ino = ino != 0 ? ino : plain_path_ino(path),
-	    .mode = type | (st->mode & PLAIN_PERMISSIONS),
-	    .nlink = type == S_IFDIR ? 2 : 1,
-	    .uid = w->uid,
-	    .gid = w->gid,
-	    .size = (uint64_t)st->size,
-	    .blocks = ((uint64_t)st->size + 511) / 512,
-	    .blksize = PLAIN_BLOCK_SIZE,
-	    .atime = mtime,
-	    .mtime = mtime,
-	    .ctime = mtime,
+		.ino = ino != 0 ? ino : plain_path_ino(path),
+		.mode = type | (st->mode & PLAIN_PERMISSIONS),
+		.nlink = type == S_IFDIR ? 2 : 1,
+		.uid = w->uid,
+		.gid = w->gid,
+		.size = (uint64_t)st->size,
+		.blocks = ((uint64_t)st->size + 511) / 512,
+		.blksize = PLAIN_BLOCK_SIZE,
+		.atime = mtime,
+		.mtime = mtime,
+		.ctime = mtime,
 	};
 	return 0;
 }
@@ -157,7 +157,7 @@ int plain_reply_entry(struct plain_work *w, struct msg *reply, struct plain_node
 void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, struct plain_found *f)
 {
 	struct plain_request q = {
-	    .op = PLAIN_SETATTR, .path = path, .mode = mode & PLAIN_PERMISSIONS};
+		.op = PLAIN_SETATTR, .path = path, .mode = mode & PLAIN_PERMISSIONS};
 	struct plain_reply p;
 
 	if ((f->stat.mode & PLAIN_PERMISSIONS) == q.mode)

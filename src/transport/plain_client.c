@@ -174,8 +174,8 @@ static void wait_idle(struct plain_client *c)
 		}
 	} else if (p[1].revents != 0) {
 		(void)plain_lost(&c->work, p[1].revents & (POLLHUP | POLLRDHUP | POLLERR)
-					       ? "closed by the server"
-					       : "a reply that no request waits for");
+						   ? "closed by the server"
+						   : "a reply that no request waits for");
 	}
 }
 
@@ -352,11 +352,11 @@ static void client_free(struct backend *b)
 }
 
 static const struct backend_ops client_ops = {
-    .submit = client_submit,
-    .wait_room = client_wait_room,
-    .cancel = client_cancel,
-    .shutdown = client_shutdown,
-    .free = client_free,
+	.submit = client_submit,
+	.wait_room = client_wait_room,
+	.cancel = client_cancel,
+	.shutdown = client_shutdown,
+	.free = client_free,
 };
 
 /* ---- life ---- */
@@ -404,11 +404,11 @@ static int start(struct plain_client *c, char *err, size_t err_len)
 	c->timeout_ms = -1;
 	c->started = true;
 	c->base.info = (struct backend_info){
-	    .plain = true,
-	    .server_uid = c->options.uid,
-	    .server_gid = c->options.gid,
-	    .root_node = PLAIN_ROOT,
-	    .root_attr = plain_nodes_find(c->work.nodes, PLAIN_ROOT)->attr,
+		.plain = true,
+		.server_uid = c->options.uid,
+		.server_gid = c->options.gid,
+		.root_node = PLAIN_ROOT,
+		.root_attr = plain_nodes_find(c->work.nodes, PLAIN_ROOT)->attr,
 	};
 	r = pthread_create(&c->worker, NULL, worker_main, c);
 	if (r != 0)

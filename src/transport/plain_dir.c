@@ -217,7 +217,7 @@ int plain_do_readdir(struct plain_work *w, struct msg *reply)
 		return 0;
 	}
 	struct listing *l =
-	    m->off == 0 ? NULL : find_listing(w->listings, dir->id, m->off >> INDEX_BITS);
+		m->off == 0 ? NULL : find_listing(w->listings, dir->id, m->off >> INDEX_BITS);
 	if (l == NULL)
 		r = list(w, dir, &l);
 	if (r < 0)
@@ -226,8 +226,8 @@ int plain_do_readdir(struct plain_work *w, struct msg *reply)
 	for (; index < l->count; index++) {
 		const struct listed *e = &l->entries[index];
 		const struct dir_entry out = {.name = {l->names + e->name, e->name_len},
-					      .off =
-						  (uint64_t)l->number << INDEX_BITS | (index + 1),
+					      .off = (uint64_t)l->number << INDEX_BITS |
+						     (index + 1),
 					      .type = e->type,
 					      .ino = e->ino};
 		size_t n = codec_put_entry(&out, dst + len, size - len);

@@ -112,7 +112,7 @@ static bool writable(uint64_t flags)
 static int open_at(struct plain_work *w, struct slice path, uint64_t flags, uint64_t *ret)
 {
 	struct plain_request q = {
-	    .op = PLAIN_OPEN, .path = path, .flags = (uint32_t)flags & OPEN_FLAGS};
+		.op = PLAIN_OPEN, .path = path, .flags = (uint32_t)flags & OPEN_FLAGS};
 	struct plain_reply p;
 	int r = plain_exchange(w, &q, &p);
 

@@ -15,10 +15,10 @@
  * waits for a reply, queued or sent, under the low bits of its id.
  */
 #define TABLE_BITS 20
-#define TABLE_MAX (1u << TABLE_BITS)
+#define TABLE_MAX  (1u << TABLE_BITS)
 
-#define SUBMIT_BURST 4 /* calls that one submitter sends before it leaves the rest to the writer */
-#define SENT_YIELDS 8  /* times that the reader looks again before it sleeps for the sender */
+#define SUBMIT_BURST 4 /* calls that a submitter sends; the rest is the writer's */
+#define SENT_YIELDS  8 /* times that the reader looks again before it sleeps for the sender */
 
 struct rpc {
 	struct backend base; /* first: struct backend * is a struct rpc * */
@@ -356,7 +356,8 @@ static struct call *take_answered(struct rpc *r, uint64_t id)
 	struct call *call = table_find_locked(r, id);
 
 	/* The sender is on its way back from the system call: as a rule that takes no time. */
-	for (unsigned n = 0; call != NULL && r->sending == call && !r->send_stuck && !r->dead; n++) {
+	for (unsigned n = 0; call != NULL && r->sending == call && !r->send_stuck && !r->dead;
+	     n++) {
 		if (n >= SENT_YIELDS) {
 			(void)pthread_cond_wait(&r->sent, &r->lock);
 			continue;
@@ -540,9 +541,9 @@ int rpc_new(struct stream *stream, const struct msg *hello, const struct rpc_opt
 	};
 	r->options = *options;
 	r->stream = stream;
-	r->slots = hello->slots == 0		     ? 1
+	r->slots = hello->slots == 0		  ? 1
 		   : hello->slots > MSG_SLOTS_MAX ? MSG_SLOTS_MAX
-						     : (unsigned)hello->slots;
+						  : (unsigned)hello->slots;
 	r->tail = &r->head;
 	(void)pthread_mutex_init(&r->lock, NULL);
 	(void)pthread_cond_init(&r->work, NULL);

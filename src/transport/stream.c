@@ -26,7 +26,8 @@
 
 struct stream {
 	int fd;
-	int wake; /* eventfd of a stream that shutdown(2) cannot end: a virtio-serial port; else -1 */
+	int wake; /* eventfd of a stream that shutdown(2) cannot end: a virtio-serial port; else -1
+		   */
 	pthread_mutex_t send_lock;
 
 	/* Receiving; one thread at a time. buf[at, end) is read but not used. */
@@ -102,7 +103,8 @@ void stream_shutdown(struct stream *s)
 	}
 }
 
-/* Waits for an event of the fd: 1 for one, 0 for the time or a signal; -ECONNRESET after stream_shutdown. */
+/* Waits for an event of the fd: 1 for one, 0 for the time or a signal; -ECONNRESET after
+ * stream_shutdown. */
 static int wait_fd(struct stream *s, short events, int timeout_ms)
 {
 	struct pollfd p[2] = {{.fd = s->fd, .events = events}, {.fd = s->wake, .events = POLLIN}};

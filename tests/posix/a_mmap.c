@@ -1,9 +1,11 @@
 /* Memory mappings: shared and private, against read and write, msync, other processes. */
 #include "harness.h"
 
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 static long page;
@@ -249,6 +251,13 @@ static void processes(void)
 	unlink("f");
 }
 
+static bool on_fuse(void)
+{
+	struct statfs sfs;
+
+	return statfs(".", &sfs) == 0 && sfs.f_type == FUSE_SUPER_MAGIC;
+}
+
 /* A file opened for appending can be mapped like any other. */
 static void appended(void)
 {
@@ -265,7 +274,16 @@ static void appended(void)
 		munmap(m, 10);
 	}
 	h_ctx("shared mapping of a file opened with O_APPEND");
-	m = map(fd, (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+	m = mmap(NULL, (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (m == MAP_FAILED && errno == ENODEV && on_fuse()) {
+		/* before Linux 6.6, a file that bypasses the page cache cannot be */
+		h_skip("shared mapping of a file opened with O_APPEND: ENODEV over FUSE");
+		m = NULL;
+	} else {
+		if (m != MAP_FAILED)
+			munmap(m, (size_t)page);
+		m = map(fd, (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+	}
 	if (m) {
 		EXPECT_TRUE(!memcmp(m, "0123456789", 10), "it shows the file");
 		EXPECT_EQ(3, write(fd, "abc", 3));

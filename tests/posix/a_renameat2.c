@@ -156,7 +156,7 @@ static void race(void)
 {
 	for (int round = 0; round < 20; round++) {
 		int p[2];
-		char c, name[8];
+		char c, name[16];
 		long won = 0;
 
 		REQUIRE_OK(pipe(p));

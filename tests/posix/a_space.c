@@ -348,7 +348,8 @@ void area_copyrange(void)
 	struct stat before;
 	ssize_t r;
 
-	REQUIRE_OK(data && got ? 0 : -1);
+	if (data == NULL || got == NULL)
+		abort(); /* the parent of the area reports it */
 	h_fill(data, N, 6);
 	REQUIRE_OK(h_put("in", data, N));
 	in = (int)REQUIRE_OK(open("in", O_RDONLY));
