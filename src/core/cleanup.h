@@ -33,10 +33,9 @@ static inline void cleanup_unlock(pthread_mutex_t **m)
 #define SCOPE_PASTE(a, b)  SCOPE_PASTE2(a, b)
 
 /* Holds m until the end of the enclosing block. */
-#define SCOPE_LOCK(m)                                                                              \
-	CLEANUP(cleanup_unlock)                                                                    \
-	__attribute__((unused)) pthread_mutex_t *SCOPE_PASTE(scope_lock_, __LINE__) =              \
-		scope_lock(m)
+#define SCOPE_LOCK(m) SCOPE_LOCK_AS(SCOPE_PASTE(scope_lock_, __LINE__), m)
+#define SCOPE_LOCK_AS(name, m)                                                                     \
+	pthread_mutex_t *name CLEANUP(cleanup_unlock) __attribute__((unused)) = scope_lock(m)
 
 static inline pthread_mutex_t *scope_lock(pthread_mutex_t *m)
 {
