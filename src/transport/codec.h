@@ -19,10 +19,9 @@
 #define FRAME_HEADER 8
 
 /*
- * Encodes m as the frame header and the head of a frame that is followed by
- * payload_len payload bytes (0: no payload field is written unless m has an
- * empty payload set). m->payload.len must be payload_len when set.
- * Returns the bytes written, 0 if buf is too small.
+ * Encodes m as the frame header and the head of a frame; the m->payload.len
+ * bytes of a payload follow it on the wire. Returns the bytes written, 0 if
+ * buf is too small or a limit is exceeded.
  */
 size_t codec_encode(const struct msg *m, unsigned char *buf, size_t cap);
 
