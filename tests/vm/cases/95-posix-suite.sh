@@ -19,6 +19,8 @@ posix_area() {
 
 if mounted $M; then
 	for area in $(posix-suite -L | cut -d ' ' -f 1); do
+		# tens of thousands of entries take minutes on an emulated processor; tests/e2e runs these
+		case $area in dir | dirchange) continue ;; esac
 		check_as $area posix_area 165
 	done
 	check_end() {
