@@ -55,6 +55,13 @@ struct backend_ops {
 	 * caller sees to it that done has not run. False: it is not submitted yet.
 	 */
 	bool (*cancel)(struct backend *b, const struct call *call);
+	/*
+	 * Where INV and RESET go: to `pushed`, on the thread that runs completions,
+	 * in order of arrival with the replies. What came before is dropped. NULL
+	 * where the backend never pushes.
+	 */
+	void (*listen)(struct backend *b, void (*pushed)(void *arg, const struct msg *m),
+		       void *arg);
 	/* Ends the link; every call in flight completes before it returns. */
 	void (*shutdown)(struct backend *b);
 	void (*free)(struct backend *b);
@@ -65,6 +72,9 @@ struct backend_info {
 	bool plain;	  /* plain protocol: no nlink, owner, nanoseconds */
 	bool server_root; /* the server creates as the caller */
 	bool read_only;
+	bool push;	 /* INV and RESET come: replies with a stamp are promises */
+	bool watch;	 /* of changes on the host as well, not only of other clients */
+	bool watch_dirs; /* by directory: not every reply has a stamp */
 	uint32_t server_uid, server_gid;
 	uint64_t root_node; /* server node id of the root */
 	uint64_t epoch;
@@ -76,6 +86,7 @@ struct msg_sequences {
 	size_t (*put_pair)(uint64_t a, uint64_t b, unsigned char *buf, size_t cap);
 	size_t (*put_uint)(uint64_t v, unsigned char *buf, size_t cap);
 	int (*get_entry)(struct slice *in, struct dir_entry *ret);
+	int (*get_inv)(struct slice *in, struct inv_item *ret);
 };
 
 struct backend {

@@ -92,6 +92,27 @@ struct msg {
 #define MSG_HAS(m, field)	 (((m)->present & MSG_BIT(field)) != 0)
 #define MSG_SET(m, field, value) ((m)->field = (value), (m)->present |= MSG_BIT(field))
 
+/* One item of an INV payload: the array [node, class] or [node, class, name]. */
+struct inv_item {
+	uint64_t node;
+	uint64_t class;	   /* enum inv_class */
+	struct slice name; /* with INV_NAME; else empty */
+};
+
+/* What of a node is no longer true. */
+enum inv_class {
+	INV_ATTR = 1 << 0,  /* attributes */
+	INV_DATA = 1 << 1,  /* content, at any offset, and its size */
+	INV_NAME = 1 << 2,  /* one name in this directory, and so its listing */
+	INV_NAMES = 1 << 3, /* any name in this directory, and its listing */
+};
+
+/* INV and ACK, field flags. */
+enum inv_flag {
+	INV_ACK = 1 << 0,      /* INV: an ACK is wanted as soon as it is done with */
+	ACK_DEFERRED = 1 << 0, /* ACK: not done with, but held up by a request of this client */
+};
+
 /* READDIRPLUS, flags of request and reply. */
 enum readdir_flag {
 	READDIR_PLAIN = 1, /* request: names and types only, no attributes */
@@ -130,6 +151,11 @@ enum open_reply_flag {
 enum hello_feature {
 	HELLO_ROOT = 1 << 0,	 /* the server is privileged: it creates as the caller */
 	HELLO_READONLY = 1 << 1, /* every change is refused with EROFS */
+	HELLO_PUSH =
+		1 << 2, /* request: takes INV and RESET; reply: other clients' changes are pushed */
+	HELLO_WATCH = 1 << 3, /* and so are those of the host, wherever a reply has a stamp */
+	HELLO_WATCH_DIRS =
+		1 << 4, /* with HELLO_WATCH: by directory, and for so many of them only */
 };
 
 /* "LOOKUP", or "?" for a code that no message has. Never NULL. */

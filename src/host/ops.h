@@ -36,6 +36,7 @@ struct request {
 };
 
 #define MESSAGE(code, NAME, request_, reply_, text) int op_##NAME(struct request *r);
+#define PUSH(code, NAME, request_, reply_, text)
 #include "core/messages.def"
 #undef MESSAGE
 

@@ -20,6 +20,18 @@ int op_PING(struct request *r)
 	return 0;
 }
 
+int op_FENCE(struct request *r)
+{
+	MSG_SET(&r->p, seq, 0); /* nothing is watched, so nothing is pushed */
+	return 0;
+}
+
+int op_ACK(struct request *r)
+{
+	(void)r;
+	return OP_NO_REPLY;
+}
+
 int op_CANCEL(struct request *r)
 {
 	lock_cancel(session_locks(r->session), r->q.id);

@@ -153,12 +153,17 @@ static int dispatch(struct request *r)
 {
 	static int (*const handlers[])(struct request *) = {
 #define MESSAGE(code, NAME, request_, reply_, text) [code] = op_##NAME,
+#define PUSH(code, NAME, request_, reply_, text)
 #include "core/messages.def"
 #undef MESSAGE
 	};
 
 	if (!msg_op_known(r->q.op))
 		return -ENOSYS;
+	if (handlers[r->q.op] == NULL) {
+		r->why = "a message that only servers send";
+		return OP_MALFORMED;
+	}
 	if (!msg_request_complete(&r->q)) {
 		r->why = "a required field is missing";
 		return OP_MALFORMED;
@@ -168,7 +173,7 @@ static int dispatch(struct request *r)
 
 static bool op_without_reply(uint64_t op)
 {
-	return op == MSG_FORGET || op == MSG_CLOSE || op == MSG_CANCEL;
+	return op == MSG_FORGET || op == MSG_CLOSE || op == MSG_CANCEL || op == MSG_ACK;
 }
 
 /*

@@ -652,6 +652,34 @@ int codec_get_entry(struct slice *in, struct dir_entry *ret)
 	return 1;
 }
 
+size_t codec_put_inv(const struct inv_item *i, unsigned char *buf, size_t cap)
+{
+	struct item_writer w = {buf, cap, 0, true};
+
+	item_put_array(&w, i->name.len > 0 ? 3 : 2);
+	item_put_uint(&w, i->node);
+	item_put_uint(&w, i->class);
+	if (i->name.len > 0)
+		item_put_bytes(&w, i->name);
+	return w.ok ? w.len : 0;
+}
+
+int codec_get_inv(struct slice *in, struct inv_item *ret)
+{
+	struct item it;
+
+	if (in->len == 0)
+		return 0;
+	ret->name = (struct slice){0};
+	if (get_typed(in, ITEM_ARRAY, &it) < 0 || (it.value != 2 && it.value != 3) ||
+	    get_UINT(in, &ret->node) < 0 || get_UINT(in, &ret->class) < 0)
+		return -EPROTO;
+	if (it.value == 3 && get_BYTES(in, &ret->name) < 0)
+		return -EPROTO;
+	/* a name, and only with the class that has one */
+	return ((ret->class & INV_NAME) != 0) == (ret->name.len > 0) ? 1 : -EPROTO;
+}
+
 size_t codec_put_pair(uint64_t a, uint64_t b, unsigned char *buf, size_t cap)
 {
 	struct item_writer w = {buf, cap, 0, true};
@@ -690,4 +718,5 @@ const struct msg_sequences codec_sequences = {
 	.put_pair = codec_put_pair,
 	.put_uint = codec_put_uint,
 	.get_entry = codec_get_entry,
+	.get_inv = codec_get_inv,
 };

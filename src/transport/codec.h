@@ -50,12 +50,14 @@ int codec_decode_map(const unsigned char *buf, size_t len, struct msg *ret, cons
  */
 size_t codec_put_entry(const struct dir_entry *e, unsigned char *buf, size_t cap);
 int codec_get_entry(struct slice *in, struct dir_entry *ret);
+size_t codec_put_inv(const struct inv_item *i, unsigned char *buf, size_t cap);
+int codec_get_inv(struct slice *in, struct inv_item *ret);
 size_t codec_put_pair(uint64_t a, uint64_t b, unsigned char *buf, size_t cap);
 int codec_get_pair(struct slice *in, uint64_t *ret_a, uint64_t *ret_b);
 size_t codec_put_uint(uint64_t v, unsigned char *buf, size_t cap);
 int codec_get_uint(struct slice *in, uint64_t *ret);
 
-/* The three that the cache needs, for struct backend. */
+/* Those that the cache needs, for struct backend. */
 extern const struct msg_sequences codec_sequences;
 
 /*

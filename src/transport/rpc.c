@@ -45,6 +45,8 @@ struct rpc {
 	uint32_t table_size, free_count;
 	uint64_t sequence;
 	bool dead, stopping;
+	void (*pushed)(void *arg, const struct msg *m); /* NULL: nobody listens yet */
+	void *pushed_arg;
 };
 
 static struct rpc *to_rpc(struct backend *b)
@@ -375,7 +377,40 @@ static struct call *take_answered(struct rpc *r, uint64_t id)
 	return call;
 }
 
-static const char *receive_reply(struct rpc *r, struct head_buf *hb, unsigned char *buffer)
+static void rpc_listen(struct backend *b, void (*pushed)(void *arg, const struct msg *m), void *arg)
+{
+	struct rpc *r = to_rpc(b);
+
+	SCOPE_LOCK(&r->lock);
+	r->pushed = pushed;
+	r->pushed_arg = arg;
+}
+
+/* INV or RESET. */
+static const char *receive_push(struct rpc *r, struct msg *m, unsigned char *buffer)
+{
+	if (!r->base.info.push || MSG_HAS(m, id) || (m->op != MSG_INV && m->op != MSG_RESET))
+		return "a message that is no reply";
+	if (!msg_request_complete(m))
+		return "an invalidation without a required field";
+	if (MSG_HAS(m, payload)) {
+		m->payload.data = buffer;
+		int e = stream_recv_payload(r->stream, buffer, m->payload.len);
+		if (e < 0)
+			return strerror(-e);
+	}
+	stats_add(r->options.stats, STAT_rpc_bytes_received,
+		  FRAME_HEADER + (MSG_HAS(m, payload) ? m->payload.len : 0));
+	(void)pthread_mutex_lock(&r->lock);
+	void (*pushed)(void *arg, const struct msg *m) = r->pushed;
+	void *arg = r->pushed_arg;
+	(void)pthread_mutex_unlock(&r->lock);
+	if (pushed != NULL)
+		pushed(arg, m);
+	return NULL;
+}
+
+static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned char *buffer)
 {
 	const char *why = NULL;
 	struct msg reply;
@@ -383,7 +418,9 @@ static const char *receive_reply(struct rpc *r, struct head_buf *hb, unsigned ch
 
 	if (e < 0)
 		return why != NULL ? why : e == -ENODATA ? "closed by the server" : strerror(-e);
-	if (!MSG_HAS(&reply, id) || MSG_HAS(&reply, op))
+	if (MSG_HAS(&reply, op))
+		return receive_push(r, &reply, buffer);
+	if (!MSG_HAS(&reply, id))
 		return "a message that is no reply";
 	struct call *call = take_answered(r, reply.id);
 	if (call == NULL)
@@ -453,7 +490,7 @@ static void *reader_main(void *arg)
 	const char *why = buffer == NULL ? "out of memory" : NULL;
 
 	while (why == NULL)
-		why = receive_reply(r, &hb, buffer);
+		why = receive_message(r, &hb, buffer);
 	stream_shutdown(r->stream);
 	(void)pthread_mutex_lock(&r->lock);
 	bool stopping = r->stopping;
@@ -515,6 +552,7 @@ static const struct backend_ops rpc_ops = {
 	.submit = rpc_submit,
 	.wait_room = rpc_wait_room,
 	.cancel = rpc_cancel,
+	.listen = rpc_listen,
 	.shutdown = rpc_shutdown,
 	.free = rpc_free,
 };
@@ -533,6 +571,9 @@ int rpc_new(struct stream *stream, const struct msg *hello, const struct rpc_opt
 	r->base.info = (struct backend_info){
 		.server_root = (hello->features & HELLO_ROOT) != 0,
 		.read_only = (hello->features & HELLO_READONLY) != 0,
+		.push = (hello->features & HELLO_PUSH) != 0,
+		.watch = (hello->features & HELLO_WATCH) != 0,
+		.watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0,
 		.server_uid = (uint32_t)hello->uid,
 		.server_gid = (uint32_t)hello->gid,
 		.root_node = hello->node,

@@ -103,7 +103,7 @@ static void test_bytes(void **state)
 	MSG_SET(&m, op, MSG_WRITE);
 	MSG_SET(&m, mtime, ((struct msg_time){-1, 24}));
 	size_t n = codec_encode(&m, buf, sizeof(buf));
-	size_t w = unit_from_hex("00000015 00000010 a4 00 1830 0a 19012c 14 82 20 1818 1822 45",
+	size_t w = unit_from_hex("00000015 00000010 a4 00 1830 0a 19012c 14 82 20 1818 1824 45",
 				 want, sizeof(want));
 	assert_int_equal(n, w);
 	assert_memory_equal(buf, want, n);
@@ -272,7 +272,7 @@ static const struct {
     {"a10407a10407", 0},
     {"a1040700", 0},
     /* keys */
-    {"a1182300", 0},
+    {"a1182500", 0},
     {"a118ff00", 0},
     {"a11b" MAX64 "00", 0},
     {"a1180407", 0},
@@ -284,7 +284,7 @@ static const struct {
     {"a18000", 0},
     {"a204070408", 0},
     {"a3040705400407", 0},
-    {"a2182240182240", 0},
+    {"a2182440182440", 0},
     /* UINT */
     {"a104", 0},
     {"a10420", 0},
@@ -367,21 +367,21 @@ static const struct {
     {"a1181c 89000000000000000000", 0},
     {"a1181c 882000000000000000", 0},
     /* payload */
-    {"a1182245", 4},
-    {"a1182245", 6},
-    {"a1182245", 0},
-    {"a1182240", 1},
-    {"a1182265", 5},
-    {"a118225805", 5},
-    {"a118225b0000000000000005", 5},
-    {"a118225f", 5},
-    {"a1182205", 5},
-    {"a118224568656c6c6f", 5},
-    {"a21822450407", 5},
-    {"a2182245", 5},
+    {"a1182445", 4},
+    {"a1182445", 6},
+    {"a1182445", 0},
+    {"a1182440", 1},
+    {"a1182465", 5},
+    {"a118245805", 5},
+    {"a118245b0000000000000005", 5},
+    {"a118245f", 5},
+    {"a1182405", 5},
+    {"a118244568656c6c6f", 5},
+    {"a21824450407", 5},
+    {"a2182445", 5},
     {"a10407", 5},
     {"a0", 1},
-    {"a1182200", 0},
+    {"a1182400", 0},
 };
 
 static void test_malformed(void **state)
@@ -415,9 +415,9 @@ static void test_malformed(void **state)
 	    {"a113823b7fffffffffffffff1a3b9ac9ff", 0},
 	    {"a11819 90000000000000000000000000 00000000", 0},
 	    {"a1181c 880000000000000000", 0},
-	    {"a1182240", 0},
-	    {"a1182245", 5},
-	    {"a20407182245", 5},
+	    {"a1182440", 0},
+	    {"a1182445", 5},
+	    {"a20407182445", 5},
 	};
 	for (size_t i = 0; i < COUNT(sound); i++) {
 		unsigned char buf[64];
@@ -470,7 +470,7 @@ static void test_bare_map(void **state)
 	for (size_t cap = 0; cap < n; cap++)
 		assert_int_equal(codec_encode_map(&m, buf + 256, cap), 0);
 
-	n = unit_from_hex("a1182240", buf, sizeof(buf));
+	n = unit_from_hex("a1182440", buf, sizeof(buf));
 	assert_int_equal(codec_decode_map(buf, n, &got, &why), -EPROTO);
 	assert_non_null(why);
 	n = unit_from_hex("a1182000ff", buf, sizeof(buf));

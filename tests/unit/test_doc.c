@@ -613,7 +613,8 @@ static void check_values(const char *heading, const struct value *v, size_t n)
 
 static void test_flags(void **state)
 {
-	static const struct value hello[] = {NAMED(HELLO_ROOT), NAMED(HELLO_READONLY)};
+	static const struct value hello[] = {NAMED(HELLO_ROOT), NAMED(HELLO_READONLY), NAMED(HELLO_PUSH), NAMED(HELLO_WATCH),
+					     NAMED(HELLO_WATCH_DIRS)};
 	static const struct value readdir[] = {NAMED(READDIR_PLAIN), NAMED(READDIR_END)};
 	static const struct value open[] = {NAMED(OPEN_FLUSH)};
 	static const struct value valid[] = {

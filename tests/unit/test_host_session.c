@@ -111,7 +111,7 @@ static void test_malformed(void **state)
 	}
 	/* Unknown but well-formed: an error, and the connection goes on. */
 	struct msg q = {0}, p;
-	assert_int_equal(host_call(&f->c, 36, &q, &p), -ENOSYS);
+	assert_int_equal(host_call(&f->c, 43, &q, &p), -ENOSYS);
 	assert_int_equal(host_call(&f->c, 4711, &q, &p), -ENOSYS);
 	assert_int_equal(host_getattr(&f->c, f->c.root, &p), 0);
 	/* Ids of handles that nobody was given. */

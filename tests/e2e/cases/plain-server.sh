@@ -25,7 +25,7 @@ stop_server() {
 	rm -f sock requests
 }
 trap stop_server EXIT
-unmount() { must umount mnt; }
+unmount() { umount_vfs "$PWD/mnt"; }
 
 # everything that the plain protocol can do, seen from both sides
 exercise() {
@@ -58,7 +58,7 @@ exercise() {
 for variant in '' --modern --no-omit --close-on-hello --silent-hello; do
 	note "a plain server ${variant:-as old as the seed}"
 	serve ${variant:+"$variant"}
-	must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt -o attr_timeout=0,entry_timeout=0,negative_timeout=0
+	must "$VFS_BIN/vsockfs" "unix:$PWD/sock" "$PWD/mnt" -o attr_timeout=0,entry_timeout=0,negative_timeout=0
 	exercise
 	unmount
 	same "requests that are not byte for byte the seed's" 0 "$(grep -c '"canonical": false' requests || :)"
@@ -67,7 +67,7 @@ done
 
 note "what an old server cannot do is refused, not dropped"
 serve
-must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt -o proto=plain
+must "$VFS_BIN/vsockfs" "unix:$PWD/sock" "$PWD/mnt" -o proto=plain
 same "a greeting in spite of proto=plain" 0 "$(grep -c '"op": 32' requests || :)"
 echo 0123456789 >mnt/file
 refused 'ot supported' truncate -s 5 mnt/file
@@ -81,7 +81,7 @@ unmount
 
 note "what a modern one can"
 serve --modern
-must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt
+must "$VFS_BIN/vsockfs" "unix:$PWD/sock" "$PWD/mnt"
 must truncate -s 5 mnt/file
 same "the file that was truncated" 01234 "$(cat root/file)"
 must ln mnt/file mnt/hard
@@ -95,11 +95,11 @@ is_unmounted "$PWD/mnt" || fail "it mounted all the same"
 note "a server that breaks in the middle: an error, no hang, no crash"
 for fault in garbage-reply oversize-reply truncate-reply deep-reply indefinite-reply die-after; do
 	serve --modern "--$fault" 6
-	must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt -o cache=none
+	must "$VFS_BIN/vsockfs" "unix:$PWD/sock" "$PWD/mnt" -o cache=none
 	for _ in {1..12}; do timeout 20 stat mnt/file >/dev/null 2>&1 || status=$?; done
 	[ "${status:-0}" -ne 124 ] || fail "$fault: stat hangs"
 	refused 'not connected' timeout 20 ls mnt
-	must umount -l mnt
+	unmount
 	status=0
 done
 stop_server

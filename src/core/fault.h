@@ -1,0 +1,33 @@
+/*
+ * Deliberate faults, to show that the tests can fail: each breaks one rule of
+ * doc/coherence.md, and the torture test must catch it. They exist only in
+ * builds with -DVSOCKFS_FAULTS (preset "faults"), chosen by the environment
+ * variable VSOCKFS_FAULT=name[,name...]; in any other build FAULT(x) is false
+ * at compile time.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#define FAULTS(X)                                                                                  \
+	X(stamp_ignored) /* client: a reply is installed though an INV overtook it */              \
+	X(taint_ignored) /* client: so it is though a change of its own did */                     \
+	X(bump_once)	 /* client: own changes bump when submitted only */                        \
+	X(no_notify)	 /* client: the kernel is told of no invalidation */                       \
+	X(no_barrier)	 /* client: an invalidation that found no inode is not repeated */         \
+	X(late_promise)	 /* server: the promise is armed after the read */                         \
+	X(late_version)	 /* server: the version is drawn after the fstat */                        \
+	X(no_own_break)	 /* server: changes by one client break no promise of another */
+
+enum fault {
+#define FAULT_ENUM(name) FAULT_##name,
+	FAULTS(FAULT_ENUM)
+#undef FAULT_ENUM
+};
+
+#ifdef VSOCKFS_FAULTS
+bool fault_on(enum fault f);
+#define FAULT(name) fault_on(FAULT_##name)
+#else
+#define FAULT(name) false
+#endif
