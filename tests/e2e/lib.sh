@@ -166,3 +166,11 @@ umount_vfs() {
 	must umount "$1"
 	is_bind || wait_for 10 no_clients_of "$1"
 }
+
+# need_lease : for cases about the coherent cache
+need_lease() {
+	need_program vsockfs
+	"$VFS_BIN/vsockfs" --help | grep -q -- 'cache=.*lease' || skip 'vsockfs has no cache=lease yet'
+}
+# fence MOUNTPOINT : whatever returned on the host before is visible
+fence() { getfattr -n vsockfs.fence --only-values "$1" >/dev/null || fail "no fence on $1"; }
