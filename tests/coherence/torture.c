@@ -113,8 +113,11 @@ static void start_all(void)
 static void await(unsigned count)
 {
 	for (unsigned s = 0; !world_all_arrived(world, count, 1000); s++) {
-		if (waitpid(-1, NULL, WNOHANG) > 0)
-			give_up("a worker ended");
+		int status;
+
+		if (waitpid(-1, &status, WNOHANG) > 0)
+			give_up(WIFSIGNALED(status) ? strsignal(WTERMSIG(status))
+						    : "a worker ended");
 		if (s == STUCK_S)
 			give_up("a worker is stuck");
 	}

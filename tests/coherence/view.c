@@ -6,8 +6,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,25 +17,16 @@
 #define TEXT_LEN    160
 
 static unsigned char bytes_host[FILE_MAX], bytes_guest[FILE_MAX];
-static sigjmp_buf on_bus_error;
-
-static void bus_error(int sig)
-{
-	(void)sig;
-	siglongjmp(on_bus_error, 1);
-}
 
 void view_init(struct view *v, struct world *w, unsigned me, unsigned place)
 {
 	const struct settings *set = world_settings(w);
-	struct sigaction sa = {.sa_handler = bus_error, .sa_flags = SA_NODEFER};
 
 	*v = (struct view){.w = w, .me = me, .place = place};
 	v->host = open(set->place[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	v->guest = open(set->place[place], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (v->host < 0 || v->guest < 0)
 		err(3, "%s or %s", set->place[0], set->place[place]);
-	(void)sigaction(SIGBUS, &sa, NULL);
 }
 
 /* ---- one observation ------------------------------------------------------------------------- */
@@ -331,22 +320,13 @@ bool kept_take(const struct view *v, struct kept *k, const char *name)
 	return true;
 }
 
-/* Copies at most `size` bytes of the mapping; false if they are not there. */
-static bool read_map(const struct kept *k, unsigned char *to, size_t size)
-{
-	if (sigsetjmp(on_bus_error, 0) != 0)
-		return false;
-	memcpy(to, k->map, size);
-	return true;
-}
-
 void kept_touch(const struct kept *k)
 {
 	if (k->guest < 0)
 		return;
 	(void)read_whole(k->guest, bytes_guest);
 	if (k->map != NULL)
-		(void)read_map(k, bytes_guest, k->mapped);
+		(void)copy_mapped(bytes_guest, k->map, k->mapped);
 }
 
 static void check_map(const struct view *v, struct kept *k, size_t size)
@@ -355,7 +335,7 @@ static void check_map(const struct view *v, struct kept *k, size_t size)
 
 	if (k->map == NULL)
 		return;
-	if (!read_map(k, bytes_guest, n))
+	if (!copy_mapped(bytes_guest, k->map, n))
 		(void)same_text(v, k->name.s, "through a mapping", "bytes", "SIGBUS");
 	else
 		same_bytes(v, k->name.s, "through a mapping", bytes_host, n, bytes_guest, n);

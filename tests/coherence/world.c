@@ -2,6 +2,8 @@
 
 #include <err.h>
 #include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,6 +29,22 @@ struct world {
 	struct operation log[LOG_SIZE];
 };
 
+static sigjmp_buf on_bus_error;
+
+static void bus_error(int sig)
+{
+	(void)sig;
+	siglongjmp(on_bus_error, 1);
+}
+
+bool copy_mapped(void *to, const void *from, size_t size)
+{
+	if (sigsetjmp(on_bus_error, 0) != 0)
+		return false;
+	memcpy(to, from, size);
+	return true;
+}
+
 uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -37,6 +55,7 @@ uint64_t now_ns(void)
 
 struct world *world_new(const struct settings *set)
 {
+	struct sigaction sa = {.sa_handler = bus_error, .sa_flags = SA_NODEFER};
 	pthread_mutexattr_t ma;
 	pthread_condattr_t ca;
 	struct world *w =
@@ -45,6 +64,7 @@ struct world *world_new(const struct settings *set)
 	if (w == MAP_FAILED)
 		err(3, "mmap");
 	w->set = *set;
+	(void)sigaction(SIGBUS, &sa, NULL);
 	(void)pthread_mutexattr_init(&ma);
 	(void)pthread_mutexattr_setpshared(&ma, PTHREAD_PROCESS_SHARED);
 	(void)pthread_mutex_init(&w->lock, &ma);

@@ -105,3 +105,6 @@ void world_log(struct world *w, unsigned who, const char *op, const char *a, con
 void world_show_log(const struct world *w, const char *name);
 
 uint64_t now_ns(void);
+
+/* memcpy from or to a mapping; false where the file has no such page any more. */
+bool copy_mapped(void *to, const void *from, size_t size);

@@ -284,13 +284,12 @@ static void op_map(void)
 			(void)close(fd);
 		return;
 	}
-	/* A page that stays whole, or another's truncation ends this worker by SIGBUS. */
 	unsigned char *map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (result(map == MAP_FAILED ? -1 : 0, "mmap", n.s, NULL)) {
 		size_t at = prng_below(&rng, 4000);
 		uint64_t mark = (uint64_t)id << 48 | ++serial;
 
-		memcpy(map + at, &mark, sizeof(mark));
+		(void)copy_mapped(map + at, &mark, sizeof(mark));
 		(void)result(munmap(map, 4096), "munmap", n.s, NULL);
 	}
 	(void)result(close(fd), "close", n.s, NULL);
