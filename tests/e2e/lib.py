@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import select
 import struct
 import subprocess
@@ -18,6 +19,8 @@ TRANSPORT = os.environ["VFS_TRANSPORT"]
 SOURCE = os.environ["VFS_SOURCE"]
 SLOW = float(os.environ.get("VFS_SLOW", "1"))
 BIND = TRANSPORT == "bind"  # the runner's stand-in: no caching, none of our programs
+# The cache that the runner's -o asked for; see lib.sh.
+CACHE = (re.findall("cache=[a-z]*", os.environ.get("VFS_OPTIONS", "")) or [""])[0]
 
 
 def fail(why):
@@ -105,3 +108,14 @@ def counter(name, path=TMP + "/stats"):
 def requests_sent():
     """Round trips so far of a case with '# options: stats=$VFS_TMP/stats'."""
     return 0 if BIND else counter("rpc.requests")
+
+
+def need_lease():
+    bash("need_lease")
+
+
+def fence(*mounts):
+    """Whatever returned on the host before is visible in these mounts."""
+    if not BIND and not CACHE:
+        for mount in mounts:
+            os.getxattr(mount, "vsockfs.fence")
