@@ -427,7 +427,7 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 		return "a reply that no request waits for";
 	call_release(call);
 
-	if (reply.err > 4095) {
+	if (reply.err > MSG_ERR_MAX) {
 		why = "an errno out of range";
 	} else if (!msg_reply_complete(call->req.op, &reply)) {
 		why = "a reply without a required field";
@@ -447,6 +447,9 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 	}
 	stats_add(r->options.stats, STAT_rpc_bytes_received,
 		  FRAME_HEADER + (MSG_HAS(&reply, payload) ? reply.payload.len : 0));
+	/* As the kernel's own file systems treat a link that is damaged on the disk. */
+	if (call->req.op == MSG_READLINK && reply.err == 0 && !msg_target_valid(reply.payload))
+		reply = (struct msg){.err = EIO, .present = MSG_BIT(err)};
 	if (reply.err != 0)
 		stats_add(r->options.stats, STAT_rpc_errors, 1);
 	call->done(call, &reply);

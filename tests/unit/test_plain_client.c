@@ -356,7 +356,8 @@ static void test_lookup(void **state)
 	    {ASK(LOOKUP, PATH("/w/d/f")), STAT({.size = 1025, .mode = 0640, .mtime = 99})},
 	    {ASK(LOOKUP, PATH("/w/d/f")), STAT({.size = 1, .mode = 0640, .mtime = 99})},
 	    {ASK(LOOKUP, PATH("/w/no"), .uid = 7, .gid = 8), ERROR(ENOENT)},
-	    {ASK(GETATTR, PATH("/w/d/f")), ANSWER(.err = -5000)},
+	    {ASK(GETATTR, PATH("/w/d/f")), ANSWER(.err = -512)},
+	    {ASK(GETATTR, PATH("/w/d/f")), ANSWER(.err = -EHWPOISON)},
 	};
 	struct fixture f;
 
@@ -386,7 +387,8 @@ static void test_lookup(void **state)
 	MSG_SET(&m, uid, 7);
 	MSG_SET(&m, gid, 8);
 	assert_int_equal(ask(&f, m)->err, ENOENT);
-	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EIO); /* no errno of Linux */
+	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EIO); /* no errno of programs */
+	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EHWPOISON);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, 12345))->err, ESTALE);
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, "\xff\xfe"))->err, EILSEQ);
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, ".."))->err, EINVAL);
@@ -855,6 +857,7 @@ static void test_make(void **state)
 /* Lookup follows, op 17 is there: every look-up asks whether it was a link. */
 static void test_links_followed(void **state)
 {
+	static char target[MSG_TARGET_MAX + 1];
 	static const struct step steps[] = {
 	    START_NEW,
 	    {ASK(LOOKUP, PATH("/w/f")), STAT(FILE_STAT(10, 6))},
@@ -865,6 +868,10 @@ static void test_links_followed(void **state)
 	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("nowhere"))},
 	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("else"))}, /* GETATTR */
 	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("else"))},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT(""))},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("a\0b"))},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = {target, MSG_TARGET_MAX})},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = {target, MSG_TARGET_MAX + 1})},
 	    {ASK(SYMLINK, PATH("/w/n"), .data = TEXT("abc"))},
 	    {ASK(LOOKUP, PATH("/w/n")), ERROR(ENOENT)},
 	    {ASK(READLINK, PATH("/w/n")), ANSWER(.data = TEXT("abc"))},
@@ -876,6 +883,7 @@ static void test_links_followed(void **state)
 	const struct slice abc = TEXT("abc");
 
 	(void)state;
+	memset(target, 'x', sizeof(target));
 	START(&f, steps);
 	uint64_t root = f.backend->info.root_node;
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, "f"))->attr.mode, S_IFREG | 0644);
@@ -887,6 +895,10 @@ static void test_links_followed(void **state)
 	r = ask(&f, request(MSG_READLINK, node));
 	assert_int_equal(r->payload.len, 4);
 	assert_memory_equal(r->payload.data, "else", 4);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->err, EIO);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->err, EIO);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->payload.len, MSG_TARGET_MAX);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->err, EIO);
 	struct msg m = named(MSG_SYMLINK, root, "n");
 	MSG_SET(&m, payload, abc);
 	r = ask(&f, m);
