@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -72,6 +73,7 @@ struct script {
 	const struct step *steps;
 	size_t count;
 	pthread_t thread;
+	sem_t silences; /* requests received that get no reply */
 	char problem[256];
 };
 
@@ -136,7 +138,9 @@ static void *serve(void *arg)
 			int at = snprintf(s->problem, sizeof(s->problem), "request %zu is ", i);
 
 			describe(s->problem + at, sizeof(s->problem) - (size_t)at, &q);
-		} else if (!s->steps[i].silent) {
+		} else if (s->steps[i].silent) {
+			(void)sem_post(&s->silences);
+		} else {
 			answer(s, &s->steps[i]);
 			if (s->steps[i].hang_up) {
 				i++;
@@ -158,13 +162,24 @@ struct fixture {
 	struct script script;
 	struct backend *backend;
 	atomic_int lost;
+	sem_t told; /* as often as lost was counted */
 };
+
+static void wait_for_sem(sem_t *s)
+{
+	struct timespec end;
+
+	(void)clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 30;
+	assert_int_equal(sem_timedwait(s, &end), 0);
+}
 
 static void count_lost(void *arg)
 {
 	struct fixture *f = arg;
 
 	f->lost++;
+	(void)sem_post(&f->told);
 }
 
 static int start(struct fixture *f, const struct step *steps, size_t count, char *err,
@@ -175,6 +190,8 @@ static int start(struct fixture *f, const struct step *steps, size_t count, char
 	    .base = "/w", .uid = 1000, .gid = 100, .lost = count_lost, .lost_arg = f};
 
 	memset(f, 0, sizeof(*f));
+	(void)sem_init(&f->script.silences, 0, 0);
+	(void)sem_init(&f->told, 0, 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	assert_int_equal(stream_new(fds[1], &f->script.stream), 0);
 	f->script.steps = steps;
@@ -1137,8 +1154,7 @@ static void test_idle_loss(void **state)
 	(void)state;
 	START(&f, steps);
 	stream_shutdown(f.script.stream);
-	for (int i = 0; i < 5000 && f.lost == 0; i++)
-		(void)usleep(1000);
+	wait_for_sem(&f.told);
 	assert_int_equal(f.lost, 1);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, 1))->err, ENOTCONN);
 	stop(&f);
@@ -1159,7 +1175,7 @@ static void test_shutdown_with_calls(void **state)
 		submit(&f, &answers[i], named(MSG_LOOKUP, 1, "f"), false);
 	}
 	/* the first one must have reached the server, or the script is not fulfilled */
-	(void)usleep(50000);
+	wait_for_sem(&f.script.silences);
 	f.backend->ops->shutdown(f.backend);
 	for (size_t i = 0; i < CALLS; i++) {
 		assert_true(answers[i].is_done);
