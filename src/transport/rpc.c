@@ -410,6 +410,15 @@ static const char *receive_push(struct rpc *r, struct msg *m, unsigned char *buf
 	return NULL;
 }
 
+/* Whether a reply claims to have done more bytes than there were to do. */
+static bool claims_too_much(const struct msg *req, const struct msg *reply)
+{
+	if (reply->err != 0)
+		return false;
+	return (req->op == MSG_WRITE && reply->size > req->payload.len) ||
+	       (req->op == MSG_COPY && reply->size > req->size);
+}
+
 static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned char *buffer)
 {
 	const char *why = NULL;
@@ -431,6 +440,8 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 		why = "an errno out of range";
 	} else if (!msg_reply_complete(call->req.op, &reply)) {
 		why = "a reply without a required field";
+	} else if (claims_too_much(&call->req, &reply)) {
+		why = "more bytes done than asked for";
 	} else if (MSG_HAS(&reply, payload)) {
 		if (MSG_HAS(&call->req, size) && reply.payload.len > call->req.size)
 			why = "more bytes than asked for";

@@ -955,6 +955,26 @@ static void test_hostile(void **state)
 	}
 }
 
+/* More bytes written, or copied, than there were. */
+static void test_claims(void **state)
+{
+	(void)state;
+	for (int copy = 0; copy < 2; copy++) {
+		for (uint64_t size = 4; size <= 6; size++) {
+			struct link *l = link_new(2, 1 << 20);
+			struct tried *t = copy ? call_new(MSG_COPY) : write_new(0, "five!", 5);
+
+			if (copy)
+				MSG_SET(&t->call.req, size, 5);
+			submit(l, t);
+			reply_written(l, receive(l).id, 0, size);
+			wait_ended(t, size > 5 ? ENOTCONN : 0);
+			tried_free(t);
+			link_free(l);
+		}
+	}
+}
+
 /* The largest errno that a kernel lets pass, and targets that no link can have. */
 static void test_refusals_and_targets(void **state)
 {
@@ -1256,6 +1276,7 @@ int main(void)
 	    cmocka_unit_test(test_lost),
 	    cmocka_unit_test(test_shutdown),
 	    cmocka_unit_test(test_hostile),
+	    cmocka_unit_test(test_claims),
 	    cmocka_unit_test(test_refusals_and_targets),
 	    cmocka_unit_test(test_reply_before_all_was_sent),
 	    cmocka_unit_test(test_many_threads),
