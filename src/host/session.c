@@ -96,7 +96,7 @@ static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
 {
 	if (result < 0) {
 		*p = (struct msg){.present = p->present & MSG_BIT(stamp), .stamp = p->stamp};
-		MSG_SET(p, err, (uint64_t)-result);
+		MSG_SET(p, err, (uint64_t)-msg_errno(result));
 	}
 	MSG_SET(p, id, id);
 	return stream_send(s->stream, p);
