@@ -7,7 +7,7 @@ set -euo pipefail
 need_test coherence/torture
 is_bind || need_lease
 ! is_bind || [ "$VFS_AS" = root ] || skip "a second bind mount is root's to make"
-flags=(--settle fence,quiet)
+flags=(--settle "fence,quiet")
 ! is_bind || flags=(--settle none)
 # Two embedded servers hear of each other's changes as the host's: soon, not at once.
 [ "$VFS_TRANSPORT" != dir ] || flags+=(--separate-servers)
