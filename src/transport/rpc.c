@@ -200,7 +200,11 @@ static bool send_call_locked(struct rpc *r, struct call *call, size_t *from, boo
 			(void)pthread_mutex_lock(&r->lock);
 		}
 	}
-	stats_add(r->options.stats, oneway ? STAT_rpc_oneway : STAT_rpc_requests, 1);
+	stats_add(r->options.stats,
+		  oneway		     ? STAT_rpc_oneway
+		  : call->req.op == MSG_PING ? STAT_rpc_pings
+					     : STAT_rpc_requests,
+		  1);
 	stats_add(r->options.stats, STAT_rpc_bytes_sent, total);
 	end_send_locked(r, total);
 	if (oneway) {

@@ -12,6 +12,7 @@
  * seen in time, 2 usage, 3 could not go on.
  */
 #include "timing.h"
+#include "../coherence/fence.h"
 
 #include <err.h>
 #include <errno.h>
@@ -26,10 +27,8 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
-#define FENCE	 "vsockfs.fence"
 #define SEEN_NS	 UINT64_C(1000000000)
 #define GIVEN_UP UINT64_C(10000000000) /* then the mount has lost it for good */
 #define WARM	 50		       /* looks at the state before */
@@ -263,7 +262,6 @@ static unsigned run(const struct op *op, unsigned count, const char *host, const
 		    bool fence)
 {
 	pid_t parent = getpid(), pid;
-	char value[32];
 	int status;
 
 	enter(host, ".");
@@ -280,7 +278,7 @@ static unsigned run(const struct op *op, unsigned count, const char *host, const
 			_exit(3);
 		host_main(op, count);
 	}
-	must(!fence || getxattr(mount, FENCE, value, sizeof(value)) >= 0, "no fence");
+	must(!fence || fence_mount(mount) >= 0, "no fence");
 	enter(mount, op->name);
 	unsigned unseen = measure(op, count);
 	if (kept >= 0)

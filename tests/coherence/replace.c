@@ -10,6 +10,8 @@
  *
  * Exit code: 0 well, 1 not, 2 usage, 3 could not go on.
  */
+#include "fence.h"
+
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,12 +25,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #define NAME	    "replaced"
 #define TEMPORARY   ".replaced.tmp"
-#define FENCE	    "vsockfs.fence"
 #define WORDS_MAX   1500 /* three pages */
 #define READERS_MAX 8
 #define SHOWN_MAX   10
@@ -117,7 +117,6 @@ static uint64_t look(struct reader *r, const char *place, int dir)
 static _Noreturn void read_on(struct reader *r, const char *place, bool fence)
 {
 	uint64_t last = 0, now;
-	char value[32];
 	int dir = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (dir < 0)
@@ -135,7 +134,7 @@ static _Noreturn void read_on(struct reader *r, const char *place, bool fence)
 		if (first)
 			atomic_fetch_add(&shared->ready, 1);
 	}
-	if (fence && getxattr(place, FENCE, value, sizeof(value)) < 0)
+	if (fence && fence_mount(place) < 0)
 		err(3, "%s: no fence", place);
 	now = look(r, place, dir);
 	if (now != atomic_load(&shared->last)) {
@@ -200,7 +199,7 @@ int main(int argc, char **argv)
 	replace(1);
 	for (int i = 0; i < n; i++) {
 		if (fence)
-			(void)getxattr(reader[i], FENCE, value, sizeof(value));
+			(void)fence_mount(reader[i]);
 		start((unsigned)i, reader[i], fence, &pid[i]);
 	}
 	while (atomic_load(&shared->ready) < (unsigned)n)

@@ -10,6 +10,7 @@
  * only when nothing repairs it before the checkpoint.
  */
 #include "actor.h"
+#include "fence.h"
 #include "view.h"
 
 #include <err.h>
@@ -22,10 +23,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
-#define FENCE	       "vsockfs.fence"
 #define WORKERS_MAX    64
 #define STUCK_S	       120 /* no step takes so long but when somebody hangs */
 #define QUIET_BOUND_NS UINT64_C(2000000000)
@@ -127,11 +126,9 @@ static void await(unsigned count)
 
 static void fence(void)
 {
-	char value[32];
-
 	for (unsigned p = 1; p < set.places; p++) {
-		if (getxattr(set.place[p], FENCE, value, sizeof(value)) < 0) {
-			printf("torture: %s: %s: %s\n", set.place[p], FENCE, strerror(errno));
+		if (fence_mount(set.place[p]) < 0) {
+			printf("torture: %s: no fence: %s\n", set.place[p], strerror(errno));
 			give_up("no fence; --settle says what to do without one");
 		}
 	}
