@@ -350,6 +350,9 @@ void kept_check(const struct view *v, struct kept *k)
 		err(3, "fstat on the host");
 	size_t size = read_whole(k->host, bytes_host);
 
+	/* Attributes first: a fault asks nobody for the size, and beyond the old one is SIGBUS. */
+	if (same_text(v, k->name.s, "fstat of an open file", "there", outcome(fstat(k->guest, &f))))
+		same_stat(v, k->name.s, &e, &f);
 	if (set->mappings)
 		check_map(v, k, size);
 	if (set->opened) {
@@ -358,8 +361,6 @@ void kept_check(const struct view *v, struct kept *k)
 		same_bytes(v, k->name.s, "through an open file", bytes_host, size, bytes_guest,
 			   found);
 	}
-	if (same_text(v, k->name.s, "fstat of an open file", "there", outcome(fstat(k->guest, &f))))
-		same_stat(v, k->name.s, &e, &f);
 }
 
 void kept_drop(struct kept *k)
