@@ -31,10 +31,6 @@ one() {
 }
 
 caught=0 missed=
-status=0
-one none 1 "$((seconds / 2))" || status=$?
-[ $status = 0 ] || fail "without a fault the exit code is $status: $(cat "$VFS_TMP/none.1/said")"
-note "no fault: $(tail -n 1 "$VFS_TMP/none.1/said")"
 for fault in $names; do
 	status=0
 	begun=$SECONDS
@@ -51,4 +47,8 @@ for fault in $names; do
 	*) fail "$fault: exit code $status: $(tail -n 5 "$VFS_TMP/$fault.1/said")" ;;
 	esac
 done
+status=0
+one none 1 "$((seconds / 2))" || status=$?
+[ $status = 0 ] || fail "without a fault the exit code is $status: $(cat "$VFS_TMP/none.1/said")"
+note "no fault: $(tail -n 1 "$VFS_TMP/none.1/said")"
 [ -z "$missed" ] || fail "$caught caught; not caught within $seconds s:$missed"
