@@ -20,8 +20,9 @@ one() {
 	serve "$home/s" "$home/host"
 	mount_vfs "unix:$home/s" "$home/first"
 	mount_vfs "unix:$home/s" "$home/second"
-	timeout $((300 * VFS_SLOW)) "$VFS_TESTS/coherence/torture" --guest-writers --ops-per-round 30 --full-every 8 --stop --seed "$seed" \
-		--seconds "$3" "$home/host" "$home/first" "$home/second" >"$home/said" 2>&1 || status=$?
+	timeout $((300 * VFS_SLOW)) "$VFS_TESTS/coherence/torture" --guest-writers --ops-per-round 30 --full-every 8 \
+		--late-ms $((1000 * VFS_SLOW)) --stop --seed "$seed" --seconds "$3" \
+		"$home/host" "$home/first" "$home/second" >"$home/said" 2>&1 || status=$?
 	umount_vfs "$home/first"
 	umount_vfs "$home/second"
 	kill "$served"

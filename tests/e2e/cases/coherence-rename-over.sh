@@ -11,7 +11,10 @@ second=$VFS_TMP/second
 mount_again "$second"
 fenced=()
 is_bind || [ "$VFS_CACHE" ] || fenced=(--fence)
-replace() { "$VFS_TESTS/coherence/replace" "$@" >replace.said 2>&1 || fail "$(cat replace.said)"; note "$(cat replace.said)"; }
+replace() {
+	"$VFS_TESTS/coherence/replace" "$@" >replace.said 2>&1 || fail "$(cat replace.said)"
+	note "$(cat replace.said)"
+}
 
 note 'on the host'
 replace "${fenced[@]}" "$count" "$VFS_HOST" "$VFS_MNT" "$second"

@@ -15,7 +15,8 @@ torture() {
 	shift 2
 	mount_vfs "$source" "$VFS_TMP/first" "$options"
 	mount_vfs "$source" "$VFS_TMP/second" "$options"
-	"$VFS_TESTS/coherence/torture" --guest-writers --ttl "$@" "$VFS_HOST" "$VFS_TMP/first" "$VFS_TMP/second" >torture.said || status=$?
+	"$VFS_TESTS/coherence/torture" --guest-writers --ttl "$@" \
+		"$VFS_HOST" "$VFS_TMP/first" "$VFS_TMP/second" >torture.said || status=$?
 	umount_vfs "$VFS_TMP/first"
 	umount_vfs "$VFS_TMP/second"
 	find "$VFS_HOST" -mindepth 1 -delete
