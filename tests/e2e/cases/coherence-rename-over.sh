@@ -1,7 +1,7 @@
 #!/bin/bash
 # A name that is renamed over again and again is never missing, never torn and never goes back: in the mounts while the
 # host does it, on the host and in the second mount while the first one does it.
-# timeout: 240
+# timeout: 1200
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/replace

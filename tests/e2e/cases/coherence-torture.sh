@@ -1,6 +1,6 @@
 #!/bin/bash
 # Host and two mounts change the same names; after a fence, and when all is quiet, both mounts show what the host has.
-# timeout: 120
+# timeout: 3600
 # as: root user
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
