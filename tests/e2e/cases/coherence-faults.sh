@@ -18,8 +18,8 @@ one() {
 	mkdir -p "$home/host"
 	export VSOCKFS_FAULT=${fault#none}
 	serve "$home/s" "$home/host"
-	mount_vfs "unix:$home/s" "$home/first"
-	mount_vfs "unix:$home/s" "$home/second"
+	mount_vfs "unix:$home/s" "$home/first" "$VFS_OPTIONS"
+	mount_vfs "unix:$home/s" "$home/second" "$VFS_OPTIONS"
 	timeout $((300 * VFS_SLOW)) "$VFS_TESTS/coherence/torture" --guest-writers --ops-per-round 30 --full-every 8 \
 		--late-ms $((1000 * VFS_SLOW)) --stop --seed "$seed" --seconds "$3" \
 		"$home/host" "$home/first" "$home/second" >"$home/said" 2>&1 || status=$?
