@@ -277,10 +277,11 @@ static void broke(struct change *c, struct hnode *n, unsigned class, const char 
 			continue;
 		SCOPE_LOCK(&s->mutex);
 		uint64_t seq = break_locked(s, hnode_id(n), class, name, true, now);
-		if (seq != 0 && !s->lagging) {
-			s->ack_wanted = seq;
+		if (seq == 0)
+			continue;
+		s->ack_wanted = seq; /* of one that lags behind too: so it is waited for again */
+		if (!s->lagging)
 			add_wait(c, s, seq);
-		}
 	}
 	(void)pthread_rwlock_unlock(&t->lock);
 }
