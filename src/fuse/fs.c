@@ -186,7 +186,10 @@ void fs_initialised(struct fs *fs)
 {
 	char dev[32], path[128], value[32];
 
-	if (fs->options.readahead == 0 || !find_device(fs, dev, sizeof(dev)))
+	if (!find_device(fs, dev, sizeof(dev)))
+		return;
+	stats_text(fs->stats, TEXT_mount_device, dev);
+	if (fs->options.readahead == 0)
 		return;
 	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", dev);
 	CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);

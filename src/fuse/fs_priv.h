@@ -163,6 +163,15 @@ void notify_free(struct notify *n);
 /* Drops the attributes and all pages of ino. Never waits. */
 void notify_inval_inode(struct notify *n, fuse_ino_t ino);
 
+/* ---- account.c ---- */
+
+struct fuse_in_header;
+struct iovec;
+
+void account_begin(struct fs *fs, const struct fuse_in_header *in);
+/* For everything that is about to be written to the kernel. */
+void account_end(struct fs *fs, const struct iovec *iov, int count);
+
 /* ---- fs.c ---- */
 
 void fs_initialised(struct fs *fs); /* INIT was answered */

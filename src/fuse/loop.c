@@ -78,10 +78,10 @@ static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 	return read(fd, buf, len);
 }
 
-/* Adds to the reply to INIT what this libfuse has no name for. */
+/* All that libfuse sends, notifications included. INIT gets what this libfuse has no name for. */
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
-	(void)userdata;
+	account_end(userdata, iov, count);
 	if (init_seen.is_init && count == 2 && iov[1].iov_len >= sizeof(struct fuse_init_out)) {
 		struct fuse_init_out *out = iov[1].iov_base;
 
@@ -123,7 +123,7 @@ static bool intercept(struct fs *fs, struct fuse_buf *buf)
 
 	current = (struct current){.unique = in->unique, .buf = buf};
 	init_seen.is_init = in->opcode == FUSE_INIT;
-	stats_add(fs->stats, STAT_fuse_requests, 1);
+	account_begin(fs, in);
 	switch (in->opcode) {
 	case FUSE_INTERRUPT:
 		interrupt(fs, in);

@@ -13,15 +13,13 @@ static struct listing *listing_of(const struct fuse_file_info *fi)
 /* No round trip: the first READDIR tells whether the host lets us in. */
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct fs *fs = req_fs(req);
 	struct listing *l;
-	int e = listing_new(fs->cache, ino, &l);
+	int e = listing_new(req_fs(req)->cache, ino, &l);
 
 	if (e < 0) {
 		(void)fuse_reply_err(req, -e);
 		return;
 	}
-	stats_add(fs->stats, STAT_fuse_answered, 1);
 	fi->fh = (uint64_t)(uintptr_t)l;
 	if (fuse_reply_open(req, fi) < 0)
 		listing_free(l);
@@ -30,7 +28,6 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	stats_add(req_fs(req)->stats, STAT_fuse_answered, 1);
 	listing_free(listing_of(fi));
 	(void)fuse_reply_err(req, 0);
 }
@@ -113,10 +110,8 @@ static void read_directory(fuse_req_t req, size_t size, off_t off, struct fuse_f
 	struct listing *l = listing_of(fi);
 
 	/* rewinddir wants what is there now. */
-	if (off != 0 && answer_readdir(fs, req, l, (uint64_t)off, size, plus)) {
-		stats_add(fs->stats, STAT_fuse_answered, 1);
+	if (off != 0 && answer_readdir(fs, req, l, (uint64_t)off, size, plus))
 		return;
-	}
 	struct krequest *r = krequest_new(req, MSG_READDIRPLUS, finish_readdir);
 	if (r == NULL)
 		return;

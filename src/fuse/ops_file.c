@@ -148,7 +148,6 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct file *file = file_of(fi);
 
 	(void)ino;
-	stats_add(fs->stats, STAT_fuse_answered, 1);
 	cache_close(fs->cache, file->fh);
 	file_free(fs, file);
 	(void)fuse_reply_err(req, 0);
@@ -165,7 +164,6 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	const struct file *file = file_of(fi);
 
 	if (!file->flush && !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
-		stats_add(fs->stats, STAT_fuse_answered, 1);
 		(void)fuse_reply_err(req, 0);
 		return;
 	}
