@@ -41,7 +41,7 @@ const struct stats_op_name stats_rpc_names[] = {
 #define PUSH(code, NAME, request, reply, text)
 #include "core/messages.def"
 #undef MESSAGE
-	{"OTHER", "messages that have no name here"},
+	{"OTHER", "messages of the plain protocol, and those that have no name here"},
 };
 const uint32_t stats_rpc_rows = RPC_ROWS;
 

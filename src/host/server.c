@@ -15,6 +15,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/stats.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/lock.h"
@@ -23,6 +24,7 @@
 #define LISTENERS_MAX	16
 #define SESSIONS_MAX	1024
 #define ACCEPT_PAUSE_MS 100
+#define HEARTBEAT_MS	1000
 #define NODE_FDS_MAX	32768
 
 struct client {
@@ -232,7 +234,11 @@ int server_run(struct server *s, bool once)
 		p[n++] = (struct pollfd){.fd = s->wake, .events = POLLIN};
 		for (unsigned i = 0; i < s->n_listeners && !paused; i++)
 			p[n++] = (struct pollfd){.fd = s->listeners[i], .events = POLLIN};
-		int ready = poll(p, n, paused ? ACCEPT_PAUSE_MS : -1);
+		stats_set(s->config.stats, STAT_proc_heartbeat, stats_now());
+		int ready = poll(p, n,
+				 paused			   ? ACCEPT_PAUSE_MS
+				 : s->config.stats != NULL ? HEARTBEAT_MS
+							   : -1);
 		if (ready < 0 && errno != EINTR)
 			return -errno;
 		paused = false;

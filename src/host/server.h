@@ -16,6 +16,7 @@
 #include <stddef.h>
 
 struct server;
+struct stats;
 
 enum xdev { XDEV_FOLLOW, XDEV_HIDE };
 
@@ -25,6 +26,7 @@ struct server_config {
 	bool read_only;
 	bool special; /* sockets and device nodes may be created */
 	enum xdev xdev;
+	struct stats *stats; /* NULL: nothing is counted */
 };
 
 /* 0 or -errno with one line in err. */
