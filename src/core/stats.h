@@ -92,13 +92,19 @@ struct stats_answer {
 	int err;
 };
 
+/* What is about to be answered. */
+struct stats_reply {
+	uint64_t unique;
+	int err;		/* positive */
+	uint64_t read, written; /* bytes, if it is a READ or a WRITE */
+	bool no_entry;		/* if it is a LOOKUP: there is no such name */
+};
+
 /*
- * Before the reply is written, so that whoever got it finds it counted. read,
- * written: bytes, if it is a READ or a WRITE. False if the request is not in
- * the table; ret is then not set.
+ * Before the reply is written, so that whoever got it finds it counted. False
+ * if the request is not in the table; ret is then not set.
  */
-bool stats_fuse_end(struct stats *s, uint64_t unique, int err, uint64_t read, uint64_t written,
-		    struct stats_answer *ret);
+bool stats_fuse_end(struct stats *s, const struct stats_reply *reply, struct stats_answer *ret);
 const char *stats_fuse_name(uint32_t row);
 
 /* ---- messages to the host ---- */

@@ -237,55 +237,66 @@ static void count_error(struct stats *s, struct stats_op *op, int err)
 		stats_count(&s->value[err == ENOENT ? STAT_fuse_enoent : STAT_fuse_errors], 1);
 }
 
-static void count_bytes(struct stats *s, uint32_t row, struct stats_process *who, uint64_t read,
-			uint64_t written)
+static void count_bytes(struct stats *s, uint32_t row, struct stats_process *who,
+			const struct stats_reply *reply)
 {
 	if (row == ROW_READ) {
-		stats_count(&s->value[STAT_fuse_bytes_read], read);
+		stats_count(&s->value[STAT_fuse_bytes_read], reply->read);
 		if (who != NULL)
-			stats_count(&who->bytes_read, read);
+			stats_count(&who->bytes_read, reply->read);
 	} else if (row == ROW_WRITE) {
-		stats_count(&s->value[STAT_fuse_bytes_written], written);
+		stats_count(&s->value[STAT_fuse_bytes_written], reply->written);
 		if (who != NULL)
-			stats_count(&who->bytes_written, written);
+			stats_count(&who->bytes_written, reply->written);
 	}
 }
 
-bool stats_fuse_end(struct stats *s, uint64_t unique, int err, uint64_t read, uint64_t written,
-		    struct stats_answer *ret)
+/* What a pending request was, and how it ended; its row is free then. */
+static struct stats_answer pending_end(struct stats_pending *p, const struct stats_reply *reply,
+				       uint32_t *ret_process)
 {
-	if (s == NULL)
-		return false;
-	stats_sub(s, STAT_fuse_pending, 1);
-	struct stats_pending *p = pending_find(s, unique);
-	if (p == NULL)
-		return false;
-
-	struct stats_answer a = {.unique = unique,
+	struct stats_answer a = {.unique = reply->unique,
 				 .node = LOAD(p->node),
 				 .op = LOAD(p->op),
 				 .pid = LOAD(p->pid),
 				 .uid = LOAD(p->uid),
 				 .rpcs = LOAD(p->rpcs),
 				 .ns = stats_now() - LOAD(p->start),
-				 .err = err};
-	uint32_t process = LOAD(p->process);
+				 .err = reply->err};
+
+	if (a.op == ROW_LOOKUP && reply->no_entry)
+		a.err = ENOENT; /* told as an entry, so that the kernel remembers it */
+	*ret_process = LOAD(p->process);
+	STORE(p->start, 0);
+	atomic_store_explicit(&p->unique, 0, memory_order_release);
+	return a;
+}
+
+bool stats_fuse_end(struct stats *s, const struct stats_reply *reply, struct stats_answer *ret)
+{
+	if (s == NULL)
+		return false;
+	stats_sub(s, STAT_fuse_pending, 1);
+	struct stats_pending *p = pending_find(s, reply->unique);
+	if (p == NULL)
+		return false;
+
+	uint32_t process;
+	struct stats_answer a = pending_end(p, reply, &process);
 	struct stats_op *op = &s->fuse[a.op];
 	struct stats_process *who = NULL;
 
 	if (process != 0 && LOAD(s->process[process - 1].pid) == a.pid)
 		who = &s->process[process - 1];
-	STORE(p->start, 0);
-	atomic_store_explicit(&p->unique, 0, memory_order_release);
 	stats_hist_add(&op->time, a.ns);
 	stats_count(&op->rpcs, a.rpcs);
 	if (a.rpcs == 0)
 		stats_count(&s->value[STAT_fuse_answered], 1);
 	if (who != NULL)
 		stats_count(&who->time, a.ns);
-	count_error(s, op, err);
-	count_bytes(s, a.op, who, read, written);
-	if (origin.stats == s && origin.unique == unique) {
+	count_error(s, op, a.err);
+	count_bytes(s, a.op, who, reply);
+	if (origin.stats == s && origin.unique == reply->unique) {
 		a.wait = origin.wait;
 		a.rtt = origin.rtt;
 	}

@@ -25,13 +25,15 @@ void account_begin(struct fs *fs, const struct fuse_in_header *in)
 void account_end(struct fs *fs, const struct iovec *iov, int count)
 {
 	const struct fuse_out_header *out = iov[0].iov_base;
+	struct stats_reply reply = {
+		.unique = out->unique, .err = -out->error, .read = out->len - sizeof(*out)};
 	struct stats_answer a;
-	uint64_t written = 0;
 
 	if (out->unique == 0)
 		return; /* a notification */
 	if (count == 2 && iov[1].iov_len >= sizeof(struct fuse_write_out))
-		written = ((const struct fuse_write_out *)iov[1].iov_base)->size;
-	(void)stats_fuse_end(fs->stats, out->unique, -out->error, out->len - sizeof(*out), written,
-			     &a);
+		reply.written = ((const struct fuse_write_out *)iov[1].iov_base)->size;
+	if (count == 2 && iov[1].iov_len == sizeof(struct fuse_entry_out))
+		reply.no_entry = ((const struct fuse_entry_out *)iov[1].iov_base)->nodeid == 0;
+	(void)stats_fuse_end(fs->stats, &reply, &a);
 }

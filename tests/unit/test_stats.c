@@ -281,6 +281,15 @@ static void test_link_in_its_place(void **state)
 	assert_int_equal(access(target, F_OK), -1);
 }
 
+static bool end(struct stats *s, uint64_t unique, int err, uint64_t read, uint64_t written,
+		struct stats_answer *a)
+{
+	const struct stats_reply reply = {
+		.unique = unique, .err = err, .read = read, .written = written};
+
+	return stats_fuse_end(s, &reply, a);
+}
+
 static uint64_t bucket_sum(const struct stats_hist *h)
 {
 	uint64_t n = 0;
@@ -424,7 +433,7 @@ static void test_a_request(void **state)
 	assert_int_equal(read_value(&r, "rpc.pending"), 0);
 	assert_int_equal(bucket_sum(&rpc->time), 1);
 
-	assert_true(stats_fuse_end(s, 6, 0, 100, 8, &a));
+	assert_true(end(s, 6, 0, 100, 8, &a));
 	assert_int_equal(a.unique, 6);
 	assert_int_equal(a.node, 9);
 	assert_int_equal(a.rpcs, 1);
@@ -449,7 +458,7 @@ static void test_a_request(void **state)
 	assert_int_not_equal(who->comm[0], '\0');
 
 	/* what it never was told */
-	assert_false(stats_fuse_end(s, 99, 0, 0, 0, &a));
+	assert_false(end(s, 99, 0, 0, 0, &a));
 	reader_close(&r);
 	stats_free(s);
 }
@@ -470,7 +479,7 @@ static void test_errors(void **state)
 	for (size_t i = 0; i < COUNT(errors); i++) {
 		q.unique = 2 * (i + 1);
 		stats_fuse_begin(s, &q);
-		assert_true(stats_fuse_end(s, q.unique, errors[i], 0, 0, &a));
+		assert_true(end(s, q.unique, errors[i], 0, 0, &a));
 	}
 	assert_int_equal(op->errors[ENOENT], 2);
 	assert_int_equal(op->errors[EACCES], 1);
@@ -478,6 +487,17 @@ static void test_errors(void **state)
 	assert_int_equal(read_value(&r, "fuse.enoent"), 2);
 	assert_int_equal(read_value(&r, "fuse.errors"), 2);
 	assert_int_equal(read_value(&r, "fuse.answered"), COUNT(errors));
+	/* told as an entry without a node; for other operations this means nothing */
+	const struct stats_reply none = {.unique = 40, .no_entry = true};
+	q = (struct stats_request){.unique = 40, .opcode = 1, .answered = true};
+	stats_fuse_begin(s, &q);
+	assert_true(stats_fuse_end(s, &none, &a));
+	assert_int_equal(a.err, ENOENT);
+	assert_int_equal(read_value(&r, "fuse.enoent"), 3);
+	q.opcode = 15;
+	stats_fuse_begin(s, &q);
+	assert_true(stats_fuse_end(s, &none, &a));
+	assert_int_equal(a.err, 0);
 	q = (struct stats_request){.unique = 50, .opcode = 2};
 	stats_fuse_begin(s, &q);
 	assert_int_equal(read_value(&r, "fuse.pending"), 0);
@@ -546,11 +566,11 @@ static void test_full_tables(void **state)
 	assert_int_equal(read_value(&r, "fuse.pending"), STATS_PENDING + 5);
 	assert_int_equal(read_value(&r, "fuse.untimed"), 5);
 	for (uint64_t i = 1; i <= STATS_PENDING + 5; i++)
-		(void)stats_fuse_end(s, 2 * i, 0, 0, 0, &a);
+		(void)end(s, 2 * i, 0, 0, 0, &a);
 	assert_int_equal(read_value(&r, "fuse.pending"), 0);
 	q.unique = 2;
 	stats_fuse_begin(s, &q);
-	assert_true(stats_fuse_end(s, 2, 0, 0, 0, &a));
+	assert_true(end(s, 2, 0, 0, 0, &a));
 	/* the latest task is there, the first had to go */
 	assert_true(find_section(&r, "process", &sec));
 	assert_non_null(process_row(&r, q.pid));
