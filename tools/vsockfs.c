@@ -31,7 +31,11 @@
 
 enum { EXIT_USAGE = 2 };
 
-enum cache_mode { CACHE_NONE, CACHE_TTL };
+enum cache_mode { CACHE_NONE, CACHE_TTL, CACHE_LEASE };
+
+#define TIMEOUT_UNSET UINT64_MAX
+#define TIMEOUT_TTL   UINT64_C(1000000000)	     /* without a promise */
+#define TIMEOUT_CAP   (UINT64_C(86400) * 1000000000) /* under one */
 enum locks { LOCKS_HOST, LOCKS_LOCAL };
 
 #define ID_UNSET UINT64_MAX
@@ -39,7 +43,10 @@ enum locks { LOCKS_HOST, LOCKS_LOCAL };
 struct settings {
 	/* -o */
 	int cache, locks, proto, xdev;
-	uint64_t attr_timeout, entry_timeout, negative_timeout, connect_timeout; /* ns */
+	uint64_t attr_timeout, entry_timeout, negative_timeout,
+		dir_timeout;		 /* ns, or TIMEOUT_UNSET */
+	uint64_t lease, connect_timeout; /* ns */
+	uint64_t page_cache, node_cache;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
 	bool xattr, read_only, allow_other;
 	const char *plain_base, *fsname, *stats, *log_level;
@@ -438,9 +445,23 @@ static int make_stats(const struct settings *s, struct stats **ret)
 	return 0;
 }
 
+static uint64_t or_default(uint64_t timeout, uint64_t unset)
+{
+	return timeout == TIMEOUT_UNSET ? unset : timeout;
+}
+
+static struct cache_times cache_times(const struct settings *s, uint64_t unset)
+{
+	return (struct cache_times){
+		.attr = or_default(s->attr_timeout, unset),
+		.entry = or_default(s->entry_timeout, unset),
+		.negative = or_default(s->negative_timeout, unset),
+		.dir = or_default(s->dir_timeout, unset),
+	};
+}
+
 static int connect_and_run(const struct settings *s, const struct endpoint *e, struct stats *stats)
 {
-	bool none = s->cache == CACHE_NONE;
 	struct connect_options connect = {
 		.proto = (enum proto)s->proto,
 		.timeout_ms = (unsigned)(s->connect_timeout / 1000000),
@@ -448,14 +469,19 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		.plain_base = s->plain_base != NULL ? s->plain_base : s->mountpoint,
 		.uid = s->uid != ID_UNSET ? (uint32_t)s->uid : geteuid(),
 		.gid = s->gid != ID_UNSET ? (uint32_t)s->gid : getegid(),
+		.push = s->cache == CACHE_LEASE,
 		.stats = stats,
 	};
 	struct cache_options options = {
-		.attr_ttl = none ? 0 : s->attr_timeout,
-		.entry_ttl = none ? 0 : s->entry_timeout,
-		.negative_ttl = none ? 0 : s->negative_timeout,
+		.lease = s->lease,
+		.page_budget = s->page_cache,
+		.node_budget = s->node_cache,
 		.stats = stats,
 	};
+	if (s->cache != CACHE_NONE)
+		options.ttl = cache_times(s, TIMEOUT_TTL);
+	if (s->cache == CACHE_LEASE)
+		options.cap = cache_times(s, TIMEOUT_CAP);
 	struct backend *backend;
 	struct cache *cache;
 	char err[512];
@@ -541,10 +567,14 @@ static int run(struct settings *s)
 int main(int argc, char **argv)
 {
 	static struct settings s = {
-		.cache = CACHE_TTL,
-		.attr_timeout = 1000000000,
-		.entry_timeout = 1000000000,
-		.negative_timeout = 1000000000,
+		.cache = CACHE_LEASE,
+		.attr_timeout = TIMEOUT_UNSET,
+		.entry_timeout = TIMEOUT_UNSET,
+		.negative_timeout = TIMEOUT_UNSET,
+		.dir_timeout = TIMEOUT_UNSET,
+		.lease = UINT64_C(10000000000),
+		.page_cache = 64u << 20,
+		.node_cache = 262144,
 		.connect_timeout = UINT64_C(10) * 1000000000,
 		.readahead = 1 << 20,
 		.max_background = 64,

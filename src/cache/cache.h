@@ -1,6 +1,7 @@
 /*
- * The client's cache: the nodes that the kernel knows, their attributes, and
- * the generations that keep a late reply from undoing a newer truth.
+ * The client's cache: nodes, attributes, names, listings, link targets, idle
+ * open files and pages, and the generations and stamps that keep a late reply
+ * from undoing a newer truth. doc/coherence.md has the rules and their reasons.
  *
  * It sits between the FUSE adapter and a backend. The adapter fills a
  * cache_req and submits it with FUSE node ids; the cache answers it, or turns
@@ -9,20 +10,28 @@
  *
  * Identity: a FUSE node id is never used again while the cache lives; the
  * root is 1. A node lives as long as the kernel (nlookup), a request or a
- * listing (refs) holds it; then its references go back to the server.
+ * listing (refs) holds it, and under a promise for as long after as the budget
+ * allows; then its references go back to the server.
  *
- * Generations: a clock counts changes. Each of our own mutations bumps the
- * nodes that it touches when it is submitted and again when its reply is
- * handled; a reply is installed, and given to the kernel with a timeout, only
- * if nothing it tells about was bumped since its request was submitted.
- * Attributes also carry the server's version: only a higher one is installed.
+ * Promises: a reply with a stamp is true until the server pushes an
+ * invalidation (INV, RESET), and may be kept up to the caps of the options; a
+ * reply without one is kept for the timeouts only.
  *
- * Threads: every function may be called from any thread. One reader thread
- * runs all completions, so replies reach the kernel in the order in which the
- * cache handled them. One mutex guards the nodes; it is never held across a
- * backend call, a completion or a call into libfuse.
+ * Generations: a clock counts the client's own changes. Each bumps the nodes
+ * that it touches when it is submitted and again when its reply is handled; a
+ * reply is installed, and given to the kernel with a timeout, only if nothing
+ * it tells about was bumped since its request was submitted, and no
+ * invalidation later than its stamp has come. Attributes also carry the
+ * server's version: only a higher one is installed.
  *
- * Units: times in nanoseconds, CLOCK_MONOTONIC.
+ * Threads: every function may be called from any thread. Locks, in order: the
+ * gate, listing.lock, cache.lock. The gate is held shared from the check of an
+ * answer until done has written it to the kernel, and exclusively while an
+ * invalidation is taken in: what was checked before it has been written before
+ * its notification is queued. cache.lock is never held across a backend call,
+ * a completion or a call into libfuse.
+ *
+ * Units: times in nanoseconds, CLOCK_MONOTONIC; budgets in bytes and nodes.
  */
 #pragma once
 
@@ -36,9 +45,33 @@ struct listing;
 
 #define CACHE_ROOT 1
 
+/* How long the kernel, and the cache, may keep what a reply tells. */
+struct cache_times {
+	uint64_t attr, entry, negative, dir;
+};
+
 struct cache_options {
-	uint64_t attr_ttl, entry_ttl, negative_ttl; /* ns; how long the kernel may keep a reply */
+	struct cache_times ttl; /* without a promise */
+	struct cache_times cap; /* under a promise; all 0: promises are not made use of */
+	uint64_t lease;		/* promises end this long after the last sign of life; 0: never */
+	uint64_t page_budget;	/* bytes */
+	uint64_t node_budget;	/* nodes that the kernel has forgotten; absent names as well */
 	struct stats *stats;
+};
+
+/*
+ * Where invalidations for the kernel go. Called with cache.lock held: they
+ * only queue. mark: when everything queued so far has been done,
+ * cache_acknowledge is to be called with seq.
+ */
+struct cache_sink {
+	/* attributes, or with data also pages, listing and link target */
+	void (*inode)(void *arg, uint64_t ino, bool data);
+	/* a name, and then the listing of its directory */
+	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len);
+	/* the directory has no request in flight any more: see cache_dir_park */
+	void (*unpark)(void *arg, uint64_t parent);
+	void (*mark)(void *arg, uint64_t seq);
 };
 
 /* What the adapter learns from a completed request. Valid until done returns. */
@@ -51,15 +84,23 @@ struct cache_reply {
 	 */
 	uint64_t ino;
 	uint64_t entry_ttl;
+	struct slice data; /* READ, READLINK */
+	uint64_t fh;	   /* OPEN, CREATE */
+	uint64_t flags;	   /* OPEN, CREATE: enum open_reply_flag */
+	bool keep;  /* OPEN: pages that the kernel has are still true; READDIR: as the listing */
+	bool raced; /* WRITE, listings: what the kernel made of it is to be invalidated */
 };
 
 /*
  * One request on its way. The adapter sets call.req (all but node and node2),
- * and done; the struct must stay until done has run. Zero-initialised.
+ * done and direct; the struct must stay until done has run. Zero-initialised but for
+ * names.
  */
 struct cache_req {
 	struct call call;
 	void (*done)(struct cache_req *r, const struct cache_reply *reply);
+
+	bool direct; /* READ of O_DIRECT: wants the host's own bytes */
 
 	/* The cache's own. */
 	struct cache *cache;
@@ -67,11 +108,25 @@ struct cache_req {
 	uint64_t submitted; /* generation clock */
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
+	bool busy;    /* counted in its directories */
+	bool retried; /* OPEN: once more after idle files were closed */
+	uint8_t name_len[2];
+	char names[2][MSG_NAME_MAX + 1];
 };
 
 int cache_new(struct backend *backend, const struct cache_options *options, struct cache **ret);
 void cache_free(struct cache *c);
 struct backend *cache_backend(struct cache *c);
+
+/* Sets where invalidations go; NULL: nowhere. Before the first request, and at the end. */
+void cache_set_sink(struct cache *c, const struct cache_sink *sink, void *arg);
+
+/* True if the server promises, and the options make use of it. */
+bool cache_leased(const struct cache *c);
+
+/* The options as they are; what is kept already stays until its time is over. */
+void cache_get_options(struct cache *c, struct cache_options *ret);
+void cache_set_options(struct cache *c, const struct cache_options *options);
 
 /*
  * Submits r for the node ino and, where the request has two, ino2 (0: none).
@@ -79,8 +134,15 @@ struct backend *cache_backend(struct cache *c);
  */
 void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2);
 
-/* A message without a reply about open files: CLOSE. */
-void cache_close(struct cache *c, uint64_t fh);
+/* An answer of the adapter's own making from what the cache told: see the gate. */
+void cache_reply_begin(struct cache *c);
+void cache_reply_end(struct cache *c);
+
+/*
+ * The open file fh of ino is not needed any more. again: another open that
+ * reads only may have it.
+ */
+void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again);
 
 /* The kernel dropped n references to ino. cache_forget_flush sends what has gathered. */
 void cache_forget(struct cache *c, uint64_t ino, uint64_t n);
@@ -101,3 +163,43 @@ uint32_t cache_mode(struct cache *c, uint64_t ino);
  */
 void cache_mark_locked(struct cache *c, uint64_t ino);
 bool cache_is_locked(struct cache *c, uint64_t ino);
+
+/* ---- for whoever tells the kernel ---- */
+
+/* Whether the kernel may know the inode. */
+bool cache_kernel_knows(struct cache *c, uint64_t ino);
+
+/*
+ * True if a request that holds the kernel's lock of this directory is in
+ * flight: unpark is called when none is any more.
+ */
+bool cache_dir_park(struct cache *c, uint64_t ino);
+
+/* The kernel has dropped the pages of ino: a WRITE in flight may leave wrong ones behind. */
+void cache_pages_dropped(struct cache *c, uint64_t ino);
+
+/* Everything up to seq is done with, or held up by a request of ours (deferred). */
+void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred);
+
+/*
+ * The path of a directory below the root as it was last looked up, "a/b",
+ * empty for the root; false if it is not known.
+ */
+bool cache_path(struct cache *c, uint64_t ino, char *ret, size_t len);
+
+/* The node at a path below the root, 0 if the cache does not know it. */
+uint64_t cache_find_path(struct cache *c, const char *path);
+
+/* Forgets what is kept of a node, in the kernel as well; 0: of all. */
+void cache_drop(struct cache *c, uint64_t ino);
+
+/* ---- the lease ---- */
+
+/*
+ * Sends the sign of life that is due, and ends the lease when none has been
+ * answered. Returns when it is to be called again.
+ */
+uint64_t cache_tick(struct cache *c);
+/* The server has given a sign of life within the last two fifths of a lease. */
+bool cache_link_alive(struct cache *c);
+uint64_t cache_now(void);

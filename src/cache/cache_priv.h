@@ -1,49 +1,175 @@
-/* What the files of src/cache share. */
+/* What the files of src/cache share. Suffix _locked: with cache.lock held. */
 #pragma once
 
 #include <pthread.h>
-#include <uthash.h>
+#include <stdatomic.h>
 
 #include "cache/cache.h"
+#include "core/hash.h"
+
+/* struct attr without its padding. */
+struct kept_attr {
+	uint64_t version, ino, size, blocks;
+	int64_t atime, mtime, ctime;
+	uint32_t atime_nsec, mtime_nsec, ctime_nsec;
+	uint32_t mode, nlink, uid, gid, blksize;
+	uint32_t rdev; /* as the kernel's: 12 bits of major, 20 of minor */
+};
+
+enum node_flag {
+	NODE_LOCKED = 1 << 0,	   /* see cache_mark_locked */
+	NODE_PROMISED = 1 << 1,	   /* attr is under a promise */
+	NODE_KERNEL_DATA = 1 << 2, /* the kernel may have pages, a listing or a link target */
+	NODE_IDLE = 1 << 3,	   /* in the list of nodes that the kernel forgot */
+	NODE_VISITED = 1 << 4,	   /* used again since it came there */
+	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
+};
 
 struct node {
-	uint64_t id;	 /* FUSE node id */
-	uint64_t server; /* server node id */
-	/* All below: cache.lock. */
-	uint64_t nlookup;      /* references that the kernel holds */
-	uint64_t server_refs;  /* replies that named it; given back by FORGET */
-	uint32_t refs;	       /* requests and listings in flight */
-	bool locked;	       /* see cache_mark_locked */
-	uint64_t bumped;       /* generation of the object: attributes and data */
-	uint64_t names_bumped; /* generation of the names in a directory */
-	uint64_t attr_until;   /* attr may be told until then */
-	struct attr attr;
-	UT_hash_handle by_id, by_server;
+	uint64_t id;		    /* FUSE node id */
+	uint64_t server;	    /* server node id */
+	struct hash_link by_server; /* cache.by_server */
+	uint64_t nlookup;	    /* references that the kernel holds */
+	uint64_t bumped;	    /* generation of the object: attributes and data */
+	uint64_t attr_until;	    /* attr may be told until then */
+	struct kept_attr attr;
+	uint32_t refs;		    /* requests and listings in flight */
+	uint32_t flags;		    /* enum node_flag */
+	uint32_t server_refs;	    /* replies that named it; given back by FORGET */
+	struct node *newer, *older; /* idle list */
+	struct dentry *name;	    /* the last name that led here */
+	union {
+		void *more;
+		struct dir *dir;   /* directory */
+		struct file *file; /* regular file */
+		char *target;	   /* symbolic link */
+	};
 };
+
+enum name_kind {
+	NAME_NODE,   /* leads to a node, if that is still cached */
+	NAME_ABSENT, /* is known not to be there, until `until` */
+	NAME_LISTED, /* is there; what it leads to is not cached */
+	NAME_UNSURE, /* a change of ours is in flight, or failed */
+};
+
+/* A name in a directory. One that the kernel may hold stays until the kernel was told. */
+struct dentry {
+	struct hash_link link; /* cache.names, by directory and name */
+	struct node *dir;
+	union {
+		uint64_t id;  /* NAME_NODE: the node's */
+		uint64_t ino; /* NAME_LISTED: st_ino */
+	};
+	struct dentry *next, *prev; /* in its directory, in the order of the listing */
+	uint64_t off;		    /* where the listing goes on behind it */
+	uint32_t until;		    /* the cap, in units of TICK */
+	uint8_t kind, type, len;    /* enum name_kind, DT_* */
+	uint8_t build : 7;	    /* see dir.build */
+	uint8_t told : 1;	    /* the kernel may hold it */
+	char name[];
+};
+
+#define TICK_SHIFT 24 /* of 2^24 ns: 32 bits last for two years */
+#define TICK(ns)   ((uint32_t)((ns) >> TICK_SHIFT))
+
+/* What a directory has besides a node. */
+struct dir {
+	struct dentry *first, *last;
+	uint64_t names_bumped; /* generation of the names */
+	uint64_t until;	       /* complete and ordered hold until then */
+	uint32_t changes;      /* of the list of names: tells cursors that they are void */
+	uint32_t busy;	       /* requests in flight that hold the kernel's lock of it */
+	uint8_t build;	       /* number of the listing that is being put together; 0: none */
+	uint8_t last_build;    /* 7 bits */
+	bool complete;	       /* there are no names but those known */
+	bool ordered;	       /* and they are a listing, with offsets */
+	bool parked;	       /* an invalidation waits for busy to be 0 */
+};
+
+/* An open file of the server that nobody has open, for the next open(2) that only reads. */
+struct idle_file {
+	struct idle_file *next; /* of the same node */
+	struct idle_file *newer, *older;
+	struct node *node;
+	uint64_t fh, flags;
+};
+
+/* What a regular file has besides a node. */
+struct file {
+	struct idle_file *idle;
+	struct block *blocks;
+	uint64_t asked;		/* hashed blocks that the kernel has read once */
+	uint64_t pages_dropped; /* generation at which the kernel was last told to drop pages */
+};
+
+struct heap {
+	unsigned char *data;
+	size_t len, cap;
+};
+
+#define SEQ_SLOTS 4096 /* a collision only makes a reply look raced */
 
 struct cache {
 	struct backend *backend;
+	bool leased;
+	pthread_rwlock_t gate;
+	pthread_mutex_t lock; /* all that follows */
 	struct cache_options options;
-	pthread_mutex_t lock;
-	struct node *by_id, *by_server; /* uthash heads */
-	uint64_t next_id;
-	uint64_t clock;	       /* generations */
-	unsigned char *forget; /* a FORGET payload in the making */
-	size_t forget_len, forget_cap;
-	struct listing *listings; /* open ones: what is left at the end is freed */
+	struct node **slots; /* by the low half of the id */
+	uint32_t *slot_uses; /* its high half; of a free slot the next id's */
+	uint32_t *free_slots;
+	uint32_t slot_count, slot_cap, free_count;
+	struct hash_table by_server, names;
+	size_t node_count;
+	uint64_t clock;		     /* generations */
+	struct heap forgets, closes; /* payloads in the making */
+	struct listing *listings;    /* open ones: what is left at the end is freed */
+
+	/* invalidations */
+	const struct cache_sink *sink;
+	void *sink_arg;
+	uint64_t last_seq, floor_seq;	 /* of all, of the last RESET or end of a lease */
+	uint64_t node_seq[SEQ_SLOTS];	 /* by server node: attributes and data */
+	uint64_t name_seq[SEQ_SLOTS];	 /* by server node and name */
+	uint64_t names_seq[SEQ_SLOTS];	 /* by server node: all names */
+	uint64_t listing_seq[SEQ_SLOTS]; /* by server node: any name */
+
+	/* eviction */
+	struct node *idle_newest, *idle_oldest, *idle_hand;
+	size_t idle_count, absent_count, absent_hand;
+
+	/* open files that nobody uses */
+	struct idle_file *file_newest, *file_oldest;
+	size_t file_count;
+
+	/* pages */
+	struct hash_table blocks;
+	struct block *block_newest, *block_oldest, *block_hand;
+	size_t block_bytes;
+
+	/* the lease */
+	uint64_t lease_until; /* promises hold until then */
+	uint64_t ping_due, ping_sent;
+	bool pinging, expired;
+	struct call ping;
 };
 
-uint64_t cache_now(void);
+/* ---- node.c ---- */
 
-/* n references to a server node are to go back to the server. */
+/* n references to a server node are to go back, an open file is to be closed: see cache_flush. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
+void cache_close_locked(struct cache *c, uint64_t fh);
 
 /* Frees the listings that nobody closed. No fetch is in flight any more. */
 void listings_free(struct cache *c);
 
 /* Finds a node by FUSE id and holds it; NULL if there is none. */
 struct node *node_get_locked(struct cache *c, uint64_t id);
+struct node *node_find_locked(const struct cache *c, uint64_t id); /* without holding it */
 void node_put_locked(struct cache *c, struct node *n);
+/* Nothing holds the node any more: keeps it for later or frees it. */
+void node_check_locked(struct cache *c, struct node *n);
 void nodes_free(struct cache *c);
 
 /*
@@ -55,10 +181,91 @@ struct node *node_find_server_locked(struct cache *c, uint64_t server);
 
 void node_bump_locked(struct cache *c, struct node *n);
 void node_bump_names_locked(struct cache *c, struct node *n);
+uint64_t node_names_bumped(const struct node *n);
+
+void node_attr(const struct node *n, struct attr *ret);
+/* Whether attr may be told now. */
+bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now);
 
 /*
  * Installs attributes that a request submitted at `submitted` brought.
- * Returns how long the kernel may keep them: 0 if a change raced with them.
+ * promised: they come with a promise that is still good. Returns how long the
+ * kernel may keep them: 0 if a change raced with them.
  */
 uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr *a,
-			     uint64_t submitted);
+			     uint64_t submitted, bool promised);
+
+/* One more reference of the kernel's. */
+void node_told_locked(struct cache *c, struct node *n);
+/* Frees idle nodes and absent names above the budget. */
+void nodes_evict_locked(struct cache *c);
+
+/* ---- names.c ---- */
+
+/* NULL without memory, or for what is no directory. */
+struct dir *dir_of_locked(struct node *n);
+struct dentry *name_find_locked(struct cache *c, const struct node *dir, const char *name,
+				size_t len);
+/*
+ * What a promise says of a name; replaces what was known. NULL without memory:
+ * then nothing may be told to the kernel.
+ */
+struct dentry *name_set_node_locked(struct cache *c, struct node *dir, const char *name, size_t len,
+				    struct node *node);
+struct dentry *name_set_absent_locked(struct cache *c, struct node *dir, const char *name,
+				      size_t len);
+struct dentry *name_set_listed_locked(struct cache *c, struct node *dir, const char *name,
+				      size_t len, uint64_t ino, uint8_t type);
+/* A change of ours begins, or ended nobody knows how. */
+void name_unsure_locked(struct cache *c, struct node *dir, const char *name, size_t len);
+/* The name is gone, and the kernel knows. */
+void name_remove_locked(struct cache *c, struct dentry *d);
+/* The node that d leads to is about to be freed. */
+void name_lose_node_locked(struct cache *c, struct dentry *d, const struct node *n);
+/* Moves d to the end of its directory's list. */
+void name_to_end_locked(struct dentry *d);
+/* All names of a directory; tell: the kernel, of those that it may hold. */
+void names_drop_locked(struct cache *c, struct node *dir, bool tell);
+bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
+/* Answers a LOOKUP: 1 there, 0 absent, -EAGAIN unknown. *ret_ttl: for how long. */
+int name_answer_locked(struct cache *c, struct node *dir, const char *name, size_t len,
+		       uint64_t now, struct node **ret, uint64_t *ret_ttl);
+
+/* ---- push.c ---- */
+
+void cache_pushed(void *arg, const struct msg *m);
+/* The stamp of a reply, and whether nothing later was said about what it tells. */
+bool stamp_good_node_locked(const struct cache *c, const struct msg *m, uint64_t server);
+bool stamp_good_name_locked(const struct cache *c, const struct msg *m, uint64_t dir,
+			    const char *name, size_t len);
+bool stamp_good_listing_locked(const struct cache *c, const struct msg *m, uint64_t dir);
+/* Everything that is kept, in the kernel as well. */
+void cache_drop_all_locked(struct cache *c);
+void node_drop_locked(struct cache *c, struct node *n);
+void tell_inode_locked(struct cache *c, struct node *n, bool data);
+
+/* ---- listing.c ---- */
+
+/* Whether the entries of a complete directory can be listed from the cache now. */
+bool listing_complete_locked(const struct cache *c, const struct node *n, uint64_t now);
+
+/* ---- files.c ---- */
+
+struct file *file_of_locked(struct node *n);
+/* An idle open file of the node, taken out; false if there is none. */
+bool idle_take_locked(struct cache *c, struct node *n, uint64_t *ret_fh, uint64_t *ret_flags);
+/* Closes those of a node; NULL: all. */
+void idle_close_locked(struct cache *c, struct node *n);
+/* Keeps fh for the next open(2); closes the oldest above the bound. */
+void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t flags);
+
+/* ---- pages.c ---- */
+
+void pages_drop_locked(struct cache *c, struct node *n);
+/* Copies what is there of a READ to a new buffer; false if a part is missing. */
+bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size, void **ret,
+		       size_t *ret_len);
+void pages_evict_locked(struct cache *c);
+/* A READ's reply: keeps blocks that were asked for before. */
+void pages_install_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
+			  struct slice data);

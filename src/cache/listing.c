@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/stat.h>
+
 #include "cache/cache_priv.h"
 #include "core/cleanup.h"
 
@@ -25,11 +27,26 @@ struct listing {
 	struct slice rest; /* entries not taken yet */
 	size_t len;
 	uint64_t start, at;  /* offset before the first entry, and before the rest */
+	bool cached;	     /* the entry that was peeked at is the cache's, not the batch's */
+	bool fresh;	     /* it has just come: true at a moment of this very request */
 	bool valid, end;     /* end: nothing follows the batch */
 	uint64_t submitted;  /* generation clock of its request */
 	uint64_t arrived;    /* when it came: what it tells ages from then on */
+	struct msg stamp;    /* of the reply: its stamp, if it has one */
 	struct node **nodes; /* per entry, held; NULL where it has none */
 	size_t count, index; /* entries, and the index of the first in rest */
+
+	/* Where a listing from the cache goes on: before cursor, if dir.changes is still the same.
+	 */
+	struct dentry *cursor;
+	uint64_t cursor_off;
+	uint32_t cursor_changes;
+	char name[MSG_NAME_MAX]; /* of the entry that was peeked at */
+	struct node *held;	 /* its node, until it is taken or not */
+
+	/* The listing that is put together from batches: see dir.build. */
+	uint8_t build;
+	uint64_t build_off;
 };
 
 int listing_new(struct cache *c, uint64_t ino, struct listing **ret)
@@ -107,8 +124,18 @@ void listing_lock(struct listing *l)
 	(void)pthread_mutex_lock(&l->lock);
 }
 
+static void release(struct listing *l)
+{
+	if (l->held == NULL)
+		return;
+	SCOPE_LOCK(&l->cache->lock);
+	node_put_locked(l->cache, TAKE_PTR(l->held));
+}
+
 void listing_unlock(struct listing *l)
 {
+	release(l);
+	l->fresh = false;
 	(void)pthread_mutex_unlock(&l->lock);
 }
 
@@ -134,34 +161,160 @@ static bool seek_in_batch(struct listing *l, uint64_t off)
 	return true;
 }
 
+/* What a node tells the kernel of itself under a promise, and that the kernel holds its name. */
+static void promised_attributes(struct cache *c, struct dentry *d, struct node *n, uint64_t now,
+				struct listing_entry *ret)
+{
+	uint64_t until = (uint64_t)d->until << TICK_SHIFT;
+
+	if (!node_fresh_locked(c, n, now) || now >= until)
+		return;
+	ret->ino = n->id;
+	node_attr(n, &ret->attr);
+	ret->attr_ttl = n->attr_until - now;
+	ret->entry_ttl = until - now;
+	d->told = 1;
+}
+
 /* Fills in what the kernel may keep of an entry; leaves ino 0 if that is nothing. */
 static void entry_attributes(struct listing *l, const struct dir_entry *e,
 			     struct listing_entry *ret)
 {
 	struct cache *c = l->cache;
 	struct node *n = l->nodes[l->index];
-	uint64_t age = cache_now() - l->arrived;
+	uint64_t now = cache_now(), age = now - l->arrived, ttl = c->options.ttl.attr;
 
 	SCOPE_LOCK(&c->lock);
-	struct node *dir = node_get_locked(c, l->ino);
-	bool fresh = dir != NULL && dir->names_bumped <= l->submitted && age < c->options.attr_ttl;
-	node_put_locked(c, dir);
-	if (!fresh || n->bumped > l->submitted || e->attr.version < n->attr.version)
+	struct node *dir = node_find_locked(c, l->ino);
+	if (dir == NULL)
+		return;
+	if (c->leased && MSG_HAS(&l->stamp, stamp)) {
+		struct dentry *d = name_find_locked(c, dir, e->name.data, e->name.len);
+
+		if (d != NULL && d->kind == NAME_NODE && d->id == n->id)
+			promised_attributes(c, d, n, now, ret);
+		return;
+	}
+	if (node_names_bumped(dir) > l->submitted || age >= ttl || n->bumped > l->submitted ||
+	    e->attr.version < n->attr.version)
 		return;
 	ret->ino = n->id;
 	ret->attr = e->attr;
-	ret->attr_ttl = c->options.attr_ttl - age;
-	ret->entry_ttl = age < c->options.entry_ttl ? c->options.entry_ttl - age : 0;
+	ret->attr_ttl = ttl - age;
+	ret->entry_ttl = age < c->options.ttl.entry ? c->options.ttl.entry - age : 0;
+}
+
+/* ---- from the cache ---- */
+
+bool listing_complete_locked(const struct cache *c, const struct node *n, uint64_t now)
+{
+	return S_ISDIR(n->attr.mode) && n->dir != NULL && n->dir->complete && n->dir->ordered &&
+	       now < n->dir->until && now < c->lease_until;
+}
+
+/* The dentry at or behind which the listing goes on after off; false: none has that offset. */
+static bool find_cursor(const struct listing *l, const struct dir *dir, uint64_t off,
+			struct dentry **ret)
+{
+	struct dentry *d = dir->first;
+
+	if (off != 0 && l->cursor_off == off && l->cursor_changes == dir->changes) {
+		*ret = l->cursor;
+		return true;
+	}
+	while (off != 0 && d != NULL && (d->kind == NAME_ABSENT || d->off != off))
+		d = d->next;
+	if (off != 0 && d == NULL)
+		return false;
+	*ret = off != 0 ? d->next : d;
+	return true;
+}
+
+bool listing_rewind(struct listing *l)
+{
+	struct cache *c = l->cache;
+
+	if (!c->leased)
+		return false;
+	SCOPE_LOCK(&l->lock);
+	SCOPE_LOCK(&c->lock);
+	const struct node *node = node_find_locked(c, l->ino);
+	l->valid = false;
+	bool yes = node != NULL && listing_complete_locked(c, node, cache_now());
+	if (yes)
+		stats_add(c->options.stats, STAT_cache_listing_hits, 1);
+	return yes;
+}
+
+static int peek_cached(struct listing *l, uint64_t off, bool plus, struct listing_entry *ret)
+{
+	struct cache *c = l->cache;
+	uint64_t now = cache_now();
+	struct dentry *d;
+
+	if (!c->leased)
+		return -EAGAIN;
+	SCOPE_LOCK(&c->lock);
+	struct node *node = node_find_locked(c, l->ino);
+	if (node == NULL || !listing_complete_locked(c, node, now) ||
+	    !find_cursor(l, node->dir, off, &d))
+		return -EAGAIN;
+	while (d != NULL && d->kind == NAME_ABSENT)
+		d = d->next;
+	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
+	if (d != NULL && n == NULL && d->kind != NAME_LISTED)
+		return -EAGAIN;
+	node->flags |= NODE_KERNEL_DATA;
+	l->cursor_changes = node->dir->changes;
+	l->cursor_off = d != NULL ? d->off : off;
+	l->cursor = d != NULL ? d->next : NULL;
+	if (d == NULL)
+		return 0;
+	memcpy(l->name, d->name, d->len);
+	*ret = (struct listing_entry){.name = {l->name, d->len},
+				      .off = d->off,
+				      .type = d->type,
+				      .server_ino = n != NULL ? n->attr.ino : d->ino};
+	if (plus && n != NULL) {
+		promised_attributes(c, d, n, now, ret);
+		n->refs++;
+		l->held = n;
+	}
+	return 1;
+}
+
+/* ---- an entry at a time ---- */
+
+/* A batch that was promised, and is not true any more, is not told either. */
+static bool batch_outdated(const struct listing *l)
+{
+	struct cache *c = l->cache;
+
+	if (!c->leased || !MSG_HAS(&l->stamp, stamp))
+		return false;
+	SCOPE_LOCK(&c->lock);
+	struct node *dir = node_find_locked(c, l->ino);
+	if (dir == NULL)
+		return false;
+	dir->flags |= NODE_KERNEL_DATA;
+	return l->stamp.stamp < c->floor_seq ||
+	       !stamp_good_listing_locked(c, &l->stamp, dir->server);
 }
 
 int listing_peek(struct listing *l, uint64_t off, bool plus, struct listing_entry *ret)
 {
 	struct dir_entry e;
 
-	if (!l->valid || !seek_in_batch(l, off))
+	release(l);
+	int r = peek_cached(l, off, plus, ret);
+
+	l->cached = r != -EAGAIN;
+	if (l->cached)
+		return r;
+	if (!l->valid || !seek_in_batch(l, off) || (!l->fresh && batch_outdated(l)))
 		return -EAGAIN;
 	struct slice in = l->rest;
-	int r = l->cache->backend->sequences->get_entry(&in, &e);
+	r = l->cache->backend->sequences->get_entry(&in, &e);
 	if (r < 0)
 		return r;
 	if (r == 0)
@@ -177,11 +330,16 @@ void listing_take(struct listing *l, const struct listing_entry *e)
 {
 	struct dir_entry passed;
 
-	(void)l->cache->backend->sequences->get_entry(&l->rest, &passed);
 	if (e->ino != 0) {
 		SCOPE_LOCK(&l->cache->lock);
-		l->nodes[l->index]->nlookup++;
+		struct node *n = node_find_locked(l->cache, e->ino);
+
+		if (n != NULL)
+			node_told_locked(l->cache, n);
 	}
+	if (l->cached)
+		return;
+	(void)l->cache->backend->sequences->get_entry(&l->rest, &passed);
 	l->index++;
 	l->at = e->off;
 }
@@ -193,12 +351,64 @@ static bool name_valid(struct slice name)
 	       memchr(name.data, '\0', name.len) == NULL;
 }
 
+/* ---- putting a complete listing together ---- */
+
+static void build_begin(struct listing *l, struct dir *dir)
+{
+	dir->last_build = (uint8_t)(dir->last_build % 127 + 1);
+	dir->build = l->build = dir->last_build;
+	dir->ordered = false;
+	l->build_off = 0;
+}
+
+static bool building(const struct listing *l, const struct dir *dir)
+{
+	return l->build != 0 && dir->build == l->build;
+}
+
+/* The whole directory was seen, and nothing happened to it meanwhile. */
+static void build_end(struct cache *c, struct listing *l, struct dir *dir)
+{
+	bool ordered = true;
+
+	for (struct dentry *d = dir->first, *next; d != NULL; d = next) {
+		next = d->next;
+		if (d->build == l->build || d->kind == NAME_ABSENT)
+			continue;
+		if (name_kernel_holds_locked(c, d))
+			ordered = false; /* the kernel is still to hear that it is gone */
+		else
+			name_remove_locked(c, d);
+	}
+	dir->complete = dir->ordered = ordered;
+	dir->until = cache_now() + c->options.cap.dir;
+	dir->build = l->build = 0;
+}
+
+static void install_entry(struct cache *c, struct listing *l, struct node *dir,
+			  const struct dir_entry *e, struct node *n)
+{
+	struct dentry *d = n != NULL ? name_set_node_locked(c, dir, e->name.data, e->name.len, n)
+				     : name_set_listed_locked(c, dir, e->name.data, e->name.len,
+							      e->ino, (uint8_t)e->type);
+
+	if (d == NULL) {
+		l->build = 0;
+		return;
+	}
+	d->off = e->off;
+	if (building(l, dir->dir)) {
+		d->build = l->build & 0x7fu;
+		name_to_end_locked(d);
+	}
+}
+
 /*
- * Checks the batch that arrived, and takes the references that it brought.
- * The server counted each entry with a node, so that a malformed tail leaks
- * references at the server only until the session ends.
+ * Checks the batch that arrived, takes the references that it brought, and
+ * keeps what it promises. The server counted each entry with a node, so that a
+ * malformed tail leaks references at the server only until the session ends.
  */
-static int install_batch(struct listing *l, size_t len)
+static int install_batch(struct listing *l, size_t len, struct node *dir)
 {
 	struct cache *c = l->cache;
 	struct slice in = {l->data, len};
@@ -207,6 +417,13 @@ static int install_batch(struct listing *l, size_t len)
 	int r;
 
 	SCOPE_LOCK(&c->lock);
+	bool promised = dir != NULL && dir_of_locked(dir) != NULL &&
+			stamp_good_listing_locked(c, &l->stamp, dir->server) &&
+			dir->dir->names_bumped <= l->submitted;
+	if (promised && l->start == 0)
+		build_begin(l, dir->dir);
+	else if (!promised || l->build_off != l->start)
+		l->build = 0;
 	while ((r = c->backend->sequences->get_entry(&in, &e)) == 1) {
 		if (!name_valid(e.name))
 			return -EPROTO;
@@ -218,10 +435,19 @@ static int install_batch(struct listing *l, size_t len)
 			l->nodes = p;
 		}
 		struct node *n = e.node != 0 ? node_named_locked(c, e.node) : NULL;
-		if (n != NULL)
-			(void)node_install_locked(c, n, &e.attr, l->submitted);
+		if (n != NULL) {
+			bool good = stamp_good_node_locked(c, &l->stamp, e.node);
+
+			if (good || !c->leased || !MSG_HAS(&l->stamp, stamp))
+				(void)node_install_locked(c, n, &e.attr, l->submitted, good);
+		}
 		l->nodes[l->count++] = n;
+		if (promised)
+			install_entry(c, l, dir, &e, n);
+		l->build_off = e.off;
 	}
+	if (r == 0 && l->end && promised && building(l, dir->dir))
+		build_end(c, l, dir->dir);
 	return r;
 }
 
@@ -244,9 +470,13 @@ static void fetched(struct cache_req *r, const struct cache_reply *reply)
 		l->end = (reply->msg->flags & READDIR_END) != 0 || payload.len == 0;
 		l->submitted = r->submitted;
 		l->arrived = cache_now();
-		int e = payload.data == data ? install_batch(l, payload.len) : -EPROTO;
-		l->valid = e == 0;
+		l->stamp = (struct msg){.present = reply->msg->present & MSG_BIT(stamp),
+					.stamp = reply->msg->stamp};
+		int e = payload.data == data ? install_batch(l, payload.len, r->node) : -EPROTO;
+		l->valid = l->fresh = e == 0;
 		out.err = -e;
+		/* nobody tells when the kernel's copy of it is no longer true */
+		out.raced = l->cache->leased && !MSG_HAS(&l->stamp, stamp);
 	} else {
 		free(data);
 	}
@@ -280,7 +510,8 @@ void listing_fetch(struct listing *l, struct cache_req *r, uint64_t off, bool pl
 		MSG_SET(&r->call.req, op, MSG_READDIRPLUS);
 		MSG_SET(&r->call.req, off, off);
 		MSG_SET(&r->call.req, size, l->want);
-		if (!plus || l->cache->options.attr_ttl == 0) /* nobody would keep them */
+		if (!plus || (!l->cache->leased && l->cache->options.ttl.attr == 0))
+			/* nobody would keep them */
 			MSG_SET(&r->call.req, flags, READDIR_PLAIN);
 		if (l->want < MSG_PAYLOAD_MAX)
 			l->want *= 2;

@@ -35,6 +35,9 @@ void listing_free(struct listing *l);
 void listing_lock(struct listing *l);
 void listing_unlock(struct listing *l);
 
+/* Whether a reading from the beginning can be answered from the cache; forgets the batch. */
+bool listing_rewind(struct listing *l);
+
 /*
  * The entry that follows offset off; with plus, with attributes where they
  * are still good. 1: *ret is set, and its name valid while the lock is held;

@@ -138,6 +138,11 @@ enum lock_flag {
 	LOCK_CLOSE = 1 << 2, /* FLUSH: the file goes: release the owner's BSD lock as well */
 };
 
+/* MKNOD, field flags of the reply. */
+enum mknod_reply_flag {
+	MKNOD_EMPTY = 1 << 0, /* the new directory is empty, and its names are promised */
+};
+
 /* OPEN and CREATE, field flags of the reply. */
 enum open_reply_flag {
 	OPEN_FLUSH = 1 << 0, /* this file system can report errors at close: send FLUSH */

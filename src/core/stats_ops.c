@@ -335,7 +335,10 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 	struct stats_op *row = &s->rpc[rpc_row(op)];
 
 	stats_count(&row->count, 1);
-	stats_count(&s->value[oneway ? STAT_rpc_oneway : STAT_rpc_requests], 1);
+	stats_count(&s->value[oneway	       ? STAT_rpc_oneway
+			      : op == MSG_PING ? STAT_rpc_pings
+					       : STAT_rpc_requests],
+		    1);
 	if (oneway)
 		return;
 	span->sent = stats_now();
@@ -346,7 +349,8 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 		span->queued = span->sent;
 	}
 	stats_count(&row->wait, span->sent - span->queued);
-	stats_hist_add(&s->hist[HIST_rpc_wait], span->sent - span->queued);
+	if (op != MSG_PING)
+		stats_hist_add(&s->hist[HIST_rpc_wait], span->sent - span->queued);
 	span->out = true;
 	stats_count(&s->value[STAT_rpc_pending], 1);
 
@@ -372,7 +376,8 @@ void stats_rpc_done(struct stats *s, struct stats_span *span, uint64_t op, int e
 	stats_sub(s, STAT_rpc_pending, 1);
 	span->out = false;
 	stats_hist_add(&row->time, rtt);
-	stats_hist_add(&s->hist[HIST_rpc_rtt], rtt);
+	if (op != MSG_PING)
+		stats_hist_add(&s->hist[HIST_rpc_rtt], rtt);
 	if (err != 0)
 		stats_count(&s->value[STAT_rpc_errors], 1);
 	count_error(s, row, err);

@@ -12,6 +12,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "fuse/fs_priv.h"
+#include "fuse/mounts.h"
 
 /* ---- mounting ---- */
 
@@ -106,7 +107,11 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 	fs->info = cache_backend(cache)->info;
 	fs->stats = options->stats;
 	(void)pthread_mutex_init(&fs->lock, NULL);
-	(void)pthread_cond_init(&fs->watch, NULL);
+	pthread_condattr_t attr;
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&fs->watch, &attr);
+	(void)pthread_condattr_destroy(&attr);
 	fuse_set_log_func(fuse_log_line);
 
 	char why[512] = "";
@@ -126,30 +131,13 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 		fs_free(fs);
 		return r;
 	}
+	cache_set_sink(cache, &notify_sink, fs->notify);
 	fs->mounted = true;
 	*ret = fs;
 	return 0;
 }
 
 /* ---- after INIT ---- */
-
-/* Undoes the octal escapes of a path in mountinfo, in place. */
-static void unescape(char *p)
-{
-	char *to = p;
-
-	while (*p != '\0') {
-		unsigned v;
-
-		if (p[0] == '\\' && sscanf(p + 1, "%3o", &v) == 1 && v < 256) {
-			*to++ = (char)v;
-			p += 4;
-		} else {
-			*to++ = *p++;
-		}
-	}
-	*to = '\0';
-}
 
 /* "MAJOR:MINOR" of our mount, from mountinfo: a stat(2) would wait for ourselves. */
 static bool find_device(const struct fs *fs, char *ret, size_t len)
@@ -167,7 +155,7 @@ static bool find_device(const struct fs *fs, char *ret, size_t len)
 		/* of several mounts here the last is ours */
 		if (sscanf(line, "%*d %*d %31s %*s %4095s", dev, path) != 2)
 			continue;
-		unescape(path);
+		mounts_unescape(path);
 		if (strcmp(path, fs->mountpoint) == 0 && strstr(line, " fuse.vsockfs ") != NULL) {
 			(void)snprintf(ret, len, "%s", dev);
 			found = true;
@@ -196,6 +184,84 @@ void fs_initialised(struct fs *fs)
 	int n = snprintf(value, sizeof(value), "%u", fs->options.readahead / 1024);
 	if (fd < 0 || write(fd, value, (size_t)n) < 0)
 		log_debug("%s: %m", path);
+}
+
+/* ---- fences ---- */
+
+struct fence {
+	struct call call;
+	struct fs *fs;
+	uint64_t seq;
+	void (*done)(void *arg, int err, uint64_t seq);
+	void *arg;
+};
+
+/* The kernel has been told everything. */
+static void fence_passed(void *arg)
+{
+	struct fence *f = arg;
+
+	f->done(f->arg, 0, f->seq);
+	free(f);
+}
+
+static void fence_replied(struct call *call, const struct msg *m)
+{
+	struct fence *f = (struct fence *)call;
+
+	f->seq = m->seq;
+	if (m->err == 0) {
+		notify_fence(f->fs->notify, fence_passed, f);
+		return;
+	}
+	f->done(f->arg, -(int)m->err, 0);
+	free(f);
+}
+
+void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg)
+{
+	struct backend *b = cache_backend(fs->cache);
+	struct fence *f = cache_leased(fs->cache) ? calloc(1, sizeof(*f)) : NULL;
+
+	if (f == NULL) {
+		done(arg, cache_leased(fs->cache) ? -ENOMEM : -EOPNOTSUPP, 0);
+		return;
+	}
+	f->fs = fs;
+	f->done = done;
+	f->arg = arg;
+	f->call.done = fence_replied;
+	MSG_SET(&f->call.req, op, MSG_FENCE);
+	b->ops->submit(b, &f->call);
+}
+
+struct waiter {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done;
+	int err;
+};
+
+static void fence_woke(void *arg, int err, uint64_t seq)
+{
+	struct waiter *w = arg;
+
+	(void)seq;
+	SCOPE_LOCK(&w->lock);
+	w->err = err;
+	w->done = true;
+	(void)pthread_cond_signal(&w->cond);
+}
+
+int fs_fence(struct fs *fs)
+{
+	struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+
+	fs_fence_async(fs, fence_woke, &w);
+	SCOPE_LOCK(&w.lock);
+	while (!w.done)
+		(void)pthread_cond_wait(&w.cond, &w.lock);
+	return w.err;
 }
 
 /* ---- life ---- */
@@ -249,6 +315,7 @@ void fs_free(struct fs *fs)
 {
 	if (fs == NULL)
 		return;
+	cache_set_sink(fs->cache, NULL, NULL);
 	notify_free(fs->notify);
 	if (fs->se != NULL) {
 		if (fs->mounted)

@@ -10,8 +10,7 @@
 #include "cache/listing.h"
 #include "fuse/fs.h"
 #include "fuse/fuse_api.h"
-
-struct notify;
+#include "fuse/notify.h"
 
 #define WORKERS_MAX	 8
 #define BUFFERS_MAX	 8	 /* of a little over 1 MiB each */
@@ -26,6 +25,7 @@ struct fs {
 	char *mountpoint;
 	struct notify *notify;
 	bool mounted;
+	bool expire_entries; /* the kernel knows of entries that only expire */
 	atomic_bool stopping;
 
 	pthread_mutex_t lock;	    /* the fields below */
@@ -46,6 +46,7 @@ struct fs {
 struct file {
 	uint64_t fh;		  /* the server's */
 	bool flush;		  /* its file system may report errors at close */
+	bool again;		  /* another open(2) may have it when this one is closed */
 	struct file *prev, *next; /* fs.lock */
 };
 
@@ -142,6 +143,13 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
 
 /* ---- ops_*.c ---- */
 
+/*
+ * Calls done, on whatever thread, when everything that had happened on the
+ * host is visible in the mount, or with an error: -EOPNOTSUPP without a
+ * server that tells, -ENOTCONN, -ENOMEM.
+ */
+void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg);
+
 /* NULL without memory. */
 struct file *file_new(struct fs *fs);
 void file_free(struct fs *fs, struct file *f); /* NULL is allowed */
@@ -151,17 +159,6 @@ void ops_dir(struct fuse_lowlevel_ops *ops);
 void ops_file(struct fuse_lowlevel_ops *ops);
 void ops_lock(struct fuse_lowlevel_ops *ops);
 void ops_xattr(struct fuse_lowlevel_ops *ops);
-
-/* ---- notify.c ---- */
-
-/*
- * The only caller of fuse_lowlevel_notify_*, on a thread of its own: such a
- * call may wait for requests that other threads of this process answer.
- */
-int notify_new(struct fs *fs, struct notify **ret);
-void notify_free(struct notify *n);
-/* Drops the attributes and all pages of ino. Never waits. */
-void notify_inval_inode(struct notify *n, fuse_ino_t ino);
 
 /* ---- account.c ---- */
 

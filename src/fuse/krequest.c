@@ -134,8 +134,8 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
 		return;
 	if (reply->ino != 0)
 		cache_undo_lookup(r->fs->cache, reply->ino);
-	if (reply->msg != NULL && MSG_HAS(reply->msg, fh))
-		cache_close(r->fs->cache, reply->msg->fh);
+	if (reply->fh != 0)
+		cache_close(r->fs->cache, r->ino, reply->fh, false);
 }
 
 static void krequest_done(struct cache_req *creq, const struct cache_reply *reply)
@@ -348,6 +348,6 @@ void finish_data(struct krequest *r, const struct cache_reply *reply)
 	if (reply->err != 0)
 		(void)fuse_reply_err(r->req, reply->err);
 	else
-		(void)fuse_reply_buf(r->req, reply->msg->payload.data, reply->msg->payload.len);
+		(void)fuse_reply_buf(r->req, reply->data.data, reply->data.len);
 	krequest_free(r);
 }

@@ -24,7 +24,7 @@
 #define WORKERS 3
 _Static_assert(WORKERS <= WORKERS_MAX, "room in struct fs");
 
-#define KILL_CHECK_MS 100
+#define KILL_CHECK_NS UINT64_C(100000000)
 
 /* Of newer kernels' <linux/fuse.h>. */
 #define INIT_EXT		   (1u << 30)
@@ -49,8 +49,17 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, true);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_ASYNC_DIO, true);
-	/* Timeouts are the only coherence there is: a new mtime must drop the pages. */
-	want(conn, FUSE_CAP_AUTO_INVAL_DATA, true);
+	/*
+	 * Without a server that tells of changes a new mtime must drop the pages;
+	 * with one, the guest's own writes must not.
+	 */
+	bool leased = cache_leased(fs->cache);
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA, !leased);
+	want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, leased);
+	want(conn, FUSE_CAP_CACHE_SYMLINKS, leased);
+	want(conn, FUSE_CAP_EXPIRE_ONLY, leased);
+	want(conn, FUSE_CAP_IOCTL_DIR, true);
+	fs->expire_entries = (conn->capable & FUSE_CAP_EXPIRE_ONLY) != 0;
 	want(conn, FUSE_CAP_READDIRPLUS, true);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO, false); /* always: a LOOKUP each costs more */
 	want(conn, FUSE_CAP_POSIX_LOCKS, fs->options.host_locks);
@@ -202,26 +211,32 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* ---- the watch over interrupted requests ---- */
+/* ---- the watch over interrupted requests, and the lease ---- */
 
 static void *watch_main(void *arg)
 {
 	struct fs *fs = arg;
+	uint64_t tick = cache_tick(fs->cache);
 
 	SCOPE_LOCK(&fs->lock);
 	while (!fs->watch_ends) {
-		if (!krequests_check_killed_locked(fs)) {
+		uint64_t now = cache_now(), until = tick;
+
+		if (now >= tick) {
+			(void)pthread_mutex_unlock(&fs->lock);
+			tick = cache_tick(fs->cache);
+			(void)pthread_mutex_lock(&fs->lock);
+			continue;
+		}
+		if (krequests_check_killed_locked(fs) && now + KILL_CHECK_NS < until)
+			until = now + KILL_CHECK_NS;
+		if (until == UINT64_MAX) {
 			(void)pthread_cond_wait(&fs->watch, &fs->lock);
 			continue;
 		}
-		struct timespec until;
-		(void)clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += KILL_CHECK_MS * 1000000L;
-		if (until.tv_nsec >= 1000000000L) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000L;
-		}
-		(void)pthread_cond_timedwait(&fs->watch, &fs->lock, &until);
+		const struct timespec ts = {.tv_sec = (time_t)(until / 1000000000),
+					    .tv_nsec = (long)(until % 1000000000)};
+		(void)pthread_cond_timedwait(&fs->watch, &fs->lock, &ts);
 	}
 	return NULL;
 }

@@ -21,6 +21,11 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		return;
 	}
 	fi->fh = (uint64_t)(uintptr_t)l;
+	if (cache_leased(req_fs(req)->cache)) {
+		/* the kernel keeps the listing until it is told otherwise */
+		fi->cache_readdir = 1;
+		fi->keep_cache = 1;
+	}
 	if (fuse_reply_open(req, fi) < 0)
 		listing_free(l);
 }
@@ -100,21 +105,28 @@ static void finish_readdir(struct krequest *r, const struct cache_reply *reply)
 		(void)fuse_reply_err(r->req, reply->err == EPROTO ? EIO : reply->err);
 	else if (!answer_readdir(r->fs, r->req, r->listing, r->off, r->size, r->plus))
 		(void)fuse_reply_buf(r->req, NULL, 0); /* an empty batch that is not the end */
+	if (reply->raced)
+		notify_inval_listing(r->fs->notify, r->ino);
 	krequest_free(r);
 }
 
-static void read_directory(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi,
-			   bool plus)
+static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			   struct fuse_file_info *fi, bool plus)
 {
 	struct fs *fs = req_fs(req);
 	struct listing *l = listing_of(fi);
 
-	/* rewinddir wants what is there now. */
-	if (off != 0 && answer_readdir(fs, req, l, (uint64_t)off, size, plus))
+	/* rewinddir wants what is there now: a complete listing under a promise is that */
+	cache_reply_begin(fs->cache);
+	bool answered = (off != 0 || listing_rewind(l)) &&
+			answer_readdir(fs, req, l, (uint64_t)off, size, plus);
+	cache_reply_end(fs->cache);
+	if (answered)
 		return;
 	struct krequest *r = krequest_new(req, MSG_READDIRPLUS, finish_readdir);
 	if (r == NULL)
 		return;
+	r->ino = ino;
 	r->listing = l;
 	r->off = (uint64_t)off;
 	r->size = size;
@@ -125,15 +137,13 @@ static void read_directory(fuse_req_t req, size_t size, off_t off, struct fuse_f
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		       struct fuse_file_info *fi)
 {
-	(void)ino;
-	read_directory(req, size, off, fi, false);
+	read_directory(req, ino, size, off, fi, false);
 }
 
 static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 			   struct fuse_file_info *fi)
 {
-	(void)ino;
-	read_directory(req, size, off, fi, true);
+	read_directory(req, ino, size, off, fi, true);
 }
 
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

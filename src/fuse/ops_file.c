@@ -60,8 +60,9 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 {
 	struct fs *fs = r->fs;
 
-	r->file->fh = reply->msg->fh;
-	r->file->flush = (reply->msg->flags & OPEN_FLUSH) != 0;
+	r->file->fh = reply->fh;
+	r->file->flush = (reply->flags & OPEN_FLUSH) != 0;
+	r->fi.keep_cache = reply->keep;
 	r->fi.fh = (uint64_t)(uintptr_t)r->file;
 	/*
 	 * The kernel takes the offset of an append from its own idea of the size
@@ -79,7 +80,7 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 /* The kernel does not know the file: nobody waits for it any more. */
 static void open_refused(struct krequest *r, const struct cache_reply *reply)
 {
-	cache_close(r->fs->cache, reply->msg->fh);
+	cache_close(r->fs->cache, r->ino, reply->fh, false);
 	if (reply->ino != 0)
 		cache_undo_lookup(r->fs->cache, reply->ino);
 	file_free(r->fs, r->file);
@@ -100,10 +101,13 @@ static void finish_open(struct krequest *r, const struct cache_reply *reply)
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	const int not_again = O_ACCMODE | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME;
 	struct krequest *r = krequest_new(req, MSG_OPEN, finish_open);
 
 	if (r == NULL || !with_file(r, fi))
 		return;
+	r->ino = ino;
+	r->file->again = (fi->flags & not_again) == O_RDONLY;
 	REQUEST_SET(r, flags, (uint64_t)(unsigned)fi->flags);
 	if ((fi->flags & O_TRUNC) != 0) /* takes set-id bits off unless the caller is root */
 		krequest_caller(r, cache_mode(r->fs->cache, ino));
@@ -147,8 +151,8 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct fs *fs = req_fs(req);
 	struct file *file = file_of(fi);
 
-	(void)ino;
-	cache_close(fs->cache, file->fh);
+	/* one that kept errors back, or was locked through, ends here */
+	cache_close(fs->cache, ino, file->fh, file->again && !file->flush);
 	file_free(fs, file);
 	(void)fuse_reply_err(req, 0);
 }
@@ -196,6 +200,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 	if (r == NULL)
 		return;
+	r->creq.direct = (fi->flags & O_DIRECT) != 0;
 	REQUEST_SET(r, fh, file_of(fi)->fh);
 	REQUEST_SET(r, off, (uint64_t)off);
 	REQUEST_SET(r, size, size < MSG_PAYLOAD_MAX ? size : MSG_PAYLOAD_MAX);
@@ -215,7 +220,9 @@ static void finish_write(struct krequest *r, const struct cache_reply *reply)
 
 		(void)fuse_reply_write(r->req, reply->msg->size);
 		if (moved) /* an append that landed behind what the kernel knew of */
-			notify_inval_inode(r->fs->notify, r->ino);
+			notify_inval_range(r->fs->notify, r->ino, 0, 0);
+		else if (reply->raced) /* a READ in between may have brought back the old bytes */
+			notify_inval_range(r->fs->notify, r->ino, r->off, r->size);
 	}
 	krequest_free(r);
 }
@@ -308,19 +315,32 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	krequest_submit(r, ino_out, 0);
 }
 
+/* ---- the fence ---- */
+
+static void fence_done(void *arg, int err, uint64_t seq)
+{
+	fuse_req_t req = arg;
+
+	if (err < 0)
+		(void)fuse_reply_err(req, -err);
+	else
+		(void)fuse_reply_ioctl(req, 0, &seq, sizeof(seq));
+}
+
 static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		     struct fuse_file_info *fi, unsigned flags, const void *in_buf, size_t in_bufsz,
 		     size_t out_bufsz)
 {
 	(void)ino;
-	(void)cmd;
 	(void)arg;
 	(void)fi;
 	(void)flags;
 	(void)in_buf;
 	(void)in_bufsz;
-	(void)out_bufsz;
-	(void)fuse_reply_err(req, ENOTTY);
+	if (cmd == VSOCKFS_IOC_FENCE && out_bufsz >= sizeof(uint64_t))
+		fs_fence_async(req_fs(req), fence_done, req);
+	else
+		(void)fuse_reply_err(req, ENOTTY);
 }
 
 void ops_file(struct fuse_lowlevel_ops *ops)

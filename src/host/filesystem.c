@@ -26,8 +26,11 @@
 struct filesystem {
 	int mount_id;
 	int fd; /* keeps the mount, so that its id is not used for another one */
-	bool by_handle;
+	bool has_handles;
+	bool by_handle; /* and this process may open by them */
 	bool flush;
+	bool watched;
+	fsid_t fsid;
 };
 
 struct device {
@@ -45,6 +48,8 @@ struct filesystems {
 	pthread_mutex_t mutex;
 	_Atomic uint32_t n;
 	_Atomic uint32_t n_devices;
+	bool (*mark)(void *arg, int fd); /* mutex */
+	void *mark_arg;			 /* mutex */
 	struct filesystem fs[FILESYSTEMS_MAX];
 	struct device devices[DEVICES_MAX];
 };
@@ -59,13 +64,9 @@ static dev_t stx_dev(const struct statx *stx)
 	return makedev(stx->stx_dev_major, stx->stx_dev_minor);
 }
 
-static bool reports_at_close(int fd)
+static bool reports_at_close(const struct statfs *sfs)
 {
-	struct statfs sfs;
-
-	if (fstatfs(fd, &sfs) < 0)
-		return true;
-	switch ((unsigned long)sfs.f_type) {
+	switch ((unsigned long)sfs->f_type) {
 	case EXT4_SUPER_MAGIC: /* ext2 and ext3 as well */
 	case XFS_SUPER_MAGIC:
 	case BTRFS_SUPER_MAGIC:
@@ -128,12 +129,20 @@ static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uin
 	fs->fd = mount_fd(t, fd, stx.stx_mode);
 	if (fs->fd < 0)
 		return -errno;
+	fs->has_handles = hb != NULL;
 	if (hb != NULL) {
 		CLEANUP_CLOSE int probe =
 			open_by_handle_at(fs->fd, &hb->fh, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 		fs->by_handle = probe >= 0;
 	}
-	fs->flush = reports_at_close(fs->fd);
+	struct statfs sfs;
+	fs->flush = true;
+	if (fstatfs(fs->fd, &sfs) == 0) {
+		fs->flush = reports_at_close(&sfs);
+		fs->fsid = sfs.f_fsid;
+	}
+	/* Events name objects by handle: without handles there is nothing to compare them with. */
+	fs->watched = fs->has_handles && t->mark != NULL && t->mark(t->mark_arg, fs->fd);
 	atomic_store_explicit(&t->n, n + 1, memory_order_release);
 	*ret = n;
 	return 0;
@@ -218,17 +227,27 @@ int filesystems_identify_at(struct filesystems *t, int dirfd, const char *name,
 	return 0;
 }
 
+static uint64_t hash_bytes(uint64_t h, const unsigned char *p, uint32_t len)
+{
+	for (uint32_t at = 0; at < len; at += 8) {
+		uint64_t v = 0;
+
+		memcpy(&v, p + at, len - at < 8 ? len - at : 8);
+		h = idmap_mix(h ^ v) + len;
+	}
+	return h;
+}
+
 uint64_t identity_hash(const struct identity *id, uint64_t seed)
 {
 	uint64_t h = idmap_mix(seed ^ ((uint64_t)id->fs << 32 | (uint32_t)id->type));
 
-	for (uint32_t at = 0; at < id->len; at += 8) {
-		uint64_t v = 0;
+	return hash_bytes(h, id->bytes, id->len);
+}
 
-		memcpy(&v, id->bytes + at, id->len - at < 8 ? id->len - at : 8);
-		h = idmap_mix(h ^ v) + id->len;
-	}
-	return h;
+uint64_t identity_handle_hash(int32_t type, const void *bytes, uint32_t len)
+{
+	return hash_bytes((uint32_t)type, bytes, len);
 }
 
 int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_fd)
@@ -240,9 +259,15 @@ int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_
 	hb.fh.handle_bytes = id->len;
 	hb.fh.handle_type = id->type;
 	memcpy(hb.fh.f_handle, id->bytes, id->len);
-	int fd = open_by_handle_at(t->fs[id->fs].fd, &hb.fh, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	/* ENOMEM is also what exportfs says of an inode that is just going away. */
+	int fd = -1;
+	for (int i = 0; fd < 0 && i < 2; i++) {
+		fd = open_by_handle_at(t->fs[id->fs].fd, &hb.fh, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0 && errno != ENOMEM)
+			return -errno;
+	}
 	if (fd < 0)
-		return -errno;
+		return -ESTALE;
 	*ret_fd = fd;
 	return 0;
 }
@@ -250,6 +275,35 @@ int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_
 bool filesystems_by_handle(struct filesystems *t, uint32_t fs)
 {
 	return t->fs[fs].by_handle;
+}
+
+void filesystems_watch(struct filesystems *t, bool (*mark)(void *arg, int fd), void *arg)
+{
+	SCOPE_LOCK(&t->mutex);
+	t->mark = mark;
+	t->mark_arg = arg;
+	for (uint32_t i = 0; i < t->n; i++)
+		t->fs[i].watched = mark != NULL && t->fs[i].has_handles && mark(arg, t->fs[i].fd);
+}
+
+bool filesystems_watched(const struct filesystems *t, uint32_t fs)
+{
+	return t->fs[fs].watched;
+}
+
+bool filesystems_next(const struct filesystems *t, const void *fsid, uint32_t *at, uint32_t *ret)
+{
+	uint32_t n = atomic_load_explicit(&t->n, memory_order_acquire);
+
+	while (*at < n) {
+		uint32_t i = (*at)++;
+
+		if (memcmp(&t->fs[i].fsid, fsid, sizeof(t->fs[i].fsid)) == 0) {
+			*ret = i;
+			return true;
+		}
+	}
+	return false;
 }
 
 bool filesystems_flush(struct filesystems *t, uint32_t fs)

@@ -44,6 +44,8 @@ int filesystems_identify(struct filesystems *t, int fd, struct identity *ret);
  */
 int filesystems_identify_at(struct filesystems *t, int dirfd, const char *name,
 			    struct identity *ret);
+/* Of what a file system's events tell of an object: its handle, not through which mount. */
+uint64_t identity_handle_hash(int32_t type, const void *bytes, uint32_t len);
 uint64_t identity_hash(const struct identity *id, uint64_t seed);
 
 /*
@@ -53,6 +55,19 @@ uint64_t identity_hash(const struct identity *id, uint64_t seed);
  */
 int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_fd);
 bool filesystems_by_handle(struct filesystems *t, uint32_t fs);
+
+/*
+ * Whoever watches for changes: mark(arg, fd) is called for each file system that is
+ * known and for each new one before anything on it is identified; true if changes
+ * on it will be seen. NULL: nobody watches, as at the beginning.
+ */
+void filesystems_watch(struct filesystems *t, bool (*mark)(void *arg, int fd), void *arg);
+bool filesystems_watched(const struct filesystems *t, uint32_t fs);
+/*
+ * The mounts of one file system, for its events: the number of the next one
+ * from *at on with this fsid (f_fsid of statfs(2)), and *at moved behind it.
+ */
+bool filesystems_next(const struct filesystems *t, const void *fsid, uint32_t *at, uint32_t *ret);
 
 /* close(2) on this file system may report an error that write(2) did not. */
 bool filesystems_flush(struct filesystems *t, uint32_t fs);

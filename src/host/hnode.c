@@ -17,6 +17,7 @@
 #include "host/idmap.h"
 
 #define BUCKETS_MIN 64
+#define FILTER_SIZE 65536
 #define DEPTH_MAX   4096 /* parents in a row that are opened to find one node again */
 
 struct hnode {
@@ -52,6 +53,7 @@ struct hnodes {
 	struct filesystems *fs;
 	size_t fd_max;
 	uint64_t seed;
+	atomic_uint filter[FILTER_SIZE]; /* how many nodes have a handle of this hash */
 	pthread_mutex_t mutex;
 
 	/* mutex: */
@@ -78,6 +80,11 @@ static void hnode_identity(const struct hnode *n, struct identity *ret)
 	ret->type = n->handle_type;
 	ret->len = n->handle_len;
 	memcpy(ret->bytes, n->handle, n->handle_len);
+}
+
+static atomic_uint *filter_of(struct hnodes *t, int32_t type, const void *handle, uint32_t len)
+{
+	return &t->filter[identity_handle_hash(type, handle, len) % FILTER_SIZE];
 }
 
 static struct hnode **bucket_locked(const struct hnodes *t, uint64_t hash)
@@ -130,6 +137,7 @@ static int insert_locked(struct hnodes *t, struct hnode *n)
 	n->chain = *b;
 	*b = n;
 	t->count++;
+	atomic_fetch_add(filter_of(t, n->handle_type, n->handle, n->handle_len), 1);
 	return 0;
 }
 
@@ -141,6 +149,7 @@ static void remove_locked(struct hnodes *t, struct hnode *n)
 		at = &(*at)->chain;
 	*at = n->chain;
 	t->count--;
+	atomic_fetch_sub(filter_of(t, n->handle_type, n->handle, n->handle_len), 1);
 	if (t->n_buckets > BUCKETS_MIN && t->count * 8 < t->n_buckets)
 		(void)resize_locked(t, t->n_buckets / 2);
 	idmap_del(&t->parents, n->id);
@@ -329,6 +338,27 @@ int hnodes_find(struct hnodes *t, int fd, struct hnode **ret)
 	return 0;
 }
 
+struct hnode *hnodes_find_event(struct hnodes *t, const void *fsid, int32_t handle_type,
+				const void *handle, uint32_t handle_len, uint32_t *at)
+{
+	struct identity id = {.type = handle_type, .len = handle_len};
+
+	if (handle_len > sizeof(id.bytes) ||
+	    atomic_load(filter_of(t, handle_type, handle, handle_len)) == 0)
+		return NULL;
+	memcpy(id.bytes, handle, handle_len);
+	while (filesystems_next(t->fs, fsid, at, &id.fs)) {
+		SCOPE_LOCK(&t->mutex);
+		struct hnode *n = find_locked(t, &id, identity_hash(&id, t->seed));
+
+		if (n != NULL) {
+			hnode_ref(n);
+			return n;
+		}
+	}
+	return NULL;
+}
+
 void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name)
 {
 	SCOPE_LOCK(&t->mutex);
@@ -348,6 +378,11 @@ uint64_t hnode_version(struct hnode *n)
 bool hnode_flush(struct hnodes *t, const struct hnode *n)
 {
 	return filesystems_flush(t->fs, n->fs);
+}
+
+bool hnode_watched(const struct hnodes *t, const struct hnode *n)
+{
+	return filesystems_watched(t->fs, n->fs);
 }
 
 bool hnode_by_handle(struct hnodes *t, const struct hnode *n)

@@ -57,11 +57,20 @@ int hnodes_find(struct hnodes *t, int fd, struct hnode **ret);
 int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *name,
 		   struct hnode **ret, int *ret_fd);
 
+/*
+ * The node that an event is about, on each of the file system's mounts: *at is
+ * 0 to begin with; NULL when there are no more. Most events are about objects
+ * that nobody knows, and cost no lock.
+ */
+struct hnode *hnodes_find_event(struct hnodes *t, const void *fsid, int32_t handle_type,
+				const void *handle, uint32_t handle_len, uint32_t *at);
+
 void hnode_ref(struct hnode *n);
 void hnode_unref(struct hnodes *t, struct hnode *n); /* NULL is allowed */
 
 uint64_t hnode_id(const struct hnode *n);
-bool hnode_flush(struct hnodes *t, const struct hnode *n);     /* see filesystems_flush */
+bool hnode_flush(struct hnodes *t, const struct hnode *n);	   /* see filesystems_flush */
+bool hnode_watched(const struct hnodes *t, const struct hnode *n); /* its changes will be seen */
 bool hnode_by_handle(struct hnodes *t, const struct hnode *n); /* it needs no name to be found */
 
 /*

@@ -13,6 +13,7 @@
 #include "core/msg.h"
 #include "host/creds.h"
 #include "host/handle.h"
+#include "host/promise.h"
 #include "host/session.h"
 
 struct dirs;
@@ -30,7 +31,9 @@ struct request {
 	struct creds *creds; /* of this thread */
 	struct msg q;	     /* what is not present is zero */
 	struct msg p;
-	unsigned char *buf; /* MSG_PAYLOAD_MAX bytes: q's payload, then p's */
+	unsigned char *buf;   /* MSG_PAYLOAD_MAX bytes: q's payload, then p's */
+	struct stamp stamp;   /* of what was armed for the reply */
+	struct change change; /* what it has broken */
 	const char *why;
 	bool has_turn; /* session_pass_turn */
 };
@@ -46,14 +49,7 @@ struct handles *session_handles(struct session *s);
 struct lock_session *session_locks(struct session *s);
 struct dirs *session_dirs(struct session *s);
 
-/*
- * The node of an id that this session was told, with a reference; -ESTALE for
- * any other: ids belong to a session.
- */
-int session_node(struct session *s, uint64_t id, struct hnode **ret);
-
-/* A reply names n: one reference more for this session to forget. */
-int session_tell(struct session *s, struct hnode *n);
+struct promise_session *session_promises(struct session *s);
 void session_forget(struct session *s, uint64_t id, uint64_t n);
 
 /*
@@ -78,8 +74,17 @@ struct pinned {
 void pinned_done(struct pinned *p);
 #define CLEANUP_PINNED CLEANUP(pinned_done)
 
-/* The node of an id, with a descriptor. */
-int request_pin(struct request *r, uint64_t id, struct pinned *ret);
+/* The node of an id, with a descriptor. arm: what the reply promises about it, or 0. */
+int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
+
+/* The reply promises this about a node that the client knows, if at all, otherwise. */
+void request_arm(struct request *r, struct hnode *n, unsigned arm);
+
+/*
+ * Tells the client of n and promises what fd shows of it: field attr. On
+ * failure nothing is told.
+ */
+int request_tell_attr(struct request *r, struct hnode *n, int fd, struct attr *ret);
 
 /* Attributes of node, read through fd. */
 int request_attr(const struct request *r, struct hnode *node, int fd, struct attr *ret);

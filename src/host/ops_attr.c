@@ -28,7 +28,7 @@ static int reply_attr(struct request *r, struct hnode *node, int fd)
 int op_GETATTR(struct request *r)
 {
 	CLEANUP_PINNED struct pinned p = {0};
-	int e = request_pin(r, r->q.node, &p);
+	int e = request_pin(r, r->q.node, INV_ATTR, &p);
 
 	return e < 0 ? e : reply_attr(r, p.node, p.fd);
 }
@@ -115,7 +115,7 @@ int op_SETATTR(struct request *r)
 	}
 	int e = request_writable(r);
 	if (e == 0)
-		e = request_pin(r, q->node, &p);
+		e = request_pin(r, q->node, INV_ATTR, &p);
 	if (e == 0 && (q->valid & SET_SIZE))
 		e = set_size(r, &p);
 	if (e == 0 && (q->valid & (SET_UID | SET_GID)))
@@ -124,6 +124,7 @@ int op_SETATTR(struct request *r)
 		e = export_chmod(r->host->export, p.fd, (mode_t)(q->mode & 07777));
 	if (e == 0 && (q->valid & times))
 		e = set_times(r, p.fd);
+	change_broke(&r->change, p.node, q->valid & SET_SIZE ? INV_ATTR | INV_DATA : INV_ATTR);
 	return e < 0 ? e : reply_attr(r, p.node, p.fd);
 }
 
@@ -131,7 +132,7 @@ int op_STATFS(struct request *r)
 {
 	CLEANUP_PINNED struct pinned p = {0};
 	struct statfs sfs;
-	int e = request_pin(r, r->q.node, &p);
+	int e = request_pin(r, r->q.node, 0, &p);
 
 	if (e < 0)
 		return e;
@@ -176,7 +177,7 @@ static int xattr_target(struct request *r, struct pinned *p, char *name,
 		return -EOPNOTSUPP;
 	memcpy(name, s.data, s.len);
 	name[s.len] = '\0';
-	int e = request_pin(r, r->q.node, p);
+	int e = request_pin(r, r->q.node, INV_ATTR, p);
 	if (e == 0)
 		(void)export_proc_path(p->fd, path);
 	return e;
@@ -215,9 +216,11 @@ int op_SETXATTR(struct request *r)
 		e = xattr_target(r, &p, name, path);
 	if (e == 0 && setxattr(path, name, r->buf, r->q.payload.len, (int)r->q.flags) < 0)
 		e = -errno;
-	if (e == 0)
-		(void)reply_attr(r, p.node, p.fd); /* ctime */
-	return e;
+	if (e < 0)
+		return e;
+	change_broke(&r->change, p.node, INV_ATTR);
+	(void)reply_attr(r, p.node, p.fd); /* ctime */
+	return 0;
 }
 
 int op_REMOVEXATTR(struct request *r)
@@ -230,9 +233,11 @@ int op_REMOVEXATTR(struct request *r)
 		e = xattr_target(r, &p, name, path);
 	if (e == 0 && removexattr(path, name) < 0)
 		e = -errno;
-	if (e == 0)
-		(void)reply_attr(r, p.node, p.fd);
-	return e;
+	if (e < 0)
+		return e;
+	change_broke(&r->change, p.node, INV_ATTR);
+	(void)reply_attr(r, p.node, p.fd);
+	return 0;
 }
 
 int op_LISTXATTR(struct request *r)
@@ -241,7 +246,7 @@ int op_LISTXATTR(struct request *r)
 	CLEANUP_FREE char *all = malloc(XATTR_LIST_MAX_);
 	char path[EXPORT_PROC_PATH_MAX];
 	size_t used = 0;
-	int e = request_pin(r, r->q.node, &p);
+	int e = request_pin(r, r->q.node, INV_ATTR, &p);
 
 	if (e < 0 || all == NULL)
 		return e < 0 ? e : -ENOMEM;

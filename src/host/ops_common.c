@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "core/cleanup.h"
+#include "core/fault.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
@@ -19,10 +20,11 @@ void pinned_done(struct pinned *p)
 	p->node = NULL;
 }
 
-int request_pin(struct request *r, uint64_t id, struct pinned *ret)
+int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
 {
 	struct pinned p = {.nodes = r->host->nodes};
-	int e = session_node(r->session, id, &p.node);
+	int e = promise_node(session_promises(r->session), id, FAULT(late_promise) ? 0 : arm,
+			     &r->stamp, &p.node);
 
 	if (e < 0)
 		return e;
@@ -41,7 +43,25 @@ int request_attr(const struct request *r, struct hnode *node, int fd, struct att
 	uint64_t version = hnode_version(node); /* before the statx */
 	int e = export_attr(r->host->export, fd, ret);
 
-	ret->version = version;
+	ret->version = FAULT(late_version) ? hnode_version(node) : version;
+	return e;
+}
+
+void request_arm(struct request *r, struct hnode *n, unsigned arm)
+{
+	promise_arm(session_promises(r->session), n, arm, &r->stamp);
+}
+
+int request_tell_attr(struct request *r, struct hnode *n, int fd, struct attr *ret)
+{
+	struct promise_session *s = session_promises(r->session);
+	int e = promise_tell(s, n, FAULT(late_promise) ? 0 : INV_ATTR, &r->stamp);
+
+	if (e < 0)
+		return e;
+	e = request_attr(r, n, fd, ret);
+	if (e < 0)
+		session_forget(r->session, hnode_id(n), 1);
 	return e;
 }
 
@@ -123,9 +143,7 @@ int request_tell(struct request *r, const struct pinned *dir, const char *name, 
 
 	if (e < 0)
 		return e;
-	e = request_attr(r, n, fd, &r->p.attr);
-	if (e == 0)
-		e = session_tell(r->session, n);
+	e = request_tell_attr(r, n, fd, &r->p.attr);
 	if (e == 0) {
 		MSG_SET(&r->p, node, hnode_id(n));
 		r->p.present |= MSG_BIT(attr);
@@ -153,12 +171,14 @@ void victim_find(struct request *r, const struct pinned *dir, const char *name, 
 		return;
 	ret->node = n;
 	ret->fd = take_fd(&fd);
+	promise_arm_known(session_promises(r->session), n, INV_ATTR, &r->stamp);
 }
 
 void victim_gone(struct request *r, struct victim *v)
 {
 	if (v->node == NULL)
 		return;
+	change_broke(&r->change, v->node, INV_ATTR);
 	if (request_attr(r, v->node, v->fd, &r->p.attr) == 0) {
 		/* no reference is counted: a client that does not know the node looks past it */
 		MSG_SET(&r->p, node, hnode_id(v->node));

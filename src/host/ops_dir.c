@@ -22,7 +22,8 @@ struct listing_reply {
 	bool plain;
 	bool hide; /* mount points are left out */
 	bool is_root;
-	uint64_t ino; /* of the directory */
+	bool unwatched; /* the directory, and so the reply has no stamp anyway */
+	uint64_t ino;	/* of the directory */
 	dev_t dev;
 	size_t cap, used;
 	bool full;
@@ -47,7 +48,9 @@ static bool complete(struct listing_reply *l, const char *name, struct dir_entry
 		return err != -ENOENT;
 	if (l->plain || hnodes_intern(r->host->nodes, fd, l->dir.node, name, &n) < 0)
 		return true;
-	if (request_attr(r, n, fd, &e->attr) == 0 && session_tell(r->session, n) == 0) {
+	/* An entry without a promise would cost the whole listing its own. */
+	if ((l->unwatched || hnode_watched(r->host->nodes, n)) &&
+	    request_tell_attr(r, n, fd, &e->attr) == 0) {
 		e->node = hnode_id(n);
 		e->ino = e->attr.ino;
 		e->type = IFTODT(e->attr.mode);
@@ -124,7 +127,7 @@ int op_READDIRPLUS(struct request *r)
 	CLEANUP_CLOSE int fd = -1;
 	uint64_t off = r->q.off;
 	struct stat st, root;
-	int e = off > INT64_MAX ? -EINVAL : request_pin(r, r->q.node, &dir);
+	int e = off > INT64_MAX ? -EINVAL : request_pin(r, r->q.node, INV_NAMES | INV_ATTR, &dir);
 
 	if (e < 0)
 		return e;
@@ -138,6 +141,7 @@ int op_READDIRPLUS(struct request *r)
 		.dir = dir,
 		.plain = (r->q.flags & READDIR_PLAIN) != 0,
 		.hide = r->host->config->xdev == XDEV_HIDE,
+		.unwatched = !hnode_watched(r->host->nodes, dir.node),
 		.is_root = fstat(export_root(r->host->export), &root) == 0 &&
 			   root.st_dev == st.st_dev && root.st_ino == st.st_ino,
 		.ino = filesystems_ino(export_filesystems(r->host->export), st.st_dev, st.st_ino),

@@ -73,6 +73,7 @@ static int open_node(struct request *r, struct hnode *n, int object)
 	if (r->q.flags & O_TRUNC) {
 		if (MSG_HAS(&r->q, uid) && r->q.uid != 0)
 			request_strip_ids(r, fd); /* the guest's kernel leaves O_TRUNC to us */
+		change_broke(&r->change, n, INV_ATTR | INV_DATA);
 		e = request_attr(r, n, fd, &r->p.attr);
 	}
 	if (e < 0) {
@@ -91,7 +92,7 @@ int op_OPEN(struct request *r)
 	int e = check_flags(r, r->q.flags);
 
 	if (e == 0)
-		e = request_pin(r, r->q.node, &p);
+		e = request_pin(r, r->q.node, INV_ATTR, &p);
 	return e < 0 ? e : open_node(r, p.node, p.fd);
 }
 
@@ -109,22 +110,20 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 		return e;
 	if (r->q.flags & O_NOATIME)
 		(void)fcntl(fd, F_SETFL, O_NOATIME); /* not when creating: EPERM would come late */
-	e = request_attr(r, n, fd, &r->p.attr);
-	if (e == 0 && name == NULL) {
-		/* Nothing but this descriptor leads to an O_TMPFILE. */
-		int object;
-
-		e = export_reopen(r->host->export, fd, O_PATH, &object);
-		if (e == 0)
-			hnode_keep(r->host->nodes, n, object);
-	}
-	if (e == 0)
-		e = add_handle(r, n, take_fd(&fd), &fh);
+	e = request_tell_attr(r, n, fd, &r->p.attr);
 	if (e == 0) {
-		e = session_tell(r->session, n);
+		if (name == NULL) {
+			/* Nothing but this descriptor leads to an O_TMPFILE. */
+			int object;
+
+			e = export_reopen(r->host->export, fd, O_PATH, &object);
+			if (e == 0)
+				hnode_keep(r->host->nodes, n, object);
+		}
+		if (e == 0)
+			e = add_handle(r, n, take_fd(&fd), &fh);
 		if (e < 0)
-			handle_put(session_handles(r->session),
-				   handle_remove(session_handles(r->session), fh));
+			session_forget(r->session, hnode_id(n), 1);
 	}
 	if (e == 0) {
 		MSG_SET(&r->p, node, hnode_id(n));
@@ -146,25 +145,16 @@ static int open_existing(struct request *r, const struct pinned *dir, const char
 	e = hnodes_intern(r->host->nodes, object, dir->node, name, &n);
 	if (e < 0)
 		return e;
-	e = open_node(r, n, object);
-	if (e == -ELOOP || e == -EISDIR || e == -ENXIO) {
-		/*
-		 * The guest took the name for free or for a regular file. ESTALE
-		 * makes its kernel look it up and walk again (LOOKUP_REVAL),
-		 * which follows a symbolic link as the guest sees it.
-		 */
-		e = -ESTALE;
+	e = promise_tell(session_promises(r->session), n, INV_ATTR, &r->stamp);
+	if (e == 0) {
+		e = open_node(r, n, object);
+		if (e < 0)
+			session_forget(r->session, hnode_id(n), 1);
 	}
 	if (e == 0) {
-		e = session_tell(r->session, n);
-		if (e == 0)
-			MSG_SET(&r->p, node, hnode_id(n));
-		else
-			handle_put(session_handles(r->session),
-				   handle_remove(session_handles(r->session), r->p.fh));
-	}
-	if (e == 0)
+		MSG_SET(&r->p, node, hnode_id(n));
 		hnode_offer(r->host->nodes, n, take_fd(&object));
+	}
 	hnode_unref(r->host->nodes, n);
 	return e;
 }
@@ -199,7 +189,7 @@ int op_CREATE(struct request *r)
 	if (e == 0 && !handles_room(session_handles(r->session)))
 		e = -ENFILE; /* before there is a file */
 	if (e == 0)
-		e = request_pin(r, r->q.node, &dir);
+		e = request_pin(r, r->q.node, INV_NAMES | INV_ATTR, &dir);
 	if (e < 0)
 		return e;
 	if (unnamed) {
@@ -209,18 +199,25 @@ int op_CREATE(struct request *r)
 	for (int i = 0; i < CREATE_TRIES; i++) {
 		e = make_file(r, &dir, name, O_CREAT | O_EXCL, &fd);
 		if (e == 0) {
+			change_broke_name(&r->change, dir.node, name);
 			e = finish_new(r, &dir, name, fd);
 			break;
 		}
 		if (e != -EEXIST || (r->q.flags & O_EXCL))
 			break;
 		e = open_existing(r, &dir, name);
-		if (e != -ENOENT)
+		/* ESTALE: it was replaced between the look-up and opening it by its handle */
+		if (e != -ENOENT && e != -ESTALE)
 			break;
 	}
 	if (e == 0)
 		request_parent_attr(r, &dir);
-	return e;
+	/*
+	 * A symbolic link or a FIFO, where the guest took the name for free or for a
+	 * regular file. ESTALE makes its kernel look it up and walk again
+	 * (LOOKUP_REVAL), which follows the link as the guest sees it.
+	 */
+	return e == -ELOOP || e == -ENXIO ? -ESTALE : e;
 }
 
 /* ---- closing ---- */

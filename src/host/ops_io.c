@@ -29,6 +29,7 @@ int op_READ(struct request *r)
 	int e = request_handle(r, r->q.fh, &file);
 	if (e < 0)
 		return e;
+	request_arm(r, file.h->node, INV_ATTR | INV_DATA);
 	while (done < size) {
 		ssize_t n = pread(file.h->fd, r->buf + done, size - done, (off_t)(r->q.off + done));
 
@@ -105,12 +106,14 @@ int op_WRITE(struct request *r)
 		return e;
 	if (off > INT64_MAX - len)
 		return -EFBIG;
+	request_arm(r, file.h->node, INV_ATTR | INV_DATA);
 	if (len > 0 && (r->q.flags & WRITE_STRIP_IDS))
 		request_strip_ids(r, file.h->fd);
 	if (len > 0 && (r->q.flags & O_APPEND))
 		n = append(file.h, r->buf, len, sync_flags(r->q.flags), &off);
 	else
 		n = write_at(file.h->fd, r->buf, len, (off_t)off, sync_flags(r->q.flags));
+	change_broke(&r->change, file.h->node, INV_ATTR | INV_DATA);
 	if (n < 0)
 		return (int)n;
 	MSG_SET(&r->p, size, (uint64_t)n);
@@ -139,7 +142,7 @@ int op_FSYNC(struct request *r)
 		e = request_handle(r, r->q.fh, &file);
 		return e < 0 ? e : sync_fd(file.h->fd, data_only);
 	}
-	e = request_pin(r, r->q.node, &p);
+	e = request_pin(r, r->q.node, 0, &p);
 	if (e < 0)
 		return e;
 	if (fstat(p.fd, &st) < 0)
@@ -176,11 +179,13 @@ int op_FALLOCATE(struct request *r)
 		return e;
 	if (r->q.off > INT64_MAX || r->q.size > INT64_MAX || r->q.flags > INT32_MAX)
 		return r->q.flags > INT32_MAX ? -EOPNOTSUPP : -EFBIG;
+	request_arm(r, file.h->node, INV_ATTR);
 	do {
 		e = fallocate(file.h->fd, (int)r->q.flags, (off_t)r->q.off, (off_t)r->q.size) < 0
 			    ? -errno
 			    : 0;
 	} while (e == -EINTR);
+	change_broke(&r->change, file.h->node, INV_ATTR | INV_DATA);
 	if (e == 0)
 		reply_attr(r, file.h);
 	return e;
@@ -199,9 +204,11 @@ int op_COPY(struct request *r)
 		e = request_handle(r, r->q.fh2, &to);
 	if (e < 0)
 		return e;
+	request_arm(r, to.h->node, INV_ATTR);
 	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len, (unsigned)r->q.flags);
 	if (n < 0)
 		return -errno;
+	change_broke(&r->change, to.h->node, INV_ATTR | INV_DATA);
 	MSG_SET(&r->p, size, (uint64_t)n);
 	reply_attr(r, to.h);
 	return 0;

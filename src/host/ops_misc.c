@@ -6,6 +6,7 @@
 #include "host/hnode.h"
 #include "host/lock.h"
 #include "host/ops.h"
+#include "host/watch.h"
 #include "transport/codec.h"
 
 int op_HELLO(struct request *r)
@@ -16,19 +17,22 @@ int op_HELLO(struct request *r)
 
 int op_PING(struct request *r)
 {
-	(void)r;
-	return 0;
+	return op_FENCE(r);
 }
 
 int op_FENCE(struct request *r)
 {
-	MSG_SET(&r->p, seq, 0); /* nothing is watched, so nothing is pushed */
+	watch_fence(r->host->watch);
+	MSG_SET(&r->p, seq, promise_fence(session_promises(r->session)));
 	return 0;
 }
 
 int op_ACK(struct request *r)
 {
-	(void)r;
+	if (promise_ack(session_promises(r->session), r->q.seq) < 0) {
+		r->why = "ACK of an invalidation that was not sent";
+		return OP_MALFORMED;
+	}
 	return OP_NO_REPLY;
 }
 

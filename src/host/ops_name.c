@@ -20,7 +20,7 @@ static int target(struct request *r, uint64_t node, struct slice name, struct pi
 
 	if (e == 0)
 		e = request_name(name, ret_name);
-	return e < 0 ? e : request_pin(r, node, dir);
+	return e < 0 ? e : request_pin(r, node, INV_NAMES | INV_ATTR, dir);
 }
 
 /* A name that is what it was; -EAGAIN if it has to be looked up. */
@@ -34,9 +34,7 @@ static int tell_known(struct request *r, const struct pinned *dir, const char *n
 	if (e < 0)
 		return e;
 	p.pinned = true;
-	e = request_attr(r, p.node, p.fd, &r->p.attr);
-	if (e == 0)
-		e = session_tell(r->session, p.node);
+	e = request_tell_attr(r, p.node, p.fd, &r->p.attr);
 	if (e == 0) {
 		MSG_SET(&r->p, node, hnode_id(p.node));
 		r->p.present |= MSG_BIT(attr);
@@ -60,11 +58,29 @@ int op_LOOKUP(struct request *r)
 	int e = request_name(r->q.name, name);
 
 	if (e == 0)
-		e = request_pin(r, r->q.node, &dir);
+		e = request_pin(r, r->q.node, INV_NAMES, &dir);
 	if (e < 0)
 		return e;
 	e = tell_known(r, &dir, name);
 	return e == -EAGAIN ? tell_name(r, &dir, name) : e;
+}
+
+/*
+ * What this request has made. Somebody may have put something else in its
+ * place at once, which the client did not ask for.
+ */
+static int tell_made(struct request *r, const struct pinned *dir, const char *name, mode_t type)
+{
+	change_broke_name(&r->change, dir->node, name);
+	int e = tell_name(r, dir, name);
+
+	if (e == 0 && (r->p.attr.mode & S_IFMT) != type) {
+		session_forget(r->session, r->p.node, 1);
+		e = -ENOENT;
+	}
+	if (e == 0)
+		request_parent_attr(r, dir);
+	return e;
 }
 
 static int make_node(const struct pinned *dir, const char *name, mode_t mode, uint64_t rdev)
@@ -103,11 +119,7 @@ int op_MKNOD(struct request *r)
 		return e;
 	e = make_node(&dir, name, mode, MSG_HAS(&r->q, rdev) ? r->q.rdev : 0);
 	creds_restore(r->creds);
-	if (e == 0)
-		e = tell_name(r, &dir, name);
-	if (e == 0)
-		request_parent_attr(r, &dir);
-	return e;
+	return e < 0 ? e : tell_made(r, &dir, name, mode & S_IFMT);
 }
 
 int op_SYMLINK(struct request *r)
@@ -130,11 +142,7 @@ int op_SYMLINK(struct request *r)
 	if (symlinkat((const char *)r->buf, dir.fd, name) < 0)
 		e = -errno;
 	creds_restore(r->creds);
-	if (e == 0)
-		e = tell_name(r, &dir, name);
-	if (e == 0)
-		request_parent_attr(r, &dir);
-	return e;
+	return e < 0 ? e : tell_made(r, &dir, name, S_IFLNK);
 }
 
 int op_LINK(struct request *r)
@@ -144,15 +152,15 @@ int op_LINK(struct request *r)
 	int e = target(r, r->q.node2, r->q.name2, &dir, name);
 
 	if (e == 0)
-		e = request_pin(r, r->q.node, &file);
+		e = request_pin(r, r->q.node, INV_ATTR, &file);
 	if (e == 0)
 		e = export_link(r->host->export, file.fd, dir.fd, name);
 	if (e < 0)
 		return e;
 	hnode_renamed(r->host->nodes, file.node, dir.node, name);
-	e = request_attr(r, file.node, file.fd, &r->p.attr);
-	if (e == 0)
-		e = session_tell(r->session, file.node);
+	change_broke_name(&r->change, dir.node, name);
+	change_broke(&r->change, file.node, INV_ATTR);
+	e = request_tell_attr(r, file.node, file.fd, &r->p.attr);
 	if (e < 0)
 		return e;
 	MSG_SET(&r->p, node, hnode_id(file.node));
@@ -173,6 +181,7 @@ static int remove_name(struct request *r, int flags)
 	victim_find(r, &dir, name, &victim);
 	if (unlinkat(dir.fd, name, flags) < 0)
 		return -errno;
+	change_broke_name(&r->change, dir.node, name);
 	victim_gone(r, &victim);
 	request_parent_attr(r, &dir);
 	return 0;
@@ -208,10 +217,15 @@ int op_RENAME(struct request *r)
 		victim_find(r, &to, name2, &other);
 	if (renameat2(from.fd, name, to.fd, name2, flags) < 0)
 		return -errno;
-	if (other.node != NULL && (flags & RENAME_EXCHANGE))
+	change_broke_name(&r->change, from.node, name);
+	change_broke_name(&r->change, to.node, name2);
+	change_broke(&r->change, moved.node, INV_ATTR);
+	if (other.node != NULL && (flags & RENAME_EXCHANGE)) {
 		hnode_renamed(r->host->nodes, other.node, from.node, name);
-	else
+		change_broke(&r->change, other.node, INV_ATTR);
+	} else {
 		victim_gone(r, &other);
+	}
 	/* attr and node are the moved object's; of the other only which one it was. */
 	r->p.present &= ~(MSG_BIT(attr) | MSG_BIT(node));
 	if (other.node != NULL)
@@ -232,7 +246,7 @@ int op_RENAME(struct request *r)
 int op_READLINK(struct request *r)
 {
 	CLEANUP_PINNED struct pinned link = {0};
-	int e = request_pin(r, r->q.node, &link);
+	int e = request_pin(r, r->q.node, INV_ATTR | INV_DATA, &link);
 
 	if (e < 0)
 		return e;

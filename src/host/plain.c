@@ -182,6 +182,13 @@ static void drop_setid(struct plain_session *s, int fd)
 		log_debug("set-id bits stay after a write: %m");
 }
 
+void plain_broke_name(struct plain_job *j, const struct export_place *place)
+{
+	change_broke_fd(&j->s->change, place->dirfd, INV_ATTR | INV_NAME, place->name);
+	if (place->object >= 0)
+		change_broke_fd(&j->s->change, place->object, INV_ATTR, NULL);
+}
+
 /* ---- attributes ---- */
 
 static int do_lookup(struct plain_job *j)
@@ -207,6 +214,8 @@ static int do_setattr(struct plain_job *j)
 
 	if (r == 0)
 		r = export_chmod(j->s->export, j->place.object, plain_linux_mode(j->q->mode));
+	if (r == 0)
+		change_broke_fd(&j->s->change, j->place.object, INV_ATTR, NULL);
 	return r < 0 ? r : plain_reply_stat(j, j->place.object);
 }
 
@@ -228,6 +237,7 @@ static int do_truncate(struct plain_job *j)
 	if (ftruncate(fd, size) < 0)
 		return -errno;
 	drop_setid(j->s, fd);
+	change_broke_fd(&j->s->change, fd, INV_ATTR | INV_DATA, NULL);
 	return plain_reply_stat(j, fd);
 }
 
@@ -251,8 +261,10 @@ static int open_object(struct plain_job *j, uint32_t flags, int *ret_fd)
 		return -ENOTDIR;
 	int keep = (int)(flags & (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC));
 	r = export_reopen(j->s->export, j->place.object, keep, ret_fd);
-	if (r == 0 && (flags & O_TRUNC))
+	if (r == 0 && (flags & O_TRUNC)) {
 		drop_setid(j->s, *ret_fd);
+		change_broke_fd(&j->s->change, *ret_fd, INV_ATTR | INV_DATA, NULL);
+	}
 	return r;
 }
 
@@ -273,6 +285,8 @@ static int open_or_create(struct plain_job *j, uint32_t flags, int *ret_fd)
 		r = export_open(j->s->export, j->place.dirfd, j->place.name, keep,
 				plain_linux_mode(j->q->mode), ret_fd);
 		creds_restore(&j->s->creds);
+		if (r == 0)
+			plain_broke_name(j, &j->place);
 		if (r != -EEXIST || (flags & O_EXCL))
 			return r;
 		export_place_done(&j->place);
@@ -391,8 +405,10 @@ static int do_write(struct plain_job *j)
 		else if (errno != EINTR)
 			r = -errno;
 	}
-	if (done > 0)
+	if (done > 0) {
 		drop_setid(j->s, slot->fd);
+		change_broke_fd(&j->s->change, slot->fd, INV_ATTR | INV_DATA, NULL);
+	}
 	if (r < 0 && done == 0)
 		return r;
 	j->p->written = (uint32_t)done; /* a frame is shorter than 4 GiB */
@@ -472,6 +488,7 @@ int plain_handle(struct plain_session *s, const struct plain_request *q, const v
 
 	export_place_done(&j.place);
 	export_place_done(&j.place2);
+	change_wait(&s->change);
 	if (r == 0)
 		r = plain_reply_encode(&p, &s->reply);
 	if (r < 0) {
@@ -486,7 +503,7 @@ int plain_handle(struct plain_session *s, const struct plain_request *q, const v
 	return 0;
 }
 
-int plain_session_new(struct export *ex, struct plain_session **ret)
+int plain_session_new(struct export *ex, struct promises *p, struct plain_session **ret)
 {
 	struct plain_session *s = calloc(1, sizeof(*s));
 
@@ -494,6 +511,7 @@ int plain_session_new(struct export *ex, struct plain_session **ret)
 		return -ENOMEM;
 	s->export = ex;
 	s->creds = CREDS_NONE;
+	s->change.all = p;
 	*ret = s;
 	return 0;
 }

@@ -27,12 +27,16 @@
 struct export;
 struct plain_request;
 struct plain_session;
+struct promises;
 
 #define PLAIN_FILES_MAX 4096		   /* open files of a session; more: EMFILE */
 #define PLAIN_READ_MAX	((size_t)16 << 20) /* bytes of one read; a larger sz is cut to it */
 
-/* ex is borrowed until plain_session_free. 0 or -errno. */
-int plain_session_new(struct export *ex, struct plain_session **ret);
+/*
+ * ex and p are borrowed until plain_session_free; the promises in p are broken
+ * by what this client changes (NULL: there are none). 0 or -errno.
+ */
+int plain_session_new(struct export *ex, struct promises *p, struct plain_session **ret);
 void plain_session_free(struct plain_session *s);
 
 /*

@@ -54,7 +54,10 @@ int plain_serve_mkdir(struct plain_job *j)
 	if (mkdirat(j->place.dirfd, j->place.name, plain_linux_mode(j->q->mode)) < 0)
 		r = -errno;
 	creds_restore(&j->s->creds);
-	return r < 0 ? r : reply_stat_of_new(j, &j->place);
+	if (r < 0)
+		return r;
+	plain_broke_name(j, &j->place);
+	return reply_stat_of_new(j, &j->place);
 }
 
 /* Makes the directory at the first len bytes of the path, if it is not there. */
@@ -105,7 +108,10 @@ int plain_serve_remove(struct plain_job *j)
 	if (r < 0)
 		return r;
 	int flags = S_ISDIR(j->place.mode) ? AT_REMOVEDIR : 0;
-	return unlinkat(j->place.dirfd, j->place.name, flags) < 0 ? -errno : 0;
+	if (unlinkat(j->place.dirfd, j->place.name, flags) < 0)
+		return -errno;
+	plain_broke_name(j, &j->place);
+	return 0;
 }
 
 int plain_serve_rename(struct plain_job *j)
@@ -118,8 +124,11 @@ int plain_serve_rename(struct plain_job *j)
 		r = -EBUSY;
 	if (r < 0)
 		return r;
-	return renameat(j->place.dirfd, j->place.name, j->place2.dirfd, j->place2.name) < 0 ? -errno
-											    : 0;
+	if (renameat(j->place.dirfd, j->place.name, j->place2.dirfd, j->place2.name) < 0)
+		return -errno;
+	plain_broke_name(j, &j->place);
+	plain_broke_name(j, &j->place2);
+	return 0;
 }
 
 int plain_serve_symlink(struct plain_job *j)
@@ -148,7 +157,10 @@ int plain_serve_symlink(struct plain_job *j)
 	if (symlinkat(text, j->place.dirfd, j->place.name) < 0)
 		r = -errno;
 	creds_restore(&j->s->creds);
-	return r < 0 ? r : reply_stat_of_new(j, &j->place);
+	if (r < 0)
+		return r;
+	plain_broke_name(j, &j->place);
+	return reply_stat_of_new(j, &j->place);
 }
 
 int plain_serve_readlink(struct plain_job *j)
@@ -178,7 +190,11 @@ int plain_serve_link(struct plain_job *j)
 		r = -EPERM;
 	if (r == 0)
 		r = export_link(j->s->export, j->place.object, j->place2.dirfd, j->place2.name);
-	return r < 0 ? r : plain_reply_stat(j, j->place.object);
+	if (r < 0)
+		return r;
+	change_broke_fd(&j->s->change, j->place.object, INV_ATTR, NULL);
+	plain_broke_name(j, &j->place2);
+	return plain_reply_stat(j, j->place.object);
 }
 
 /* ---- listings ---- */

@@ -7,6 +7,7 @@
 #include "host/creds.h"
 #include "host/export.h"
 #include "host/plain.h"
+#include "host/promise.h"
 #include "transport/plain_codec.h"
 
 struct plain_slot {
@@ -17,6 +18,7 @@ struct plain_slot {
 struct plain_session {
 	struct export *export;
 	struct creds creds;
+	struct change change; /* of the request at hand */
 	struct plain_slot *slots;
 	size_t slot_count, open_count;
 	bool names_left_out; /* logged */
@@ -49,6 +51,8 @@ int plain_walk_existing(struct plain_session *s, struct slice path, bool follow,
 uint32_t plain_go_mode(uint32_t mode);
 mode_t plain_linux_mode(uint32_t mode);
 
+/* The name at place, and what was there before, have changed. */
+void plain_broke_name(struct plain_job *j, const struct export_place *place);
 /* Sets the reply's stat to fd's. */
 int plain_reply_stat(struct plain_job *j, int fd);
 /* Until creds_restore, what is made belongs to the request's caller. */

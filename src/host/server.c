@@ -19,7 +19,9 @@
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/lock.h"
+#include "host/promise.h"
 #include "host/session.h"
+#include "host/watch.h"
 
 #define LISTENERS_MAX	16
 #define SESSIONS_MAX	1024
@@ -89,6 +91,10 @@ static int setup(struct server *s, char *err, size_t err_len)
 	s->host.handles.max = (fds - node_fds) / 5 * 3;
 	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
 	if (r == 0)
+		r = promises_new(s->host.nodes, s->config.ack_ms, &s->host.promises);
+	if (r == 0)
+		r = watch_new(s->host.export, s->host.nodes, s->host.promises, &s->host.watch);
+	if (r == 0)
 		r = locks_new(s->host.export, s->host.nodes, lock_fds, &s->host.locks);
 	if (r == 0 && getrandom(&s->host.epoch, sizeof(s->host.epoch), 0) < 0)
 		r = -errno;
@@ -155,6 +161,8 @@ void server_free(struct server *s)
 	reap(s, true);
 	for (unsigned i = 0; i < s->n_listeners; i++)
 		(void)close(s->listeners[i]);
+	watch_free(s->host.watch);
+	promises_free(s->host.promises);
 	locks_free(s->host.locks);
 	hnodes_free(s->host.nodes);
 	export_free(s->host.export);

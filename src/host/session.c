@@ -11,19 +11,18 @@
 #include <sys/eventfd.h>
 
 #include "core/cleanup.h"
+#include "core/fault.h"
 #include "core/log.h"
 #include "core/stats.h"
 #include "host/export.h"
 #include "host/hnode.h"
-#include "host/idmap.h"
 #include "host/lock.h"
 #include "host/ops.h"
 #include "host/plain.h"
+#include "host/watch.h"
 #include "transport/hello.h"
 #include "transport/plain_codec.h"
 #include "transport/stream.h"
-
-#define SESSION_NODES_MAX ((size_t)8 << 20) /* some 300 bytes each */
 
 struct session {
 	struct host *host;
@@ -36,6 +35,7 @@ struct session {
 	struct handles handles;
 	struct lock_session *locks;
 	struct dirs *dirs;
+	struct promise_session *promises; /* NULL (mutex) at the end */
 
 	/*
 	 * The turn to receive: the thread that has it reads one frame. It is
@@ -52,9 +52,10 @@ struct session {
 	/* mutex: */
 	struct stream *stream; /* set once, before other threads; NULL at the end */
 	bool closing;
-	struct idmap refs; /* node id to struct hnode, and how many replies named it */
-	pthread_t threads[SESSION_THREADS_MAX];
-	unsigned n_threads, idle; /* idle: wait for the turn */
+	pthread_t threads[SESSION_THREADS_MAX + SESSION_SLOTS];
+	unsigned n_threads;
+	unsigned idle;	  /* wait for the turn */
+	unsigned waiting; /* for the acknowledgements of other clients */
 };
 
 /* What a thread has of its own. */
@@ -81,59 +82,21 @@ struct dirs *session_dirs(struct session *s)
 	return s->dirs;
 }
 
-int session_node(struct session *s, uint64_t id, struct hnode **ret)
+struct promise_session *session_promises(struct session *s)
 {
-	SCOPE_LOCK(&s->mutex);
-	struct idmap_slot *slot = id != 0 ? idmap_get(&s->refs, id) : NULL;
-
-	if (slot == NULL)
-		return -ESTALE;
-	*ret = slot->value;
-	hnode_ref(*ret);
-	return 0;
-}
-
-int session_tell(struct session *s, struct hnode *n)
-{
-	SCOPE_LOCK(&s->mutex);
-	if (s->refs.used >= SESSION_NODES_MAX)
-		return -ENFILE;
-	struct idmap_slot *slot = idmap_put(&s->refs, hnode_id(n));
-	if (slot == NULL)
-		return -ENOMEM;
-	if (slot->value == NULL) {
-		hnode_ref(n);
-		slot->value = n;
-	}
-	slot->n++;
-	return 0;
+	return s->promises;
 }
 
 void session_forget(struct session *s, uint64_t id, uint64_t n)
 {
-	struct hnode *gone = NULL;
-
-	{
-		SCOPE_LOCK(&s->mutex);
-		struct idmap_slot *slot = id != 0 ? idmap_get(&s->refs, id) : NULL;
-
-		if (slot == NULL)
-			return;
-		if (slot->n > n) {
-			slot->n -= n;
-			return;
-		}
-		gone = slot->value;
-		idmap_del(&s->refs, id);
-	}
-	dirs_forget(s->dirs, id);
-	hnode_unref(s->host->nodes, gone);
+	if (promise_forget(s->promises, id, n))
+		dirs_forget(s->dirs, id);
 }
 
 static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
 {
 	if (result < 0) {
-		*p = (struct msg){0};
+		*p = (struct msg){.present = p->present & MSG_BIT(stamp), .stamp = p->stamp};
 		MSG_SET(p, err, (uint64_t)-result);
 	}
 	MSG_SET(p, id, id);
@@ -172,6 +135,8 @@ static int dispatch(struct request *r)
 	return handlers[r->q.op](r);
 }
 
+static void *thread_main(void *arg);
+
 static bool op_without_reply(uint64_t op)
 {
 	return op == MSG_FORGET || op == MSG_CLOSE || op == MSG_CANCEL || op == MSG_ACK;
@@ -187,6 +152,58 @@ static bool in_order(const struct msg *q)
 	return q->op == MSG_CLOSE || (q->op == MSG_SETLK && (q->flags & LOCK_WAIT));
 }
 
+/* What the reply promises; that a name is not there is a promise as well. */
+static void set_stamp(struct request *r, int result)
+{
+	const struct stamp *stamp = &r->stamp;
+
+	if (stamp->armed && !stamp->uncovered &&
+	    (result == 0 || (result == -ENOENT && r->q.op == MSG_LOOKUP)))
+		MSG_SET(&r->p, stamp, stamp->seq);
+}
+
+/* With FAULT(late_promise): what should have been armed before. */
+static void arm_late(struct request *r)
+{
+	const uint64_t ids[] = {r->q.node, r->q.node2, r->p.node};
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		struct hnode *n;
+
+		if (promise_node(r->session->promises, ids[i], INV_ATTR | INV_DATA | INV_NAMES,
+				 &r->stamp, &n) == 0)
+			hnode_unref(r->host->nodes, n);
+	}
+}
+
+static void spawn_locked(struct session *s)
+{
+	if (s->idle == 0 && s->n_threads - s->waiting < SESSION_THREADS_MAX && !s->closing &&
+	    s->n_threads < sizeof(s->threads) / sizeof(s->threads[0]) &&
+	    pthread_create(&s->threads[s->n_threads], NULL, thread_main, s) == 0)
+		s->n_threads++;
+}
+
+/*
+ * A thread that waits for other clients does not count: two clients that
+ * each wait for the other with all their threads would receive no ACK.
+ */
+static void wait_for_others(struct request *r)
+{
+	struct session *s = r->session;
+
+	if (!change_waits(&r->change))
+		return;
+	{
+		SCOPE_LOCK(&s->mutex);
+		s->waiting++;
+		spawn_locked(s);
+	}
+	change_wait(&r->change);
+	SCOPE_LOCK(&s->mutex);
+	s->waiting--;
+}
+
 /* 0, or the connection is to be ended. */
 static int execute(struct session *s, struct request *r)
 {
@@ -195,6 +212,7 @@ static int execute(struct session *s, struct request *r)
 		return -EPROTO;
 	}
 	r->p.present = 0;
+	r->stamp = (struct stamp){0};
 	if (!in_order(&r->q))
 		session_pass_turn(r);
 	uint64_t start = stats_now();
@@ -202,10 +220,14 @@ static int execute(struct session *s, struct request *r)
 	stats_executed(s->host->config->stats, r->q.op, stats_now() - start,
 		       result < 0 ? -result : 0);
 	session_pass_turn(r); /* a reply may have to wait for the client to read */
+	wait_for_others(r);
 	if (result == OP_NO_REPLY)
 		return 0;
 	if (result == OP_MALFORMED)
 		return -EPROTO;
+	if (FAULT(late_promise))
+		arm_late(r);
+	set_stamp(r, result);
 	return send_reply(s, &r->p, r->q.id, result);
 }
 
@@ -224,8 +246,6 @@ static int receive(struct session *s, struct worker *w, struct request *r)
 
 /* ---- threads ---- */
 
-static void *thread_main(void *arg);
-
 static void arm(struct session *s, int fd, uint32_t events)
 {
 	struct epoll_event ev = {.events = events};
@@ -243,6 +263,8 @@ static bool close_session(struct session *s)
 		stream_shutdown(s->stream);
 	if (s->event >= 0)
 		arm(s, s->event, EPOLLIN); /* without EPOLLONESHOT: every thread wakes up */
+	if (s->promises != NULL)
+		promise_session_stop(s->promises);
 	return first;
 }
 
@@ -275,9 +297,7 @@ void session_pass_turn(struct request *r)
 	bool more = stream_buffered(s->stream);
 	{
 		SCOPE_LOCK(&s->mutex);
-		if (s->idle == 0 && s->n_threads < SESSION_THREADS_MAX && !s->closing &&
-		    pthread_create(&s->threads[s->n_threads], NULL, thread_main, s) == 0)
-			s->n_threads++;
+		spawn_locked(s);
 	}
 	if (more)
 		arm(s, s->event, EPOLLIN | EPOLLONESHOT);
@@ -300,7 +320,13 @@ static void log_end(const struct session *s, const struct request *r, int e)
 static void work(struct session *s)
 {
 	struct worker w = {.creds = CREDS_NONE, .buf = malloc(MSG_PAYLOAD_MAX + 1)};
-	struct request r = {.session = s, .host = s->host, .creds = &w.creds, .buf = w.buf};
+	struct request r = {
+		.session = s,
+		.host = s->host,
+		.creds = &w.creds,
+		.buf = w.buf,
+		.change = {.all = s->host->promises, .self = s->promises},
+	};
 	int e = w.buf == NULL ? -ENOMEM : 0;
 
 	while (e == 0 && take_turn(s)) {
@@ -342,22 +368,36 @@ static int first_turn(struct session *s)
 
 /* ---- plain, and the change to extended ---- */
 
-static int hello_reply(struct session *s, struct msg *p)
+/* What this server pushes to a client that takes it. */
+static uint64_t push_features(const struct session *s)
+{
+	return HELLO_PUSH | (watch_mode(s->host->watch) != WATCH_NONE ? HELLO_WATCH : 0u);
+}
+
+static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 {
 	const struct host *h = s->host;
 	int root = export_root(h->export);
+	bool push = MSG_HAS(q, features) && (q->features & HELLO_PUSH);
+	struct stamp stamp = {0};
 	struct hnode *n;
 	int r = hnodes_intern(h->nodes, root, NULL, NULL, &n);
 
 	if (r < 0)
 		return r;
+	r = promise_tell(s->promises, n, 0, &stamp);
+	if (r < 0) {
+		hnode_unref(h->nodes, n);
+		return r;
+	}
 	MSG_SET(p, version, HELLO_VERSION);
 	MSG_SET(p, slots, SESSION_SLOTS);
 	MSG_SET(p, epoch, h->epoch);
 	MSG_SET(p, session, s->id);
 	MSG_SET(p, features,
 		(export_privileged(h->export) ? HELLO_ROOT : 0u) |
-			(export_read_only(h->export) ? HELLO_READONLY : 0u));
+			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
+			(push ? push_features(s) : 0u));
 	MSG_SET(p, uid, geteuid());
 	MSG_SET(p, gid, getegid());
 	uint64_t version = hnode_version(n);
@@ -366,7 +406,6 @@ static int hello_reply(struct session *s, struct msg *p)
 		p->attr.version = version;
 		MSG_SET(p, node, hnode_id(n));
 		p->present |= MSG_BIT(attr);
-		r = session_tell(s, n);
 	}
 	hnode_unref(h->nodes, n);
 	return r;
@@ -382,7 +421,7 @@ static int handle_hello(struct session *s, const struct plain_request *q)
 	int extended = 0;
 
 	if (hello_decode(q->data, &hello) == 0 && MSG_HAS(&hello, version) && hello.version > 0) {
-		int r = hello_reply(s, &p);
+		int r = hello_reply(s, &hello, &p);
 
 		reply.err = r;
 		if (r == 0) {
@@ -394,6 +433,8 @@ static int handle_hello(struct session *s, const struct plain_request *q)
 	if (r == 0)
 		r = stream_send_plain(s->stream, out.data, out.len);
 	plain_buf_done(&out);
+	if (r == 0 && extended && (p.features & HELLO_PUSH)) /* after the reply, for order */
+		r = promise_session_push(s->promises, s->stream);
 	return r < 0 ? r : extended;
 }
 
@@ -405,7 +446,7 @@ static int handle_plain(struct session *s, struct plain_session **plain,
 	int r = 0;
 
 	if (*plain == NULL)
-		r = plain_session_new(s->host->export, plain);
+		r = plain_session_new(s->host->export, s->host->promises, plain);
 	uint64_t start = stats_now();
 	if (r == 0)
 		r = plain_handle(*plain, q, &reply, &len);
@@ -448,14 +489,15 @@ static int serve_plain(struct session *s)
 
 static void drop_everything(struct session *s)
 {
-	struct idmap_slot *slot = NULL;
-
 	lock_session_free(TAKE_PTR(s->locks));
 	dirs_free(TAKE_PTR(s->dirs));
 	handles_done(&s->handles);
-	while ((slot = idmap_next(&s->refs, slot)) != NULL)
-		hnode_unref(s->host->nodes, slot->value);
-	idmap_done(&s->refs);
+	struct promise_session *promises;
+	{
+		SCOPE_LOCK(&s->mutex);
+		promises = TAKE_PTR(s->promises);
+	}
+	promise_session_free(promises);
 	struct stream *stream;
 	{
 		SCOPE_LOCK(&s->mutex);
@@ -534,6 +576,8 @@ int session_new(struct host *host, uint64_t id, int fd, void (*done)(void *arg),
 		r = lock_session_new(host->locks, &s->locks);
 	if (r == 0)
 		r = dirs_new(&s->dirs);
+	if (r == 0)
+		r = promise_session_new(host->promises, &s->promises);
 	if (r == 0)
 		r = start_main(s);
 	if (r < 0) {

@@ -19,13 +19,15 @@
 #include "host/handle.h"
 #include "host/server.h"
 
-#define SESSION_THREADS_MAX 32
+#define SESSION_THREADS_MAX 32	/* besides those that wait for other clients */
 #define SESSION_SLOTS	    256 /* requests that a client may have in flight */
 
 struct export;
 struct hnodes;
 struct locks;
+struct promises;
 struct session;
+struct watch;
 
 /* What all sessions of a server share; constant while there is one. */
 struct host {
@@ -33,6 +35,8 @@ struct host {
 	struct export *export;
 	struct hnodes *nodes;
 	struct locks *locks;
+	struct promises *promises;
+	struct watch *watch;
 	struct handle_budget handles;
 	uint64_t epoch; /* random: tells a client that the server was started again */
 };

@@ -3,7 +3,9 @@
     import os, sys; sys.path.insert(0, os.environ["VFS_E2E"]); from lib import *
 """
 
+import fcntl
 import os
+import re
 import select
 import struct
 import subprocess
@@ -18,6 +20,8 @@ TRANSPORT = os.environ["VFS_TRANSPORT"]
 SOURCE = os.environ["VFS_SOURCE"]
 SLOW = float(os.environ.get("VFS_SLOW", "1"))
 BIND = TRANSPORT == "bind"  # the runner's stand-in: no caching, none of our programs
+# The cache that the runner's -o asked for; see lib.sh.
+CACHE = (re.findall("cache=[a-z]*", os.environ.get("VFS_OPTIONS", "")) or [""])[0]
 
 
 def fail(why):
@@ -105,3 +109,16 @@ def counter(name, path=TMP + "/stats"):
 def requests_sent():
     """Round trips so far of a case with '# options: stats=$VFS_TMP/stats'."""
     return 0 if BIND else counter("rpc.requests")
+
+
+def need_lease():
+    bash("need_lease")
+
+
+def fence(*mounts):
+    """Whatever returned on the host before is visible in these mounts."""
+    if not BIND and not CACHE:
+        for mount in mounts:
+            fd = os.open(mount, os.O_RDONLY)
+            fcntl.ioctl(fd, 0x80085601, bytes(8))
+            os.close(fd)

@@ -137,7 +137,7 @@ mount_again() {
 	if is_bind; then
 		must mount --bind "$VFS_HOST" "$1"
 	else
-		mount_vfs "$VFS_SOURCE" "$1" "${2:-}"
+		mount_vfs "$VFS_SOURCE" "$1" "${2:-$VFS_CACHE}"
 	fi
 }
 
@@ -165,4 +165,23 @@ no_clients_of() { [ -z "$(clients_of "$1")" ]; }
 umount_vfs() {
 	must umount "$1"
 	is_bind || wait_for 10 no_clients_of "$1"
+}
+
+# The cache that the runner's -o asked for (cache=none, cache=ttl), for further mounts; none is the default, lease.
+VFS_CACHE=$(grep -o 'cache=[a-z]*' <<<"${VFS_OPTIONS:-}" || :)
+
+# need_lease : for cases about the coherent cache. With -o cache=none they pass as well, with -o cache=ttl they must not.
+need_lease() {
+	is_bind || [ "$VFS_CACHE" ] || "$VFS_BIN/vsockfs" --help | grep -q 'cache=.*lease' ||
+		skip 'vsockfs has no cache=lease yet'
+}
+# fence MOUNTPOINT... : whatever returned on the host before is visible
+fence() {
+	is_bind || [ "$VFS_CACHE" ] || python3 -c '
+import fcntl, os, sys
+for m in sys.argv[1:]:
+    fd = os.open(m, os.O_RDONLY)
+    fcntl.ioctl(fd, 0x80085601, bytes(8))
+    os.close(fd)' "$@" ||
+		fail "no fence on $*"
 }

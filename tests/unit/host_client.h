@@ -7,6 +7,10 @@
  *	struct host_client c;  host_client_start(&c, &hs);
  *	struct msg q = {0}, p; MSG_SET(&q, node, c.root); ...
  *	assert_int_equal(host_call(&c, MSG_LOOKUP, &q, &p), 0);  0 or -errno
+ *
+ * host_client_start_push is for a client that takes INV and RESET: they are
+ * recorded while it waits for a reply, and acknowledged if that is asked for,
+ * unless ack is set to HOST_ACK_NONE.
  */
 #pragma once
 
@@ -38,8 +42,22 @@ struct host_server {
 	struct server *server;
 };
 
+#define HOST_INVS_MAX 1024
+
+struct host_inv {
+	uint64_t node, class;
+	char name[MSG_NAME_MAX + 1];
+};
+
+enum host_ack { HOST_ACK_DONE, HOST_ACK_DEFERRED, HOST_ACK_NONE };
+
 struct host_client {
 	struct stream *stream;
+	int fd; /* of stream */
+	enum host_ack ack;
+	struct host_inv inv[HOST_INVS_MAX];
+	size_t n_inv, n_resets, n_wanted; /* since host_clear; wanted: INV that ask for an ACK */
+	uint64_t seq;			  /* of the last INV or RESET */
 	uint64_t root, last_id;
 	struct msg hello;
 	struct head_buf head;
@@ -83,9 +101,10 @@ static inline void host_client_connect(struct host_client *c, struct host_server
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
 	assert_int_equal(server_add(hs->server, sv[0]), 0);
 	assert_int_equal(stream_new(sv[1], &c->stream), 0);
+	c->fd = sv[1];
 }
 
-static inline void host_client_hello(struct host_client *c)
+static inline void host_client_hello_with(struct host_client *c, uint64_t features)
 {
 	unsigned char data[HELLO_DATA_MAX], *buf = NULL;
 	struct plain_request hello = {.op = PLAIN_HELLO};
@@ -96,6 +115,8 @@ static inline void host_client_hello(struct host_client *c)
 	const char *why;
 
 	MSG_SET(&m, version, HELLO_VERSION);
+	if (features != 0)
+		MSG_SET(&m, features, features);
 	hello.data = (struct slice){data, hello_encode(&m, data)};
 	assert_int_equal(plain_request_encode(&hello, &out), 0);
 	assert_int_equal(stream_send_plain(c->stream, out.data, out.len), 0);
@@ -107,6 +128,17 @@ static inline void host_client_hello(struct host_client *c)
 	free(buf);
 	assert_true(msg_reply_complete(MSG_HELLO, &c->hello));
 	c->root = c->hello.node;
+}
+
+static inline void host_client_hello(struct host_client *c)
+{
+	host_client_hello_with(c, 0);
+}
+
+static inline void host_client_start_push(struct host_client *c, struct host_server *hs)
+{
+	host_client_connect(c, hs);
+	host_client_hello_with(c, HELLO_PUSH);
 }
 
 static inline void host_client_start(struct host_client *c, struct host_server *hs)
@@ -137,7 +169,51 @@ static inline void host_post(struct host_client *c, uint64_t op, struct msg *q)
 	assert_int_equal(stream_send(c->stream, q), 0);
 }
 
-static inline uint64_t host_recv(struct host_client *c, struct msg *p)
+static inline void host_clear(struct host_client *c)
+{
+	c->n_inv = c->n_resets = c->n_wanted = 0;
+}
+
+static inline void host_ack(struct host_client *c, uint64_t seq, uint64_t flags)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, seq, seq);
+	if (flags != 0)
+		MSG_SET(&q, flags, flags);
+	host_post(c, MSG_ACK, &q);
+}
+
+static inline void host_record(struct host_client *c, const struct msg *m)
+{
+	struct slice in = m->payload;
+	struct inv_item item;
+	int r;
+
+	assert_true(m->seq > c->seq || (m->op == MSG_INV && m->seq == c->seq));
+	c->seq = m->seq;
+	if (m->op == MSG_RESET) {
+		c->n_resets++;
+		return;
+	}
+	assert_true(m->op == MSG_INV && MSG_HAS(m, age));
+	while ((r = codec_get_inv(&in, &item)) == 1) {
+		struct host_inv *i = &c->inv[c->n_inv++];
+
+		assert_true(c->n_inv <= HOST_INVS_MAX && item.class != 0);
+		*i = (struct host_inv){.node = item.node, .class = item.class};
+		if (item.name.len > 0)
+			memcpy(i->name, item.name.data, item.name.len);
+	}
+	assert_int_equal(r, 0);
+	if (!(MSG_HAS(m, flags) && (m->flags & INV_ACK)))
+		return;
+	c->n_wanted++;
+	if (c->ack != HOST_ACK_NONE)
+		host_ack(c, m->seq, c->ack == HOST_ACK_DEFERRED ? ACK_DEFERRED : 0);
+}
+
+static inline void host_recv_any(struct host_client *c, struct msg *p)
 {
 	const char *why = "?";
 
@@ -149,8 +225,17 @@ static inline uint64_t host_recv(struct host_client *c, struct msg *p)
 		assert_int_equal(stream_recv_payload(c->stream, c->payload, p->payload.len), 0);
 		p->payload.data = c->payload;
 	}
-	assert_true(MSG_HAS(p, id));
-	return p->id;
+}
+
+/* The next reply. */
+static inline uint64_t host_recv(struct host_client *c, struct msg *p)
+{
+	for (;;) {
+		host_recv_any(c, p);
+		if (MSG_HAS(p, id))
+			return p->id;
+		host_record(c, p);
+	}
 }
 
 static inline int host_call(struct host_client *c, uint64_t op, struct msg *q, struct msg *p)
@@ -256,6 +341,34 @@ static inline void host_forget(struct host_client *c, uint64_t node, uint64_t n)
 
 	MSG_SET(&q, payload, ((struct slice){buf, codec_put_pair(node, n, buf, sizeof(buf))}));
 	host_post(c, MSG_FORGET, &q);
+}
+
+/* Everything that returned on the host before is recorded after it. */
+static inline uint64_t host_fence(struct host_client *c)
+{
+	struct msg q = {0}, p;
+
+	assert_int_equal(host_call(c, MSG_FENCE, &q, &p), 0);
+	assert_true(p.seq >= c->seq);
+	return p.seq;
+}
+
+/* What was recorded about a node: classes, or with name only INV_NAME of that one. */
+static inline uint64_t host_told(const struct host_client *c, uint64_t node, const char *name)
+{
+	uint64_t told = 0;
+
+	for (size_t i = 0; i < c->n_inv; i++) {
+		const struct host_inv *v = &c->inv[i];
+
+		if (v->node != node)
+			continue;
+		if (name == NULL)
+			told |= v->class & ~(uint64_t)INV_NAME;
+		else if (v->class & INV_NAME && strcmp(v->name, name) == 0)
+			told |= INV_NAME;
+	}
+	return told;
 }
 
 /* Makes a file on the host's side. */

@@ -24,7 +24,7 @@ struct world {
 static struct world *world_new(void)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	const struct cache_options options = {.attr_ttl = ATTR_TTL, .entry_ttl = ENTRY_TTL};
+	const struct cache_options options = {.ttl.attr = ATTR_TTL, .ttl.entry = ENTRY_TTL};
 
 	assert_non_null(w);
 	w->f = fake_new();

@@ -1,0 +1,75 @@
+/*
+ * The lease: a server that is silent may have changes that we do not hear of.
+ * So what it promised holds for a bounded time after its last sign of life.
+ */
+#include "cache/cache_priv.h"
+#include "core/cleanup.h"
+#include "core/log.h"
+
+/* Signs of life in one lease; the drop begins as much before its end. */
+#define BEATS 5
+
+static struct cache *of_ping(struct call *call)
+{
+	return (struct cache *)((char *)call - offsetof(struct cache, ping));
+}
+
+static void pinged(struct call *call, const struct msg *m)
+{
+	struct cache *c = of_ping(call);
+
+	SCOPE_LOCK(&c->lock);
+	c->pinging = false;
+	if (m->err != 0)
+		return;
+	/* it was alive after the request left */
+	c->lease_until = c->ping_sent + c->options.lease;
+	if (c->expired)
+		log_notice("the server answers again");
+	c->expired = false;
+}
+
+bool cache_link_alive(struct cache *c)
+{
+	SCOPE_LOCK(&c->lock);
+	return c->options.lease == 0 ||
+	       cache_now() + c->options.lease / BEATS * (BEATS - 2) < c->lease_until;
+}
+
+uint64_t cache_tick(struct cache *c)
+{
+	bool send = false, drop = false;
+
+	(void)pthread_rwlock_wrlock(&c->gate);
+	(void)pthread_mutex_lock(&c->lock);
+	uint64_t now = cache_now(), next = UINT64_MAX;
+	uint64_t beat = c->options.lease / BEATS;
+	if (c->leased && beat > 0) {
+		if (!c->expired && now + beat >= c->lease_until) {
+			log_warning("the server has been silent for %llu s: nothing is answered "
+				    "from the cache",
+				    (unsigned long long)((now - c->ping_sent) / 1000000000));
+			c->expired = drop = true;
+			c->lease_until = 0;
+			cache_drop_all_locked(c);
+		}
+		if (!c->pinging && now >= c->ping_due) {
+			c->pinging = send = true;
+			c->ping_sent = now;
+			c->ping_due = now + beat;
+			c->ping.done = pinged;
+			c->ping.req = (struct msg){0};
+			MSG_SET(&c->ping.req, op, MSG_PING);
+		}
+		next = c->ping_due > now ? c->ping_due : now + beat;
+		if (!c->expired && c->lease_until - beat < next)
+			next = c->lease_until - beat;
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	(void)pthread_rwlock_unlock(&c->gate);
+	if (send)
+		c->backend->ops->submit(c->backend, &c->ping);
+	if (drop)
+		cache_forget_flush(c);
+	return next;
+}

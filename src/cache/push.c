@@ -1,0 +1,218 @@
+/* Invalidations: what the server pushes, and what it does to cache and kernel. */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cache/cache_priv.h"
+#include "core/fault.h"
+#include "core/log.h"
+
+/* ---- sequence numbers and stamps ---- */
+
+static size_t node_slot(uint64_t server)
+{
+	return hash_mix(server) % SEQ_SLOTS;
+}
+
+static size_t name_slot(uint64_t dir, const char *name, size_t len)
+{
+	return hash_bytes(name, len, hash_mix(dir)) % SEQ_SLOTS;
+}
+
+static bool stamp_good(const struct cache *c, const struct msg *m, uint64_t seq)
+{
+	if (!c->leased || !MSG_HAS(m, stamp) || cache_now() >= c->lease_until)
+		return false;
+	return FAULT(stamp_ignored) || (m->stamp >= c->floor_seq && m->stamp >= seq);
+}
+
+bool stamp_good_node_locked(const struct cache *c, const struct msg *m, uint64_t server)
+{
+	return stamp_good(c, m, c->node_seq[node_slot(server)]);
+}
+
+bool stamp_good_name_locked(const struct cache *c, const struct msg *m, uint64_t dir,
+			    const char *name, size_t len)
+{
+	return stamp_good(c, m, c->name_seq[name_slot(dir, name, len)]) &&
+	       stamp_good(c, m, c->names_seq[node_slot(dir)]);
+}
+
+bool stamp_good_listing_locked(const struct cache *c, const struct msg *m, uint64_t dir)
+{
+	return stamp_good(c, m, c->listing_seq[node_slot(dir)]);
+}
+
+/* ---- telling the kernel ---- */
+
+void tell_inode_locked(struct cache *c, struct node *n, bool data)
+{
+	if (c->sink == NULL || n->nlookup == 0)
+		return;
+	data = data && (n->flags & NODE_KERNEL_DATA) != 0;
+	if (data) {
+		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		if (S_ISREG(n->attr.mode) && n->file != NULL)
+			n->file->pages_dropped = ++c->clock;
+	}
+	c->sink->inode(c->sink_arg, n->id, data);
+}
+
+static void lose_attr(struct cache *c, struct node *n)
+{
+	n->attr_until = 0;
+	n->flags &= ~(uint32_t)NODE_NO_XATTR;
+	(void)c;
+}
+
+static void lose_data(struct cache *c, struct node *n)
+{
+	if (S_ISREG(n->attr.mode))
+		pages_drop_locked(c, n);
+}
+
+/* A name in a directory is not what it was. Whether that was of interest. */
+static bool lose_name(struct cache *c, struct node *node, struct slice name)
+{
+	struct dir *dir = node->dir;
+	struct dentry *d = name_find_locked(c, node, name.data, name.len);
+	/* a change of ours in flight may leave it to the kernel without a word to us */
+	bool tell = (dir != NULL && dir->busy > 0) || (d != NULL && name_kernel_holds_locked(c, d));
+	bool listing = (node->flags & NODE_KERNEL_DATA) != 0;
+	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
+
+	if (n != NULL && S_ISREG(n->attr.mode))
+		idle_close_locked(c, n); /* if it is gone, its blocks are to be free */
+	if (dir != NULL) {
+		dir->complete = dir->ordered = false;
+		dir->build = 0;
+	}
+	if (d != NULL)
+		name_remove_locked(c, d);
+	if (c->sink != NULL && node->nlookup > 0 && (tell || listing)) {
+		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		c->sink->entry(c->sink_arg, node->id, name.data, name.len);
+	}
+	return d != NULL || tell || listing;
+}
+
+static void lose_names(struct cache *c, struct node *node)
+{
+	names_drop_locked(c, node, true);
+	if (c->sink != NULL && node->nlookup > 0) {
+		/* of no name: what follows is the listing */
+		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		c->sink->entry(c->sink_arg, node->id, "", 0);
+	}
+}
+
+/* ---- INV and RESET ---- */
+
+static void take_item(struct cache *c, const struct inv_item *i, uint64_t seq)
+{
+	struct node *n = node_find_server_locked(c, i->node);
+	bool known = false;
+
+	stats_add(c->options.stats, STAT_inval_received, 1);
+	if (i->class & (INV_ATTR | INV_DATA))
+		c->node_seq[node_slot(i->node)] = seq;
+	if (i->class & INV_NAME)
+		c->name_seq[name_slot(i->node, i->name.data, i->name.len)] = seq;
+	if (i->class & INV_NAMES)
+		c->names_seq[node_slot(i->node)] = seq;
+	if (i->class & (INV_NAME | INV_NAMES))
+		c->listing_seq[node_slot(i->node)] = seq;
+	if (n == NULL) {
+		stats_add(c->options.stats, STAT_inval_noop, 1);
+		return;
+	}
+	if (i->class & INV_NAME)
+		known = lose_name(c, n, i->name);
+	if (i->class & INV_NAMES) {
+		lose_names(c, n);
+		known = true;
+	}
+	if (i->class & (INV_ATTR | INV_DATA)) {
+		known = known || n->attr_until > 0 || n->nlookup > 0;
+		lose_attr(c, n);
+		if (i->class & INV_DATA)
+			lose_data(c, n);
+		tell_inode_locked(c, n, (i->class & INV_DATA) != 0);
+	}
+	if (!known)
+		stats_add(c->options.stats, STAT_inval_noop, 1);
+	node_check_locked(c, n); /* an idle one may have lost what it was kept for */
+}
+
+void node_drop_locked(struct cache *c, struct node *n)
+{
+	lose_attr(c, n);
+	lose_data(c, n);
+	if (S_ISDIR(n->attr.mode))
+		lose_names(c, n);
+	tell_inode_locked(c, n, true);
+	node_check_locked(c, n);
+}
+
+void cache_drop_all_locked(struct cache *c)
+{
+	stats_add(c->options.stats, STAT_inval_resets, 1);
+	/* Attributes first: that never waits, whatever is in flight. */
+	for (uint32_t i = 1; i < c->slot_count; i++) {
+		struct node *n = c->slots[i];
+
+		if (n == NULL)
+			continue;
+		lose_attr(c, n);
+		if (c->sink != NULL && n->nlookup > 0)
+			c->sink->inode(c->sink_arg, n->id, false);
+	}
+	for (uint32_t i = 1; i < c->slot_count; i++) {
+		struct node *n = c->slots[i];
+
+		if (n == NULL)
+			continue;
+		lose_data(c, n);
+		if (S_ISDIR(n->attr.mode))
+			lose_names(c, n);
+		else if (n->flags & NODE_KERNEL_DATA)
+			tell_inode_locked(c, n, true);
+		node_check_locked(c, n);
+	}
+}
+
+void cache_pushed(void *arg, const struct msg *m)
+{
+	struct cache *c = arg;
+
+	if (!c->leased)
+		return;
+	(void)pthread_rwlock_wrlock(&c->gate);
+	(void)pthread_mutex_lock(&c->lock);
+	c->last_seq = m->seq;
+	if (m->op == MSG_RESET) {
+		c->floor_seq = m->seq;
+		log_info("the server has lost track of changes: everything is read anew");
+		cache_drop_all_locked(c);
+	} else {
+		struct slice in = m->payload;
+		struct inv_item item;
+		int r;
+
+		while ((r = c->backend->sequences->get_inv(&in, &item)) == 1)
+			take_item(c, &item, m->seq);
+		if (r < 0) {
+			log_err("the server sent a malformed invalidation: everything is read anew");
+			c->floor_seq = m->seq;
+			cache_drop_all_locked(c);
+		}
+	}
+	bool ack = (m->flags & INV_ACK) != 0 || m->op == MSG_RESET;
+	if (ack && c->sink != NULL)
+		c->sink->mark(c->sink_arg, m->seq);
+	bool direct = ack && c->sink == NULL;
+	(void)pthread_mutex_unlock(&c->lock);
+	(void)pthread_rwlock_unlock(&c->gate);
+	if (direct)
+		cache_acknowledge(c, m->seq, false);
+	cache_forget_flush(c);
+}

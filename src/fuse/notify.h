@@ -1,0 +1,31 @@
+/*
+ * Telling the kernel what it may not keep any more: the only caller of
+ * fuse_lowlevel_notify_*, by the rules of doc/coherence.md.
+ *
+ * Threads: a few notifiers, to which inodes are dealt out, so that one that
+ * waits inside the kernel (for a page under I/O, for a directory's lock) holds
+ * up its share only. Everything here only queues and may be called from any
+ * thread with any lock of ours held.
+ */
+#pragma once
+
+#include "cache/cache.h"
+#include "fuse/fuse_api.h"
+
+struct fs;
+struct notify;
+
+int notify_new(struct fs *fs, struct notify **ret);
+/* The backend has ended: nothing is queued any more. What is left is dropped. */
+void notify_free(struct notify *n);
+
+/* Where the cache sends what it invalidates; the argument is the struct notify. */
+extern const struct cache_sink notify_sink;
+
+/* Attributes, and the pages of a range; len 0: all behind off. */
+void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len);
+/* The listing of a directory, once no request in it is in flight. */
+void notify_inval_listing(struct notify *n, fuse_ino_t ino);
+
+/* Calls done, on a notifier, when everything that is queued now has been done. */
+void notify_fence(struct notify *n, void (*done)(void *arg), void *arg);

@@ -1,0 +1,578 @@
+#include "host/promise.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/cleanup.h"
+#include "core/fault.h"
+#include "core/log.h"
+#include "host/hnode.h"
+#include "host/idmap.h"
+#include "host/pending.h"
+#include "transport/codec.h"
+#include "transport/stream.h"
+
+#define SESSION_NODES_MAX ((size_t)8 << 20) /* some 300 bytes each */
+#define FRAME_PAYLOAD_MAX ((size_t)64 << 10)
+#define RECENT_SLOTS	  256
+
+/* The value of a node's slot: how many replies named it, and the promise bits below. */
+#define BITS_SHIFT 4
+#define BITS_MASK  ((UINT64_C(1) << BITS_SHIFT) - 1)
+#define ONE_REPLY  (UINT64_C(1) << BITS_SHIFT)
+_Static_assert((INV_ATTR | INV_DATA | INV_NAMES) <= BITS_MASK, "the bits fit");
+
+struct promise_session {
+	struct promises *all;
+	struct promise_session *next, *prev; /* of all's list, if it pushes */
+	atomic_uint refs;		     /* the session's own, and one per wait for it */
+	atomic_bool pushing, ended;
+	struct stream *stream;
+	pthread_t pusher;
+
+	pthread_mutex_t mutex;
+	pthread_cond_t work; /* there is something to send */
+	pthread_cond_t done; /* sent, acked, lagging or an `ended` has changed */
+	/* mutex: */
+	struct idmap nodes; /* node id to struct hnode */
+	uint64_t seq;	    /* of the last broken promise */
+	uint64_t sent, acked, ack_wanted;
+	bool lagging; /* has not acknowledged in time, and is not waited for until it does */
+	bool reset;   /* RESET is to be sent, before what is pending */
+	struct pending pending;
+	/*
+	 * By a hash of the node: the last sequence at which one of its promises
+	 * was broken. A second change finds no bit, but has to wait all the same
+	 * as long as the client has not acknowledged the first.
+	 */
+	uint64_t recent[RECENT_SLOTS];
+};
+
+struct promises {
+	struct hnodes *nodes;
+	unsigned ack_ms;
+	atomic_uint n_pushing;
+	pthread_rwlock_t lock;
+	struct promise_session *pushing; /* lock */
+};
+
+/* Until which sequence a session is waited for. */
+struct ack_wait {
+	struct promise_session *session; /* a reference */
+	uint64_t seq;
+};
+
+uint64_t promise_clock(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void session_unref(struct promise_session *s)
+{
+	if (atomic_fetch_sub(&s->refs, 1) != 1)
+		return;
+	(void)pthread_cond_destroy(&s->done);
+	(void)pthread_cond_destroy(&s->work);
+	(void)pthread_mutex_destroy(&s->mutex);
+	free(s);
+}
+
+/* ---- the nodes of a session ---- */
+
+static void arm_locked(struct promise_session *s, struct idmap_slot *slot, unsigned arm,
+		       struct stamp *stamp)
+{
+	if (arm == 0 || !atomic_load_explicit(&s->pushing, memory_order_relaxed))
+		return;
+	slot->n |= arm;
+	if (!stamp->armed) {
+		stamp->armed = true;
+		stamp->seq = s->seq;
+	}
+	if (!hnode_watched(s->all->nodes, slot->value))
+		stamp->uncovered = true;
+}
+
+int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct stamp *stamp,
+		 struct hnode **ret)
+{
+	SCOPE_LOCK(&s->mutex);
+	struct idmap_slot *slot = id != 0 ? idmap_get(&s->nodes, id) : NULL;
+
+	if (slot == NULL)
+		return -ESTALE;
+	arm_locked(s, slot, arm, stamp);
+	*ret = slot->value;
+	hnode_ref(*ret);
+	return 0;
+}
+
+int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
+{
+	SCOPE_LOCK(&s->mutex);
+	if (s->nodes.used >= SESSION_NODES_MAX)
+		return -ENFILE;
+	struct idmap_slot *slot = idmap_put(&s->nodes, hnode_id(n));
+	if (slot == NULL)
+		return -ENOMEM;
+	if (slot->value == NULL) {
+		hnode_ref(n);
+		slot->value = n;
+	}
+	slot->n += ONE_REPLY;
+	arm_locked(s, slot, arm, stamp);
+	return 0;
+}
+
+static bool arm_if_known(struct promise_session *s, const struct hnode *n, unsigned arm,
+			 struct stamp *stamp)
+{
+	SCOPE_LOCK(&s->mutex);
+	struct idmap_slot *slot = idmap_get(&s->nodes, hnode_id(n));
+
+	if (slot != NULL)
+		arm_locked(s, slot, arm, stamp);
+	return slot != NULL;
+}
+
+void promise_arm(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
+{
+	if (!arm_if_known(s, n, arm, stamp))
+		stamp->uncovered = true;
+}
+
+void promise_arm_known(struct promise_session *s, struct hnode *n, unsigned arm,
+		       struct stamp *stamp)
+{
+	(void)arm_if_known(s, n, arm, stamp);
+}
+
+bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
+{
+	struct hnode *gone = NULL;
+
+	{
+		SCOPE_LOCK(&s->mutex);
+		struct idmap_slot *slot = id != 0 ? idmap_get(&s->nodes, id) : NULL;
+
+		if (slot == NULL)
+			return false;
+		if (slot->n >> BITS_SHIFT > n) {
+			slot->n -= n << BITS_SHIFT;
+			return false;
+		}
+		gone = slot->value;
+		idmap_del(&s->nodes, id);
+	}
+	hnode_unref(s->all->nodes, gone);
+	return true;
+}
+
+/* ---- breaking ---- */
+
+static void reset_locked(struct promise_session *s)
+{
+	pending_clear(&s->pending);
+	s->reset = true;
+	s->seq++;
+	(void)pthread_cond_signal(&s->work);
+}
+
+static uint64_t *recent_locked(struct promise_session *s, uint64_t id)
+{
+	return &s->recent[idmap_mix(id) % RECENT_SLOTS];
+}
+
+/* Queues what of class the session was promised, or was until a moment ago if again is set.
+ * Returns the sequence, 0 if that is nothing. */
+static uint64_t break_locked(struct promise_session *s, uint64_t id, unsigned class,
+			     const char *name, bool again, uint64_t seen)
+{
+	struct idmap_slot *slot = idmap_get(&s->nodes, id);
+
+	if (slot == NULL)
+		return 0;
+	unsigned promised = (unsigned)(slot->n & BITS_MASK);
+	unsigned hit = class & promised & (INV_ATTR | INV_DATA | INV_NAMES);
+	if ((class & INV_NAME) && (promised & INV_NAMES))
+		hit |= INV_NAME;
+	if (again && *recent_locked(s, id) > s->acked)
+		hit = class;
+	if (hit == 0)
+		return 0;
+	slot->n &= ~(uint64_t)(hit & (INV_ATTR | INV_DATA | INV_NAMES));
+	s->seq++;
+	*recent_locked(s, id) = s->seq;
+	if (s->reset)
+		return s->seq; /* that tells it all */
+	int r = pending_add(&s->pending, id, hit, hit & INV_NAME ? name : NULL, seen);
+	if (r < 0)
+		reset_locked(s);
+	else if (r == PENDING_ALL_NAMES)
+		slot->n &= ~(uint64_t)INV_NAMES;
+	(void)pthread_cond_signal(&s->work);
+	return s->seq;
+}
+
+void promises_break(struct promises *t, struct hnode *n, unsigned class, const char *name,
+		    uint64_t seen)
+{
+	(void)pthread_rwlock_rdlock(&t->lock);
+	for (struct promise_session *s = t->pushing; s != NULL; s = s->next) {
+		SCOPE_LOCK(&s->mutex);
+		(void)break_locked(s, hnode_id(n), class, name, false, seen);
+	}
+	(void)pthread_rwlock_unlock(&t->lock);
+}
+
+void promises_reset(struct promises *t)
+{
+	(void)pthread_rwlock_rdlock(&t->lock);
+	for (struct promise_session *s = t->pushing; s != NULL; s = s->next) {
+		SCOPE_LOCK(&s->mutex);
+		reset_locked(s);
+	}
+	(void)pthread_rwlock_unlock(&t->lock);
+}
+
+bool promises_wanted(const struct promises *t)
+{
+	return atomic_load(&t->n_pushing) > 0;
+}
+
+/* ---- changes by clients ---- */
+
+bool change_matters(const struct change *c)
+{
+	if (c->all == NULL || FAULT(no_own_break))
+		return false;
+	bool self = c->self != NULL && atomic_load(&c->self->pushing);
+
+	return atomic_load(&c->all->n_pushing) > (self ? 1u : 0u);
+}
+
+/* Without memory for it the session is not waited for: it hears of the change a moment later. */
+static void add_wait(struct change *c, struct promise_session *s, uint64_t seq)
+{
+	for (size_t i = 0; i < c->n_waits; i++) {
+		if (c->waits[i].session == s) {
+			c->waits[i].seq = seq;
+			return;
+		}
+	}
+	struct ack_wait *p = realloc(c->waits, (c->n_waits + 1) * sizeof(*p));
+	if (p == NULL)
+		return;
+	atomic_fetch_add(&s->refs, 1);
+	p[c->n_waits++] = (struct ack_wait){s, seq};
+	c->waits = p;
+}
+
+static void broke(struct change *c, struct hnode *n, unsigned class, const char *name)
+{
+	struct promises *t = c->all;
+	uint64_t now = promise_clock();
+
+	(void)pthread_rwlock_rdlock(&t->lock);
+	for (struct promise_session *s = t->pushing; s != NULL; s = s->next) {
+		if (s == c->self)
+			continue;
+		SCOPE_LOCK(&s->mutex);
+		uint64_t seq = break_locked(s, hnode_id(n), class, name, true, now);
+		if (seq != 0 && !s->lagging) {
+			s->ack_wanted = seq;
+			add_wait(c, s, seq);
+		}
+	}
+	(void)pthread_rwlock_unlock(&t->lock);
+}
+
+void change_broke(struct change *c, struct hnode *n, unsigned class)
+{
+	if (n != NULL && change_matters(c))
+		broke(c, n, class, NULL);
+}
+
+void change_broke_name(struct change *c, struct hnode *dir, const char *name)
+{
+	if (change_matters(c))
+		broke(c, dir, INV_ATTR | INV_NAME, name);
+}
+
+void change_broke_fd(struct change *c, int fd, unsigned class, const char *name)
+{
+	struct hnode *n;
+
+	if (!change_matters(c) || hnodes_find(c->all->nodes, fd, &n) < 0)
+		return;
+	broke(c, n, class, name);
+	hnode_unref(c->all->nodes, n);
+}
+
+bool change_waits(const struct change *c)
+{
+	return c->n_waits > 0;
+}
+
+static void wait_for(const struct change *c, struct promise_session *s, uint64_t seq,
+		     const struct timespec *deadline)
+{
+	int r = 0;
+
+	SCOPE_LOCK(&s->mutex);
+	while (r == 0 && s->acked < seq && !s->lagging && !atomic_load(&s->ended) &&
+	       (c->self == NULL || !atomic_load(&c->self->ended)))
+		r = pthread_cond_clockwait(&s->done, &s->mutex, CLOCK_MONOTONIC, deadline);
+	if (r != ETIMEDOUT)
+		return;
+	log_warning("a client has not acknowledged invalidations for %u ms: everything it keeps "
+		    "is invalidated, and it is not waited for until it answers",
+		    c->all->ack_ms);
+	s->lagging = true;
+	reset_locked(s);
+	(void)pthread_cond_broadcast(&s->done);
+}
+
+void change_wait(struct change *c)
+{
+	if (c->n_waits == 0)
+		return;
+	uint64_t end = promise_clock() + (uint64_t)c->all->ack_ms * 1000000;
+	const struct timespec deadline = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
+
+	for (size_t i = 0; i < c->n_waits; i++) {
+		wait_for(c, c->waits[i].session, c->waits[i].seq, &deadline);
+		session_unref(c->waits[i].session);
+	}
+	free(TAKE_PTR(c->waits));
+	c->n_waits = 0;
+}
+
+/* ---- what the client says ---- */
+
+uint64_t promise_fence(struct promise_session *s)
+{
+	SCOPE_LOCK(&s->mutex);
+	uint64_t seq = s->seq;
+
+	while (s->sent < seq && !atomic_load(&s->ended))
+		(void)pthread_cond_wait(&s->done, &s->mutex);
+	return seq;
+}
+
+int promise_ack(struct promise_session *s, uint64_t seq)
+{
+	SCOPE_LOCK(&s->mutex);
+	if (seq > s->seq) /* `sent` may lag behind what the client has received already */
+		return -EPROTO;
+	if (seq > s->acked)
+		s->acked = seq;
+	s->lagging = false;
+	(void)pthread_cond_broadcast(&s->done);
+	return 0;
+}
+
+/* ---- the pusher ---- */
+
+/* What is to be sent in one go. */
+struct batch {
+	struct pending pending;
+	uint64_t seq;
+	bool reset, want_ack;
+};
+
+static bool next_batch(struct promise_session *s, struct batch *b)
+{
+	SCOPE_LOCK(&s->mutex);
+	if (b->seq > 0) {
+		s->sent = b->seq;
+		if (b->reset && s->acked < b->seq)
+			s->acked = b->seq; /* it has nothing left that could be waited for */
+		(void)pthread_cond_broadcast(&s->done);
+	}
+	while (s->sent == s->seq && !atomic_load(&s->ended))
+		(void)pthread_cond_wait(&s->work, &s->mutex);
+	if (atomic_load(&s->ended))
+		return false;
+	pending_swap(&s->pending, &b->pending);
+	b->reset = s->reset;
+	s->reset = false;
+	b->want_ack = s->ack_wanted > s->sent;
+	b->seq = s->seq;
+	return true;
+}
+
+static int send_items(struct promise_session *s, const struct batch *b, struct slice items,
+		      bool last)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, op, MSG_INV);
+	if (last && b->want_ack)
+		MSG_SET(&m, flags, INV_ACK);
+	MSG_SET(&m, seq, b->seq);
+	MSG_SET(&m, age, promise_clock() - pending_oldest(&b->pending));
+	MSG_SET(&m, payload, items);
+	return stream_send(s->stream, &m);
+}
+
+/*
+ * Items merge where they are queued, so a batch is all or nothing: each of its
+ * frames has the sequence of the whole, and the last one asks for the ACK.
+ */
+static int send_batch(struct promise_session *s, struct batch *b, unsigned char *buf)
+{
+	struct pending_cursor at = {0};
+	struct inv_item item;
+	size_t used = 0;
+	int r = 0;
+
+	if (b->reset) {
+		struct msg m = {0};
+
+		MSG_SET(&m, op, MSG_RESET);
+		MSG_SET(&m, seq, b->seq);
+		r = stream_send(s->stream, &m);
+	}
+	while (r == 0 && pending_next(&b->pending, &at, &item)) {
+		size_t n = codec_put_inv(&item, buf + used, FRAME_PAYLOAD_MAX - used);
+
+		if (n == 0) {
+			r = send_items(s, b, (struct slice){buf, used}, false);
+			used = 0;
+			n = codec_put_inv(&item, buf, FRAME_PAYLOAD_MAX);
+		}
+		used += n;
+	}
+	if (r == 0 && used > 0)
+		r = send_items(s, b, (struct slice){buf, used}, true);
+	pending_clear(&b->pending);
+	return r;
+}
+
+static void *pusher_main(void *arg)
+{
+	struct promise_session *s = arg;
+	CLEANUP_FREE unsigned char *buf = malloc(FRAME_PAYLOAD_MAX);
+	struct batch b = {0};
+
+	while (buf != NULL && next_batch(s, &b) && send_batch(s, &b, buf) == 0)
+		;
+	pending_done(&b.pending);
+	if (!atomic_load(&s->ended)) {
+		/* Without INV the client would believe what is no longer true. */
+		stream_shutdown(s->stream);
+		promise_session_stop(s);
+	}
+	return NULL;
+}
+
+/* ---- a session's life ---- */
+
+int promise_session_new(struct promises *t, struct promise_session **ret)
+{
+	struct promise_session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->all = t;
+	atomic_store(&s->refs, 1);
+	(void)pthread_mutex_init(&s->mutex, NULL);
+	(void)pthread_cond_init(&s->work, NULL);
+	(void)pthread_cond_init(&s->done, NULL);
+	*ret = s;
+	return 0;
+}
+
+int promise_session_push(struct promise_session *s, struct stream *stream)
+{
+	struct promises *t = s->all;
+
+	s->stream = stream;
+	int r = -pthread_create(&s->pusher, NULL, pusher_main, s);
+	if (r < 0)
+		return r;
+	(void)pthread_rwlock_wrlock(&t->lock);
+	s->next = t->pushing;
+	if (s->next != NULL)
+		s->next->prev = s;
+	t->pushing = s;
+	atomic_store(&s->pushing, true);
+	atomic_fetch_add(&t->n_pushing, 1);
+	(void)pthread_rwlock_unlock(&t->lock);
+	return 0;
+}
+
+static void wake_all(struct promise_session *s)
+{
+	SCOPE_LOCK(&s->mutex);
+	(void)pthread_cond_broadcast(&s->done);
+	(void)pthread_cond_broadcast(&s->work);
+}
+
+void promise_session_stop(struct promise_session *s)
+{
+	struct promises *t = s->all;
+
+	if (atomic_exchange(&s->ended, true))
+		return;
+	wake_all(s);
+	/* Its own changes may be waiting for any of the others. */
+	(void)pthread_rwlock_rdlock(&t->lock);
+	for (struct promise_session *o = t->pushing; o != NULL; o = o->next)
+		wake_all(o);
+	(void)pthread_rwlock_unlock(&t->lock);
+}
+
+void promise_session_free(struct promise_session *s)
+{
+	struct idmap_slot *slot = NULL;
+
+	if (s == NULL)
+		return;
+	promise_session_stop(s);
+	if (atomic_load(&s->pushing)) {
+		struct promises *t = s->all;
+
+		(void)pthread_rwlock_wrlock(&t->lock);
+		*(s->prev != NULL ? &s->prev->next : &t->pushing) = s->next;
+		if (s->next != NULL)
+			s->next->prev = s->prev;
+		atomic_fetch_sub(&t->n_pushing, 1);
+		(void)pthread_rwlock_unlock(&t->lock);
+		(void)pthread_join(s->pusher, NULL);
+	}
+	while ((slot = idmap_next(&s->nodes, slot)) != NULL)
+		hnode_unref(s->all->nodes, slot->value);
+	idmap_done(&s->nodes);
+	pending_done(&s->pending);
+	session_unref(s);
+}
+
+int promises_new(struct hnodes *nodes, unsigned ack_ms, struct promises **ret)
+{
+	struct promises *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->nodes = nodes;
+	t->ack_ms = ack_ms > 0 ? ack_ms : PROMISE_ACK_MS;
+	(void)pthread_rwlock_init(&t->lock, NULL);
+	*ret = t;
+	return 0;
+}
+
+void promises_free(struct promises *t)
+{
+	if (t == NULL)
+		return;
+	(void)pthread_rwlock_destroy(&t->lock);
+	free(t);
+}

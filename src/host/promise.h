@@ -1,0 +1,119 @@
+/*
+ * Promises: what each client was told and may keep until it hears otherwise,
+ * and how it hears.
+ *
+ * A session holds the nodes that it was told of, each with its references and
+ * with promise bits, INV_ATTR, INV_DATA and INV_NAMES of enum inv_class: this
+ * part of what it knows is true. A bit is armed before the reply is read, and
+ * the session's sequence at that moment is the reply's stamp. Whoever changes
+ * something breaks the promises about it afterwards: takes the bit, raises the
+ * sequence, and queues an item for the session's pusher, a thread that sends
+ * INV. So a reply that was read before a change has a stamp below the
+ * sequence of the INV about that change, in whatever order they arrive.
+ *
+ * INV_NAMES stays armed when one name is broken: the others are still true.
+ * Bits outlive a RESET; what they cause then is an INV about nothing.
+ *
+ * Changes by clients are waited for (struct change): the reply is not sent
+ * before every other session has acknowledged the invalidations.
+ *
+ * Calling sequence: promises_new, for each client promise_session_new,
+ * promise_session_push if it takes pushes, promise_session_stop at the end of
+ * its connection (any thread, wakes up whoever waits for or in it), then
+ * promise_session_free, which waits for the pusher.
+ *
+ * Thread-safe. Locks, in this order: that of the list of sessions, that of one
+ * session; the hnodes' mutex is never taken inside, none is held while
+ * sending. 0 or -errno; times in nanoseconds of CLOCK_MONOTONIC.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/msg.h"
+
+struct hnode;
+struct hnodes;
+struct promise_session;
+struct promises;
+struct stream;
+
+#define PROMISE_ACK_MS 10000 /* a session that does not acknowledge for so long is not waited for  \
+			      */
+
+/* ack_ms: 0 means PROMISE_ACK_MS. */
+int promises_new(struct hnodes *nodes, unsigned ack_ms, struct promises **ret);
+void promises_free(struct promises *t); /* NULL is allowed */
+
+int promise_session_new(struct promises *t, struct promise_session **ret);
+/* From now on replies are stamped and changes pushed on stream, which must outlive free. */
+int promise_session_push(struct promise_session *s, struct stream *stream);
+void promise_session_stop(struct promise_session *s);
+void promise_session_free(struct promise_session *s); /* NULL is allowed */
+
+/* ---- the nodes of a session ---- */
+
+/* The stamp of a reply: what was armed first counts. Zero-initialised is none. */
+struct stamp {
+	bool armed;
+	bool uncovered; /* nobody would see a change of something that it tells: no promise */
+	uint64_t seq;
+};
+
+/*
+ * The node of an id that this session was told, with a reference; -ESTALE for
+ * any other: ids belong to a session. arm: promise bits, or 0.
+ */
+int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct stamp *stamp,
+		 struct hnode **ret);
+/* A reply names n: one reference more to forget. -ENFILE, -ENOMEM. */
+int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp);
+/* A node that the session has an open file of; it may have forgotten it: no promise then. */
+void promise_arm(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp);
+/* One that it may never have been told of, and then looks past. */
+void promise_arm_known(struct promise_session *s, struct hnode *n, unsigned arm,
+		       struct stamp *stamp);
+/* True if the session knows the node no longer. */
+bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n);
+
+/* ---- what the client says ---- */
+
+/* Waits until all that was broken so far is sent; returns the sequence. */
+uint64_t promise_fence(struct promise_session *s);
+/* -EPROTO: nothing with that sequence was sent. */
+int promise_ack(struct promise_session *s, uint64_t seq);
+
+/* ---- breaking ---- */
+
+/* Seen on the host at `seen`: class of n is no longer true. name: with INV_NAME. */
+void promises_break(struct promises *t, struct hnode *n, unsigned class, const char *name,
+		    uint64_t seen);
+/* Changes may have been missed: every session is told that nothing is promised. */
+void promises_reset(struct promises *t);
+/* Somebody takes pushes. */
+bool promises_wanted(const struct promises *t);
+uint64_t promise_clock(void);
+
+/*
+ * A change by a client: breaks the promises of all others. Zero-initialised
+ * but for the first two; after the change itself, change_broke for each thing
+ * it touched, then change_wait once, with nothing held. Not thread-safe.
+ */
+struct change {
+	struct promises *all;	      /* NULL: nobody is told */
+	struct promise_session *self; /* NULL: a plain client */
+	struct ack_wait *waits;
+	size_t n_waits;
+};
+
+/* False if there is nobody else to tell. */
+bool change_matters(const struct change *c);
+void change_broke(struct change *c, struct hnode *n, unsigned class);
+void change_broke_name(struct change *c, struct hnode *dir, const char *name);
+/* The same, of an object or open file that some client may know. name may be NULL. */
+void change_broke_fd(struct change *c, int fd, unsigned class, const char *name);
+/* True if change_wait would wait. */
+bool change_waits(const struct change *c);
+void change_wait(struct change *c);

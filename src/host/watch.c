@@ -1,0 +1,400 @@
+#include "host/watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "host/export.h"
+#include "host/filesystem.h"
+#include "host/hnode.h"
+#include "host/promise.h"
+
+#define BUFFER_SIZE 65536
+
+/* The headers may be older than the kernel. */
+#ifndef FAN_RENAME
+#define FAN_RENAME 0x10000000
+#endif
+
+#define MASK_COMMON                                                                                \
+	(FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE | FAN_CREATE | FAN_DELETE | FAN_DELETE_SELF |   \
+	 FAN_MOVE_SELF | FAN_ONDIR)
+
+struct watch {
+	struct export *export;
+	struct hnodes *nodes;
+	struct promises *promises;
+	enum watch_mode mode;
+	pid_t self;
+	int group;	 /* of fanotify */
+	int mountinfo;	 /* -1 if it cannot be watched */
+	int stop;	 /* eventfd */
+	uint64_t rename; /* FAN_RENAME, or what older kernels have */
+	size_t queue_max;
+	char *root; /* path of the export, for mountinfo */
+	pthread_t thread;
+	bool started;
+
+	/* Covers reading, breaking and queueing, so that a fence knows it is done. */
+	pthread_mutex_t mutex;
+	/* mutex: */
+	uint64_t mounts; /* fingerprint of those inside */
+	uint64_t seen;	 /* when the events at hand were read */
+	unsigned char *buf;
+};
+
+/* ---- one event ---- */
+
+struct object {
+	const void *fsid;
+	const struct file_handle *handle;
+	const char *name; /* with a directory's handle; else NULL */
+};
+
+struct event {
+	uint64_t mask;
+	struct object dir, object, from, to;
+};
+
+/* The names of a directory's own entries are about the directory: "." */
+static bool is_name(const struct object *o)
+{
+	return o->name != NULL && strcmp(o->name, ".") != 0;
+}
+
+static void broke(struct watch *w, const struct object *o, unsigned class)
+{
+	const struct file_handle *h = o->handle;
+	const char *name = class & INV_NAME ? o->name : NULL;
+	uint32_t at = 0;
+	struct hnode *n;
+
+	if (h == NULL)
+		return;
+	while ((n = hnodes_find_event(w->nodes, o->fsid, h->handle_type, h->f_handle,
+				      h->handle_bytes, &at)) != NULL) {
+		promises_break(w->promises, n, class, name, w->seen);
+		hnode_unref(w->nodes, n);
+	}
+}
+
+static void broke_name(struct watch *w, const struct object *o)
+{
+	broke(w, o, is_name(o) ? INV_ATTR | INV_NAME : INV_ATTR);
+}
+
+static void handle_event(struct watch *w, const struct event *e)
+{
+	unsigned class = INV_ATTR;
+
+	if (e->mask &
+	    (FAN_MODIFY | FAN_CLOSE_WRITE)) /* stores of mmap and AIO show at close only */
+		class |= INV_DATA;
+	if (e->mask & (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO))
+		broke_name(w, &e->dir);
+	broke_name(w, &e->from);
+	broke_name(w, &e->to);
+	broke(w, &e->object, class);
+	if (e->object.handle == NULL && !is_name(&e->dir))
+		broke(w, &e->dir, class);
+}
+
+static void parse_info(const struct fanotify_event_info_fid *info, struct event *e)
+{
+	struct object o = {.fsid = &info->fsid, .handle = (const struct file_handle *)info->handle};
+
+	switch (info->hdr.info_type) {
+	case FAN_EVENT_INFO_TYPE_FID:
+		e->object = o;
+		return;
+	case FAN_EVENT_INFO_TYPE_DFID_NAME:
+	case FAN_EVENT_INFO_TYPE_OLD_DFID_NAME:
+	case FAN_EVENT_INFO_TYPE_NEW_DFID_NAME:
+		o.name = (const char *)o.handle->f_handle + o.handle->handle_bytes;
+		break;
+	case FAN_EVENT_INFO_TYPE_DFID:
+		break;
+	default:
+		return;
+	}
+	*(info->hdr.info_type == FAN_EVENT_INFO_TYPE_OLD_DFID_NAME   ? &e->from
+	  : info->hdr.info_type == FAN_EVENT_INFO_TYPE_NEW_DFID_NAME ? &e->to
+								     : &e->dir) = o;
+}
+
+static void handle_metadata(struct watch *w, const struct fanotify_event_metadata *m)
+{
+	const unsigned char *p = (const unsigned char *)m + m->metadata_len;
+	const unsigned char *end = (const unsigned char *)m + m->event_len;
+	struct event e = {.mask = m->mask};
+
+	if (m->mask & FAN_Q_OVERFLOW) {
+		log_notice("more changes on the host at once than the kernel queues (%zu): all "
+			   "clients look at everything again",
+			   w->queue_max);
+		promises_reset(w->promises);
+		return;
+	}
+	if (m->pid == w->self)
+		return;
+	while (p < end) {
+		const struct fanotify_event_info_fid *info = (const void *)p;
+
+		parse_info(info, &e);
+		p += info->hdr.len;
+	}
+	handle_event(w, &e);
+}
+
+/* ---- reading ---- */
+
+/*
+ * Reads what there is. Others go on making events meanwhile: after as many
+ * as the queue can hold, all that had been there at the beginning are read.
+ */
+static void drain_locked(struct watch *w)
+{
+	size_t events = 0;
+
+	while (events <= w->queue_max) {
+		ssize_t len = read(w->group, w->buf, BUFFER_SIZE);
+
+		if (len < 0 && errno == EINTR)
+			continue;
+		if (len <= 0) {
+			if (len < 0 && errno != EAGAIN) {
+				/* an event is lost: its object cannot be told */
+				log_debug("reading events: %m");
+				promises_reset(w->promises);
+			}
+			return;
+		}
+		if (!promises_wanted(w->promises)) {
+			events++;
+			continue;
+		}
+		w->seen = promise_clock();
+		const struct fanotify_event_metadata *m = (const void *)w->buf;
+		for (; FAN_EVENT_OK(m, len); m = FAN_EVENT_NEXT(m, len), events++)
+			handle_metadata(w, m);
+	}
+}
+
+/* ---- mounts ---- */
+
+static bool inside(const struct watch *w, const char *path)
+{
+	size_t len = strlen(w->root);
+
+	return strncmp(path, w->root, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+/* Of the mounts that are inside: which they are and where. Blanks in paths are \040 in both. */
+static uint64_t fingerprint(const struct watch *w)
+{
+	CLEANUP_FREE char *line = NULL;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char where[PATH_MAX];
+	uint64_t sum = 0;
+	size_t cap = 0;
+
+	if (f == NULL)
+		return 0;
+	while (getline(&line, &cap, f) > 0) {
+		/* 36 35 98:0 /root /mount/point options... */
+		if (sscanf(line, "%*s %*s %*s %*s %4095s", where) == 1 && inside(w, where))
+			sum += identity_handle_hash(0, line, (uint32_t)strlen(line));
+	}
+	(void)fclose(f);
+	return sum;
+}
+
+static void check_mounts_locked(struct watch *w)
+{
+	uint64_t now = fingerprint(w);
+
+	if (now == w->mounts)
+		return;
+	w->mounts = now;
+	promises_reset(w->promises);
+}
+
+void watch_fence(struct watch *w)
+{
+	if (w->mode == WATCH_NONE)
+		return;
+	SCOPE_LOCK(&w->mutex);
+	drain_locked(w);
+	check_mounts_locked(w);
+}
+
+static void *watch_main(void *arg)
+{
+	struct watch *w = arg;
+	struct pollfd p[] = {
+		{.fd = w->group, .events = POLLIN},
+		{.fd = w->stop, .events = POLLIN},
+		{.fd = w->mountinfo, .events = POLLPRI},
+	};
+
+	while (p[1].revents == 0) {
+		if (poll(p, 3, -1) < 0)
+			continue; /* EINTR */
+		SCOPE_LOCK(&w->mutex);
+		if (p[0].revents != 0)
+			drain_locked(w);
+		if (p[2].revents != 0)
+			check_mounts_locked(w);
+	}
+	return NULL;
+}
+
+/* ---- setting up ---- */
+
+static bool mark_filesystem(void *arg, int fd)
+{
+	struct watch *w = arg;
+	const unsigned flags = FAN_MARK_ADD | FAN_MARK_FILESYSTEM;
+	uint64_t mask = MASK_COMMON | w->rename;
+	char path[EXPORT_PROC_PATH_MAX];
+
+	int r = fanotify_mark(w->group, flags, mask, AT_FDCWD, export_proc_path(fd, path));
+	if (r < 0 && errno == EINVAL && w->rename == FAN_RENAME) {
+		w->rename = FAN_MOVED_FROM | FAN_MOVED_TO;
+		mask = MASK_COMMON | w->rename;
+		r = fanotify_mark(w->group, flags, mask, AT_FDCWD, path);
+	}
+	return r == 0;
+}
+
+static size_t read_number(const char *path, size_t otherwise)
+{
+	FILE *f = fopen(path, "re");
+	size_t v;
+
+	if (f == NULL)
+		return otherwise;
+	if (fscanf(f, "%zu", &v) != 1)
+		v = otherwise;
+	(void)fclose(f);
+	return v;
+}
+
+/* As mountinfo writes it: blanks and backslashes in octal. */
+static int root_path(struct watch *w)
+{
+	char link[EXPORT_PROC_PATH_MAX], path[PATH_MAX];
+	ssize_t n =
+		readlink(export_proc_path(export_root(w->export), link), path, sizeof(path) - 1);
+
+	if (n < 0)
+		return -errno;
+	w->root = malloc((size_t)n * 4 + 1);
+	if (w->root == NULL)
+		return -ENOMEM;
+	char *to = w->root;
+	for (ssize_t i = 0; i < n; i++) {
+		if (strchr(" \t\n\\", path[i]) != NULL)
+			to += sprintf(to, "\\%03o", (unsigned)path[i]);
+		else
+			*to++ = path[i];
+	}
+	if (n == 1)
+		to--; /* "/": everything is inside */
+	*to = '\0';
+	return 0;
+}
+
+static int start(struct watch *w)
+{
+	const unsigned flags =
+		FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_DFID_NAME_TARGET;
+
+	w->group = fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE);
+	if (w->group < 0)
+		return -errno;
+	filesystems_watch(export_filesystems(w->export), mark_filesystem, w);
+	if (!filesystems_watched(export_filesystems(w->export), 0)) /* the root's */
+		return -EPERM;
+	int r = root_path(w);
+	if (r < 0)
+		return r;
+	w->mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	w->mounts = fingerprint(w);
+	w->queue_max = read_number("/proc/sys/fs/fanotify/max_queued_events", 16384) + 1;
+	w->buf = malloc(BUFFER_SIZE);
+	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->buf == NULL || w->stop < 0)
+		return w->buf == NULL ? -ENOMEM : -errno;
+	r = -pthread_create(&w->thread, NULL, watch_main, w);
+	w->started = r == 0;
+	return r;
+}
+
+int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises, struct watch **ret)
+{
+	struct watch *w = calloc(1, sizeof(*w));
+
+	if (w == NULL)
+		return -ENOMEM;
+	*w = (struct watch){
+		.export = e,
+		.nodes = nodes,
+		.promises = promises,
+		.self = getpid(),
+		.group = -1,
+		.mountinfo = -1,
+		.stop = -1,
+		.rename = FAN_RENAME,
+	};
+	(void)pthread_mutex_init(&w->mutex, NULL);
+	int r = start(w);
+	if (r == 0) {
+		w->mode = WATCH_FILESYSTEMS;
+		log_info("changes on the host are seen by file system marks of fanotify");
+	} else {
+		filesystems_watch(export_filesystems(e), NULL, NULL);
+		log_notice("changes on the host are not seen, clients have to look again after "
+			   "their timeouts: fanotify: %s",
+			   strerror(-r));
+	}
+	*ret = w;
+	return 0;
+}
+
+void watch_free(struct watch *w)
+{
+	const uint64_t one = 1;
+
+	if (w == NULL)
+		return;
+	if (w->started) {
+		if (write(w->stop, &one, sizeof(one)) < 0) {
+			/* cannot fail: its counter is 0 */
+		}
+		(void)pthread_join(w->thread, NULL);
+	}
+	cleanup_close(&w->group);
+	cleanup_close(&w->mountinfo);
+	cleanup_close(&w->stop);
+	(void)pthread_mutex_destroy(&w->mutex);
+	free(w->buf);
+	free(w->root);
+	free(w);
+}
+
+enum watch_mode watch_mode(const struct watch *w)
+{
+	return w->mode;
+}

@@ -1,0 +1,442 @@
+/*
+ * torture: one directory on the host, mounts of it, and everybody at work in all of them.
+ *
+ * Writers on the host and in the mounts change a few hundred names at random, readers look at them
+ * through the mounts, so that all caches are full. Then the writers pause ("checkpoint"), the
+ * mounts are given the time or the fence that is promised, and everything that is seen through each
+ * mount is compared with the host, which is the oracle.
+ *
+ * Changes and looks meet on ten names per round, which are others in the next: a stale answer shows
+ * only when nothing repairs it before the checkpoint.
+ */
+#include "actor.h"
+#include "fence.h"
+#include "view.h"
+
+#include <err.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WORKERS_MAX    64
+#define STUCK_S	       120 /* no step takes so long but when somebody hangs */
+#define QUIET_BOUND_NS UINT64_C(2000000000)
+
+enum settle { SETTLE_NONE, SETTLE_FENCE, SETTLE_QUIET, SETTLE_WAIT };
+
+static struct {
+	unsigned long seed, seconds, checkpoints, ops, host_writers, readers, full_every, wait_ms;
+	enum settle settle[2]; /* taken in turn */
+	bool guest_writers, stop_at_first;
+} opt = {
+	.seed = 1,
+	.seconds = 20,
+	.ops = 60,
+	.host_writers = 2,
+	.readers = 2,
+	.full_every = 4,
+	.settle = {SETTLE_FENCE, SETTLE_QUIET},
+};
+
+static struct settings set = {.mappings = true,
+			      .opened = true,
+			      .instant = true,
+			      .owners = true,
+			      .links = true,
+			      .git = true};
+static struct world *world;
+static pid_t worker[WORKERS_MAX];
+static unsigned workers, writers;
+
+/* How long it took until nothing differed, in rounds without a fence. */
+static struct {
+	unsigned rounds, waited;
+	uint64_t longest_ns;
+} quiet;
+
+static struct {
+	unsigned long observed, differing, checkpoints, fenced;
+} sum;
+
+/* ---- workers --------------------------------------------------------------------------------- */
+
+static _Noreturn void give_up(const char *why)
+{
+	printf("torture: %s\n", why);
+	for (unsigned i = 0; i < workers; i++)
+		(void)kill(worker[i], SIGKILL);
+	exit(3);
+}
+
+/* True in a new worker. */
+static bool start(void)
+{
+	if (workers == WORKERS_MAX)
+		give_up("too many workers");
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid < 0)
+		err(3, "fork");
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(3);
+		return true;
+	}
+	worker[workers++] = pid;
+	return false;
+}
+
+static void start_all(void)
+{
+	for (unsigned long i = 0; i < opt.host_writers; i++)
+		if (start())
+			writer_main(world, workers, 0);
+	for (unsigned p = 1; p < set.places && opt.guest_writers; p++)
+		if (start())
+			writer_main(world, workers, p);
+	writers = workers;
+	for (unsigned p = 1; p < set.places; p++)
+		for (unsigned long i = 0; i < opt.readers; i++)
+			if (start())
+				reader_main(world, workers, p, (unsigned)i, (unsigned)opt.readers);
+}
+
+static void await(unsigned count)
+{
+	for (unsigned s = 0; !world_all_arrived(world, count, 1000); s++) {
+		int status;
+
+		if (waitpid(-1, &status, WNOHANG) > 0)
+			give_up(WIFSIGNALED(status) ? strsignal(WTERMSIG(status))
+						    : "a worker ended");
+		if (s == STUCK_S)
+			give_up("a worker is stuck");
+	}
+}
+
+/* ---- a round --------------------------------------------------------------------------------- */
+
+static void fence(void)
+{
+	for (unsigned p = 1; p < set.places; p++) {
+		if (fence_mount(set.place[p]) < 0) {
+			printf("torture: %s: no fence: %s\n", set.place[p], strerror(errno));
+			give_up("no fence; --settle says what to do without one");
+		}
+	}
+	sum.fenced++;
+}
+
+/* The TTL's promise is about time, so nothing but time can be waited for. */
+static void wait_out(void)
+{
+	struct timespec ts = {(time_t)(opt.wait_ms / 1000), (long)(opt.wait_ms % 1000) * 1000000};
+
+	while (nanosleep(&ts, &ts) != 0)
+		;
+}
+
+/* Compares; returns the number of differences. */
+static unsigned long check(bool final)
+{
+	struct tally *t = world_tally(world);
+
+	world_round(world)->final = final;
+	atomic_store(&t->observed, 0);
+	atomic_store(&t->differing, 0);
+	world_begin(world, PHASE_CHECK);
+	await(workers);
+	return atomic_load(&t->differing);
+}
+
+static void check_until_equal(void)
+{
+	uint64_t start = now_ns(), waited = 0;
+
+	quiet.rounds++;
+	if (check(false) != 0) {
+		quiet.waited++;
+		while (check(false) != 0 && waited < QUIET_BOUND_NS)
+			waited = now_ns() - start;
+		waited = now_ns() - start;
+		if (waited > quiet.longest_ns)
+			quiet.longest_ns = waited;
+		if (waited >= QUIET_BOUND_NS)
+			(void)check(true);
+	}
+}
+
+static void one_round(unsigned number, struct prng *rng)
+{
+	struct round *r = world_round(world);
+	struct tally *t = world_tally(world);
+	enum settle settle = opt.settle[number % 2];
+	/* Both orders: what readers do after the last change is cached as well. */
+	bool readers_first = prng_below(rng, 2);
+
+	r->number = number;
+	r->seed = prng_next(rng);
+	r->ops = 1 + (unsigned)prng_below(rng, opt.ops);
+	r->full = number % opt.full_every == 0;
+	atomic_store(&r->reading, true);
+	world_begin(world, PHASE_RUN);
+	await(writers);
+	if (readers_first) {
+		atomic_store(&r->reading, false);
+		await(workers);
+	}
+	if (settle == SETTLE_FENCE)
+		fence();
+	else if (settle == SETTLE_WAIT)
+		wait_out();
+	atomic_store(&r->reading, false);
+	await(workers);
+	if (settle == SETTLE_QUIET)
+		check_until_equal();
+	else
+		(void)check(true);
+	sum.observed += atomic_load(&t->observed);
+	sum.differing += atomic_load(&t->differing);
+	sum.checkpoints++;
+}
+
+static unsigned long differences(void)
+{
+	struct tally *t = world_tally(world);
+
+	return sum.differing + atomic_load(&t->instant_differing) + atomic_load(&t->errors);
+}
+
+static void run(void)
+{
+	struct prng rng = {opt.seed};
+	uint64_t end = now_ns() + opt.seconds * UINT64_C(1000000000);
+
+	for (unsigned n = 0; opt.checkpoints > 0 ? n < opt.checkpoints : now_ns() < end; n++) {
+		one_round(n, &rng);
+		if (differences() > (opt.stop_at_first ? 0 : 1000))
+			break;
+	}
+	world_begin(world, PHASE_END);
+	for (unsigned i = 0; i < workers; i++)
+		(void)waitpid(worker[i], NULL, 0);
+}
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+static void usage(FILE *to)
+{
+	(void)fputs(
+		"usage: torture [OPTION...] HOST MOUNT...\n"
+		"  --seed N           1\n"
+		"  --seconds S        20\n"
+		"  --checkpoints N    instead of --seconds\n"
+		"  --ops-per-round N  at most so many operations of each writer between checkpoints: 60\n"
+		"  --mounts N         use the first N mounts only\n"
+		"  --host-writers N   2\n"
+		"  --guest-writers    a writer in each mount too\n"
+		"  --readers N        in each mount: 2\n"
+		"  --full-every N     compare all names in every Nth round, and the hot ones in each: 4\n"
+		"  --settle WHAT[,WHAT]  before comparing: fence, quiet (compare until equal, for at most\n"
+		"                     2 s), wait:MS, none; two are taken in turn: fence,quiet\n"
+		"  --no-mappings      what a mapping shows that was made before is not compared\n"
+		"  --separate-servers what one mount changed need not show in the others at once\n"
+		"  --ttl              a server without pushes: both, and what a file shows that was opened\n"
+		"                     before is not compared\n"
+		"  --any-owner        uid and gid are not compared\n"
+		"  --any-links        link count and ctime are not compared where a file has, or had,\n"
+		"                     more names than one (a server that watches by directory)\n"
+		"  --no-git           no checkout on the host\n"
+		"  --stop             end at the first difference\n"
+		"exit code: 0 no difference, 1 differences, 2 usage, 3 could not go on\n",
+		to);
+}
+
+static unsigned long number(const char *text)
+{
+	char *end;
+
+	errno = 0;
+	unsigned long n = strtoul(text, &end, 10);
+	if (errno != 0 || end == text || *end != '\0' || n > UINT32_MAX)
+		errx(2, "'%s' is no number", text);
+	return n;
+}
+
+static enum settle settle_of(const char *text)
+{
+	if (strcmp(text, "fence") == 0)
+		return SETTLE_FENCE;
+	if (strcmp(text, "quiet") == 0)
+		return SETTLE_QUIET;
+	if (strcmp(text, "none") == 0)
+		return SETTLE_NONE;
+	if (strncmp(text, "wait:", 5) != 0)
+		errx(2, "--settle: '%s'?", text);
+	opt.wait_ms = number(text + 5);
+	return SETTLE_WAIT;
+}
+
+static void set_settle(char *text)
+{
+	char *comma = strchr(text, ',');
+
+	if (comma != NULL)
+		*comma = '\0';
+	opt.settle[0] = settle_of(text);
+	opt.settle[1] = comma != NULL ? settle_of(comma + 1) : opt.settle[0];
+}
+
+enum {
+	OPT_SEED = 1,
+	OPT_SECONDS,
+	OPT_CHECKPOINTS,
+	OPT_OPS,
+	OPT_MOUNTS,
+	OPT_HOST_WRITERS,
+	OPT_GUEST_WRITERS,
+	OPT_READERS,
+	OPT_FULL,
+	OPT_SETTLE,
+	OPT_TTL,
+	OPT_NO_MAPPINGS,
+	OPT_SEPARATE,
+	OPT_ANY_OWNER,
+	OPT_ANY_LINKS,
+	OPT_NO_GIT,
+	OPT_STOP,
+	OPT_HELP,
+};
+
+static const struct option options[] = {
+	{"seed", required_argument, NULL, OPT_SEED},
+	{"seconds", required_argument, NULL, OPT_SECONDS},
+	{"checkpoints", required_argument, NULL, OPT_CHECKPOINTS},
+	{"ops-per-round", required_argument, NULL, OPT_OPS},
+	{"mounts", required_argument, NULL, OPT_MOUNTS},
+	{"host-writers", required_argument, NULL, OPT_HOST_WRITERS},
+	{"guest-writers", no_argument, NULL, OPT_GUEST_WRITERS},
+	{"readers", required_argument, NULL, OPT_READERS},
+	{"full-every", required_argument, NULL, OPT_FULL},
+	{"settle", required_argument, NULL, OPT_SETTLE},
+	{"ttl", no_argument, NULL, OPT_TTL},
+	{"no-mappings", no_argument, NULL, OPT_NO_MAPPINGS},
+	{"separate-servers", no_argument, NULL, OPT_SEPARATE},
+	{"any-owner", no_argument, NULL, OPT_ANY_OWNER},
+	{"any-links", no_argument, NULL, OPT_ANY_LINKS},
+	{"no-git", no_argument, NULL, OPT_NO_GIT},
+	{"stop", no_argument, NULL, OPT_STOP},
+	{"help", no_argument, NULL, OPT_HELP},
+	{0},
+};
+
+static unsigned parse(int argc, char **argv)
+{
+	unsigned long mounts = PLACES_MAX - 1;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case OPT_SEED:
+			opt.seed = number(optarg);
+			break;
+		case OPT_SECONDS:
+			opt.seconds = number(optarg);
+			break;
+		case OPT_CHECKPOINTS:
+			opt.checkpoints = number(optarg);
+			break;
+		case OPT_OPS:
+			opt.ops = number(optarg);
+			break;
+		case OPT_MOUNTS:
+			mounts = number(optarg);
+			break;
+		case OPT_HOST_WRITERS:
+			opt.host_writers = number(optarg);
+			break;
+		case OPT_GUEST_WRITERS:
+			opt.guest_writers = true;
+			break;
+		case OPT_READERS:
+			opt.readers = number(optarg);
+			break;
+		case OPT_FULL:
+			opt.full_every = number(optarg);
+			break;
+		case OPT_SETTLE:
+			set_settle(optarg);
+			break;
+		case OPT_TTL:
+			set.mappings = set.opened = set.instant = false;
+			break;
+		case OPT_NO_MAPPINGS:
+			set.mappings = false;
+			break;
+		case OPT_SEPARATE:
+			set.instant = false;
+			break;
+		case OPT_ANY_OWNER:
+			set.owners = false;
+			break;
+		case OPT_ANY_LINKS:
+			set.links = false;
+			break;
+		case OPT_NO_GIT:
+			set.git = false;
+			break;
+		case OPT_STOP:
+			opt.stop_at_first = true;
+			break;
+		case OPT_HELP:
+			usage(stdout);
+			exit(0);
+		default:
+			usage(stderr);
+			exit(2);
+		}
+	}
+	unsigned places = (unsigned)(argc - optind);
+	if (places > mounts + 1)
+		places = (unsigned)mounts + 1;
+	if (places < 2 || places > PLACES_MAX || opt.ops == 0 || opt.full_every == 0 ||
+	    opt.readers == 0) {
+		usage(stderr);
+		exit(2);
+	}
+	return places;
+}
+
+int main(int argc, char **argv)
+{
+	set.places = parse(argc, argv);
+	for (unsigned i = 0; i < set.places; i++)
+		set.place[i] = argv[optind + (int)i];
+	set.seed = opt.seed;
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
+	world = world_new(&set);
+	if (set.git)
+		make_repository(set.place[0]);
+	start_all();
+	run();
+
+	const struct tally *t = world_tally(world);
+	printf("changes: %lu on the host, %lu in the mounts; looks: %lu; ESTALE: %lu; errors: %lu\n",
+	       atomic_load(&t->host_changes), atomic_load(&t->guest_changes),
+	       atomic_load(&t->looks), atomic_load(&t->estale), atomic_load(&t->errors));
+	printf("checkpoints: %lu; fenced: %lu; without a fence: %u, of which %u not equal at once, "
+	       "longest until equal %.1f ms\n",
+	       sum.checkpoints, sum.fenced, quiet.rounds, quiet.waited,
+	       (double)quiet.longest_ns / 1e6);
+	printf("%lu observations, %lu differences\n", sum.observed + atomic_load(&t->instant),
+	       differences());
+	return differences() > 0;
+}

@@ -1,0 +1,819 @@
+/*
+ * Promises, and what breaks them: stamps, INV, ACK, RESET, FENCE.
+ *
+ * What happens "on the host" is done by another process, because the server
+ * passes over its own events; each rule has its negative.
+ */
+#include <poll.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "host_fixture.h"
+
+static int setup_push(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	host_server_start(&f->hs, NULL);
+	host_client_start_push(&f->c, &f->hs);
+	*state = f;
+	return 0;
+}
+
+/* False, with a reason, where this machine's fanotify cannot do it. */
+static bool watched(const struct fixture *f)
+{
+	if ((f->c.hello.features & (HELLO_WATCH | HELLO_WATCH_DIRS)) == HELLO_WATCH)
+		return true;
+	print_message("no file system marks here: not privileged?\n");
+	return false;
+}
+
+/* ---- another process ---- */
+
+typedef int (*foreign_fn)(int dir);
+
+/* Runs fn in a process of its own; dir is the export. */
+static void foreign(const struct fixture *f, foreign_fn fn)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(fn(f->hs.fd) < 0 ? 1 : 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static int write_at_end(int dir, const char *name, int flags, const char *text)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CLOEXEC | flags, 0644);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		return -1;
+	return close(fd);
+}
+
+static int prepare(int dir)
+{
+	if (mkdirat(dir, "d", 0755) < 0 || mkdirat(dir, "e", 0755) < 0 ||
+	    mkdirat(dir, "e/empty", 0755) < 0 ||
+	    write_at_end(dir, "d/file", O_CREAT, "hello") < 0 ||
+	    write_at_end(dir, "d/other", O_CREAT, "other") < 0 ||
+	    write_at_end(dir, "../outside", O_CREAT, "outside") < 0)
+		return -1;
+	return symlinkat("file", dir, "d/link");
+}
+
+static int do_write(int d)
+{
+	return write_at_end(d, "d/file", 0, "HELLO");
+}
+static int do_append(int d)
+{
+	return write_at_end(d, "d/file", O_APPEND, "more");
+}
+static int do_truncate(int d)
+{
+	return write_at_end(d, "d/file", O_TRUNC, "");
+}
+static int do_chmod(int d)
+{
+	return fchmodat(d, "d/file", 0600, 0);
+}
+static int do_utimens(int d)
+{
+	const struct timespec ts[2] = {{1, 2}, {3, 4}};
+
+	return utimensat(d, "d/file", ts, 0);
+}
+static int do_create(int d)
+{
+	return write_at_end(d, "d/new", O_CREAT, "");
+}
+static int do_unlink(int d)
+{
+	return unlinkat(d, "d/file", 0);
+}
+static int do_rename(int d)
+{
+	return renameat(d, "d/file", d, "d/renamed");
+}
+static int do_rename_over(int d)
+{
+	return renameat(d, "d/other", d, "d/file");
+}
+static int do_rename_across(int d)
+{
+	return renameat(d, "d/file", d, "e/moved");
+}
+static int do_rename_out(int d)
+{
+	return renameat(d, "d/file", d, "../gone");
+}
+static int do_rename_in(int d)
+{
+	return renameat(d, "../outside", d, "d/file");
+}
+static int do_mkdir(int d)
+{
+	return mkdirat(d, "d/dir", 0755);
+}
+static int do_rmdir(int d)
+{
+	return unlinkat(d, "e/empty", AT_REMOVEDIR);
+}
+static int do_symlink(int d)
+{
+	return symlinkat("target", d, "d/sym");
+}
+static int do_link(int d)
+{
+	return linkat(d, "d/file", d, "e/second", 0);
+}
+static int do_chmod_dir(int d)
+{
+	return fchmodat(d, "d", 0700, 0);
+}
+static int do_mmap(int d)
+{
+	int fd = openat(d, "d/file", O_RDWR | O_CLOEXEC);
+	char *p = mmap(NULL, 5, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (fd < 0 || p == MAP_FAILED)
+		return -1;
+	p[0] = 'J';
+	(void)munmap(p, 5);
+	return close(fd);
+}
+static int do_read(int d)
+{
+	char buf[5];
+	int fd = openat(d, "d/file", O_RDONLY | O_CLOEXEC);
+
+	return read(fd, buf, sizeof(buf)) == 5 ? close(fd) : -1;
+}
+static int do_unknown(int d)
+{
+	return write_at_end(d, "e/unknown", O_CREAT, "x");
+}
+static int do_outside(int d)
+{
+	return write_at_end(d, "../outside", 0, "x");
+}
+
+/* What the client knows of the prepared tree. */
+struct known {
+	uint64_t d, e, file, other, empty, fh;
+};
+
+/* Asks for everything, so that it is promised. */
+static void learn(struct host_client *c, struct known *k)
+{
+	struct msg p;
+
+	assert_int_equal(host_lookup(c, c->root, "d", &p), 0);
+	k->d = p.node;
+	assert_true(MSG_HAS(&p, stamp));
+	assert_int_equal(host_lookup(c, c->root, "e", &p), 0);
+	k->e = p.node;
+	assert_int_equal(host_lookup(c, k->d, "file", &p), 0);
+	k->file = p.node;
+	assert_int_equal(host_lookup(c, k->d, "other", &p), 0);
+	k->other = p.node;
+	assert_int_equal(host_lookup(c, k->e, "empty", &p), 0);
+	k->empty = p.node;
+	assert_int_equal(host_lookup(c, k->d, "new", &p), -ENOENT);
+	assert_true(MSG_HAS(&p, stamp));
+	assert_int_equal(host_open(c, k->file, O_RDONLY, &p), 0);
+	k->fh = p.fh;
+	assert_int_equal(host_read(c, k->fh, 0, 100, &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	assert_int_equal(host_getattr(c, k->d, &p), 0);
+	assert_int_equal(host_getattr(c, k->e, &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	(void)host_fence(c);
+	host_clear(c);
+}
+
+/* Node by its place in struct known, so that the table can name it. */
+enum who { D, E, FILE_, OTHER, EMPTY, WHOS };
+
+struct expectation {
+	const char *what;
+	foreign_fn fn;
+	struct {
+		enum who who;
+		uint64_t class;
+		const char *name; /* with INV_NAME */
+	} told[6];
+};
+
+#define ATTR INV_ATTR, NULL
+#define BOTH INV_ATTR | INV_DATA, NULL
+#define NAME INV_NAME
+
+static const struct expectation changes[] = {
+	{"write", do_write, {{FILE_, BOTH}}},
+	{"append", do_append, {{FILE_, BOTH}}},
+	{"truncate", do_truncate, {{FILE_, BOTH}}},
+	{"chmod", do_chmod, {{FILE_, ATTR}}},
+	{"utimens", do_utimens, {{FILE_, ATTR}}},
+	{"mmap", do_mmap, {{FILE_, BOTH}}},
+	{"create", do_create, {{D, NAME, "new"}, {D, ATTR}}},
+	{"mkdir", do_mkdir, {{D, NAME, "dir"}, {D, ATTR}}},
+	{"symlink", do_symlink, {{D, NAME, "sym"}, {D, ATTR}}},
+	{"unlink", do_unlink, {{D, NAME, "file"}, {D, ATTR}, {FILE_, ATTR}}},
+	{"rmdir", do_rmdir, {{E, NAME, "empty"}, {E, ATTR}, {EMPTY, ATTR}}},
+	{"link", do_link, {{E, NAME, "second"}, {E, ATTR}, {FILE_, ATTR}}},
+	{"rename", do_rename, {{D, NAME, "file"}, {D, NAME, "renamed"}, {D, ATTR}, {FILE_, ATTR}}},
+	{"rename over",
+	 do_rename_over,
+	 {{D, NAME, "file"}, {D, NAME, "other"}, {D, ATTR}, {OTHER, ATTR}, {FILE_, ATTR}}},
+	{"rename across",
+	 do_rename_across,
+	 {{D, NAME, "file"}, {E, NAME, "moved"}, {D, ATTR}, {E, ATTR}, {FILE_, ATTR}}},
+	{"rename out", do_rename_out, {{D, NAME, "file"}, {D, ATTR}, {FILE_, ATTR}}},
+	{"rename in", do_rename_in, {{D, NAME, "file"}, {D, ATTR}, {FILE_, ATTR}}},
+	{"chmod of a directory", do_chmod_dir, {{D, ATTR}}},
+	/* and the negatives */
+	{"read", do_read, {{0}}},
+	{"something outside", do_outside, {{0}}},
+};
+
+static void test_host_changes(void **state)
+{
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		const struct expectation *x = &changes[i];
+		uint64_t classes[WHOS] = {0};
+		size_t names = 0, told_names = 0;
+		struct fixture *f;
+		struct known k;
+
+		(void)setup_push(state);
+		f = *state;
+		if (!watched(f)) {
+			(void)teardown(state);
+			skip();
+		}
+		foreign(f, prepare);
+		learn(&f->c, &k);
+		const uint64_t ids[WHOS] = {k.d, k.e, k.file, k.other, k.empty};
+		foreign(f, x->fn);
+		(void)host_fence(&f->c);
+		for (size_t t = 0; t < 6 && x->told[t].class != 0; t++) {
+			if (x->told[t].name == NULL) {
+				classes[x->told[t].who] |= x->told[t].class;
+				continue;
+			}
+			names++;
+			if (host_told(&f->c, ids[x->told[t].who], x->told[t].name) == 0)
+				fail_msg("%s: nothing about the name %s", x->what, x->told[t].name);
+		}
+		for (enum who w = 0; w < WHOS; w++)
+			if (host_told(&f->c, ids[w], NULL) != classes[w])
+				fail_msg("%s: of node %d %llu was told, not %llu", x->what, (int)w,
+					 (unsigned long long)host_told(&f->c, ids[w], NULL),
+					 (unsigned long long)classes[w]);
+		for (size_t n = 0; n < f->c.n_inv; n++)
+			told_names += (f->c.inv[n].class & INV_NAME) != 0;
+		assert_int_equal(told_names, names);
+		assert_int_equal(f->c.n_resets, 0);
+		assert_int_equal(f->c.n_wanted, 0);
+		(void)teardown(state);
+	}
+}
+
+/* A promise is broken once; what was not promised is not told. */
+static void test_consumed(void **state)
+{
+	struct fixture *f = *state;
+	struct known k;
+	struct msg p;
+
+	if (!watched(f))
+		skip();
+	foreign(f, prepare);
+	learn(&f->c, &k);
+	foreign(f, do_chmod);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, k.file, NULL), INV_ATTR);
+	host_clear(&f->c);
+	foreign(f, do_utimens);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_inv, 0);
+	assert_int_equal(host_getattr(&f->c, k.file, &p), 0);
+	assert_true(MSG_HAS(&p, stamp) && p.stamp == f->c.seq);
+	foreign(f, do_utimens);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, k.file, NULL), INV_ATTR);
+	host_clear(&f->c);
+	/* names stay promised */
+	foreign(f, do_create);
+	foreign(f, do_mkdir);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, k.d, "new"), INV_NAME);
+	assert_int_equal(host_told(&f->c, k.d, "dir"), INV_NAME);
+	host_clear(&f->c);
+	/* in e only "empty" was looked up: so its names are promised, but not this file */
+	foreign(f, do_unknown);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, k.e, "unknown"), INV_NAME);
+	host_forget(&f->c, k.e, 1);
+	expect_forgotten(&f->c, k.e);
+	host_clear(&f->c);
+	foreign(f, do_unknown);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_inv, 0);
+}
+
+/* A client that does not take pushes gets none, and no stamps. */
+static void test_no_push(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client c;
+	struct msg p;
+
+	foreign(f, prepare);
+	host_client_start(&c, &f->hs);
+	assert_int_equal(c.hello.features & (HELLO_PUSH | HELLO_WATCH), 0);
+	assert_int_equal(host_lookup(&c, c.root, "d", &p), 0);
+	assert_false(MSG_HAS(&p, stamp));
+	assert_int_equal(host_lookup(&c, p.node, "file", &p), 0);
+	foreign(f, do_write);
+	assert_int_equal(host_fence(&c), 0);
+	assert_int_equal(c.n_inv, 0);
+	host_client_stop(&c);
+}
+
+/* ---- fences ---- */
+
+#define FENCE_FILES 300
+
+static int touch_all(int dir)
+{
+	for (int i = 0; i < FENCE_FILES; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		if (write_at_end(dir, name, 0, "x") < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int make_all(int dir)
+{
+	for (int i = 0; i < FENCE_FILES; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		if (write_at_end(dir, name, O_CREAT, "") < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void test_fence(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t node[FENCE_FILES];
+	struct msg p, q = {0};
+
+	if (!watched(f))
+		skip();
+	foreign(f, make_all);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < FENCE_FILES; i++) {
+			char name[16];
+
+			(void)snprintf(name, sizeof(name), "f%d", i);
+			assert_int_equal(host_lookup(&f->c, f->c.root, name, &p), 0);
+			node[i] = p.node;
+		}
+		(void)host_fence(&f->c);
+		host_clear(&f->c);
+		foreign(f, touch_all);
+		/* PING is a fence as well */
+		if (round % 2 == 0)
+			(void)host_fence(&f->c);
+		else
+			assert_int_equal(host_call(&f->c, MSG_PING, &q, &p), 0);
+		for (int i = 0; i < FENCE_FILES; i++)
+			assert_int_equal(host_told(&f->c, node[i], NULL) & INV_ATTR, INV_ATTR);
+	}
+}
+
+/* More than 64 names of one directory at once are all of them. */
+static void test_collapse(void **state)
+{
+	struct fixture *f = *state;
+	struct msg p;
+
+	if (!watched(f))
+		skip();
+	assert_int_equal(host_lookup(&f->c, f->c.root, "f1", &p), -ENOENT);
+	assert_true(MSG_HAS(&p, stamp));
+	foreign(f, make_all);
+	(void)host_fence(&f->c);
+	size_t names = 0;
+	bool all = false;
+	for (size_t i = 0; i < f->c.n_inv; i++) {
+		assert_int_equal(f->c.inv[i].node, f->c.root);
+		names += (f->c.inv[i].class & INV_NAME) != 0;
+		all = all || (f->c.inv[i].class & INV_NAMES);
+	}
+	assert_true(all || names == FENCE_FILES);
+}
+
+/* ---- two clients ---- */
+
+static void start_second(struct fixture *f, struct host_client *c)
+{
+	host_client_start_push(c, &f->hs);
+	assert_true(c->hello.features & HELLO_PUSH);
+}
+
+/* Receives in the background, so that it acknowledges. */
+struct listener {
+	pthread_t thread;
+	struct host_client *c;
+};
+
+static void *listen_main(void *arg)
+{
+	struct host_client *c = arg;
+	const char *why;
+
+	for (;;) {
+		struct msg m = {0};
+
+		if (stream_recv(c->stream, &c->head, &m, &why) < 0)
+			return NULL;
+		if (MSG_HAS(&m, payload)) {
+			if (stream_recv_payload(c->stream, c->payload, m.payload.len) < 0)
+				return NULL;
+			m.payload.data = c->payload;
+		}
+		if (MSG_HAS(&m, id))
+			return NULL; /* the reply of listen_stop */
+		host_record(c, &m);
+	}
+}
+
+static void listen_start(struct listener *l, struct host_client *c)
+{
+	l->c = c;
+	assert_int_equal(pthread_create(&l->thread, NULL, listen_main, c), 0);
+}
+
+/* What was sent until now is recorded. */
+static void listen_stop(struct listener *l)
+{
+	struct msg q = {0};
+
+	(void)host_send(l->c, MSG_FENCE, &q);
+	assert_int_equal(pthread_join(l->thread, NULL), 0);
+}
+
+static void setattr_mode(struct host_client *c, uint64_t node, uint64_t mode)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, node);
+	MSG_SET(&q, valid, SET_MODE);
+	MSG_SET(&q, mode, mode);
+	assert_int_equal(host_call(c, MSG_SETATTR, &q, NULL), 0);
+}
+
+static void rename_within(struct host_client *c, uint64_t dir, const char *from, const char *to)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, dir);
+	MSG_SET(&q, name, SLICE(from));
+	MSG_SET(&q, node2, dir);
+	MSG_SET(&q, name2, SLICE(to));
+	assert_int_equal(host_call(c, MSG_RENAME, &q, NULL), 0);
+}
+
+/* Each change by one client is told to the other, before the reply, and not to itself. */
+static void test_other_client(void **state)
+{
+	struct fixture *f = *state;
+	struct listener l;
+	struct host_client *other = calloc(1, sizeof(*other));
+	struct known mine, theirs;
+	struct msg p, q = {0};
+
+	foreign(f, prepare);
+	start_second(f, other);
+	learn(&f->c, &mine);
+	learn(other, &theirs);
+	assert_int_equal(mine.file, theirs.file);
+
+	listen_start(&l, other);
+	assert_int_equal(host_open(&f->c, mine.file, O_RDWR, &p), 0);
+	uint64_t fh = p.fh;
+	assert_int_equal(host_write(&f->c, fh, 0, "x", 0, &p), 0);
+	assert_int_equal(other->n_wanted, 1); /* acknowledged before the reply came */
+	assert_int_equal(host_told(other, theirs.file, NULL), INV_ATTR | INV_DATA);
+	listen_stop(&l);
+
+	learn(other, &theirs);
+	listen_start(&l, other);
+	setattr_mode(&f->c, mine.other, 0600);
+	assert_int_equal(host_told(other, theirs.other, NULL), INV_ATTR);
+	assert_int_equal(host_create(&f->c, mine.d, "new", O_RDWR, 0644, &p), 0);
+	assert_int_equal(host_told(other, theirs.d, "new"), INV_NAME);
+	assert_int_equal(host_told(other, theirs.d, NULL), INV_ATTR);
+	assert_int_equal(host_name_op(&f->c, MSG_UNLINK, mine.d, "other"), 0);
+	assert_int_equal(host_told(other, theirs.d, "other"), INV_NAME);
+	rename_within(&f->c, mine.d, "file", "renamed");
+	assert_int_equal(host_told(other, theirs.d, "file"), INV_NAME);
+	assert_int_equal(host_told(other, theirs.d, "renamed"), INV_NAME);
+	assert_int_equal(host_told(other, theirs.file, NULL), INV_ATTR);
+	assert_int_equal(host_name_op(&f->c, MSG_RMDIR, mine.e, "empty"), 0);
+	assert_int_equal(host_told(other, theirs.e, "empty"), INV_NAME);
+	assert_int_equal(host_told(other, theirs.empty, NULL), INV_ATTR);
+	MSG_SET(&q, fh, fh);
+	MSG_SET(&q, off, 0);
+	MSG_SET(&q, size, 4096);
+	assert_int_equal(host_call(&f->c, MSG_FALLOCATE, &q, &p), 0);
+	assert_int_equal(host_told(other, theirs.file, NULL), INV_ATTR | INV_DATA);
+	listen_stop(&l);
+
+	/* nothing of all that came back */
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_inv, 0);
+	host_client_stop(other);
+	free(other);
+}
+
+/* A client of the plain protocol breaks promises as well. */
+static void test_plain_client(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *plain = calloc(1, sizeof(*plain));
+	struct plain_buf out = {0};
+	struct plain_request q = {.op = PLAIN_SETATTR, .mode = 0600};
+	struct plain_reply reply;
+	unsigned char *buf = NULL;
+	size_t cap = 0, len = 0;
+	struct listener l;
+	struct known k;
+	const char *why;
+
+	foreign(f, prepare);
+	learn(&f->c, &k);
+	listen_start(&l, &f->c);
+	host_client_connect(plain, &f->hs);
+	q.path = SLICE("/workspace/d/file");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(plain_request_encode(&q, &out), 0);
+		assert_int_equal(stream_send_plain(plain->stream, out.data, out.len), 0);
+		plain_buf_done(&out);
+		assert_int_equal(stream_recv_plain(plain->stream, 65536, &buf, &cap, &len, -1), 0);
+		assert_int_equal(plain_reply_decode(buf, len, &reply, &why), 0);
+		assert_int_equal(reply.err, 0);
+		if (i == 0)
+			assert_int_equal(host_told(&f->c, k.file, NULL), INV_ATTR);
+		q = (struct plain_request){.op = PLAIN_UNLINK, .path = SLICE("/workspace/d/other")};
+	}
+	assert_int_equal(host_told(&f->c, k.d, "other"), INV_NAME);
+	assert_int_equal(host_told(&f->c, k.other, NULL), INV_ATTR);
+	listen_stop(&l);
+	free(buf);
+	host_client_stop(plain);
+	free(plain);
+}
+
+static bool readable(struct host_client *c)
+{
+	struct pollfd p = {.fd = c->fd, .events = POLLIN};
+
+	return stream_buffered(c->stream) || poll(&p, 1, 0) == 1;
+}
+
+/* The change of one that waits for the other's ACK: the request is sent, the INV received. */
+static uint64_t begin_wait(struct fixture *f, struct host_client *other, struct known *k)
+{
+	struct known theirs;
+	struct msg q = {0}, m;
+
+	foreign(f, prepare);
+	start_second(f, other);
+	learn(&f->c, k);
+	learn(other, &theirs);
+	other->ack = HOST_ACK_NONE;
+	MSG_SET(&q, node, k->file);
+	MSG_SET(&q, valid, SET_MODE);
+	MSG_SET(&q, mode, 0600);
+	uint64_t id = host_send(&f->c, MSG_SETATTR, &q);
+	host_recv_any(other, &m);
+	host_record(other, &m);
+	assert_int_equal(other->n_wanted, 1);
+	assert_int_equal(host_told(other, theirs.file, NULL), INV_ATTR);
+	return id;
+}
+
+static void expect_reply(struct host_client *c, uint64_t id)
+{
+	struct msg p;
+
+	assert_true(host_recv(c, &p) == id);
+	assert_false(MSG_HAS(&p, err));
+}
+
+static void wait_with(struct fixture *f, enum host_ack how)
+{
+	struct host_client *other = calloc(1, sizeof(*other));
+	struct known k;
+	struct msg p;
+	uint64_t id = begin_wait(f, other, &k);
+
+	/* other requests go on meanwhile, and this one has not been answered */
+	struct msg q = {0};
+	MSG_SET(&q, node, k.d);
+	uint64_t id2 = host_send(&f->c, MSG_GETATTR, &q);
+	assert_true(host_recv(&f->c, &p) == id2);
+	assert_false(readable(&f->c));
+	if (how != HOST_ACK_NONE)
+		host_ack(other, other->seq, how == HOST_ACK_DEFERRED ? ACK_DEFERRED : 0);
+	else
+		host_client_stop(other);
+	expect_reply(&f->c, id);
+	if (how != HOST_ACK_NONE)
+		host_client_stop(other);
+	free(other);
+}
+
+static void test_ack(void **state)
+{
+	wait_with(*state, HOST_ACK_DONE);
+}
+
+static void test_ack_deferred(void **state)
+{
+	wait_with(*state, HOST_ACK_DEFERRED);
+}
+
+static void test_end_while_waited_for(void **state)
+{
+	wait_with(*state, HOST_ACK_NONE);
+}
+
+/*
+ * The second change finds no promise any more, but the first has not been
+ * acknowledged: it waits as well.
+ */
+static void test_second_change_waits(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+	struct known k;
+	struct msg p, m, q = {0};
+	uint64_t id = begin_wait(f, other, &k);
+	uint64_t first = other->seq;
+
+	MSG_SET(&q, node, k.file);
+	MSG_SET(&q, valid, SET_MODE);
+	MSG_SET(&q, mode, 0640);
+	uint64_t id2 = host_send(&f->c, MSG_SETATTR, &q);
+	host_recv_any(other, &m);
+	host_record(other, &m);
+	assert_int_equal(other->n_wanted, 2);
+	host_ack(other, first, 0);
+	assert_true(host_recv(&f->c, &p) == id);
+	assert_false(readable(&f->c));
+	host_ack(other, other->seq, 0);
+	expect_reply(&f->c, id2);
+	host_client_stop(other);
+	free(other);
+}
+
+/* Many more changes than the server has threads for, in both directions, before any ACK. */
+static void test_crossed_waits(void **state)
+{
+	enum { CHANGES = 100 };
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+	struct host_client *both[2] = {&f->c, other};
+	uint64_t node[2][CHANGES];
+	struct msg p;
+
+	start_second(f, other);
+	for (int i = 0; i < CHANGES; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		host_put(&f->hs, name, "");
+		for (int c = 0; c < 2; c++) {
+			assert_int_equal(host_lookup(both[c], both[c]->root, name, &p), 0);
+			node[c][i] = p.node;
+		}
+	}
+	/* without ACKs, nothing of it ends; ids are of no interest */
+	for (int i = 0; i < CHANGES; i++) {
+		for (int c = 0; c < 2; c++) {
+			struct msg q = {0};
+
+			MSG_SET(&q, node, node[c][i]);
+			MSG_SET(&q, valid, SET_MODE);
+			MSG_SET(&q, mode, 0600);
+			(void)host_send(both[c], MSG_SETATTR, &q);
+		}
+	}
+	size_t replies[2] = {0};
+	while (replies[0] + replies[1] < 2 * CHANGES) {
+		struct pollfd fds[2] = {{.fd = both[0]->fd, .events = POLLIN},
+					{.fd = both[1]->fd, .events = POLLIN}};
+		bool ready[2];
+
+		for (int c = 0; c < 2; c++)
+			ready[c] = stream_buffered(both[c]->stream);
+		if (!ready[0] && !ready[1])
+			assert_true(poll(fds, 2, -1) > 0);
+		for (int c = 0; c < 2; c++) {
+			if (!ready[c] && fds[c].revents == 0)
+				continue;
+			struct msg m;
+
+			host_recv_any(both[c], &m);
+			if (MSG_HAS(&m, id))
+				replies[c]++;
+			else
+				host_record(both[c], &m);
+		}
+	}
+	assert_int_equal(f->c.n_resets + other->n_resets, 0);
+	host_client_stop(other);
+	free(other);
+}
+
+static int setup_impatient(void **state)
+{
+	const struct server_config config = {.ack_ms = 1};
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	host_server_start(&f->hs, &config);
+	host_client_start_push(&f->c, &f->hs);
+	*state = f;
+	return 0;
+}
+
+/* Who does not acknowledge loses everything, and is not waited for until it does. */
+static void test_silent_client(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+	struct known k;
+	struct msg m;
+
+	expect_reply(&f->c, begin_wait(f, other, &k));
+	host_recv_any(other, &m);
+	host_record(other, &m);
+	assert_int_equal(other->n_resets, 1);
+	host_ack(other, other->seq, 0);
+	(void)host_fence(other);
+	host_client_stop(other);
+	free(other);
+}
+
+static void test_bad_ack(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client c;
+	struct msg m;
+	const char *why;
+
+	host_client_start_push(&c, &f->hs);
+	host_ack(&c, 1000, 0);
+	assert_true(stream_recv(c.stream, &c.head, &m, &why) < 0);
+	host_client_stop(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_host_changes),
+		cmocka_unit_test_setup_teardown(test_consumed, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_no_push, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_fence, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_collapse, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_other_client, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_plain_client, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_ack, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_ack_deferred, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_end_while_waited_for, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_second_change_waits, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_crossed_waits, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_silent_client, setup_impatient, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_ack, setup_push, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
