@@ -33,6 +33,7 @@ struct settings {
 	const char *dir;
 	struct endpoint endpoints[LISTEN_MAX];
 	size_t n_endpoints;
+	sigset_t signals; /* that end the server; blocked */
 };
 
 static const struct option_spec options[] = {
@@ -222,10 +223,7 @@ static int serve(const struct settings *s, struct server *server, char *err, siz
 	pthread_t thread;
 	bool once, pidfile = false;
 
-	(void)sigemptyset(&stopper.signals);
-	(void)sigaddset(&stopper.signals, SIGTERM);
-	(void)sigaddset(&stopper.signals, SIGINT);
-	(void)pthread_sigmask(SIG_BLOCK, &stopper.signals, NULL);
+	stopper.signals = s->signals;
 	int r = listen_all(server, s, &sockets, &once, err, err_len);
 	if (r == 0 && s->pidfile != NULL) {
 		r = write_pidfile(s->pidfile, err, err_len);
@@ -292,6 +290,11 @@ int main(int argc, char **argv)
 	}
 	log_init("vsockfsd", log_level_parse(s.log_level));
 	struct stats *stats = NULL;
+	/* before any thread is started */
+	(void)sigemptyset(&s.signals);
+	(void)sigaddset(&s.signals, SIGTERM);
+	(void)sigaddset(&s.signals, SIGINT);
+	(void)pthread_sigmask(SIG_BLOCK, &s.signals, NULL);
 	r = make_stats(&s, &stats, err, sizeof(err));
 	const struct server_config config = {
 		.dir = s.dir,

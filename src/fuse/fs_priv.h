@@ -24,6 +24,8 @@ struct fs {
 	struct fuse_session *se;
 	char *mountpoint;
 	struct notify *notify;
+	struct control *control;
+	struct trace *trace; /* of control; NULL before it starts */
 	bool mounted;
 	bool expire_entries; /* the kernel knows of entries that only expire */
 	atomic_bool stopping;
@@ -172,6 +174,8 @@ void account_end(struct fs *fs, const struct iovec *iov, int count);
 /* ---- fs.c ---- */
 
 void fs_initialised(struct fs *fs); /* INIT was answered */
+/* "MAJOR:MINOR" of the mount; false once it is gone. */
+bool fs_device(const struct fs *fs, char *ret, size_t len);
 
 /* ---- loop.c ---- */
 
