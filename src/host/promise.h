@@ -38,13 +38,15 @@ struct hnode;
 struct hnodes;
 struct promise_session;
 struct promises;
+struct stats;
 struct stream;
 
-#define PROMISE_ACK_MS 10000 /* a session that does not acknowledge for so long is not waited for  \
-			      */
+#define PROMISE_ACK_MS                                                                             \
+	10000 /* a session that does not acknowledge for so long is not waited for                 \
+	       */
 
 /* ack_ms: 0 means PROMISE_ACK_MS. */
-int promises_new(struct hnodes *nodes, unsigned ack_ms, struct promises **ret);
+int promises_new(struct hnodes *nodes, unsigned ack_ms, struct stats *stats, struct promises **ret);
 void promises_free(struct promises *t); /* NULL is allowed */
 
 int promise_session_new(struct promises *t, struct promise_session **ret);

@@ -91,9 +91,11 @@ static int setup(struct server *s, char *err, size_t err_len)
 	s->host.handles.max = (fds - node_fds) / 5 * 3;
 	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
 	if (r == 0)
-		r = promises_new(s->host.nodes, s->config.ack_ms, &s->host.promises);
+		r = promises_new(s->host.nodes, s->config.ack_ms, s->config.stats,
+				 &s->host.promises);
 	if (r == 0)
-		r = watch_new(s->host.export, s->host.nodes, s->host.promises, &s->host.watch);
+		r = watch_new(s->host.export, s->host.nodes, s->host.promises, s->config.stats,
+			      &s->host.watch);
 	if (r == 0)
 		r = locks_new(s->host.export, s->host.nodes, lock_fds, &s->host.locks);
 	if (r == 0 && getrandom(&s->host.epoch, sizeof(s->host.epoch), 0) < 0)
@@ -228,6 +230,18 @@ static bool have_clients(struct server *s)
 	return s->n_clients > 0;
 }
 
+/* What is looked at once in a while, not counted. */
+static void sample(struct server *s)
+{
+	struct stats *stats = s->config.stats;
+
+	if (stats == NULL)
+		return;
+	stats_set(stats, STAT_proc_heartbeat, stats_now());
+	stats_set(stats, STAT_server_nodes, hnodes_count(s->host.nodes));
+	stats_set(stats, STAT_server_files, atomic_load(&s->host.handles.used));
+}
+
 int server_run(struct server *s, bool once)
 {
 	struct pollfd p[LISTENERS_MAX + 1];
@@ -242,7 +256,7 @@ int server_run(struct server *s, bool once)
 		p[n++] = (struct pollfd){.fd = s->wake, .events = POLLIN};
 		for (unsigned i = 0; i < s->n_listeners && !paused; i++)
 			p[n++] = (struct pollfd){.fd = s->listeners[i], .events = POLLIN};
-		stats_set(s->config.stats, STAT_proc_heartbeat, stats_now());
+		sample(s);
 		int ready = poll(p, n,
 				 paused			   ? ACCEPT_PAUSE_MS
 				 : s->config.stats != NULL ? HEARTBEAT_MS
