@@ -419,6 +419,32 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
 	return e != 0;
 }
 
+/*
+ * Where vfsstat looks for it, or in the file that was asked for. That nobody
+ * can watch is no reason not to mount.
+ */
+static int make_stats(const struct settings *s, struct stats **ret)
+{
+	int r = s->stats != NULL ? stats_new(s->stats, ret) : stats_new_default(STATS_MOUNT, ret);
+
+	if (r < 0 && s->stats != NULL) {
+		log_err("%s: %s", s->stats, strerror(-r));
+		return r;
+	}
+	if (r < 0) {
+		log_info("no statistics for vfsstat: %s", strerror(-r));
+		r = stats_new(NULL, ret);
+	}
+	if (r < 0) {
+		log_err("out of memory");
+		return r;
+	}
+	stats_text(*ret, TEXT_proc_program, "vsockfs " VSOCKFS_VERSION);
+	stats_text(*ret, TEXT_mount_point, s->mountpoint);
+	stats_text(*ret, TEXT_mount_source, s->fsname != NULL ? s->fsname : s->source);
+	return 0;
+}
+
 static uint64_t or_default(uint64_t timeout, uint64_t unset)
 {
 	return timeout == TIMEOUT_UNSET ? unset : timeout;
@@ -526,14 +552,13 @@ static int run(struct settings *s)
 			return 1;
 		e.kind = ENDPOINT_FD;
 	}
-	int r = stats_new(s->stats, &stats);
-	if (r < 0) {
-		log_err("%s: %s", s->stats, strerror(-r));
+	int r = make_stats(s, &stats);
+	if (r < 0)
 		return 1;
-	}
 	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	s->signals = signals;
 	r = connect_and_run(s, &e, stats);
+	stats_text(stats, TEXT_conn_state, "ended");
 	stats_free(stats);
 	if (server > 0) {
 		(void)close(e.fd);

@@ -15,6 +15,7 @@
 
 #include "core/log.h"
 #include "core/options.h"
+#include "core/stats.h"
 #include "host/server.h"
 #include "transport/endpoint.h"
 
@@ -25,13 +26,14 @@ enum { EXIT_USAGE = 2 };
 struct settings {
 	/* of the table */
 	const char *listen; /* the last one */
-	const char *plain_prefix, *pidfile, *log_level;
+	const char *plain_prefix, *pidfile, *stats, *log_level;
 	int xdev;
 	bool read_only, special, help, version;
 	/* the rest */
 	const char *dir;
 	struct endpoint endpoints[LISTEN_MAX];
 	size_t n_endpoints;
+	sigset_t signals; /* that end the server; blocked */
 };
 
 static const struct option_spec options[] = {
@@ -226,10 +228,7 @@ static int serve(const struct settings *s, struct server *server, char *err, siz
 	pthread_t thread;
 	bool once, pidfile = false;
 
-	(void)sigemptyset(&stopper.signals);
-	(void)sigaddset(&stopper.signals, SIGTERM);
-	(void)sigaddset(&stopper.signals, SIGINT);
-	(void)pthread_sigmask(SIG_BLOCK, &stopper.signals, NULL);
+	stopper.signals = s->signals;
 	int r = listen_all(server, s, &sockets, &once, err, err_len);
 	if (r == 0 && s->pidfile != NULL) {
 		r = write_pidfile(s->pidfile, err, err_len);
@@ -255,6 +254,25 @@ static int serve(const struct settings *s, struct server *server, char *err, siz
 	return r;
 }
 
+/* That nobody can watch is no reason not to serve, unless a file was asked for. */
+static int make_stats(const struct settings *s, struct stats **ret, char *err, size_t err_len)
+{
+	int r = s->stats != NULL ? stats_new_side(s->stats, STATS_SERVER, ret)
+				 : stats_new_default(STATS_SERVER, ret);
+
+	if (r < 0 && s->stats != NULL) {
+		(void)snprintf(err, err_len, "%s: %s", s->stats, strerror(-r));
+		return r;
+	}
+	if (r < 0) {
+		log_info("no statistics for vfsstat: %s", strerror(-r));
+		*ret = NULL;
+	}
+	stats_text(*ret, TEXT_proc_program, "vsockfsd " VSOCKFS_VERSION);
+	stats_text(*ret, TEXT_server_directory, s->dir);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct settings s = {.plain_prefix = "/workspace", .log_level = "notice"};
@@ -276,18 +294,28 @@ int main(int argc, char **argv)
 		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	}
 	log_init("vsockfsd", log_level_parse(s.log_level));
+	struct stats *stats = NULL;
+	/* before any thread is started */
+	(void)sigemptyset(&s.signals);
+	(void)sigaddset(&s.signals, SIGTERM);
+	(void)sigaddset(&s.signals, SIGINT);
+	(void)pthread_sigmask(SIG_BLOCK, &s.signals, NULL);
+	r = make_stats(&s, &stats, err, sizeof(err));
 	const struct server_config config = {
 		.dir = s.dir,
 		.plain_prefix = s.plain_prefix,
 		.read_only = s.read_only,
 		.special = s.special,
 		.xdev = s.xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
+		.stats = stats,
 	};
-	r = server_new(&config, &server, err, sizeof(err));
+	if (r == 0)
+		r = server_new(&config, &server, err, sizeof(err));
 	if (r == 0) {
 		r = serve(&s, server, err, sizeof(err));
 		server_free(server);
 	}
+	stats_free(stats);
 	if (r < 0) {
 		log_err("%s", err);
 		return EXIT_FAILURE;

@@ -166,6 +166,12 @@ bool cache_is_locked(struct cache *c, uint64_t ino);
 
 /* ---- for whoever tells the kernel ---- */
 
+/*
+ * When the server saw the change that is being taken in, on our clock; 0 for
+ * what was not pushed. Inside a call of the sink only.
+ */
+uint64_t cache_changed_at(const struct cache *c);
+
 /* Whether the kernel may know the inode. */
 bool cache_kernel_knows(struct cache *c, uint64_t ino);
 

@@ -130,6 +130,7 @@ struct cache {
 	const struct cache_sink *sink;
 	void *sink_arg;
 	uint64_t last_seq, floor_seq;	 /* of all, of the last RESET or end of a lease */
+	uint64_t changed_at;		 /* see cache_changed_at */
 	uint64_t node_seq[SEQ_SLOTS];	 /* by server node: attributes and data */
 	uint64_t name_seq[SEQ_SLOTS];	 /* by server node and name */
 	uint64_t names_seq[SEQ_SLOTS];	 /* by server node: all names */

@@ -180,6 +180,11 @@ void cache_drop_all_locked(struct cache *c)
 	}
 }
 
+uint64_t cache_changed_at(const struct cache *c)
+{
+	return c->changed_at;
+}
+
 void cache_pushed(void *arg, const struct msg *m)
 {
 	struct cache *c = arg;
@@ -189,6 +194,7 @@ void cache_pushed(void *arg, const struct msg *m)
 	(void)pthread_rwlock_wrlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	c->last_seq = m->seq;
+	c->changed_at = cache_now() - (MSG_HAS(m, age) ? m->age : 0);
 	if (m->op == MSG_RESET) {
 		c->floor_seq = m->seq;
 		log_info("the server has lost track of changes: everything is read anew");
@@ -210,6 +216,7 @@ void cache_pushed(void *arg, const struct msg *m)
 	if (ack && c->sink != NULL)
 		c->sink->mark(c->sink_arg, m->seq);
 	bool direct = ack && c->sink == NULL;
+	c->changed_at = 0;
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_rwlock_unlock(&c->gate);
 	if (direct)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "core/msg.h"
+#include "core/stats.h"
 
 #define CALL_WIRE_INLINE 768 /* an encoded request without its payload is seldom larger */
 
@@ -38,6 +39,7 @@ struct call {
 	struct call *next;
 	uint64_t id;
 	bool queued;
+	struct stats_span span;
 	size_t wire_len, wire_sent;
 	unsigned char *wire; /* wire_inline, or from malloc */
 	unsigned char wire_inline[CALL_WIRE_INLINE];

@@ -12,7 +12,7 @@
 
 static struct {
 	char program[32];
-	int level;
+	atomic_int level;
 	bool journal;
 	atomic_bool syslog; /* set while other threads log */
 } log_state = {.program = "vsockfs", .level = LOG_NOTICE};
@@ -45,6 +45,11 @@ void log_to_syslog(void)
 bool log_is_journal(void)
 {
 	return log_state.journal;
+}
+
+void log_set_level(int level)
+{
+	log_state.level = level;
 }
 
 int log_level(void)

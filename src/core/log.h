@@ -2,8 +2,7 @@
  * Log lines to stderr, with a syslog priority prefix when stderr is the
  * journal (JOURNAL_STREAM of systemd.exec(5)).
  *
- * The level and the program's name are process-wide and set once, before any
- * thread starts. log_line is safe from every thread and writes one line with
+ * The program's name is process-wide and set once, before any thread starts. log_line is safe from every thread and writes one line with
  * one write(2). Libraries log at LOG_DEBUG only; whoever handles an error
  * logs it, once. It never touches errno.
  */
@@ -15,6 +14,7 @@
 /* level: LOG_ERR (3), LOG_WARNING, LOG_NOTICE, LOG_INFO or LOG_DEBUG (7). */
 void log_init(const char *program, int level);
 int log_level(void);
+void log_set_level(int level); /* any thread, at any time */
 
 /*
  * From here on to syslog(3) instead of stderr, unless that is the journal: for

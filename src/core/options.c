@@ -165,6 +165,28 @@ static char *cut(char *p)
 	return next;
 }
 
+void option_show(const struct option_spec *spec, const void *from, char *buf, size_t len)
+{
+	const void *at = (const char *)from + spec->offset;
+
+	if (spec->kind == OPTION_CHOICE) {
+		const char *p = spec->values;
+
+		for (int i = *(const int *)at; i > 0 && strchr(p, '|') != NULL; i--)
+			p = strchr(p, '|') + 1;
+		(void)snprintf(buf, len, "%.*s", (int)strcspn(p, "|"), p);
+		return;
+	}
+	uint64_t v = *(const uint64_t *)at;
+	int n = snprintf(buf, len, "%llu",
+			 (unsigned long long)(spec->kind == OPTION_SECONDS ? v / 1000000000 : v));
+	if (spec->kind != OPTION_SECONDS || v % 1000000000 == 0 || n < 0 || (size_t)n >= len)
+		return;
+	n += snprintf(buf + n, len - (size_t)n, ".%09llu", (unsigned long long)(v % 1000000000));
+	while ((size_t)n < len && n > 0 && buf[n - 1] == '0')
+		buf[--n] = '\0';
+}
+
 int options_parse(const struct option_spec *table, size_t n, char *list, void *into,
 		  options_other *other, void *arg, char *err, size_t err_len)
 {

@@ -52,6 +52,9 @@ int options_parse(const struct option_spec *table, size_t n, char *list, void *i
 int option_set(const struct option_spec *spec, const char *value, void *into, char *err,
 	       size_t err_len);
 
+/* The value in the struct as option_set takes it; not for ON, OFF and TEXT. */
+void option_show(const struct option_spec *spec, const void *from, char *buf, size_t len);
+
 /* Writes the table as help text, or as mdoc list items. */
 void options_help(const struct option_spec *table, size_t n, FILE *f);
 void options_man(const struct option_spec *table, size_t n, FILE *f);

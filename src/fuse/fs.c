@@ -11,8 +11,10 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "fuse/control.h"
 #include "fuse/fs_priv.h"
 #include "fuse/mounts.h"
+#include "fuse/tuning.h"
 
 /* ---- mounting ---- */
 
@@ -125,12 +127,15 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 		r = loop_hook_io(fs);
 	if (r == 0)
 		r = notify_new(fs, &fs->notify);
+	if (r == 0)
+		r = control_new(fs, &fs->control);
 	if (r < 0) {
 		(void)snprintf(err, err_len, "%s: cannot mount here%s%s", mountpoint,
 			       why[0] != '\0' ? ": " : "", why);
 		fs_free(fs);
 		return r;
 	}
+	fs->trace = control_trace(fs->control);
 	cache_set_sink(cache, &notify_sink, fs->notify);
 	fs->mounted = true;
 	*ret = fs;
@@ -140,7 +145,7 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 /* ---- after INIT ---- */
 
 /* "MAJOR:MINOR" of our mount, from mountinfo: a stat(2) would wait for ourselves. */
-static bool find_device(const struct fs *fs, char *ret, size_t len)
+bool fs_device(const struct fs *fs, char *ret, size_t len)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	char *line = NULL;
@@ -172,15 +177,13 @@ static bool find_device(const struct fs *fs, char *ret, size_t len)
  */
 void fs_initialised(struct fs *fs)
 {
-	char dev[32], path[128], value[32];
+	char dev[32];
 
-	if (fs->options.readahead == 0 || !find_device(fs, dev, sizeof(dev)))
-		return;
-	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", dev);
-	CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int n = snprintf(value, sizeof(value), "%u", fs->options.readahead / 1024);
-	if (fd < 0 || write(fd, value, (size_t)n) < 0)
-		log_debug("%s: %m", path);
+	if (fs_device(fs, dev, sizeof(dev)))
+		stats_text(fs->stats, TEXT_mount_device, dev);
+	int r = fs->options.readahead > 0 ? tuning_readahead(fs, fs->options.readahead) : 0;
+	if (r < 0)
+		log_debug("readahead: %s", strerror(-r));
 }
 
 /* ---- fences ---- */
@@ -294,7 +297,7 @@ void fs_stop(struct fs *fs)
 {
 	char dev[32];
 
-	if (find_device(fs, dev, sizeof(dev))) {
+	if (fs_device(fs, dev, sizeof(dev))) {
 		if (geteuid() == 0) {
 			if (umount2(fs->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY) {
 				log_notice("%s is in use; unmounting it all the same",
@@ -312,6 +315,7 @@ void fs_free(struct fs *fs)
 {
 	if (fs == NULL)
 		return;
+	control_stop(fs->control);
 	cache_set_sink(fs->cache, NULL, NULL);
 	notify_free(fs->notify);
 	if (fs->se != NULL) {
@@ -322,6 +326,7 @@ void fs_free(struct fs *fs)
 	while (fs->files != NULL) /* of a mount that was taken away from its users */
 		file_free(fs, fs->files);
 	krequests_free(fs);
+	control_free(fs->control);
 	(void)pthread_mutex_destroy(&fs->lock);
 	(void)pthread_cond_destroy(&fs->watch);
 	free(fs->mountpoint);

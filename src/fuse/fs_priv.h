@@ -24,6 +24,8 @@ struct fs {
 	struct fuse_session *se;
 	char *mountpoint;
 	struct notify *notify;
+	struct control *control;
+	struct trace *trace; /* of control; NULL before it starts */
 	bool mounted;
 	bool expire_entries; /* the kernel knows of entries that only expire */
 	atomic_bool stopping;
@@ -160,9 +162,20 @@ void ops_file(struct fuse_lowlevel_ops *ops);
 void ops_lock(struct fuse_lowlevel_ops *ops);
 void ops_xattr(struct fuse_lowlevel_ops *ops);
 
+/* ---- account.c ---- */
+
+struct fuse_in_header;
+struct iovec;
+
+void account_begin(struct fs *fs, const struct fuse_in_header *in);
+/* For everything that is about to be written to the kernel. */
+void account_end(struct fs *fs, const struct iovec *iov, int count);
+
 /* ---- fs.c ---- */
 
 void fs_initialised(struct fs *fs); /* INIT was answered */
+/* "MAJOR:MINOR" of the mount; false once it is gone. */
+bool fs_device(const struct fs *fs, char *ret, size_t len);
 
 /* ---- loop.c ---- */
 

@@ -88,13 +88,14 @@ static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 }
 
 /*
- * Adds to the reply to INIT what this libfuse has no name for. A reply that the
- * kernel refuses (fuse_dev_do_write: EINVAL) would leave its request waiting for
- * ever, unkillable: that gets EIO, and libfuse hears that nobody waits any more.
+ * All that libfuse sends, notifications included. INIT gets what this libfuse
+ * has no name for. A reply that the kernel refuses (fuse_dev_do_write: EINVAL)
+ * would leave its request waiting for ever, unkillable: that gets EIO, and
+ * libfuse hears that nobody waits any more.
  */
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
-	(void)userdata;
+	account_end(userdata, iov, count);
 	if (init_seen.is_init && count == 2 && iov[1].iov_len >= sizeof(struct fuse_init_out)) {
 		struct fuse_init_out *out = iov[1].iov_base;
 
@@ -148,7 +149,7 @@ static bool intercept(struct fs *fs, struct fuse_buf *buf)
 
 	current = (struct current){.unique = in->unique, .buf = buf};
 	init_seen.is_init = in->opcode == FUSE_INIT;
-	stats_add(fs->stats, STAT_fuse_requests, 1);
+	account_begin(fs, in);
 	switch (in->opcode) {
 	case FUSE_INTERRUPT:
 		interrupt(fs, in);

@@ -33,6 +33,7 @@ struct item {
 	bool parked; /* behind a request in the directory */
 	unsigned tries;
 	uint64_t born, not_before;
+	uint64_t changed; /* on the host, on our clock; 0: it is no push */
 	uint64_t off, len;
 	size_t name_len;
 	char name[];
@@ -120,6 +121,8 @@ static void finish_locked(struct notify *n, struct item *i)
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i->newer;
 	*(i->newer != NULL ? &i->newer->older : &n->newest) = i->older;
 	stats_sub(n->fs->stats, STAT_inval_waiting, 1);
+	if (i->changed != 0)
+		stats_time(n->fs->stats, HIST_inval_lag, cache_now() - i->changed);
 	free(i);
 }
 
@@ -348,22 +351,33 @@ static void *notify_main(void *arg)
 
 static void sink_inode(void *arg, uint64_t ino, bool data)
 {
+	struct notify *n = arg;
 	struct item *i = item_new(ino, "", 0);
 
 	if (i != NULL) {
 		i->data = data;
-		add(arg, i);
+		i->changed = cache_changed_at(n->fs->cache);
+		add(n, i);
 	}
 }
 
-static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
+static void add_entry(struct notify *n, uint64_t parent, const char *name, size_t len,
+		      uint64_t changed)
 {
 	struct item *i = item_new(parent, name, len);
 
 	if (i != NULL) {
 		i->entry = true;
-		add(arg, i);
+		i->changed = changed;
+		add(n, i);
 	}
+}
+
+static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
+{
+	struct notify *n = arg;
+
+	add_entry(n, parent, name, len, cache_changed_at(n->fs->cache));
 }
 
 static void sink_unpark(void *arg, uint64_t parent)
@@ -406,7 +420,7 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 
 void notify_inval_listing(struct notify *n, fuse_ino_t ino)
 {
-	sink_entry(n, ino, "", 0);
+	add_entry(n, ino, "", 0, 0);
 }
 
 void notify_fence(struct notify *n, void (*done)(void *arg), void *arg)

@@ -13,17 +13,15 @@ static struct listing *listing_of(const struct fuse_file_info *fi)
 /* No round trip: the first READDIR tells whether the host lets us in. */
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct fs *fs = req_fs(req);
 	struct listing *l;
-	int e = listing_new(fs->cache, ino, &l);
+	int e = listing_new(req_fs(req)->cache, ino, &l);
 
 	if (e < 0) {
 		(void)fuse_reply_err(req, -e);
 		return;
 	}
-	stats_add(fs->stats, STAT_fuse_answered, 1);
 	fi->fh = (uint64_t)(uintptr_t)l;
-	if (cache_leased(fs->cache)) {
+	if (cache_leased(req_fs(req)->cache)) {
 		/* the kernel keeps the listing until it is told otherwise */
 		fi->cache_readdir = 1;
 		fi->keep_cache = 1;
@@ -35,7 +33,6 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	stats_add(req_fs(req)->stats, STAT_fuse_answered, 1);
 	listing_free(listing_of(fi));
 	(void)fuse_reply_err(req, 0);
 }
@@ -124,10 +121,8 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 	bool answered = (off != 0 || listing_rewind(l)) &&
 			answer_readdir(fs, req, l, (uint64_t)off, size, plus);
 	cache_reply_end(fs->cache);
-	if (answered) {
-		stats_add(fs->stats, STAT_fuse_answered, 1);
+	if (answered)
 		return;
-	}
 	struct krequest *r = krequest_new(req, MSG_READDIRPLUS, finish_readdir);
 	if (r == NULL)
 		return;

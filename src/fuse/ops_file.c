@@ -150,7 +150,6 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct fs *fs = req_fs(req);
 	struct file *file = file_of(fi);
 
-	stats_add(fs->stats, STAT_fuse_answered, 1);
 	/* one that kept errors back, or was locked through, ends here */
 	cache_close(fs->cache, ino, file->fh, file->again && !file->flush);
 	file_free(fs, file);
@@ -168,7 +167,6 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	const struct file *file = file_of(fi);
 
 	if (!file->flush && !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
-		stats_add(fs->stats, STAT_fuse_answered, 1);
 		(void)fuse_reply_err(req, 0);
 		return;
 	}

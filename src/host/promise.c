@@ -10,6 +10,7 @@
 #include "core/cleanup.h"
 #include "core/fault.h"
 #include "core/log.h"
+#include "core/stats.h"
 #include "host/hnode.h"
 #include "host/idmap.h"
 #include "host/pending.h"
@@ -54,6 +55,7 @@ struct promise_session {
 
 struct promises {
 	struct hnodes *nodes;
+	struct stats *stats;
 	unsigned ack_ms;
 	atomic_uint n_pushing;
 	pthread_rwlock_t lock;
@@ -430,12 +432,14 @@ static int send_batch(struct promise_session *s, struct batch *b, unsigned char 
 		struct msg m = {0};
 
 		MSG_SET(&m, op, MSG_RESET);
+		stats_add(s->all->stats, STAT_server_resets, 1);
 		MSG_SET(&m, seq, b->seq);
 		r = stream_send(s->stream, &m);
 	}
 	while (r == 0 && pending_next(&b->pending, &at, &item)) {
 		size_t n = codec_put_inv(&item, buf + used, FRAME_PAYLOAD_MAX - used);
 
+		stats_add(s->all->stats, STAT_server_pushed, 1);
 		if (n == 0) {
 			r = send_items(s, b, (struct slice){buf, used}, false);
 			used = 0;
@@ -548,13 +552,14 @@ void promise_session_free(struct promise_session *s)
 	session_unref(s);
 }
 
-int promises_new(struct hnodes *nodes, unsigned ack_ms, struct promises **ret)
+int promises_new(struct hnodes *nodes, unsigned ack_ms, struct stats *stats, struct promises **ret)
 {
 	struct promises *t = calloc(1, sizeof(*t));
 
 	if (t == NULL)
 		return -ENOMEM;
 	t->nodes = nodes;
+	t->stats = stats;
 	t->ack_ms = ack_ms > 0 ? ack_ms : PROMISE_ACK_MS;
 	(void)pthread_rwlock_init(&t->lock, NULL);
 	*ret = t;

@@ -38,6 +38,7 @@ struct hnode;
 struct hnodes;
 struct promise_session;
 struct promises;
+struct stats;
 struct stream;
 
 #define PROMISE_ACK_MS                                                                             \
@@ -45,7 +46,7 @@ struct stream;
 	       */
 
 /* ack_ms: 0 means PROMISE_ACK_MS. */
-int promises_new(struct hnodes *nodes, unsigned ack_ms, struct promises **ret);
+int promises_new(struct hnodes *nodes, unsigned ack_ms, struct stats *stats, struct promises **ret);
 void promises_free(struct promises *t); /* NULL is allowed */
 
 int promise_session_new(struct promises *t, struct promise_session **ret);

@@ -15,6 +15,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/stats.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/lock.h"
@@ -25,6 +26,7 @@
 #define LISTENERS_MAX	16
 #define SESSIONS_MAX	1024
 #define ACCEPT_PAUSE_MS 100
+#define HEARTBEAT_MS	1000
 #define NODE_FDS_MAX	32768
 #define FDS_ENOUGH	8192 /* with less, a build in a guest may run into the limit */
 
@@ -94,9 +96,11 @@ static int setup(struct server *s, char *err, size_t err_len)
 	s->host.handles.max = (fds - node_fds) / 5 * 3;
 	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
 	if (r == 0)
-		r = promises_new(s->host.nodes, s->config.ack_ms, &s->host.promises);
+		r = promises_new(s->host.nodes, s->config.ack_ms, s->config.stats,
+				 &s->host.promises);
 	if (r == 0)
-		r = watch_new(s->host.export, s->host.nodes, s->host.promises, &s->host.watch);
+		r = watch_new(s->host.export, s->host.nodes, s->host.promises, s->config.stats,
+			      &s->host.watch);
 	if (r == 0)
 		r = locks_new(s->host.export, s->host.nodes, lock_fds, &s->host.locks);
 	if (r == 0 && getrandom(&s->host.epoch, sizeof(s->host.epoch), 0) < 0)
@@ -231,6 +235,18 @@ static bool have_clients(struct server *s)
 	return s->n_clients > 0;
 }
 
+/* What is looked at once in a while, not counted. */
+static void sample(struct server *s)
+{
+	struct stats *stats = s->config.stats;
+
+	if (stats == NULL)
+		return;
+	stats_set(stats, STAT_proc_heartbeat, stats_now());
+	stats_set(stats, STAT_server_nodes, hnodes_count(s->host.nodes));
+	stats_set(stats, STAT_server_files, atomic_load(&s->host.handles.used));
+}
+
 int server_run(struct server *s, bool once)
 {
 	struct pollfd p[LISTENERS_MAX + 1];
@@ -245,7 +261,11 @@ int server_run(struct server *s, bool once)
 		p[n++] = (struct pollfd){.fd = s->wake, .events = POLLIN};
 		for (unsigned i = 0; i < s->n_listeners && !paused; i++)
 			p[n++] = (struct pollfd){.fd = s->listeners[i], .events = POLLIN};
-		int ready = poll(p, n, paused ? ACCEPT_PAUSE_MS : -1);
+		sample(s);
+		int ready = poll(p, n,
+				 paused			   ? ACCEPT_PAUSE_MS
+				 : s->config.stats != NULL ? HEARTBEAT_MS
+							   : -1);
 		if (ready < 0 && errno != EINTR)
 			return -errno;
 		paused = false;

@@ -16,6 +16,7 @@
 #include <stddef.h>
 
 struct server;
+struct stats;
 
 enum xdev { XDEV_FOLLOW, XDEV_HIDE };
 
@@ -26,6 +27,7 @@ struct server_config {
 	bool special; /* sockets and device nodes may be created */
 	enum xdev xdev;
 	unsigned ack_ms; /* how long a change waits for another client's ACK; 0: 10 s */
+	struct stats *stats; /* NULL: nothing is counted */
 };
 
 /* 0 or -errno with one line in err. */

@@ -13,6 +13,7 @@
 #include "core/cleanup.h"
 #include "core/fault.h"
 #include "core/log.h"
+#include "core/stats.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/lock.h"
@@ -221,7 +222,10 @@ static int execute(struct session *s, struct request *r)
 	r->stamp = (struct stamp){0};
 	if (!in_order(&r->q))
 		session_pass_turn(r);
+	uint64_t start = stats_now();
 	int result = dispatch(r);
+	stats_executed(s->host->config->stats, r->q.op, stats_now() - start,
+		       result < 0 ? -result : 0);
 	session_pass_turn(r); /* a reply may have to wait for the client to read */
 	wait_for_others(r);
 	if (result == OP_NO_REPLY)
@@ -458,8 +462,10 @@ static int handle_plain(struct session *s, struct plain_session **plain,
 
 	if (*plain == NULL)
 		r = plain_session_new(s->host->export, s->host->promises, plain);
+	uint64_t start = stats_now();
 	if (r == 0)
 		r = plain_handle(*plain, q, &reply, &len);
+	stats_executed(s->host->config->stats, 0, stats_now() - start, 0);
 	if (r == 0)
 		r = stream_send_plain(s->stream, reply, len);
 	return r;
@@ -522,8 +528,11 @@ static void drop_everything(struct session *s)
 static void *session_main(void *arg)
 {
 	struct session *s = arg;
+	struct stats *stats = s->host->config->stats;
 
 	log_info("client %llu: connected", (unsigned long long)s->id);
+	stats_add(stats, STAT_server_connections, 1);
+	stats_add(stats, STAT_server_sessions, 1);
 	if (serve_plain(s) == 1) {
 		int r = first_turn(s);
 
@@ -537,6 +546,7 @@ static void *session_main(void *arg)
 	join_threads(s);
 	drop_everything(s);
 	log_info("client %llu: gone", (unsigned long long)s->id);
+	stats_sub(stats, STAT_server_sessions, 1);
 	atomic_store(&s->finished, true);
 	s->done(s->done_arg);
 	return NULL;

@@ -17,6 +17,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/stats.h"
 #include "host/export.h"
 #include "host/filesystem.h"
 #include "host/hnode.h"
@@ -38,6 +39,7 @@ struct watch {
 	struct export *export;
 	struct hnodes *nodes;
 	struct promises *promises;
+	struct stats *stats;
 	enum watch_mode mode;
 	pid_t self;
 	int group;	 /* of fanotify */
@@ -170,9 +172,11 @@ static void handle_metadata(struct watch *w, const struct fanotify_event_metadat
 		log_notice("more changes on the host at once than the kernel queues (%zu): all "
 			   "clients look at everything again",
 			   w->queue_max);
+		stats_add(w->stats, STAT_server_overflows, 1);
 		promises_reset(w->promises);
 		return;
 	}
+	stats_add(w->stats, m->pid == w->self ? STAT_server_events_own : STAT_server_events, 1);
 	if (m->pid == w->self)
 		return;
 	while (p < end) {
@@ -468,7 +472,8 @@ static void log_mode(const struct watch *w, int error)
 			   strerror(-error));
 }
 
-int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises, struct watch **ret)
+int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
+	      struct stats *stats, struct watch **ret)
 {
 	struct watch *w = calloc(1, sizeof(*w));
 
@@ -478,6 +483,7 @@ int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
 		.export = e,
 		.nodes = nodes,
 		.promises = promises,
+		.stats = stats,
 		.self = getpid(),
 		.group = -1,
 		.mountinfo = -1,

@@ -27,6 +27,7 @@ struct export;
 struct hnode;
 struct hnodes;
 struct promises;
+struct stats;
 struct watch;
 
 enum watch_mode {
@@ -37,7 +38,7 @@ enum watch_mode {
 
 /* Not being able to watch is no error. Logs how the export is watched. */
 int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
-	      struct watch **ret);
+	      struct stats *stats, struct watch **ret);
 void watch_free(struct watch *w); /* NULL is allowed */
 
 enum watch_mode watch_mode(const struct watch *w);

@@ -83,6 +83,8 @@ int plain_lost(struct plain_work *w, const char *why)
 		c->start_error = why;
 	} else if (!is_stopping(c)) {
 		log_err("connection to the server lost: %s", why);
+		stats_add(c->options.stats, STAT_conn_lost, 1);
+		stats_text(c->options.stats, TEXT_conn_state, "lost");
 		if (c->options.lost != NULL)
 			c->options.lost(c->options.lost_arg);
 	}
@@ -134,21 +136,23 @@ int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_r
 	int r = plain_request_encode(q, &c->request);
 	if (r < 0)
 		return r;
+	struct stats_span own = {0}, *span = w->call != NULL ? &w->call->span : &own;
+	uint64_t op = w->call != NULL ? w->call->req.op : 0;
+	stats_rpc_send(stats, span, op, false);
 	r = stream_send_plain(c->stream, c->request.data, c->request.len);
 	if (r == 0)
 		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &c->frame, &c->frame_cap, &len,
 				      c->timeout_ms);
-	if (r < 0)
+	if (r < 0) {
+		stats_rpc_drop(stats, span);
 		return plain_lost(w, link_error(r));
-	stats_add(stats, STAT_rpc_requests, 1);
+	}
 	stats_add(stats, STAT_rpc_bytes_sent, c->request.len + 4);
 	stats_add(stats, STAT_rpc_bytes_received, len + 4);
-	if (plain_reply_decode(c->frame, len, ret, &why) < 0)
-		return plain_lost(w, why);
-	if (ret->err == 0)
-		return 0;
-	stats_add(stats, STAT_rpc_errors, 1);
-	return server_error(ret->err);
+	bool good = plain_reply_decode(c->frame, len, ret, &why) == 0;
+	int err = good && ret->err != 0 ? server_error(ret->err) : 0;
+	stats_rpc_done(stats, span, op, -err);
+	return good ? err : plain_lost(w, why);
 }
 
 /* ---- the worker ---- */
@@ -225,6 +229,7 @@ static void execute(struct plain_client *c, struct call *call)
 	c->work.call = call;
 	int r = plain_execute(&c->work, &reply);
 	c->work.call = NULL;
+	stats_rpc_drop(c->options.stats, &call->span);
 	if (r < 0 || call->done == NULL)
 		call_fail(call, -r);
 	else
@@ -238,10 +243,12 @@ static void *worker_main(void *arg)
 	bool closed;
 
 	while ((call = next_call(c, &closed)) != NULL) {
-		if (closed)
+		if (closed) {
+			stats_rpc_drop(c->options.stats, &call->span);
 			call_fail(call, ENOTCONN);
-		else
+		} else {
 			execute(c, call);
+		}
 	}
 	return NULL;
 }
@@ -280,6 +287,7 @@ static void client_submit(struct backend *b, struct call *call)
 			r = -ENOTCONN;
 		} else {
 			call->next = NULL;
+			stats_rpc_queue(c->options.stats, &call->span, call->done == NULL);
 			*c->tail = call;
 			c->tail = &call->next;
 			c->queued_bytes += call_bytes(call);
@@ -403,6 +411,9 @@ static int start(struct plain_client *c, char *err, size_t err_len)
 	}
 	c->timeout_ms = -1;
 	c->started = true;
+	stats_text(c->options.stats, TEXT_conn_proto, "plain");
+	stats_text(c->options.stats, TEXT_conn_state, "connected");
+	stats_set(c->options.stats, STAT_conn_heard, stats_now());
 	c->base.info = (struct backend_info){
 		.plain = true,
 		.server_uid = c->options.uid,

@@ -118,10 +118,11 @@ static void call_release(struct call *call)
 	call->wire = NULL;
 }
 
-static void call_fail(struct call *call, int err)
+static void call_fail(struct rpc *r, struct call *call, int err)
 {
 	struct msg reply = {.err = (uint64_t)err, .present = MSG_BIT(err)};
 
+	stats_rpc_drop(r->options.stats, &call->span);
 	call_release(call);
 	if (call->done != NULL)
 		call->done(call, &reply);
@@ -146,6 +147,7 @@ static struct call *begin_send_locked(struct rpc *r)
 	call->queued = false;
 	r->sending = call;
 	r->in_flight += call->done != NULL;
+	stats_rpc_send(r->options.stats, &call->span, call->req.op, call->done == NULL);
 	return call;
 }
 
@@ -200,11 +202,6 @@ static bool send_call_locked(struct rpc *r, struct call *call, size_t *from, boo
 			(void)pthread_mutex_lock(&r->lock);
 		}
 	}
-	stats_add(r->options.stats,
-		  oneway		     ? STAT_rpc_oneway
-		  : call->req.op == MSG_PING ? STAT_rpc_pings
-					     : STAT_rpc_requests,
-		  1);
 	stats_add(r->options.stats, STAT_rpc_bytes_sent, total);
 	end_send_locked(r, total);
 	if (oneway) {
@@ -279,6 +276,7 @@ static int enqueue(struct rpc *r, struct call *call)
 	}
 	call->next = NULL;
 	call->queued = true;
+	stats_rpc_queue(r->options.stats, &call->span, call->done == NULL);
 	*r->tail = call;
 	r->tail = &call->next;
 	set_queued_locked(r, r->queued_bytes + call_bytes(call));
@@ -308,10 +306,11 @@ static int enqueue(struct rpc *r, struct call *call)
 
 static void rpc_submit(struct backend *b, struct call *call)
 {
-	int e = enqueue(to_rpc(b), call);
+	struct rpc *r = to_rpc(b);
+	int e = enqueue(r, call);
 
 	if (e < 0)
-		call_fail(call, -e);
+		call_fail(r, call, -e);
 }
 
 static void rpc_wait_room(struct backend *b)
@@ -405,6 +404,7 @@ static const char *receive_push(struct rpc *r, struct msg *m, unsigned char *buf
 	}
 	stats_add(r->options.stats, STAT_rpc_bytes_received,
 		  FRAME_HEADER + (MSG_HAS(m, payload) ? m->payload.len : 0));
+	stats_set(r->options.stats, STAT_conn_heard, stats_now());
 	(void)pthread_mutex_lock(&r->lock);
 	void (*pushed)(void *arg, const struct msg *m) = r->pushed;
 	void *arg = r->pushed_arg;
@@ -457,7 +457,7 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 			why = strerror(-e);
 	}
 	if (why != NULL) {
-		call_fail(call, ENOTCONN);
+		call_fail(r, call, ENOTCONN);
 		return why;
 	}
 	stats_add(r->options.stats, STAT_rpc_bytes_received,
@@ -465,8 +465,7 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 	/* As the kernel's own file systems treat a link that is damaged on the disk. */
 	if (call->req.op == MSG_READLINK && reply.err == 0 && !msg_target_valid(reply.payload))
 		reply = (struct msg){.err = EIO, .present = MSG_BIT(err)};
-	if (reply.err != 0)
-		stats_add(r->options.stats, STAT_rpc_errors, 1);
+	stats_rpc_done(r->options.stats, &call->span, call->req.op, (int)reply.err);
 	call->done(call, &reply);
 	return NULL;
 }
@@ -496,7 +495,7 @@ static void fail_all(struct rpc *r)
 		(void)pthread_mutex_unlock(&r->lock);
 		if (call == NULL)
 			return;
-		call_fail(call, ENOTCONN);
+		call_fail(r, call, ENOTCONN);
 	}
 }
 
@@ -521,6 +520,8 @@ static void *reader_main(void *arg)
 	(void)pthread_mutex_unlock(&r->lock);
 	if (!stopping) {
 		log_err("connection to the server lost: %s", why);
+		stats_add(r->options.stats, STAT_conn_lost, 1);
+		stats_text(r->options.stats, TEXT_conn_state, "lost");
 		if (r->options.lost != NULL)
 			r->options.lost(r->options.lost_arg);
 	}
@@ -531,7 +532,7 @@ static void *reader_main(void *arg)
 	(void)pthread_join(r->writer, NULL);
 	struct call *part = r->sending; /* a one-way call is in no table */
 	if (part != NULL && part->done == NULL)
-		call_fail(part, ENOTCONN);
+		call_fail(r, part, ENOTCONN);
 	r->sending = NULL;
 	fail_all(r);
 	head_buf_done(&hb);
@@ -599,6 +600,10 @@ int rpc_new(struct stream *stream, const struct msg *hello, const struct rpc_opt
 		.root_attr = hello->attr,
 	};
 	r->options = *options;
+	stats_text(r->options.stats, TEXT_conn_proto, "extended");
+	stats_text(r->options.stats, TEXT_conn_state, "connected");
+	stats_set(r->options.stats, STAT_conn_epoch, hello->epoch);
+	stats_set(r->options.stats, STAT_conn_heard, stats_now());
 	r->stream = stream;
 	r->slots = hello->slots == 0		  ? 1
 		   : hello->slots > MSG_SLOTS_MAX ? MSG_SLOTS_MAX

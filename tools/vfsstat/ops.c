@@ -1,0 +1,116 @@
+/* --ops: one line per operation. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "figure.h"
+#include "views.h"
+
+/* Differences of one operation's row. */
+struct op {
+	uint64_t count, errors, enoent, wait, rpcs;
+	struct hist time;
+	uint64_t by_errno[STATS_ERRNOS];
+};
+
+static struct op op_since(const struct stats_op *a, const struct stats_op *b)
+{
+	struct op o = {.count = b->count - (a != NULL ? a->count : 0),
+		       .wait = b->wait - (a != NULL ? a->wait : 0),
+		       .rpcs = b->rpcs - (a != NULL ? a->rpcs : 0),
+		       .time = hist_since(a != NULL ? &a->time : NULL, &b->time)};
+
+	for (int e = 0; e < STATS_ERRNOS; e++) {
+		o.by_errno[e] = b->errors[e] - (a != NULL ? a->errors[e] : 0);
+		*(e == ENOENT ? &o.enoent : &o.errors) += o.by_errno[e];
+	}
+	return o;
+}
+
+static void error_line(FILE *f, const struct op *o)
+{
+	const char *between = "                 ";
+
+	for (int e = 0; e < STATS_ERRNOS; e++) {
+		const char *name = e > 0 ? strerrorname_np(e) : NULL;
+
+		if (o->by_errno[e] == 0 || e == ENOENT)
+			continue;
+		(void)fprintf(f, "%s%s %" PRIu64, between, name != NULL ? name : "other errors",
+			      o->by_errno[e]);
+		between = ", ";
+	}
+	if (o->errors > 0)
+		(void)fputc('\n', f);
+}
+
+/* What the last column tells: round trips per request, or how long a message waited to be sent. */
+enum last { LAST_TRIPS, LAST_WAIT, LAST_NOTHING };
+
+static void table(FILE *f, const char *title, const char *section, enum last last,
+		  const struct snapshot *before, const struct snapshot *now)
+{
+	static const char *const heads[] = {"rt/op", "wait", ""};
+	struct rows b = snapshot_rows(now, section, sizeof(struct stats_op)), a = {0};
+	double seconds = (double)snapshot_uptime(now) / 1e9;
+
+	if (before != NULL) {
+		a = snapshot_rows(before, section, sizeof(struct stats_op));
+		seconds = (double)(snapshot_time(now) - snapshot_time(before)) / 1e9;
+	}
+	(void)fprintf(f, "%-16s%9s%8s%8s%8s%8s%8s%8s%s%6s\n", title, "count", "/s", "errors",
+		      "ENOENT", "avg", "p50", "p99", last == LAST_NOTHING ? "" : " ", heads[last]);
+	for (uint32_t i = 0; b.info != NULL && i < b.count; i++) {
+		struct op o = op_since(i < a.count ? rows_at(&a, i) : NULL, rows_at(&b, i));
+		char rate[FIGURE_MAX], avg[FIGURE_MAX], p50[FIGURE_MAX], p99[FIGURE_MAX],
+			errors[FIGURE_MAX], enoent[FIGURE_MAX], end[FIGURE_MAX] = "";
+		bool timed = o.time.count > 0;
+
+		if (o.count == 0 && !timed)
+			continue;
+		if (last == LAST_TRIPS && o.count > 0)
+			(void)snprintf(end, sizeof(end), "%.2f", (double)o.rpcs / (double)o.count);
+		if (last == LAST_WAIT && timed)
+			(void)figure_time(o.wait / o.time.count, end);
+		(void)fprintf(f, "%-16.16s%9" PRIu64 "%8s%8s%8s%8s%8s%8s %6s\n", b.info[i].name,
+			      o.count,
+			      figure_count(seconds > 0 ? (double)o.count / seconds : 0, rate),
+			      figure_count((double)o.errors, errors),
+			      figure_count((double)o.enoent, enoent),
+			      timed ? figure_time(hist_mean(&o.time), avg) : "-",
+			      timed ? figure_time(hist_percentile(&o.time, 50), p50) : "-",
+			      timed ? figure_time(hist_percentile(&o.time, 99), p99) : "-", end);
+		error_line(f, &o);
+	}
+}
+
+void ops_table(FILE *f, const struct snapshot *before, const struct snapshot *now)
+{
+	if (snapshot_is_mount(now)) {
+		table(f, "fuse", "fuse", LAST_TRIPS, before, now);
+		(void)fputc('\n', f);
+		table(f, "rpc", "rpc", LAST_WAIT, before, now);
+	} else {
+		table(f, "executed", "rpc", LAST_NOTHING, before, now);
+	}
+}
+
+int view_ops(struct segment *g, const struct repeat *r)
+{
+	struct snapshot *before = NULL;
+	unsigned long n = 0;
+
+	do {
+		struct snapshot *now = segment_take(g);
+
+		if (now == NULL)
+			break;
+		if (n > 0)
+			(void)putchar('\n');
+		ops_table(stdout, before, now);
+		snapshot_free(before);
+		before = now;
+	} while (repeat_wait(r, ++n));
+	snapshot_free(before);
+	return fflush(stdout) == 0 ? 0 : 1;
+}
