@@ -111,7 +111,7 @@ static void moved(struct watch *w, const struct event *e)
 		return;
 	while ((n = hnodes_find_event(w->nodes, e->object.fsid, h->handle_type, h->f_handle,
 				      h->handle_bytes, &at)) != NULL) {
-		hnode_moved(w->nodes, n, to->handle, to->name);
+		hnode_moved(w->nodes, n, (e->mask & FAN_ONDIR) != 0, to->handle, to->name);
 		hnode_unref(w->nodes, n);
 	}
 }
@@ -330,7 +330,7 @@ bool watch_cover(struct watch *w, struct hnode *n, int fd)
 		return w->mode == WATCH_FILESYSTEMS && hnode_watched(w->nodes, n);
 	if (hnode_covered(w->nodes, n))
 		return true;
-	if (!hnode_has_handle(n))
+	if (!hnode_watchable(w->nodes, n))
 		return false;
 	if (atomic_fetch_add(&w->marks, 1) < w->marks_max && mark_object(w, FAN_MARK_ADD, fd)) {
 		int r = hnode_marked(w->nodes, n, fd);
@@ -409,7 +409,9 @@ static int choose_mode(struct watch *w)
 	int root = export_root(w->export);
 
 	filesystems_watch(export_filesystems(w->export), mark_filesystem, w);
-	if (filesystems_watched(export_filesystems(w->export), 0)) { /* the root's */
+	if (!filesystems_watchable(export_filesystems(w->export), 0)) /* the root's */
+		return -EOPNOTSUPP;
+	if (filesystems_watched(export_filesystems(w->export), 0)) {
 		w->mode = WATCH_FILESYSTEMS;
 		return 0;
 	}
