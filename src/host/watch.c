@@ -160,10 +160,11 @@ static void parse_info(const struct fanotify_event_info_fid *info, struct event 
 								     : &e->dir) = o;
 }
 
-static void handle_metadata(struct watch *w, const struct fanotify_event_metadata *m)
+/* p: the information records behind m. */
+static void handle_metadata(struct watch *w, const struct fanotify_event_metadata *m,
+			    const unsigned char *p)
 {
-	const unsigned char *p = (const unsigned char *)m + m->metadata_len;
-	const unsigned char *end = (const unsigned char *)m + m->event_len;
+	const unsigned char *end = p - m->metadata_len + m->event_len;
 	struct event e = {.mask = m->mask};
 
 	if (m->mask & FAN_Q_OVERFLOW) {
@@ -185,6 +186,21 @@ static void handle_metadata(struct watch *w, const struct fanotify_event_metadat
 }
 
 /* ---- reading ---- */
+
+/* Events follow each other at multiples of 4 bytes, which is too little for their type. */
+static size_t handle_buffer(struct watch *w, size_t len)
+{
+	size_t events = 0;
+
+	for (const unsigned char *p = w->buf, *end = p + len; p < end; events++) {
+		struct fanotify_event_metadata m;
+
+		memcpy(&m, p, sizeof(m));
+		handle_metadata(w, &m, p + m.metadata_len);
+		p += m.event_len;
+	}
+	return events;
+}
 
 /*
  * Reads what there is. Others go on making events meanwhile: after as many
@@ -212,9 +228,7 @@ static void drain_locked(struct watch *w)
 			continue;
 		}
 		w->seen = promise_clock();
-		const struct fanotify_event_metadata *m = (const void *)w->buf;
-		for (; FAN_EVENT_OK(m, len); m = FAN_EVENT_NEXT(m, len), events++)
-			handle_metadata(w, m);
+		events += handle_buffer(w, (size_t)len);
 	}
 }
 
