@@ -21,12 +21,14 @@
 #ifndef XFS_SUPER_MAGIC
 #define XFS_SUPER_MAGIC 0x58465342
 #endif
-#define ZFS_SUPER_MAGIC 0x2fc12fc1
+#define ZFS_SUPER_MAGIC	   0x2fc12fc1
+#define GFS2_MAGIC	   0x01161970
+#define VBOXSF_SUPER_MAGIC 0x786f4256
 
 struct filesystem {
 	int mount_id;
 	int fd; /* keeps the mount, so that its id is not used for another one */
-	bool has_handles;
+	bool watchable;
 	bool by_handle; /* and this process may open by them */
 	bool flush;
 	bool watched;
@@ -80,6 +82,28 @@ static bool reports_at_close(const struct statfs *sfs)
 	}
 }
 
+/* What others change raises no event here. */
+static bool is_remote(const struct statfs *sfs)
+{
+	switch ((unsigned long)sfs->f_type) {
+	case NFS_SUPER_MAGIC:
+	case SMB_SUPER_MAGIC:
+	case CIFS_SUPER_MAGIC:
+	case SMB2_SUPER_MAGIC:
+	case FUSE_SUPER_MAGIC:
+	case V9FS_MAGIC:
+	case CEPH_SUPER_MAGIC:
+	case AFS_SUPER_MAGIC:
+	case CODA_SUPER_MAGIC:
+	case OCFS2_SUPER_MAGIC:
+	case GFS2_MAGIC:
+	case VBOXSF_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int find_mount(struct filesystems *t, int mount_id)
 {
 	uint32_t n = atomic_load_explicit(&t->n, memory_order_acquire);
@@ -129,7 +153,6 @@ static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uin
 	fs->fd = mount_fd(t, fd, stx.stx_mode);
 	if (fs->fd < 0)
 		return -errno;
-	fs->has_handles = hb != NULL;
 	if (hb != NULL) {
 		CLEANUP_CLOSE int probe =
 			open_by_handle_at(fs->fd, &hb->fh, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -140,9 +163,9 @@ static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uin
 	if (fstatfs(fs->fd, &sfs) == 0) {
 		fs->flush = reports_at_close(&sfs);
 		fs->fsid = sfs.f_fsid;
+		fs->watchable = hb != NULL && !is_remote(&sfs);
 	}
-	/* Events name objects by handle: without handles there is nothing to compare them with. */
-	fs->watched = fs->has_handles && t->mark != NULL && t->mark(t->mark_arg, fs->fd);
+	fs->watched = fs->watchable && t->mark != NULL && t->mark(t->mark_arg, fs->fd);
 	atomic_store_explicit(&t->n, n + 1, memory_order_release);
 	*ret = n;
 	return 0;
@@ -283,7 +306,12 @@ void filesystems_watch(struct filesystems *t, bool (*mark)(void *arg, int fd), v
 	t->mark = mark;
 	t->mark_arg = arg;
 	for (uint32_t i = 0; i < t->n; i++)
-		t->fs[i].watched = mark != NULL && t->fs[i].has_handles && mark(arg, t->fs[i].fd);
+		t->fs[i].watched = mark != NULL && t->fs[i].watchable && mark(arg, t->fs[i].fd);
+}
+
+bool filesystems_watchable(const struct filesystems *t, uint32_t fs)
+{
+	return t->fs[fs].watchable;
 }
 
 bool filesystems_watched(const struct filesystems *t, uint32_t fs)

@@ -396,9 +396,9 @@ bool hnode_flush(struct hnodes *t, const struct hnode *n)
 	return filesystems_flush(t->fs, n->fs);
 }
 
-bool hnode_has_handle(const struct hnode *n)
+bool hnode_watchable(const struct hnodes *t, const struct hnode *n)
 {
-	return n->handle_type != IDENTITY_INODE;
+	return filesystems_watchable(t->fs, n->fs);
 }
 
 bool hnode_watched(const struct hnodes *t, const struct hnode *n)
@@ -470,7 +470,8 @@ static int contains_handle(struct hnodes *t, const struct identity *id)
 	return r < 0 ? r : export_contains(t->export, fd);
 }
 
-void hnode_moved(struct hnodes *t, struct hnode *n, const struct file_handle *to, const char *name)
+void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct file_handle *to,
+		 const char *name)
 {
 	struct identity id = {.fs = n->fs};
 	bool known = false;
@@ -496,7 +497,9 @@ void hnode_moved(struct hnodes *t, struct hnode *n, const struct file_handle *to
 		n->by_parent = false;
 		n->outside = inside == 0;
 	}
-	t->moves++;
+	n->checked = 0;
+	if (is_dir || n->outside) /* nothing else is affected by a file that stays inside */
+		t->moves++;
 }
 
 /*

@@ -71,7 +71,8 @@ void hnode_unref(struct hnodes *t, struct hnode *n); /* NULL is allowed */
 uint64_t hnode_id(const struct hnode *n);
 bool hnode_flush(struct hnodes *t, const struct hnode *n);	   /* see filesystems_flush */
 bool hnode_watched(const struct hnodes *t, const struct hnode *n); /* its file system has a mark */
-bool hnode_has_handle(const struct hnode *n); /* events can be told to be about it */
+/* Events would be told to be about it, and there would be one for each change. */
+bool hnode_watchable(const struct hnodes *t, const struct hnode *n);
 bool hnode_by_handle(struct hnodes *t, const struct hnode *n); /* it needs no name to be found */
 
 /*
@@ -110,7 +111,8 @@ void hnode_cover_by_parent(struct hnodes *t, struct hnode *n, bool alone);
  * now on, but for regular files that are open.
  */
 struct file_handle;
-void hnode_moved(struct hnodes *t, struct hnode *n, const struct file_handle *to, const char *name);
+void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct file_handle *to,
+		 const char *name);
 
 /* The node is called so now, after a rename or link of ours. */
 void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name);

@@ -113,7 +113,7 @@ static void moved(struct watch *w, const struct event *e)
 		return;
 	while ((n = hnodes_find_event(w->nodes, e->object.fsid, h->handle_type, h->f_handle,
 				      h->handle_bytes, &at)) != NULL) {
-		hnode_moved(w->nodes, n, to->handle, to->name);
+		hnode_moved(w->nodes, n, (e->mask & FAN_ONDIR) != 0, to->handle, to->name);
 		hnode_unref(w->nodes, n);
 	}
 }
@@ -162,10 +162,11 @@ static void parse_info(const struct fanotify_event_info_fid *info, struct event 
 								     : &e->dir) = o;
 }
 
-static void handle_metadata(struct watch *w, const struct fanotify_event_metadata *m)
+/* p: the information records behind m. */
+static void handle_metadata(struct watch *w, const struct fanotify_event_metadata *m,
+			    const unsigned char *p)
 {
-	const unsigned char *p = (const unsigned char *)m + m->metadata_len;
-	const unsigned char *end = (const unsigned char *)m + m->event_len;
+	const unsigned char *end = p - m->metadata_len + m->event_len;
 	struct event e = {.mask = m->mask};
 
 	if (m->mask & FAN_Q_OVERFLOW) {
@@ -189,6 +190,21 @@ static void handle_metadata(struct watch *w, const struct fanotify_event_metadat
 }
 
 /* ---- reading ---- */
+
+/* Events follow each other at multiples of 4 bytes, which is too little for their type. */
+static size_t handle_buffer(struct watch *w, size_t len)
+{
+	size_t events = 0;
+
+	for (const unsigned char *p = w->buf, *end = p + len; p < end; events++) {
+		struct fanotify_event_metadata m;
+
+		memcpy(&m, p, sizeof(m));
+		handle_metadata(w, &m, p + m.metadata_len);
+		p += m.event_len;
+	}
+	return events;
+}
 
 /*
  * Reads what there is. Others go on making events meanwhile: after as many
@@ -216,9 +232,7 @@ static void drain_locked(struct watch *w)
 			continue;
 		}
 		w->seen = promise_clock();
-		const struct fanotify_event_metadata *m = (const void *)w->buf;
-		for (; FAN_EVENT_OK(m, len); m = FAN_EVENT_NEXT(m, len), events++)
-			handle_metadata(w, m);
+		events += handle_buffer(w, (size_t)len);
 	}
 }
 
@@ -334,7 +348,7 @@ bool watch_cover(struct watch *w, struct hnode *n, int fd)
 		return w->mode == WATCH_FILESYSTEMS && hnode_watched(w->nodes, n);
 	if (hnode_covered(w->nodes, n))
 		return true;
-	if (!hnode_has_handle(n))
+	if (!hnode_watchable(w->nodes, n))
 		return false;
 	if (atomic_fetch_add(&w->marks, 1) < w->marks_max && mark_object(w, FAN_MARK_ADD, fd)) {
 		int r = hnode_marked(w->nodes, n, fd);
@@ -413,7 +427,9 @@ static int choose_mode(struct watch *w)
 	int root = export_root(w->export);
 
 	filesystems_watch(export_filesystems(w->export), mark_filesystem, w);
-	if (filesystems_watched(export_filesystems(w->export), 0)) { /* the root's */
+	if (!filesystems_watchable(export_filesystems(w->export), 0)) /* the root's */
+		return -EOPNOTSUPP;
+	if (filesystems_watched(export_filesystems(w->export), 0)) {
 		w->mode = WATCH_FILESYSTEMS;
 		return 0;
 	}

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "host_fixture.h"
@@ -764,6 +765,103 @@ static void test_file_moved_out(void **state)
 	assert_int_equal(host_getattr(&f->c, k.file, &p), -ESTALE);
 }
 
+/* ---- against somebody who replaces names all the time ---- */
+
+/* A process that runs fn again and again until race_stop. */
+static pid_t race_start(const struct fixture *f, foreign_fn fn)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		_exit(1);
+	while (pid == 0)
+		(void)fn(f->hs.fd);
+	return pid;
+}
+
+static void race_stop(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static int do_replace(int d)
+{
+	if (write_at_end(d, "fresh", O_CREAT, "x") < 0)
+		return -1;
+	return renameat(d, "fresh", d, "name");
+}
+
+static int do_replace_by_dir(int d)
+{
+	(void)unlinkat(d, "name", 0);
+	(void)mkdirat(d, "name", 0755);
+	return unlinkat(d, "name", AT_REMOVEDIR);
+}
+
+/* open(O_CREAT) of a name that is there all the time, if never the same file, succeeds. */
+static void test_create_race(void **state)
+{
+	struct fixture *f = *state;
+	struct msg p;
+
+	foreign(f, do_replace);
+	pid_t pid = race_start(f, do_replace);
+	for (int i = 0; i < 1000; i++) {
+		host_clear(&f->c);
+		assert_int_equal(host_create(&f->c, f->c.root, "name", O_RDWR, 0600, &p), 0);
+		host_close(&f->c, p.fh);
+		host_forget(&f->c, p.node, 1);
+	}
+	race_stop(pid);
+}
+
+/* What is made is told of, or it is gone already; never something else. */
+static void test_make_race(void **state)
+{
+	struct fixture *f = *state;
+	int made = 0;
+	struct msg p;
+
+	pid_t pid = race_start(f, do_replace_by_dir);
+	for (int i = 0; i < 1000; i++) {
+		host_clear(&f->c);
+		int r = host_mknod(&f->c, "name", S_IFIFO | 0600, &p);
+
+		assert_true(r == 0 || r == -ENOENT || r == -EEXIST);
+		if (r != 0)
+			continue;
+		made++;
+		assert_true(S_ISFIFO(p.attr.mode));
+		host_forget(&f->c, p.node, 1);
+	}
+	race_stop(pid);
+	assert_true(made > 0);
+}
+
+static void test_directories(void **state)
+{
+	struct fixture *f = *state;
+	struct msg p, q = {0};
+
+	foreign(f, prepare);
+	assert_int_equal(host_create(&f->c, f->c.root, "d", O_RDWR, 0600, &p), -EISDIR);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "e", &p), 0);
+	assert_int_equal(host_lookup(&f->c, p.node, "empty", &p), 0);
+	MSG_SET(&q, node, p.node);
+	MSG_SET(&q, off, 0);
+	MSG_SET(&q, size, 4096);
+	assert_int_equal(host_call(&f->c, MSG_READDIRPLUS, &q, &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	foreign(f, do_rmdir);
+	int r = host_call(&f->c, MSG_READDIRPLUS, &q, &p);
+	assert_true(r == -ENOENT || (r == 0 && p.payload.len == 0));
+	/* one that was never told of is another matter */
+	MSG_SET(&q, node, 12345);
+	assert_int_equal(host_call(&f->c, MSG_READDIRPLUS, &q, &p), -ESTALE);
+}
+
 /* ---- two clients ---- */
 
 static void start_second(struct fixture *f, struct host_client *c)
@@ -1155,6 +1253,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_moved_out, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_moved_out, setup_unprivileged, teardown),
 		cmocka_unit_test_setup_teardown(test_file_moved_out, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_create_race, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_make_race, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_directories, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_consumed, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_no_push, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_fence, setup_push, teardown),
