@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define KEPT_MAX 24
+#define OWNERS	 6 /* writers whose own names are looked at */
 
 static struct view view;
 static struct prng rng;
@@ -57,6 +58,11 @@ static void look_once(void)
 	const char *slash = strrchr(n.s, '/');
 	struct stat st;
 
+	/* What a writer of this mount is changing and is about to look at itself. */
+	if (prng_below(&rng, 6) == 0) {
+		(void)snprintf(n.s, sizeof(n.s), "own%u", (unsigned)prng_below(&rng, OWNERS));
+		slash = NULL;
+	}
 	switch (prng_below(&rng, 16)) {
 	case 0:
 	case 1:
