@@ -488,7 +488,10 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 	int result = 1;
 
 	if (transport_connect(e, &connect, &backend, err, sizeof(err)) < 0) {
-		log_err("%s: %s", s->source, err);
+		char where[ENDPOINT_TEXT_MAX];
+
+		endpoint_text(e, where, sizeof(where));
+		log_err("%s: %s", e->kind == ENDPOINT_VSOCK ? where : s->source, err);
 		return 1;
 	}
 	if (cache_new(backend, &options, &cache) == 0) {

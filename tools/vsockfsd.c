@@ -168,9 +168,14 @@ static int listen_all(struct server *server, const struct settings *s, struct so
 		bool connected = false;
 		int fd;
 
-		int r = endpoint_listen(&s->endpoints[i], &fd, &connected, err, err_len);
-		if (r < 0)
+		char where[ENDPOINT_TEXT_MAX], why[256];
+
+		int r = endpoint_listen(&s->endpoints[i], &fd, &connected, why, sizeof(why));
+		if (r < 0) {
+			endpoint_text(&s->endpoints[i], where, sizeof(where));
+			(void)snprintf(err, err_len, "%.200s: %s", where, why);
 			return r;
+		}
 		remember_socket(k, &s->endpoints[i]);
 		r = connected ? server_add(server, fd) : server_listen(server, fd);
 		if (r < 0) {

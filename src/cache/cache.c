@@ -271,6 +271,7 @@ static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, 
 {
 	bool good = stamp_good_node_locked(c, m, n->server);
 
+	node_identify(n, a);
 	if (c->leased && MSG_HAS(m, stamp) && !good) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		return 0;
@@ -604,6 +605,7 @@ static bool answer_read(struct cache *c, struct cache_req *r, uint64_t now, stru
 	    !pages_read_locked(c, r->node, m->off, m->size, &a->buffer, &len))
 		return false;
 	a->out.data = (struct slice){a->buffer, len};
+	r->node->flags |= NODE_KERNEL_DATA;
 	return true;
 }
 

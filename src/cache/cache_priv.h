@@ -184,6 +184,8 @@ void node_bump_locked(struct cache *c, struct node *n);
 void node_bump_names_locked(struct cache *c, struct node *n);
 uint64_t node_names_bumped(const struct node *n);
 
+/* What never changes, type and inode number, is noted whatever is kept of the rest. */
+void node_identify(struct node *n, const struct attr *a);
 void node_attr(const struct node *n, struct attr *ret);
 /* Whether attr may be told now. */
 bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now);

@@ -134,6 +134,14 @@ void node_attr(const struct node *n, struct attr *ret)
 	};
 }
 
+void node_identify(struct node *n, const struct attr *a)
+{
+	if (n->attr.ino == 0)
+		n->attr.ino = a->ino;
+	if (n->attr.mode == 0)
+		n->attr.mode = a->mode;
+}
+
 bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now)
 {
 	return n->attr_until > now && ((n->flags & NODE_PROMISED) == 0 || now < c->lease_until);
@@ -147,8 +155,7 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 
 	if (n->attr.mode != 0 && ((a->mode ^ n->attr.mode) & S_IFMT) != 0)
 		return 0; /* no object changes its type; what is kept goes by it */
-	if (n->attr.mode == 0)
-		n->attr.mode = a->mode; /* whatever is kept of the rest, this is what it is */
+	node_identify(n, a);
 	if (n->bumped > submitted && !FAULT(taint_ignored)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		return 0;

@@ -1,5 +1,8 @@
 #include "core/msg.h"
 
+#include <errno.h>
+#include <string.h>
+
 #define F(field) MSG_BIT(field)
 
 struct op_info {
@@ -46,4 +49,15 @@ bool msg_reply_complete(uint64_t op, const struct msg *m)
 	if (info == NULL)
 		return false;
 	return m->err != 0 || (m->present & info->reply) == info->reply;
+}
+
+int msg_errno(int r)
+{
+	return r < -MSG_ERR_MAX ? -EIO : r;
+}
+
+bool msg_target_valid(struct slice target)
+{
+	return target.len > 0 && target.len <= MSG_TARGET_MAX &&
+	       memchr(target.data, '\0', target.len) == NULL;
 }

@@ -23,6 +23,8 @@
 #define MSG_NAME_MAX	255	    /* bytes of one component */
 #define MSG_SLOTS_MAX	1024	    /* requests in flight, whatever HELLO says */
 #define MSG_GROUPS_MAX	1024	    /* supplementary groups of a request */
+#define MSG_ERR_MAX	511	    /* errno; above it are those that no program ever sees */
+#define MSG_TARGET_MAX	4095	    /* bytes of a symbolic link's target */
 
 struct slice {
 	const void *data;
@@ -173,3 +175,9 @@ const char *msg_op_name(uint64_t op);
 bool msg_request_complete(const struct msg *m);
 bool msg_reply_complete(uint64_t op, const struct msg *m);
 bool msg_op_known(uint64_t op);
+
+/* An error (-errno) that a reply may carry: -EIO for one that no program may see. */
+int msg_errno(int r);
+
+/* What a symbolic link may lead to: 1 to MSG_TARGET_MAX bytes without NUL. */
+bool msg_target_valid(struct slice target);

@@ -87,7 +87,12 @@ static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 	return read(fd, buf, len);
 }
 
-/* All that libfuse sends, notifications included. INIT gets what this libfuse has no name for. */
+/*
+ * All that libfuse sends, notifications included. INIT gets what this libfuse
+ * has no name for. A reply that the kernel refuses (fuse_dev_do_write: EINVAL)
+ * would leave its request waiting for ever, unkillable: that gets EIO, and
+ * libfuse hears that nobody waits any more.
+ */
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	account_end(userdata, iov, count);
@@ -100,7 +105,19 @@ static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 			out->flags2 |= INIT2_DIRECT_IO_ALLOW_MMAP;
 		}
 	}
-	return writev(fd, iov, count);
+	ssize_t n = writev(fd, iov, count);
+	const struct fuse_out_header *reply = iov[0].iov_base;
+
+	if (n < 0 && errno == EINVAL && reply->unique != 0) {
+		struct fuse_out_header eio = {
+			.len = sizeof(eio), .error = -EIO, .unique = reply->unique};
+
+		log_err("the kernel refuses a reply of %u bytes, error %d: it gets EIO", reply->len,
+			-reply->error);
+		(void)!write(fd, &eio, sizeof(eio));
+		errno = ENOENT;
+	}
+	return n;
 }
 
 int loop_hook_io(struct fs *fs)

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/cleanup.h"
-#include "core/log.h"
 #include "fuse/fs_priv.h"
 
 /* The reply of COPY_FILE_RANGE has 32 bits; a short copy is allowed, and stays interruptible. */
@@ -211,10 +210,6 @@ static void finish_write(struct krequest *r, const struct cache_reply *reply)
 {
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
-	} else if (reply->msg->size > r->size) {
-		log_err("the server claims to have written %llu of %zu bytes",
-			(unsigned long long)reply->msg->size, r->size);
-		(void)fuse_reply_err(r->req, EIO);
 	} else {
 		bool moved = reply->msg->off != r->off;
 
@@ -236,7 +231,6 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		return;
 	r->ino = ino;
 	r->off = (uint64_t)off;
-	r->size = size;
 	REQUEST_SET(r, fh, file_of(fi)->fh);
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */
@@ -291,8 +285,7 @@ static void finish_copy(struct krequest *r, const struct cache_reply *reply)
 	if (reply->err != 0)
 		(void)fuse_reply_err(r->req, reply->err);
 	else
-		(void)fuse_reply_write(r->req,
-				       reply->msg->size < COPY_MAX ? reply->msg->size : COPY_MAX);
+		(void)fuse_reply_write(r->req, reply->msg->size);
 	krequest_free(r);
 }
 

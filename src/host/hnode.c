@@ -31,10 +31,14 @@ struct hnode {
 	struct hnode_user *users;
 	int fd; /* O_PATH, or -1 */
 	unsigned pins;
-	bool listed;	 /* in that list: fd >= 0, no pin, not kept */
-	bool keep;	 /* for as long as the node lives */
-	uint64_t parent; /* only where !filesystems_by_handle; 0: none */
-	char *name;
+	bool listed;	  /* in that list: fd >= 0, no pin, not kept */
+	bool keep;	  /* for as long as the node lives */
+	bool marked;	  /* see hnode_covered */
+	bool by_parent;	  /* covered by the parent's mark, as long as it has one */
+	bool outside;	  /* moved out of the export */
+	uint32_t checked; /* the move after which it was found to be inside */
+	uint64_t parent;  /* where it was seen last; 0: nobody knows */
+	char *name;	  /* there; only where !filesystems_by_handle */
 
 	/* constant: what it is */
 	uint32_t fs;
@@ -61,7 +65,10 @@ struct hnodes {
 	size_t count;
 	struct hnode **buckets; /* by identity */
 	size_t n_buckets;	/* a power of two, or 0 */
-	struct idmap parents;	/* by id: those that some node was found in, where that counts */
+	struct idmap parents;	/* by id: those that some node was found in */
+	_Atomic uint32_t moves; /* what may have left the export, with all below it: how often */
+	void (*unmark)(void *arg, int fd);
+	void *unmark_arg;
 	size_t fds, kept;
 	struct hnode *newest, *oldest;
 };
@@ -153,6 +160,8 @@ static void remove_locked(struct hnodes *t, struct hnode *n)
 	if (t->n_buckets > BUCKETS_MIN && t->count * 8 < t->n_buckets)
 		(void)resize_locked(t, t->n_buckets / 2);
 	idmap_del(&t->parents, n->id);
+	if (n->marked)
+		t->unmark(t->unmark_arg, n->fd);
 }
 
 /* ---- the list of descriptors that may be closed ---- */
@@ -244,9 +253,14 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 static void set_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent,
 			    const char *name)
 {
-	if (parent == NULL || name == NULL || filesystems_by_handle(t->fs, n->fs))
+	if (parent == NULL || name == NULL)
 		return;
-	if (n->name == NULL || strcmp(n->name, name) != 0) {
+	if (n->outside) { /* and back again */
+		n->outside = false;
+		t->moves++;
+	}
+	bool by_handle = filesystems_by_handle(t->fs, n->fs);
+	if (!by_handle && (n->name == NULL || strcmp(n->name, name) != 0)) {
 		char *copy = strdup(name);
 
 		if (copy == NULL)
@@ -254,6 +268,8 @@ static void set_name_locked(struct hnodes *t, struct hnode *n, struct hnode *par
 		free(n->name);
 		n->name = copy;
 	}
+	if (n->parent == parent->id)
+		return;
 	struct idmap_slot *s = idmap_put(&t->parents, parent->id);
 	if (s != NULL)
 		s->value = parent;
@@ -380,6 +396,11 @@ bool hnode_flush(struct hnodes *t, const struct hnode *n)
 	return filesystems_flush(t->fs, n->fs);
 }
 
+bool hnode_has_handle(const struct hnode *n)
+{
+	return n->handle_type != IDENTITY_INODE;
+}
+
 bool hnode_watched(const struct hnodes *t, const struct hnode *n)
 {
 	return filesystems_watched(t->fs, n->fs);
@@ -388,6 +409,145 @@ bool hnode_watched(const struct hnodes *t, const struct hnode *n)
 bool hnode_by_handle(struct hnodes *t, const struct hnode *n)
 {
 	return filesystems_by_handle(t->fs, n->fs);
+}
+
+/* ---- marks ---- */
+
+static struct hnode *parent_locked(const struct hnodes *t, const struct hnode *n)
+{
+	struct idmap_slot *s = n->parent != 0 ? idmap_get(&t->parents, n->parent) : NULL;
+
+	return s != NULL ? s->value : NULL;
+}
+
+bool hnode_covered(struct hnodes *t, const struct hnode *n)
+{
+	SCOPE_LOCK(&t->mutex);
+	if (n->marked || !n->by_parent)
+		return n->marked;
+	const struct hnode *parent = parent_locked(t, n);
+	return parent != NULL && parent->marked;
+}
+
+int hnode_marked(struct hnodes *t, struct hnode *n, int object)
+{
+	CLEANUP_CLOSE int fd = -1;
+	int r = export_reopen(t->export, object, O_PATH, &fd);
+
+	if (r < 0)
+		return r;
+	SCOPE_LOCK(&t->mutex);
+	if (n->marked)
+		return 1;
+	if (!n->keep)
+		t->kept++;
+	n->keep = n->marked = true;
+	list_del_locked(t, n);
+	fd = set_fd_locked(t, n, take_fd(&fd));
+	return 0;
+}
+
+void hnodes_on_unmark(struct hnodes *t, void (*unmark)(void *arg, int fd), void *arg)
+{
+	t->unmark = unmark;
+	t->unmark_arg = arg;
+}
+
+void hnode_cover_by_parent(struct hnodes *t, struct hnode *n, bool alone)
+{
+	SCOPE_LOCK(&t->mutex);
+	n->by_parent = alone;
+}
+
+/* ---- what has been moved out of the export ---- */
+
+/* 1 or 0: the directory with this handle is inside, or not; -errno if nobody can tell. */
+static int contains_handle(struct hnodes *t, const struct identity *id)
+{
+	CLEANUP_CLOSE int fd = -1;
+	int r = filesystems_open(t->fs, id, &fd);
+
+	return r < 0 ? r : export_contains(t->export, fd);
+}
+
+void hnode_moved(struct hnodes *t, struct hnode *n, const struct file_handle *to, const char *name)
+{
+	struct identity id = {.fs = n->fs};
+	bool known = false;
+	int inside = -ESTALE;
+
+	if (to != NULL && to->handle_bytes <= sizeof(id.bytes)) {
+		id.type = to->handle_type;
+		id.len = to->handle_bytes;
+		memcpy(id.bytes, to->f_handle, id.len);
+		SCOPE_LOCK(&t->mutex);
+		struct hnode *parent = find_locked(t, &id, identity_hash(&id, t->seed));
+		known = parent != NULL;
+		if (known) {
+			set_name_locked(t, n, parent, name);
+			n->by_parent = n->by_parent && parent->marked;
+		}
+	}
+	if (!known && id.len > 0)
+		inside = contains_handle(t, &id);
+	SCOPE_LOCK(&t->mutex);
+	if (!known) {
+		n->parent = 0;
+		n->by_parent = false;
+		n->outside = inside == 0;
+	}
+	t->moves++;
+}
+
+/*
+ * 1: inside, as far as the remembered parents tell. 0: not. -EAGAIN: *ret_ask,
+ * with a reference, is the uppermost of them that is known; it has to climb.
+ */
+static int inside_locked(struct hnodes *t, struct hnode *n, struct hnode **ret_ask)
+{
+	struct hnode *top = n, *parent;
+	unsigned depth = 0;
+
+	while (!top->outside && top->checked != t->moves && depth++ < DEPTH_MAX &&
+	       (parent = parent_locked(t, top)) != NULL)
+		top = parent;
+	if (top->outside)
+		return 0;
+	if (top->checked != t->moves) {
+		hnode_ref(top);
+		*ret_ask = top;
+		return -EAGAIN;
+	}
+	for (; n != top; n = parent_locked(t, n))
+		n->checked = t->moves;
+	return 1;
+}
+
+static int climb(struct hnodes *t, struct hnode *n, uint32_t moves);
+
+/* -ESTALE if n is no longer in the export. Costs nothing until the host moves something. */
+static int check_inside(struct hnodes *t, struct hnode *n)
+{
+	while (atomic_load_explicit(&t->moves, memory_order_relaxed) > 0) {
+		struct hnode *ask = NULL;
+		uint32_t moves;
+		int r;
+		{
+			SCOPE_LOCK(&t->mutex);
+			moves = t->moves;
+			r = inside_locked(t, n, &ask);
+			/* an open file stays, whatever became of its names */
+			if (r == 0 && n->users != NULL)
+				return 0;
+		}
+		if (r != -EAGAIN)
+			return r == 0 ? -ESTALE : 0;
+		r = climb(t, ask, moves);
+		hnode_unref(t, ask);
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 /* ---- descriptors ---- */
@@ -443,10 +603,8 @@ static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *
 		return -ESTALE; /* the remembered parents go in a circle */
 	{
 		SCOPE_LOCK(&t->mutex);
-		struct idmap_slot *s = n->parent != 0 ? idmap_get(&t->parents, n->parent) : NULL;
-
-		if (s != NULL) {
-			parent = s->value;
+		parent = parent_locked(t, n);
+		if (parent != NULL) {
 			hnode_ref(parent);
 			memcpy(name, n->name, strlen(n->name) + 1);
 		}
@@ -530,9 +688,32 @@ int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *n
 	return 0;
 }
 
+/* Of a file that is no directory nobody can tell where it is: it stays. */
+static int climb(struct hnodes *t, struct hnode *n, uint32_t moves)
+{
+	struct stat st;
+	int fd;
+	int r = pin_depth(t, n, 0, &fd);
+
+	if (r < 0)
+		return r;
+	r = fstat(fd, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? export_contains(t->export, fd) : 1;
+	hnode_unpin(t, n);
+	if (r < 0)
+		return r;
+	SCOPE_LOCK(&t->mutex);
+	if (r == 0)
+		n->outside = true;
+	else
+		n->checked = moves;
+	return 0;
+}
+
 int hnode_pin(struct hnodes *t, struct hnode *n, int *ret_fd)
 {
-	return pin_depth(t, n, 0, ret_fd);
+	int r = check_inside(t, n);
+
+	return r < 0 ? r : pin_depth(t, n, 0, ret_fd);
 }
 
 void hnode_unpin(struct hnodes *t, struct hnode *n)

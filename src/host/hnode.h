@@ -70,7 +70,8 @@ void hnode_unref(struct hnodes *t, struct hnode *n); /* NULL is allowed */
 
 uint64_t hnode_id(const struct hnode *n);
 bool hnode_flush(struct hnodes *t, const struct hnode *n);	   /* see filesystems_flush */
-bool hnode_watched(const struct hnodes *t, const struct hnode *n); /* its changes will be seen */
+bool hnode_watched(const struct hnodes *t, const struct hnode *n); /* its file system has a mark */
+bool hnode_has_handle(const struct hnode *n); /* events can be told to be about it */
 bool hnode_by_handle(struct hnodes *t, const struct hnode *n); /* it needs no name to be found */
 
 /*
@@ -90,6 +91,26 @@ void hnode_offer(struct hnodes *t, struct hnode *n, int fd);
  * over) until the node goes, because no name and maybe no handle leads back.
  */
 void hnode_keep(struct hnodes *t, struct hnode *n, int fd);
+
+/*
+ * Where each object has a mark of its own instead of its file system: those
+ * of a directory also see the files in it, unless they have further names.
+ */
+bool hnode_covered(struct hnodes *t, const struct hnode *n);
+/* n has a mark now. fd is its object: it stays open, and is what is given to unmark. */
+int hnode_marked(struct hnodes *t, struct hnode *n, int fd); /* 1: it had one already */
+/* Set before any mark. unmark is called, with the mutex held, when a node with a mark goes. */
+void hnodes_on_unmark(struct hnodes *t, void (*unmark)(void *arg, int fd), void *arg);
+/* n is no directory, was found in a directory with a mark, and has, or has not, other names. */
+void hnode_cover_by_parent(struct hnodes *t, struct hnode *n, bool alone);
+
+/*
+ * The host has moved n: to the directory with this handle (NULL: nobody knows
+ * where). What is no longer inside, with everything below it, is -ESTALE from
+ * now on, but for regular files that are open.
+ */
+struct file_handle;
+void hnode_moved(struct hnodes *t, struct hnode *n, const struct file_handle *to, const char *name);
 
 /* The node is called so now, after a rename or link of ours. */
 void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name);

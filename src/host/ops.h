@@ -77,14 +77,18 @@ void pinned_done(struct pinned *p);
 /* The node of an id, with a descriptor. arm: what the reply promises about it, or 0. */
 int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
 
-/* The reply promises this about a node that the client knows, if at all, otherwise. */
-void request_arm(struct request *r, struct hnode *n, unsigned arm);
+/* The reply promises this about an open file of the client's. */
+void request_arm(struct request *r, const struct handle *h, unsigned arm);
 
 /*
- * Tells the client of n and promises what fd shows of it: field attr. On
- * failure nothing is told.
+ * Tells the client of n, found in a directory that request_pin has armed, and
+ * promises its attributes as fd shows them. On failure nothing is told.
+ * *ret_covered: somebody would see a change of them.
  */
-int request_tell_attr(struct request *r, struct hnode *n, int fd, struct attr *ret);
+int request_tell_attr(struct request *r, struct hnode *n, int fd, struct attr *ret,
+		      bool *ret_covered);
+/* The same for the reply's attr, which is no promise unless it is covered. */
+int request_tell_node(struct request *r, struct hnode *n, int fd);
 
 /* Attributes of node, read through fd. */
 int request_attr(const struct request *r, struct hnode *node, int fd, struct attr *ret);

@@ -118,7 +118,8 @@ int op_SETATTR(struct request *r)
 		e = request_pin(r, q->node, INV_ATTR, &p);
 	if (e == 0 && (q->valid & SET_SIZE))
 		e = set_size(r, &p);
-	if (e == 0 && (q->valid & (SET_UID | SET_GID)))
+	/* A chown to nobody sets nothing, but moves the ctime. */
+	if (e == 0 && (q->valid == 0 || (q->valid & (SET_UID | SET_GID))))
 		e = set_owner(r, p.fd);
 	if (e == 0 && (q->valid & SET_MODE))
 		e = export_chmod(r->host->export, p.fd, (mode_t)(q->mode & 07777));

@@ -9,6 +9,7 @@
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
+#include "host/watch.h"
 
 void pinned_done(struct pinned *p)
 {
@@ -18,6 +19,12 @@ void pinned_done(struct pinned *p)
 		hnode_unpin(p->nodes, p->node);
 	hnode_unref(p->nodes, p->node);
 	p->node = NULL;
+}
+
+/* Nobody asks for a promise, or a change of n will be seen. */
+static bool covered(const struct request *r, struct hnode *n, int fd)
+{
+	return !promise_pushing(session_promises(r->session)) || watch_cover(r->host->watch, n, fd);
 }
 
 int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
@@ -34,6 +41,8 @@ int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret
 		return e;
 	}
 	p.pinned = true;
+	if (arm != 0 && !covered(r, p.node, p.fd))
+		r->stamp.uncovered = true;
 	*ret = p;
 	return 0;
 }
@@ -47,22 +56,44 @@ int request_attr(const struct request *r, struct hnode *node, int fd, struct att
 	return e;
 }
 
-void request_arm(struct request *r, struct hnode *n, unsigned arm)
+void request_arm(struct request *r, const struct handle *h, unsigned arm)
 {
-	promise_arm(session_promises(r->session), n, arm, &r->stamp);
+	if (!promise_arm(session_promises(r->session), h->node, arm, &r->stamp) ||
+	    !covered(r, h->node, h->fd))
+		r->stamp.uncovered = true;
 }
 
-int request_tell_attr(struct request *r, struct hnode *n, int fd, struct attr *ret)
+int request_tell_attr(struct request *r, struct hnode *n, int fd, struct attr *ret,
+		      bool *ret_covered)
 {
 	struct promise_session *s = session_promises(r->session);
 	int e = promise_tell(s, n, FAULT(late_promise) ? 0 : INV_ATTR, &r->stamp);
+	bool again = false;
 
 	if (e < 0)
 		return e;
 	e = request_attr(r, n, fd, ret);
+	*ret_covered = e < 0 || !promise_pushing(s) ||
+		       watch_cover_found(r->host->watch, n, fd, ret, &again);
+	if (e == 0 && again)
+		e = request_attr(r, n, fd, ret);
 	if (e < 0)
 		session_forget(r->session, hnode_id(n), 1);
 	return e;
+}
+
+int request_tell_node(struct request *r, struct hnode *n, int fd)
+{
+	bool covers;
+	int e = request_tell_attr(r, n, fd, &r->p.attr, &covers);
+
+	if (e < 0)
+		return e;
+	if (!covers)
+		r->stamp.uncovered = true;
+	MSG_SET(&r->p, node, hnode_id(n));
+	r->p.present |= MSG_BIT(attr);
+	return 0;
 }
 
 void request_parent_attr(struct request *r, const struct pinned *dir)
@@ -143,12 +174,9 @@ int request_tell(struct request *r, const struct pinned *dir, const char *name, 
 
 	if (e < 0)
 		return e;
-	e = request_tell_attr(r, n, fd, &r->p.attr);
-	if (e == 0) {
-		MSG_SET(&r->p, node, hnode_id(n));
-		r->p.present |= MSG_BIT(attr);
+	e = request_tell_node(r, n, fd);
+	if (e == 0)
 		hnode_offer(r->host->nodes, n, take_fd(&fd));
-	}
 	hnode_unref(r->host->nodes, n);
 	return e;
 }
@@ -171,7 +199,10 @@ void victim_find(struct request *r, const struct pinned *dir, const char *name, 
 		return;
 	ret->node = n;
 	ret->fd = take_fd(&fd);
-	promise_arm_known(session_promises(r->session), n, INV_ATTR, &r->stamp);
+	/* One that the client does not know it looks past. */
+	if (promise_arm(session_promises(r->session), n, INV_ATTR, &r->stamp) &&
+	    !covered(r, n, ret->fd))
+		r->stamp.uncovered = true;
 }
 
 void victim_gone(struct request *r, struct victim *v)

@@ -22,8 +22,8 @@ struct listing_reply {
 	bool plain;
 	bool hide; /* mount points are left out */
 	bool is_root;
-	bool unwatched; /* the directory, and so the reply has no stamp anyway */
-	uint64_t ino;	/* of the directory */
+	bool unpromised; /* the reply has no stamp anyway */
+	uint64_t ino;	 /* of the directory */
 	dev_t dev;
 	size_t cap, used;
 	bool full;
@@ -40,6 +40,7 @@ static bool complete(struct listing_reply *l, const char *name, struct dir_entry
 	struct request *r = l->r;
 	CLEANUP_CLOSE int fd = -1;
 	struct hnode *n;
+	bool covers;
 
 	if (l->plain && !l->hide)
 		return true;
@@ -48,12 +49,15 @@ static bool complete(struct listing_reply *l, const char *name, struct dir_entry
 		return err != -ENOENT;
 	if (l->plain || hnodes_intern(r->host->nodes, fd, l->dir.node, name, &n) < 0)
 		return true;
-	/* An entry without a promise would cost the whole listing its own. */
-	if ((l->unwatched || hnode_watched(r->host->nodes, n)) &&
-	    request_tell_attr(r, n, fd, &e->attr) == 0) {
-		e->node = hnode_id(n);
-		e->ino = e->attr.ino;
-		e->type = IFTODT(e->attr.mode);
+	if (request_tell_attr(r, n, fd, &e->attr, &covers) == 0) {
+		if (covers || l->unpromised) {
+			e->node = hnode_id(n);
+			e->ino = e->attr.ino;
+			e->type = IFTODT(e->attr.mode);
+		} else {
+			/* It would cost the whole listing its promise. */
+			session_forget(r->session, hnode_id(n), 1);
+		}
 	}
 	hnode_unref(r->host->nodes, n);
 	return true;
@@ -121,6 +125,18 @@ static int fill(struct listing_reply *l, int fd, uint64_t *off)
 	}
 }
 
+/* A directory that is known and cannot be had has been removed: an open one is then empty. */
+static int removed(struct request *r, int error)
+{
+	struct hnode *n;
+
+	if (error != -ESTALE ||
+	    promise_node(session_promises(r->session), r->q.node, 0, &r->stamp, &n) < 0)
+		return error;
+	hnode_unref(r->host->nodes, n);
+	return -ENOENT; /* as getdents(2) */
+}
+
 int op_READDIRPLUS(struct request *r)
 {
 	CLEANUP_PINNED struct pinned dir = {0};
@@ -130,7 +146,7 @@ int op_READDIRPLUS(struct request *r)
 	int e = off > INT64_MAX ? -EINVAL : request_pin(r, r->q.node, INV_NAMES | INV_ATTR, &dir);
 
 	if (e < 0)
-		return e;
+		return removed(r, e);
 	e = dirs_take(session_dirs(r->session), r->host->export, dir.node, dir.fd, off, &fd);
 	if (e < 0)
 		return e;
@@ -141,7 +157,7 @@ int op_READDIRPLUS(struct request *r)
 		.dir = dir,
 		.plain = (r->q.flags & READDIR_PLAIN) != 0,
 		.hide = r->host->config->xdev == XDEV_HIDE,
-		.unwatched = !hnode_watched(r->host->nodes, dir.node),
+		.unpromised = r->stamp.uncovered,
 		.is_root = fstat(export_root(r->host->export), &root) == 0 &&
 			   root.st_dev == st.st_dev && root.st_ino == st.st_ino,
 		.ino = filesystems_ino(export_filesystems(r->host->export), st.st_dev, st.st_ino),

@@ -110,7 +110,7 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 		return e;
 	if (r->q.flags & O_NOATIME)
 		(void)fcntl(fd, F_SETFL, O_NOATIME); /* not when creating: EPERM would come late */
-	e = request_tell_attr(r, n, fd, &r->p.attr);
+	e = request_tell_node(r, n, fd);
 	if (e == 0) {
 		if (name == NULL) {
 			/* Nothing but this descriptor leads to an O_TMPFILE. */
@@ -125,10 +125,8 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 		if (e < 0)
 			session_forget(r->session, hnode_id(n), 1);
 	}
-	if (e == 0) {
-		MSG_SET(&r->p, node, hnode_id(n));
+	if (e == 0)
 		reply_open(r, n, fh);
-	}
 	hnode_unref(r->host->nodes, n);
 	return e;
 }
@@ -145,16 +143,14 @@ static int open_existing(struct request *r, const struct pinned *dir, const char
 	e = hnodes_intern(r->host->nodes, object, dir->node, name, &n);
 	if (e < 0)
 		return e;
-	e = promise_tell(session_promises(r->session), n, INV_ATTR, &r->stamp);
+	e = request_tell_node(r, n, object);
 	if (e == 0) {
 		e = open_node(r, n, object);
 		if (e < 0)
 			session_forget(r->session, hnode_id(n), 1);
 	}
-	if (e == 0) {
-		MSG_SET(&r->p, node, hnode_id(n));
+	if (e == 0)
 		hnode_offer(r->host->nodes, n, take_fd(&object));
-	}
 	hnode_unref(r->host->nodes, n);
 	return e;
 }

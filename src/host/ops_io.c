@@ -29,7 +29,7 @@ int op_READ(struct request *r)
 	int e = request_handle(r, r->q.fh, &file);
 	if (e < 0)
 		return e;
-	request_arm(r, file.h->node, INV_ATTR | INV_DATA);
+	request_arm(r, file.h, INV_ATTR | INV_DATA);
 	while (done < size) {
 		ssize_t n = pread(file.h->fd, r->buf + done, size - done, (off_t)(r->q.off + done));
 
@@ -106,7 +106,7 @@ int op_WRITE(struct request *r)
 		return e;
 	if (off > INT64_MAX - len)
 		return -EFBIG;
-	request_arm(r, file.h->node, INV_ATTR | INV_DATA);
+	request_arm(r, file.h, INV_ATTR | INV_DATA);
 	if (len > 0 && (r->q.flags & WRITE_STRIP_IDS))
 		request_strip_ids(r, file.h->fd);
 	if (len > 0 && (r->q.flags & O_APPEND))
@@ -179,7 +179,7 @@ int op_FALLOCATE(struct request *r)
 		return e;
 	if (r->q.off > INT64_MAX || r->q.size > INT64_MAX || r->q.flags > INT32_MAX)
 		return r->q.flags > INT32_MAX ? -EOPNOTSUPP : -EFBIG;
-	request_arm(r, file.h->node, INV_ATTR);
+	request_arm(r, file.h, INV_ATTR);
 	do {
 		e = fallocate(file.h->fd, (int)r->q.flags, (off_t)r->q.off, (off_t)r->q.size) < 0
 			    ? -errno
@@ -204,7 +204,7 @@ int op_COPY(struct request *r)
 		e = request_handle(r, r->q.fh2, &to);
 	if (e < 0)
 		return e;
-	request_arm(r, to.h->node, INV_ATTR);
+	request_arm(r, to.h, INV_ATTR);
 	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len, (unsigned)r->q.flags);
 	if (n < 0)
 		return -errno;

@@ -34,12 +34,7 @@ static int tell_known(struct request *r, const struct pinned *dir, const char *n
 	if (e < 0)
 		return e;
 	p.pinned = true;
-	e = request_tell_attr(r, p.node, p.fd, &r->p.attr);
-	if (e == 0) {
-		MSG_SET(&r->p, node, hnode_id(p.node));
-		r->p.present |= MSG_BIT(attr);
-	}
-	return e;
+	return request_tell_node(r, p.node, p.fd);
 }
 
 /* What name is in dir, told to the client. */
@@ -160,11 +155,9 @@ int op_LINK(struct request *r)
 	hnode_renamed(r->host->nodes, file.node, dir.node, name);
 	change_broke_name(&r->change, dir.node, name);
 	change_broke(&r->change, file.node, INV_ATTR);
-	e = request_tell_attr(r, file.node, file.fd, &r->p.attr);
+	e = request_tell_node(r, file.node, file.fd);
 	if (e < 0)
 		return e;
-	MSG_SET(&r->p, node, hnode_id(file.node));
-	r->p.present |= MSG_BIT(attr);
 	request_parent_attr(r, &dir);
 	return 0;
 }

@@ -493,7 +493,7 @@ int plain_handle(struct plain_session *s, const struct plain_request *q, const v
 		r = plain_reply_encode(&p, &s->reply);
 	if (r < 0) {
 		/* A listing or a read that fits into no frame: nothing was changed by it. */
-		p = (struct plain_reply){.err = r == -EMSGSIZE ? -EOVERFLOW : r};
+		p = (struct plain_reply){.err = r == -EMSGSIZE ? -EOVERFLOW : msg_errno(r)};
 		r = plain_reply_encode(&p, &s->reply);
 	}
 	if (r < 0)

@@ -88,18 +88,21 @@ static void session_unref(struct promise_session *s)
 
 /* ---- the nodes of a session ---- */
 
+bool promise_pushing(const struct promise_session *s)
+{
+	return atomic_load_explicit(&s->pushing, memory_order_relaxed);
+}
+
 static void arm_locked(struct promise_session *s, struct idmap_slot *slot, unsigned arm,
 		       struct stamp *stamp)
 {
-	if (arm == 0 || !atomic_load_explicit(&s->pushing, memory_order_relaxed))
+	if (arm == 0 || !promise_pushing(s))
 		return;
 	slot->n |= arm;
 	if (!stamp->armed) {
 		stamp->armed = true;
 		stamp->seq = s->seq;
 	}
-	if (!hnode_watched(s->all->nodes, slot->value))
-		stamp->uncovered = true;
 }
 
 int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct stamp *stamp,
@@ -133,8 +136,8 @@ int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struc
 	return 0;
 }
 
-static bool arm_if_known(struct promise_session *s, const struct hnode *n, unsigned arm,
-			 struct stamp *stamp)
+bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
+		 struct stamp *stamp)
 {
 	SCOPE_LOCK(&s->mutex);
 	struct idmap_slot *slot = idmap_get(&s->nodes, hnode_id(n));
@@ -142,18 +145,6 @@ static bool arm_if_known(struct promise_session *s, const struct hnode *n, unsig
 	if (slot != NULL)
 		arm_locked(s, slot, arm, stamp);
 	return slot != NULL;
-}
-
-void promise_arm(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
-{
-	if (!arm_if_known(s, n, arm, stamp))
-		stamp->uncovered = true;
-}
-
-void promise_arm_known(struct promise_session *s, struct hnode *n, unsigned arm,
-		       struct stamp *stamp)
-{
-	(void)arm_if_known(s, n, arm, stamp);
 }
 
 bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
@@ -288,10 +279,11 @@ static void broke(struct change *c, struct hnode *n, unsigned class, const char 
 			continue;
 		SCOPE_LOCK(&s->mutex);
 		uint64_t seq = break_locked(s, hnode_id(n), class, name, true, now);
-		if (seq != 0 && !s->lagging) {
-			s->ack_wanted = seq;
+		if (seq == 0)
+			continue;
+		s->ack_wanted = seq; /* of one that lags behind too: so it is waited for again */
+		if (!s->lagging)
 			add_wait(c, s, seq);
-		}
 	}
 	(void)pthread_rwlock_unlock(&t->lock);
 }

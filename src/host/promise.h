@@ -52,6 +52,7 @@ void promises_free(struct promises *t); /* NULL is allowed */
 int promise_session_new(struct promises *t, struct promise_session **ret);
 /* From now on replies are stamped and changes pushed on stream, which must outlive free. */
 int promise_session_push(struct promise_session *s, struct stream *stream);
+bool promise_pushing(const struct promise_session *s);
 void promise_session_stop(struct promise_session *s);
 void promise_session_free(struct promise_session *s); /* NULL is allowed */
 
@@ -60,7 +61,8 @@ void promise_session_free(struct promise_session *s); /* NULL is allowed */
 /* The stamp of a reply: what was armed first counts. Zero-initialised is none. */
 struct stamp {
 	bool armed;
-	bool uncovered; /* nobody would see a change of something that it tells: no promise */
+	bool uncovered; /* nobody would see a change of something that it tells: no promise.
+			   Set by who knows */
 	uint64_t seq;
 };
 
@@ -72,11 +74,9 @@ int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct st
 		 struct hnode **ret);
 /* A reply names n: one reference more to forget. -ENFILE, -ENOMEM. */
 int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp);
-/* A node that the session has an open file of; it may have forgotten it: no promise then. */
-void promise_arm(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp);
-/* One that it may never have been told of, and then looks past. */
-void promise_arm_known(struct promise_session *s, struct hnode *n, unsigned arm,
-		       struct stamp *stamp);
+/* False if the session does not know the node, or no longer. */
+bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
+		 struct stamp *stamp);
 /* True if the session knows the node no longer. */
 bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n);
 

@@ -28,6 +28,7 @@
 #define ACCEPT_PAUSE_MS 100
 #define HEARTBEAT_MS	1000
 #define NODE_FDS_MAX	32768
+#define FDS_ENOUGH	8192 /* with less, a build in a guest may run into the limit */
 
 struct client {
 	struct client *next;
@@ -82,6 +83,10 @@ static int setup(struct server *s, char *err, size_t err_len)
 	size_t fds = raise_fd_limit();
 	size_t node_fds = fds / 2 < NODE_FDS_MAX ? fds / 2 : NODE_FDS_MAX;
 	size_t lock_fds = (fds - node_fds) / 5;
+	if (fds < FDS_ENOUGH)
+		log_warning("this process may open only %zu files: clients share %zu open files "
+			    "and %zu locks",
+			    fds, (fds - node_fds) / 5 * 3, lock_fds);
 	int r = export_new(&s->config, &s->host.export, err, err_len);
 
 	if (r < 0)

@@ -97,7 +97,7 @@ static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
 {
 	if (result < 0) {
 		*p = (struct msg){.present = p->present & MSG_BIT(stamp), .stamp = p->stamp};
-		MSG_SET(p, err, (uint64_t)-result);
+		MSG_SET(p, err, (uint64_t)-msg_errno(result));
 	}
 	MSG_SET(p, id, id);
 	return stream_send(s->stream, p);
@@ -204,6 +204,13 @@ static void wait_for_others(struct request *r)
 	s->waiting--;
 }
 
+static void warn_of_limit(struct host *h, int result)
+{
+	if ((result == -EMFILE || result == -ENFILE) && !atomic_exchange(&h->fds_short, true))
+		log_warning("requests are refused for want of file descriptors: raise the limit "
+			    "(RLIMIT_NOFILE, LimitNOFILE= of systemd)");
+}
+
 /* 0, or the connection is to be ended. */
 static int execute(struct session *s, struct request *r)
 {
@@ -228,6 +235,7 @@ static int execute(struct session *s, struct request *r)
 	if (FAULT(late_promise))
 		arm_late(r);
 	set_stamp(r, result);
+	warn_of_limit(r->host, result);
 	return send_reply(s, &r->p, r->q.id, result);
 }
 
@@ -371,7 +379,14 @@ static int first_turn(struct session *s)
 /* What this server pushes to a client that takes it. */
 static uint64_t push_features(const struct session *s)
 {
-	return HELLO_PUSH | (watch_mode(s->host->watch) != WATCH_NONE ? HELLO_WATCH : 0u);
+	switch (watch_mode(s->host->watch)) {
+	case WATCH_FILESYSTEMS:
+		return HELLO_PUSH | HELLO_WATCH;
+	case WATCH_OBJECTS:
+		return HELLO_PUSH | HELLO_WATCH | HELLO_WATCH_DIRS;
+	default:
+		return HELLO_PUSH;
+	}
 }
 
 static int hello_reply(struct session *s, const struct msg *q, struct msg *p)

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -38,7 +39,8 @@ struct host {
 	struct promises *promises;
 	struct watch *watch;
 	struct handle_budget handles;
-	uint64_t epoch; /* random: tells a client that the server was started again */
+	atomic_bool fds_short; /* that there are too few descriptors has been logged */
+	uint64_t epoch;	       /* random: tells a client that the server was started again */
 };
 
 /* Takes over fd, also on failure. done(arg) runs on the session's thread at its end. */

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/fanotify.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -22,15 +24,16 @@
 #include "host/promise.h"
 
 #define BUFFER_SIZE 65536
+#define MARKS_MAX   8192 /* in WATCH_OBJECTS; each keeps a descriptor open as well */
+#define MARKS_SHARE 8	 /* of what the user, or the process, may have */
 
 /* The headers may be older than the kernel. */
 #ifndef FAN_RENAME
 #define FAN_RENAME 0x10000000
 #endif
 
-#define MASK_COMMON                                                                                \
-	(FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE | FAN_CREATE | FAN_DELETE | FAN_DELETE_SELF |   \
-	 FAN_MOVE_SELF | FAN_ONDIR)
+#define MASK_FILE   (FAN_ATTRIB | FAN_MODIFY | FAN_CLOSE_WRITE | FAN_DELETE_SELF | FAN_MOVE_SELF)
+#define MASK_COMMON (MASK_FILE | FAN_CREATE | FAN_DELETE | FAN_ONDIR)
 
 struct watch {
 	struct export *export;
@@ -44,6 +47,8 @@ struct watch {
 	int stop;	 /* eventfd */
 	uint64_t rename; /* FAN_RENAME, or what older kernels have */
 	size_t queue_max;
+	size_t marks_max;
+	atomic_size_t marks;
 	char *root; /* path of the export, for mountinfo */
 	pthread_t thread;
 	bool started;
@@ -96,6 +101,23 @@ static void broke_name(struct watch *w, const struct object *o)
 	broke(w, o, is_name(o) ? INV_ATTR | INV_NAME : INV_ATTR);
 }
 
+/* Where the event says that the object is now; nothing if nobody watches there. */
+static void moved(struct watch *w, const struct event *e)
+{
+	const struct object *to = e->mask & FAN_MOVED_TO ? &e->dir : &e->to;
+	const struct file_handle *h = e->object.handle;
+	uint32_t at = 0;
+	struct hnode *n;
+
+	if (h == NULL)
+		return;
+	while ((n = hnodes_find_event(w->nodes, e->object.fsid, h->handle_type, h->f_handle,
+				      h->handle_bytes, &at)) != NULL) {
+		hnode_moved(w->nodes, n, to->handle, to->name);
+		hnode_unref(w->nodes, n);
+	}
+}
+
 static void handle_event(struct watch *w, const struct event *e)
 {
 	unsigned class = INV_ATTR;
@@ -103,6 +125,11 @@ static void handle_event(struct watch *w, const struct event *e)
 	if (e->mask &
 	    (FAN_MODIFY | FAN_CLOSE_WRITE)) /* stores of mmap and AIO show at close only */
 		class |= INV_DATA;
+	if (e->mask & (FAN_RENAME | FAN_MOVED_FROM | FAN_MOVED_TO)) {
+		moved(w, e);
+		if (w->mode == WATCH_OBJECTS)
+			class |= INV_DATA; /* the mark of its directory sees it no longer */
+	}
 	if (e->mask & (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO))
 		broke_name(w, &e->dir);
 	broke_name(w, &e->from);
@@ -236,7 +263,7 @@ static void check_mounts_locked(struct watch *w)
 
 void watch_fence(struct watch *w)
 {
-	if (w->mode == WATCH_NONE)
+	if (!w->started)
 		return;
 	SCOPE_LOCK(&w->mutex);
 	drain_locked(w);
@@ -264,23 +291,74 @@ static void *watch_main(void *arg)
 	return NULL;
 }
 
-/* ---- setting up ---- */
+/* ---- marks ---- */
+
+static bool mark(struct watch *w, unsigned flags, uint64_t mask, int fd)
+{
+	char path[EXPORT_PROC_PATH_MAX];
+
+	return fanotify_mark(w->group, flags, mask, AT_FDCWD, export_proc_path(fd, path)) == 0;
+}
 
 static bool mark_filesystem(void *arg, int fd)
 {
-	struct watch *w = arg;
 	const unsigned flags = FAN_MARK_ADD | FAN_MARK_FILESYSTEM;
-	uint64_t mask = MASK_COMMON | w->rename;
-	char path[EXPORT_PROC_PATH_MAX];
+	struct watch *w = arg;
 
-	int r = fanotify_mark(w->group, flags, mask, AT_FDCWD, export_proc_path(fd, path));
-	if (r < 0 && errno == EINVAL && w->rename == FAN_RENAME) {
-		w->rename = FAN_MOVED_FROM | FAN_MOVED_TO;
-		mask = MASK_COMMON | w->rename;
-		r = fanotify_mark(w->group, flags, mask, AT_FDCWD, path);
-	}
-	return r == 0;
+	if (mark(w, flags, MASK_COMMON | w->rename, fd))
+		return true;
+	if (errno != EINVAL || w->rename != FAN_RENAME)
+		return false;
+	w->rename = FAN_MOVED_FROM | FAN_MOVED_TO;
+	return mark(w, flags, MASK_COMMON | w->rename, fd);
 }
+
+/* A directory and what happens in it, or any other object. */
+static bool mark_object(struct watch *w, unsigned flags, int fd)
+{
+	return mark(w, flags, MASK_COMMON | FAN_EVENT_ON_CHILD | w->rename, fd) ||
+	       (errno == ENOTDIR && mark(w, flags, MASK_FILE, fd));
+}
+
+static void unmark_object(void *arg, int fd)
+{
+	struct watch *w = arg;
+
+	(void)mark_object(w, FAN_MARK_REMOVE, fd);
+	atomic_fetch_sub(&w->marks, 1);
+}
+
+bool watch_cover(struct watch *w, struct hnode *n, int fd)
+{
+	if (w->mode != WATCH_OBJECTS)
+		return w->mode == WATCH_FILESYSTEMS && hnode_watched(w->nodes, n);
+	if (hnode_covered(w->nodes, n))
+		return true;
+	if (!hnode_has_handle(n))
+		return false;
+	if (atomic_fetch_add(&w->marks, 1) < w->marks_max && mark_object(w, FAN_MARK_ADD, fd)) {
+		int r = hnode_marked(w->nodes, n, fd);
+
+		if (r == 0)
+			return true;
+		if (r < 0)
+			(void)mark_object(w, FAN_MARK_REMOVE, fd);
+	}
+	atomic_fetch_sub(&w->marks, 1);
+	return hnode_covered(w->nodes, n);
+}
+
+bool watch_cover_found(struct watch *w, struct hnode *n, int fd, const struct attr *attr,
+		       bool *ret_again)
+{
+	if (w->mode == WATCH_OBJECTS) {
+		hnode_cover_by_parent(w->nodes, n, !S_ISDIR(attr->mode) && attr->nlink == 1);
+		*ret_again = !hnode_covered(w->nodes, n);
+	}
+	return watch_cover(w, n, fd);
+}
+
+/* ---- setting up ---- */
 
 static size_t read_number(const char *path, size_t otherwise)
 {
@@ -320,6 +398,41 @@ static int root_path(struct watch *w)
 	return 0;
 }
 
+static size_t max_marks(void)
+{
+	size_t n = read_number("/proc/sys/fs/fanotify/max_user_marks", 8192) / MARKS_SHARE;
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur / MARKS_SHARE < n)
+		n = rl.rlim_cur / MARKS_SHARE;
+	return n < MARKS_MAX ? n : MARKS_MAX;
+}
+
+static int choose_mode(struct watch *w)
+{
+	int root = export_root(w->export);
+
+	filesystems_watch(export_filesystems(w->export), mark_filesystem, w);
+	if (filesystems_watched(export_filesystems(w->export), 0)) { /* the root's */
+		w->mode = WATCH_FILESYSTEMS;
+		return 0;
+	}
+	filesystems_watch(export_filesystems(w->export), NULL, NULL);
+	w->rename = FAN_RENAME;
+	if (!mark_object(w, FAN_MARK_ADD, root)) {
+		if (errno != EINVAL)
+			return -errno;
+		w->rename = FAN_MOVED_FROM | FAN_MOVED_TO;
+		if (!mark_object(w, FAN_MARK_ADD, root))
+			return -errno;
+	}
+	(void)mark_object(w, FAN_MARK_REMOVE, root);
+	w->marks_max = max_marks();
+	hnodes_on_unmark(w->nodes, unmark_object, w);
+	w->mode = WATCH_OBJECTS;
+	return 0;
+}
+
 static int start(struct watch *w)
 {
 	const unsigned flags =
@@ -328,10 +441,9 @@ static int start(struct watch *w)
 	w->group = fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE);
 	if (w->group < 0)
 		return -errno;
-	filesystems_watch(export_filesystems(w->export), mark_filesystem, w);
-	if (!filesystems_watched(export_filesystems(w->export), 0)) /* the root's */
-		return -EPERM;
-	int r = root_path(w);
+	int r = choose_mode(w);
+	if (r == 0)
+		r = root_path(w);
 	if (r < 0)
 		return r;
 	w->mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -344,6 +456,20 @@ static int start(struct watch *w)
 	r = -pthread_create(&w->thread, NULL, watch_main, w);
 	w->started = r == 0;
 	return r;
+}
+
+static void log_mode(const struct watch *w, int error)
+{
+	if (w->mode == WATCH_FILESYSTEMS)
+		log_info("changes on the host are seen: file system marks of fanotify");
+	else if (w->mode == WATCH_OBJECTS)
+		log_notice("changes on the host are seen in up to %zu directories; without "
+			   "CAP_SYS_ADMIN fanotify marks no file system",
+			   w->marks_max);
+	else
+		log_notice("changes on the host are not seen, clients look again after their "
+			   "timeouts: fanotify: %s",
+			   strerror(-error));
 }
 
 int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
@@ -366,15 +492,11 @@ int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
 	};
 	(void)pthread_mutex_init(&w->mutex, NULL);
 	int r = start(w);
-	if (r == 0) {
-		w->mode = WATCH_FILESYSTEMS;
-		log_info("changes on the host are seen by file system marks of fanotify");
-	} else {
+	if (r < 0) {
 		filesystems_watch(export_filesystems(e), NULL, NULL);
-		log_notice("changes on the host are not seen, clients have to look again after "
-			   "their timeouts: fanotify: %s",
-			   strerror(-r));
+		w->mode = WATCH_NONE;
 	}
+	log_mode(w, r);
 	*ret = w;
 	return 0;
 }

@@ -22,6 +22,6 @@ struct connect_options {
 	void *lost_arg;
 };
 
-/* 0 or -errno with one line in err. */
+/* 0 or -errno with one line in err that tells why; the caller names the address. */
 int transport_connect(const struct endpoint *e, const struct connect_options *o,
 		      struct backend **ret, char *err, size_t err_len);

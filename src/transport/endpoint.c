@@ -33,6 +33,9 @@ bool endpoint_is(const char *text)
 	return false;
 }
 
+/* Of a number that the kernel keeps for "any": CIDs and ports. */
+#define VSOCK_NUMBER_MAX (UINT32_MAX - 1)
+
 /* A decimal number up to max that ends at `end`; "-1" and "any" are not numbers here. */
 static bool parse_number(const char *text, char end, uint32_t max, uint32_t *ret, const char **rest)
 {
@@ -51,7 +54,9 @@ static bool parse_number(const char *text, char end, uint32_t max, uint32_t *ret
 	return true;
 }
 
-static bool parse_vsock(const char *rest, bool listening, struct endpoint *e)
+/* These take what follows the scheme, and return NULL or what is wrong with it. */
+
+static const char *parse_vsock(const char *rest, bool listening, struct endpoint *e)
 {
 	const char *p;
 	uint32_t port;
@@ -59,22 +64,48 @@ static bool parse_vsock(const char *rest, bool listening, struct endpoint *e)
 	e->cid = listening ? VMADDR_CID_ANY : VSOCK_CID_DEFAULT;
 	e->port = VSOCK_PORT_DEFAULT;
 	if (*rest == '\0')
-		return true;
-	if (parse_number(rest, '\0', UINT32_MAX - 1, &port, &p)) {
+		return NULL;
+	if (parse_number(rest, '\0', VSOCK_NUMBER_MAX, &port, &p)) {
 		e->port = port;
-		return listening; /* vsock:N could mean either when connecting */
+		return listening ? NULL : "is that a CID or a port? say vsock:CID:PORT";
 	}
-	return parse_number(rest, ':', UINT32_MAX - 1, &e->cid, &p) &&
-	       parse_number(p, '\0', UINT32_MAX - 1, &e->port, &p);
+	if (strchr(rest, ':') == NULL)
+		return listening ? "the port is no number from 0 to 4294967294"
+				 : "say vsock:CID:PORT";
+	if (!parse_number(rest, ':', VSOCK_NUMBER_MAX, &e->cid, &p))
+		return "the CID is no number from 0 to 4294967294";
+	if (!parse_number(p, '\0', VSOCK_NUMBER_MAX, &e->port, &p))
+		return "the port is no number from 0 to 4294967294";
+	return NULL;
+}
+
+static const char *parse_fd(const char *rest, struct endpoint *e)
+{
+	const char *p;
+	uint32_t n;
+
+	if (!parse_number(rest, '\0', INT32_MAX, &n, &p))
+		return "the descriptor is no number from 0 to 2147483647";
+	e->fd = (int)n;
+	return NULL;
+}
+
+static const char *parse_path(const char *rest, size_t room, struct endpoint *e)
+{
+	if (*rest == '\0')
+		return "the path is missing";
+	if (strlen(rest) >= room)
+		return room < sizeof(e->path) ? "the path is too long for a Unix socket"
+					      : "the path is too long";
+	(void)snprintf(e->path, sizeof(e->path), "%s", rest);
+	return NULL;
 }
 
 int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char *err,
 		   size_t err_len)
 {
 	struct endpoint e = {.fd = -1};
-	const char *rest = NULL, *p;
-	uint32_t n;
-	bool ok = false;
+	const char *rest = NULL, *wrong = NULL;
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]) && rest == NULL; i++) {
 		size_t len = strlen(schemes[i].scheme);
@@ -92,27 +123,22 @@ int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char 
 	}
 	switch (e.kind) {
 	case ENDPOINT_UNIX:
-		ok = *rest != '\0' && strlen(rest) < sizeof(((struct sockaddr_un *)0)->sun_path);
+		wrong = parse_path(rest, sizeof(((struct sockaddr_un *)0)->sun_path), &e);
 		break;
 	case ENDPOINT_DIR:
-		ok = *rest != '\0' && strlen(rest) < sizeof(e.path);
+		wrong = parse_path(rest, sizeof(e.path), &e);
 		break;
 	case ENDPOINT_VSOCK:
-		ok = parse_vsock(rest, listening, &e);
+		wrong = parse_vsock(rest, listening, &e);
 		break;
 	case ENDPOINT_FD:
-		ok = parse_number(rest, '\0', INT32_MAX, &n, &p);
-		e.fd = ok ? (int)n : -1;
+		wrong = parse_fd(rest, &e);
 		break;
 	}
-	if (!ok) {
-		(void)snprintf(err, err_len,
-			       "'%s': what follows the scheme is missing, too long or no number",
-			       text);
+	if (wrong != NULL) {
+		(void)snprintf(err, err_len, "'%s': %s", text, wrong);
 		return -EINVAL;
 	}
-	if (e.kind == ENDPOINT_UNIX || e.kind == ENDPOINT_DIR)
-		(void)snprintf(e.path, sizeof(e.path), "%s", rest);
 	*ret = e;
 	return 0;
 }
@@ -124,7 +150,6 @@ struct address {
 		struct sockaddr_vm vm;
 	} u;
 	socklen_t len;
-	char text[160];
 };
 
 static void address_of(const struct endpoint *e, struct address *ret)
@@ -134,17 +159,32 @@ static void address_of(const struct endpoint *e, struct address *ret)
 		ret->u.un.sun_family = AF_UNIX;
 		memcpy(ret->u.un.sun_path, e->path, strlen(e->path) + 1);
 		ret->len = sizeof(ret->u.un);
-		(void)snprintf(ret->text, sizeof(ret->text), "unix:%.150s", e->path);
 	} else {
 		ret->u.vm.svm_family = AF_VSOCK;
 		ret->u.vm.svm_cid = e->cid;
 		ret->u.vm.svm_port = e->port;
 		ret->len = sizeof(ret->u.vm);
+	}
+}
+
+void endpoint_text(const struct endpoint *e, char *ret, size_t len)
+{
+	switch (e->kind) {
+	case ENDPOINT_UNIX:
+		(void)snprintf(ret, len, "unix:%s", e->path);
+		break;
+	case ENDPOINT_DIR:
+		(void)snprintf(ret, len, "dir:%s", e->path);
+		break;
+	case ENDPOINT_VSOCK:
 		if (e->cid == VMADDR_CID_ANY)
-			(void)snprintf(ret->text, sizeof(ret->text), "vsock:%u", e->port);
+			(void)snprintf(ret, len, "vsock:%u", e->port);
 		else
-			(void)snprintf(ret->text, sizeof(ret->text), "vsock:%u:%u", e->cid,
-				       e->port);
+			(void)snprintf(ret, len, "vsock:%u:%u", e->cid, e->port);
+		break;
+	case ENDPOINT_FD:
+		(void)snprintf(ret, len, "fd:%d", e->fd);
+		break;
 	}
 }
 
@@ -154,18 +194,18 @@ static int inherited(const struct endpoint *e, int *ret_fd, char *err, size_t er
 
 	if (fd < 0) {
 		int r = -errno;
-		(void)snprintf(err, err_len, "fd:%d: %s", e->fd, strerror(-r));
+		(void)snprintf(err, err_len, "%s", strerror(-r));
 		return r;
 	}
 	*ret_fd = fd;
 	return 0;
 }
 
-static int failed(const struct address *a, const char *what, char *err, size_t err_len)
+static int failed(const char *what, char *err, size_t err_len)
 {
 	int r = -errno;
 
-	(void)snprintf(err, err_len, "%s: %s: %s", a->text, what, strerror(-r));
+	(void)snprintf(err, err_len, "%s: %s", what, strerror(-r));
 	return r;
 }
 
@@ -178,9 +218,9 @@ int endpoint_connect(const struct endpoint *e, int *ret_fd, char *err, size_t er
 	address_of(e, &a);
 	CLEANUP_CLOSE int fd = socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return failed(&a, "cannot make a socket", err, err_len);
+		return failed("cannot make a socket", err, err_len);
 	if (connect(fd, &a.u.any, a.len) < 0)
-		return failed(&a, "cannot connect", err, err_len);
+		return failed("cannot connect", err, err_len);
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
@@ -217,13 +257,13 @@ int endpoint_listen(const struct endpoint *e, int *ret_fd, bool *ret_connected, 
 	address_of(e, &a);
 	CLEANUP_CLOSE int fd = socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return failed(&a, "cannot make a socket", err, err_len);
+		return failed("cannot make a socket", err, err_len);
 	if (e->kind == ENDPOINT_UNIX)
 		remove_stale(e, &a);
 	/* Whoever may connect may read and write the export: the owner alone. */
 	mode_t old = umask(0177);
 	int r = bind(fd, &a.u.any, a.len) < 0 || listen(fd, BACKLOG) < 0
-			? failed(&a, "cannot listen", err, err_len)
+			? failed("cannot listen", err, err_len)
 			: 0;
 	(void)umask(old);
 	if (r == 0)

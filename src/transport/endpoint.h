@@ -4,8 +4,9 @@
  *   unix:PATH  vsock:CID:PORT  vsock:PORT (listen)  vsock: (connect: 2:5001)
  *   fd:N       dir:PATH (connect only: an embedded server)
  *
- * Functions that fail write one clear line into err (err_len bytes) that
- * names the address and the reason, and return -errno.
+ * Functions that fail write one clear line into err (err_len bytes) that tells
+ * why, and return -errno. endpoint_parse repeats the text that it was given; the
+ * others leave it to the caller to name the address.
  */
 #pragma once
 
@@ -18,6 +19,8 @@ enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_VSOCK, ENDPOINT_FD, ENDPOINT_DIR };
 #define VSOCK_PORT_DEFAULT 5001
 #define VSOCK_CID_DEFAULT  2
 
+#define ENDPOINT_TEXT_MAX (4096 + sizeof("vsock:"))
+
 struct endpoint {
 	enum endpoint_kind kind;
 	char path[4096];    /* UNIX, DIR */
@@ -29,6 +32,9 @@ struct endpoint {
 bool endpoint_is(const char *text);
 int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char *err,
 		   size_t err_len);
+
+/* The address in full: "vsock:2:5001" also where the port was left out. */
+void endpoint_text(const struct endpoint *e, char *ret, size_t len);
 
 /* A connected socket; for ENDPOINT_FD a duplicate of the inherited one. */
 int endpoint_connect(const struct endpoint *e, int *ret_fd, char *err, size_t err_len);

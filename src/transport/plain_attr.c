@@ -16,7 +16,7 @@ int plain_readlink(struct plain_work *w, struct slice path, struct plain_reply *
 	int r = plain_exchange(w, &q, ret);
 
 	if (r == 0 && ret->data.len == 0)
-		return -EINVAL; /* no link has an empty target */
+		return -EIO; /* no link has an empty target */
 	return r;
 }
 

@@ -110,7 +110,7 @@ static const char *link_error(int r)
 /* Errors are negative errnos; what is none of Linux's is an EIO. */
 static int server_error(int32_t err)
 {
-	return err < 0 && err >= -4095 ? err : -EIO;
+	return err < 0 ? msg_errno(err) : -EIO;
 }
 
 int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_reply *ret)

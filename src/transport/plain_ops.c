@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -172,7 +171,7 @@ static int do_readlink(struct plain_work *w, struct msg *reply)
 		r = plain_path(w, node, PLAIN_NO_NAME, &path);
 	if (r == 0)
 		r = plain_readlink(w, path, &p);
-	if (r == 0 && (p.data.len >= PATH_MAX || memchr(p.data.data, '\0', p.data.len) != NULL))
+	if (r == 0 && !msg_target_valid(p.data))
 		r = -EIO;
 	if (r < 0)
 		return r == -ENOSYS ? -EINVAL : r;

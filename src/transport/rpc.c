@@ -414,6 +414,15 @@ static const char *receive_push(struct rpc *r, struct msg *m, unsigned char *buf
 	return NULL;
 }
 
+/* Whether a reply claims to have done more bytes than there were to do. */
+static bool claims_too_much(const struct msg *req, const struct msg *reply)
+{
+	if (reply->err != 0)
+		return false;
+	return (req->op == MSG_WRITE && reply->size > req->payload.len) ||
+	       (req->op == MSG_COPY && reply->size > req->size);
+}
+
 static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned char *buffer)
 {
 	const char *why = NULL;
@@ -431,10 +440,12 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 		return "a reply that no request waits for";
 	call_release(call);
 
-	if (reply.err > 4095) {
+	if (reply.err > MSG_ERR_MAX) {
 		why = "an errno out of range";
 	} else if (!msg_reply_complete(call->req.op, &reply)) {
 		why = "a reply without a required field";
+	} else if (claims_too_much(&call->req, &reply)) {
+		why = "more bytes done than asked for";
 	} else if (MSG_HAS(&reply, payload)) {
 		if (MSG_HAS(&call->req, size) && reply.payload.len > call->req.size)
 			why = "more bytes than asked for";
@@ -451,6 +462,9 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 	}
 	stats_add(r->options.stats, STAT_rpc_bytes_received,
 		  FRAME_HEADER + (MSG_HAS(&reply, payload) ? reply.payload.len : 0));
+	/* As the kernel's own file systems treat a link that is damaged on the disk. */
+	if (call->req.op == MSG_READLINK && reply.err == 0 && !msg_target_valid(reply.payload))
+		reply = (struct msg){.err = EIO, .present = MSG_BIT(err)};
 	stats_rpc_done(r->options.stats, &call->span, call->req.op, (int)reply.err);
 	call->done(call, &reply);
 	return NULL;

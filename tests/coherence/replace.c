@@ -181,7 +181,7 @@ static void start(unsigned i, const char *place, bool fence, pid_t *ret)
 int main(int argc, char **argv)
 {
 	bool fence = argc > 1 && strcmp(argv[1], "--fence") == 0, well = true;
-	char **arg = argv + 1 + fence, **reader = arg + 2, value[32];
+	char **arg = argv + 1 + fence, **reader = arg + 2;
 	int n = argc - 3 - fence;
 	pid_t pid[READERS_MAX];
 

@@ -251,6 +251,7 @@ static void usage(FILE *to)
 		"  --separate-servers what one mount changed need not show in the others at once\n"
 		"  --ttl              a server without pushes: both, and what a file shows that was opened\n"
 		"                     before is not compared\n"
+		"  --late-ms N        what one mount changed may show in the others so much later: 0\n"
 		"  --any-owner        uid and gid are not compared\n"
 		"  --any-links        link count and ctime are not compared where a file has, or had,\n"
 		"                     more names than one (a server that watches by directory)\n"
@@ -309,6 +310,7 @@ enum {
 	OPT_TTL,
 	OPT_NO_MAPPINGS,
 	OPT_SEPARATE,
+	OPT_LATE,
 	OPT_ANY_OWNER,
 	OPT_ANY_LINKS,
 	OPT_NO_GIT,
@@ -330,6 +332,7 @@ static const struct option options[] = {
 	{"ttl", no_argument, NULL, OPT_TTL},
 	{"no-mappings", no_argument, NULL, OPT_NO_MAPPINGS},
 	{"separate-servers", no_argument, NULL, OPT_SEPARATE},
+	{"late-ms", required_argument, NULL, OPT_LATE},
 	{"any-owner", no_argument, NULL, OPT_ANY_OWNER},
 	{"any-links", no_argument, NULL, OPT_ANY_LINKS},
 	{"no-git", no_argument, NULL, OPT_NO_GIT},
@@ -384,6 +387,9 @@ static unsigned parse(int argc, char **argv)
 		case OPT_SEPARATE:
 			set.instant = false;
 			break;
+		case OPT_LATE:
+			set.late_ms = number(optarg);
+			break;
 		case OPT_ANY_OWNER:
 			set.owners = false;
 			break;
@@ -436,6 +442,8 @@ int main(int argc, char **argv)
 	       "longest until equal %.1f ms\n",
 	       sum.checkpoints, sum.fenced, quiet.rounds, quiet.waited,
 	       (double)quiet.longest_ns / 1e6);
+	printf("at once: %lu facts, %lu times late, longest %.1f ms\n", atomic_load(&t->instant),
+	       atomic_load(&t->late), (double)atomic_load(&t->latest_us) / 1e3);
 	printf("%lu observations, %lu differences\n", sum.observed + atomic_load(&t->instant),
 	       differences());
 	return differences() > 0;

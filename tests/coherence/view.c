@@ -37,21 +37,32 @@ static bool count(const struct view *v, bool same)
 	struct tally *t = world_tally(v->w);
 
 	atomic_fetch_add(v->instant ? &t->instant : &t->observed, 1);
-	if (same)
+	if (!same && v->instant)
+		++*v->found;
+	if (same || v->instant)
 		return false;
-	atomic_fetch_add(v->instant ? &t->instant_differing : &t->differing, 1);
-	return (v->instant || world_round(v->w)->final) &&
-	       atomic_fetch_add(&t->shown, 1) < SHOWN_MAX;
+	atomic_fetch_add(&t->differing, 1);
+	return world_round(v->w)->final && atomic_fetch_add(&t->shown, 1) < SHOWN_MAX;
 }
 
 static void show(const struct view *v, const char *name, const char *what, const char *expected,
 		 const char *found)
 {
-	printf("difference: mount %u, round %u%s: %s: %s: expected %s, found %s\n", v->place,
-	       world_round(v->w)->number, v->instant ? " (at once)" : "", name, what, expected,
-	       found);
+	printf("difference: mount %u, round %u: %s: %s: expected %s, found %s\n", v->place,
+	       world_round(v->w)->number, name, what, expected, found);
 	world_show_log(v->w, name);
 	(void)fflush(stdout);
+}
+
+void view_late(const struct view *v, const char *name, uint64_t ns)
+{
+	struct tally *t = world_tally(v->w);
+	char found[40];
+
+	atomic_fetch_add(&t->instant_differing, 1);
+	(void)snprintf(found, sizeof(found), "%.3f ms later", (double)ns / 1e6);
+	if (atomic_fetch_add(&t->shown, 1) < SHOWN_MAX)
+		show(v, name, "all of it", "at once", found);
 }
 
 static bool same_text(const struct view *v, const char *name, const char *what,
@@ -350,6 +361,9 @@ void kept_check(const struct view *v, struct kept *k)
 		err(3, "fstat on the host");
 	size_t size = read_whole(k->host, bytes_host);
 
+	/* Attributes first: a fault asks nobody for the size, and beyond the old one is SIGBUS. */
+	if (same_text(v, k->name.s, "fstat of an open file", "there", outcome(fstat(k->guest, &f))))
+		same_stat(v, k->name.s, &e, &f);
 	if (set->mappings)
 		check_map(v, k, size);
 	if (set->opened) {
@@ -358,8 +372,6 @@ void kept_check(const struct view *v, struct kept *k)
 		same_bytes(v, k->name.s, "through an open file", bytes_host, size, bytes_guest,
 			   found);
 	}
-	if (same_text(v, k->name.s, "fstat of an open file", "there", outcome(fstat(k->guest, &f))))
-		same_stat(v, k->name.s, &e, &f);
 }
 
 void kept_drop(struct kept *k)

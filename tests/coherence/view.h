@@ -14,7 +14,8 @@ struct view {
 	struct world *w;
 	unsigned me, place;
 	int host, guest; /* the two directories */
-	bool instant;	 /* counts, and reports, apart from the round's */
+	bool instant; /* counts apart from the round's; differences are counted only in `found` */
+	unsigned long *found;
 };
 
 void view_init(struct view *v, struct world *w, unsigned me, unsigned place);
@@ -25,6 +26,8 @@ void view_name(const struct view *v, const char *name);
 void view_content(const struct view *v, const char *name);
 /* The names and types of a listing. */
 void view_dir(const struct view *v, const char *name);
+/* Of an instant view: what differed did so for this long, which is a difference. */
+void view_late(const struct view *v, const char *name, uint64_t ns);
 /* A directory with all below it, by all three. */
 void view_tree(const struct view *v, const char *name);
 

@@ -34,12 +34,13 @@ struct settings {
 	unsigned places;
 	uint64_t seed;
 	/* What is compared; doc/coherence.md tells which promise leaves out what. */
-	bool mappings; /* what a mapping shows that was made before */
-	bool opened;   /* what a file shows that was opened before */
-	bool instant;  /* what the other mounts show when a guest's call returns */
-	bool owners;   /* uid and gid */
-	bool links;    /* link count and ctime of files with more names than one */
-	bool git;      /* a repository that is checked out on the host */
+	bool mappings;	       /* what a mapping shows that was made before */
+	bool opened;	       /* what a file shows that was opened before */
+	bool instant;	       /* what the other mounts show when a guest's call returns... */
+	unsigned long late_ms; /* ...or so much later, where it had to defer its acknowledgement */
+	bool owners;	       /* uid and gid */
+	bool links;	       /* link count and ctime of files with more names than one */
+	bool git;	       /* a repository that is checked out on the host */
 };
 
 struct name {
@@ -92,6 +93,7 @@ struct name name_pick(const struct world *w, struct prng *rng);
 struct tally {
 	atomic_ulong observed, differing;	 /* of this step */
 	atomic_ulong instant, instant_differing; /* of the private names, through the whole run */
+	atomic_ulong late, latest_us; /* of these, what another mount showed after a while only */
 	atomic_ulong host_changes, guest_changes, looks;
 	atomic_ulong estale; /* seen by callers */
 	atomic_ulong errors; /* that no race explains; reported as differences */

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define OWN_BOUND_NS UINT64_C(2000000000)
+
 static struct world *world;
 static struct prng rng;
 static unsigned id, place;
@@ -299,6 +301,35 @@ static void op_map(void)
 
 static struct view views[PLACES_MAX];
 
+static unsigned long differing;
+
+static bool shows_own(unsigned i, const char *a, const char *b)
+{
+	differing = 0;
+	view_name(&views[i], a);
+	view_name(&views[i], b);
+	view_content(&views[i], a);
+	return differing == 0;
+}
+
+static void see_own(unsigned i, const char *a, const char *b)
+{
+	struct tally *t = world_tally(world);
+	uint64_t start = now_ns(), waited = 0;
+
+	if (shows_own(i, a, b))
+		return;
+	while (!shows_own(i, a, b) && waited < OWN_BOUND_NS)
+		waited = now_ns() - start;
+	waited = now_ns() - start;
+	atomic_fetch_add(&t->late, 1);
+	unsigned long us = (unsigned long)(waited / 1000), most = atomic_load(&t->latest_us);
+	while (us > most && !atomic_compare_exchange_weak(&t->latest_us, &most, us))
+		;
+	if (i == place || waited > world_settings(world)->late_ms * UINT64_C(1000000))
+		view_late(&views[i], a, waited);
+}
+
 /*
  * A guest's change is seen at once: by itself, on the host, and in the other mounts. All of them
  * looked before, so that what they had is cached.
@@ -344,13 +375,9 @@ static void op_own(void)
 	struct stat st;
 	if (stat(n.s, &st) == 0 && st.st_size > FILE_MAX - 5000)
 		(void)result(truncate(n.s, 0), "own truncate", n.s, NULL);
-	for (unsigned i = 1; i < set->places; i++) {
-		if (i != place && !set->instant)
-			continue;
-		view_name(&views[i], n.s);
-		view_name(&views[i], other.s);
-		view_content(&views[i], n.s);
-	}
+	for (unsigned i = 1; i < set->places; i++)
+		if (i == place || set->instant)
+			see_own(i, n.s, other.s);
 }
 
 /* ---- git ------------------------------------------------------------------------------------- */
@@ -436,6 +463,7 @@ _Noreturn void writer_main(struct world *w, unsigned me, unsigned at)
 	for (unsigned i = 1; i < set->places && place != 0; i++) {
 		view_init(&views[i], w, me, i);
 		views[i].instant = true;
+		views[i].found = &differing;
 	}
 	if (chdir(set->place[at]) != 0)
 		err(3, "%s", set->place[at]);

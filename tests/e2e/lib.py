@@ -21,7 +21,7 @@ SOURCE = os.environ["VFS_SOURCE"]
 SLOW = float(os.environ.get("VFS_SLOW", "1"))
 BIND = TRANSPORT == "bind"  # the runner's stand-in: no caching, none of our programs
 # The cache that the runner's -o asked for; see lib.sh.
-CACHE = (re.findall("cache=[a-z]*", os.environ.get("VFS_OPTIONS", "")) or [""])[0]
+CACHE = (re.findall("(?<![a-z_])cache=[a-z]+", os.environ.get("VFS_OPTIONS", "")) or [""])[0]
 
 
 def fail(why):

@@ -168,7 +168,7 @@ umount_vfs() {
 }
 
 # The cache that the runner's -o asked for (cache=none, cache=ttl), for further mounts; none is the default, lease.
-VFS_CACHE=$(grep -o 'cache=[a-z]*' <<<"${VFS_OPTIONS:-}" || :)
+VFS_CACHE=$(grep -oP '(?<![a-z_])cache=[a-z]+' <<<"${VFS_OPTIONS:-}" || :)
 
 # need_lease : for cases about the coherent cache. With -o cache=none they pass as well, with -o cache=ttl they must not.
 need_lease() {

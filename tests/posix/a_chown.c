@@ -17,8 +17,10 @@ static void as_root(void)
 		EXPECT_OWNER(UA, GX, "f");
 		EXPECT_OK(lchown("f", UB, (gid_t)-1));
 		EXPECT_OWNER(UB, GX, "f");
+		before = h_rewind("f");
 		EXPECT_OK(lchown("f", (uid_t)-1, (gid_t)-1));
 		EXPECT_OWNER(UB, GX, "f");
+		EXPECT_TIMES("f", &before, TM_C, 0);
 		EXPECT_OK(lchown("f", 0, 0));
 		EXPECT_OWNER(0, 0, "f");
 		EXPECT_OK(fchownat(AT_FDCWD, "f", 123456, 654321, AT_SYMLINK_NOFOLLOW));

@@ -8,9 +8,9 @@ process. An attack itself passes when the server closes the connection (what the
 must be closed while our side stays open; `--lenient` waives that) or answers in well-formed replies, and, for
 the attacks on resources, when the server's memory has not grown by more than --rss-limit MiB.
 
-Extended framing is attacked behind a HELLO. What a HELLO's `data` holds is the server's own affair, so give a
-real one: `--hello HEX`, or `--hello @FILE` with hex or with counting_proxy.py's JSON (`hello_request`).
-Without it the frames are sent blind, behind a HELLO that the server may refuse.
+Extended framing is attacked behind a HELLO, that of doc/protocol.md; another one can be given as `--hello HEX`,
+or as `--hello @FILE` with hex or with counting_proxy.py's JSON (`hello_request`). `--need-extended` fails where
+the server refuses it: the frames are then sent blind.
 
 Mutated requests are real requests at times: **serve a scratch directory**. It works in `hostile-SEED` there.
 Everything is deterministic by seed; fuzz iteration I alone is `--only fuzz --first I --iterations 1`. Prints
@@ -33,6 +33,27 @@ from plain_client import MAX_FRAME, REQUEST_KEYS, PlainClient, ProtocolError, de
 CLOSE, ANY = "must close", "may answer or close"
 HUGE = (1 << 64) - 1
 EXTENDED_LIMIT = (1 << 20) + (64 << 10)
+HELLO = b"VSOCKFS1" + cbor.encode({29: 1})      # version 1
+
+
+# Sound messages about what is not there, or that nobody can do: each is answered.
+EXTENDED_ODD = (
+    ("a node of 2^64-1", {0: 41, 1: 1, 4: HUGE}), ("node 0", {0: 41, 1: 1, 4: 0}),
+    ("a file of 2^64-1", {0: 47, 1: 1, 8: HUGE, 10: 0, 12: 9}), ("a read of 2^64-1", {0: 47, 1: 1, 8: 1, 10: HUGE, 12: HUGE}),
+    *((f"the name {name!r}", {0: 40, 1: 1, 4: 1, 5: name})
+      for name in (b"", b".", b"..", b"a/b", b"/etc/passwd", b"a\0b", b"x" * 256, b"\xff")),
+    *((f"a {kind} in the root", {0: 50, 1: 1, 4: 1, 5: b"../x", 14: mode, 21: HUGE})
+      for kind, mode in (("device", 0o20666), ("FIFO", 0o10666), ("directory", 0o40777), ("nothing", HUGE))),
+    ("a rename above the root", {0: 55, 1: 1, 4: 1, 5: b"x", 6: 1, 7: b"..", 13: HUGE}),
+    ("a listing from 2^64-1", {0: 42, 1: 1, 4: 1, 10: HUGE, 12: HUGE}), ("a listing of 1 byte", {0: 42, 1: 1, 4: 1, 10: 0, 12: 1}),
+    ("a SETATTR of everything", {0: 49, 1: 1, 4: HUGE, 18: HUGE, 12: HUGE, 14: HUGE, 15: HUGE, 16: HUGE}),
+    ("a lock of everything", {0: 61, 1: 1, 8: 1, 22: HUGE, 23: 9, 10: HUGE, 11: 0, 13: HUGE}),
+    ("a copy of everything", {0: 74, 1: 1, 8: HUGE, 10: HUGE, 9: HUGE, 11: HUGE, 12: HUGE}),
+    ("FALLOCATE of 2^63", {0: 73, 1: 1, 8: 1, 10: 1 << 63, 12: 1 << 63, 13: HUGE}), ("an unknown op", {0: 999, 1: 1}),
+    ("a CANCEL of nothing", {0: 37, 1: HUGE}), ("an ACK of the future", {0: 65, 34: HUGE}),
+    ("groups of 3 bytes", {0: 50, 1: 1, 4: 1, 5: b"..", 14: 0o100644, 17: b"abc"}),
+    ("4096 groups", {0: 50, 1: 1, 4: 1, 5: b"..", 14: 0o100644, 17: bytes(16384)}),
+)
 
 
 class Gone(Exception):
@@ -254,7 +275,7 @@ class Hostile:
             with open(text[1:], encoding="ascii") as file:
                 text = file.read().strip()
             text = json.loads(text)["hello_request"] if text.startswith("{") else text
-        return bytes.fromhex(text) if text else cbor.encode({})
+        return bytes.fromhex(text) if text else HELLO
 
     def run_hello(self):
         for op in list(range(32, 48)) + [63, 64, 65, 66, 255, 256, 65535, 1 << 31]:
@@ -282,6 +303,8 @@ class Hostile:
             reply = client.request(32, data=self.hello())
             accepted = reply.err == 0 and len(reply.data) > 0
         print(f"note extended: HELLO {'accepted' if accepted else 'refused, the frames are sent blind'}")
+        if not accepted and self.options.need_extended:
+            self.verdict("extended: HELLO", "refused")
         rule, hello = CLOSE if accepted else ANY, self.hello_frame()
 
         def ext(total: int, head: int, body: bytes) -> bytes:
@@ -291,7 +314,7 @@ class Hostile:
             return ext(len(body), len(body), body)
 
         small, data = cbor.encode({0: 35, 1: 1}), b"x" * 100
-        last = cbor.head(cbor.MAP, 2) + b"\x00\x18\x2d\x01" + cbor.head(cbor.BYTES, len(data))   # and `data` follows
+        last = cbor.head(cbor.MAP, 2) + b"\x00\x18\x26\x18\x24" + cbor.head(cbor.BYTES, len(data))   # FORGET: `data` follows
         top = (1 << 32) - 1
         for name, wire in (("total 2^32-1", ext(top, 8, small)), ("head 2^32-1", ext(64, top, small)),
                            ("both 2^32-1", ext(top, top, small)), ("nothing", ext(0, 0, b"")),
@@ -308,13 +331,23 @@ class Hostile:
                            ("an indefinite map", whole(b"\xbf\x00\x01\xff")),
                            *((f"a length of {n} in major {m}", whole(b"\xa1\x00" + cbor.encode(Claim(m, n))))
                              for m in (2, 3, 4, 5) for n in (HUGE, 1 << 63)),
+                           ("a key that is none", whole(cbor.encode({0: 35, 1: 1, 99: 1}))),
+                           ("a key twice", whole(cbor.encode(Pairs([(0, 35), (1, 1), (1, 1)])))),
+                           ("no op", whole(cbor.encode({1: 1}))), ("no id", whole(cbor.encode({0: 40, 4: 1, 5: b"x"}))),
+                           ("no name", whole(cbor.encode({0: 40, 1: 1, 4: 1}))),
+                           ("a name as text", whole(cbor.encode({0: 40, 1: 1, 4: 1, 5: "x"}))),
+                           ("a negative node", whole(cbor.encode({0: 41, 1: 1, 4: -1}))),
+                           ("HELLO once more", whole(cbor.encode({0: 32, 1: 1, 29: 1}))),
+                           *((f"op {op}, a server's", whole(cbor.encode({0: op, 1: 1, 34: 1}))) for op in (64, 66)),
                            ("a plain frame", hello + frame(encode_request(1, path="/" + "p" * 300)))):
             self.attack(f"extended: {name}", wire, rule)
+        for name, request in EXTENDED_ODD:
+            self.attack(f"extended: {name}", whole(cbor.encode(request)))
         for cut in range(1, 8 + len(small)):
             self.attack(f"extended: cut to {cut}", ext(len(small), len(small), small)[:len(hello) + cut])
         for number in range(self.options.iterations // 4):
             rng = random.Random(f"{self.options.seed}-extended-{number}")
-            body = mutate(rng, rng.choice((small, last)))
+            body = mutate(rng, rng.choice((small, last, *(cbor.encode(request) for _, request in EXTENDED_ODD))))
             total = len(body) + rng.choice((0, 0, 0, 1, 100))
             wire = ext(total, min(total, len(body)), body + bytes(total - len(body)))
             self.attack(f"extended: mutation {number}", mutate(rng, wire[len(hello):], hello))
@@ -490,7 +523,8 @@ def main() -> int:
     add("--iterations", type=int, default=2000, metavar="N", help="of the fuzzer")
     add("--first", type=int, default=0, metavar="N", help="the fuzzer's first iteration")
     add("--only", action="append", choices=GROUPS, help="these groups only")
-    add("--hello", metavar="HEX|@FILE", help="a real HELLO's data")
+    add("--hello", metavar="HEX|@FILE", help="the data of HELLO, other than the protocol's own")
+    add("--need-extended", action="store_true", help="the server must take that HELLO")
     add("--connections", type=int, default=300, metavar="N", help="of a crowd")
     add("--rss-limit", type=int, default=128, metavar="MIB", help="what the server may grow by; 0: do not look")
     add("--timeout", type=float, default=5, metavar="S", help="for each answer")

@@ -445,7 +445,7 @@ def parse_options() -> argparse.Namespace:
     add("--prefix", default="/workspace", help="the path clients know the root by")
     add("--modern", action="store_true", help="implement ops 14-18; created files belong to the caller")
     add("--truncate-size", choices=("off", "sz"), default="off", help="field with op 15's size")
-    add("--symlink-target", choices=("path", "new_path", "data"), default="path", help="field with op 16's target")
+    add("--symlink-target", choices=("path", "new_path", "data"), default="data", help="field with op 16's target")
     add("--append-errno", type=int, default=errno.EINVAL, metavar="E")
     add("--global-handles", action="store_true", help="a handle works on every connection")
     add("--no-omit", nargs="?", const="zero", choices=("zero", "null"), help="send every reply field")

@@ -3,6 +3,7 @@
 
 #include "host_client.h"
 
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "host/export.h"
@@ -11,7 +12,7 @@ struct fixture {
 	char base[64];
 	int base_fd, fd; /* base, base/export */
 	struct export *e;
-	_Atomic bool go;
+	sem_t go;
 };
 
 static inline int open_export(struct fixture *f)

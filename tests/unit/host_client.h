@@ -27,6 +27,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "host/server.h"
@@ -40,6 +41,7 @@ struct host_server {
 	char dir[80];  /* exported: base/export */
 	int fd;	       /* of dir */
 	struct server *server;
+	pid_t pid; /* of a server in a process of its own, which has one client */
 };
 
 #define HOST_INVS_MAX 1024
@@ -64,17 +66,23 @@ struct host_client {
 	unsigned char payload[MSG_PAYLOAD_MAX]; /* of the last reply */
 };
 
-static inline void host_server_start(struct host_server *hs, const struct server_config *like)
+static inline void host_server_directory(struct host_server *hs)
 {
-	struct server_config config = like != NULL ? *like : (struct server_config){0};
-	char err[256];
-
+	memset(hs, 0, sizeof(*hs));
 	(void)snprintf(hs->base, sizeof(hs->base), "/tmp/vsockfs-host-XXXXXX");
 	assert_non_null(mkdtemp(hs->base));
 	(void)snprintf(hs->dir, sizeof(hs->dir), "%s/export", hs->base);
 	assert_int_equal(mkdir(hs->dir, 0755), 0);
 	hs->fd = open(hs->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(hs->fd >= 0);
+}
+
+static inline void host_server_start(struct host_server *hs, const struct server_config *like)
+{
+	struct server_config config = like != NULL ? *like : (struct server_config){0};
+	char err[256];
+
+	host_server_directory(hs);
 	config.dir = hs->dir;
 	if (config.plain_prefix == NULL)
 		config.plain_prefix = "/workspace";
@@ -87,6 +95,8 @@ static inline void host_server_stop(struct host_server *hs)
 	char cmd[96];
 
 	server_free(hs->server);
+	if (hs->pid > 0)
+		assert_int_equal(waitpid(hs->pid, NULL, 0), hs->pid);
 	(void)close(hs->fd);
 	(void)snprintf(cmd, sizeof(cmd), "rm -rf %s", hs->base);
 	assert_int_equal(system(cmd), 0);
@@ -102,6 +112,44 @@ static inline void host_client_connect(struct host_client *c, struct host_server
 	assert_int_equal(server_add(hs->server, sv[0]), 0);
 	assert_int_equal(stream_new(sv[1], &c->stream), 0);
 	c->fd = sv[1];
+}
+
+static inline void host_client_hello_with(struct host_client *c, uint64_t features);
+
+/*
+ * A server in another process, and its one client, which takes pushes: what
+ * this process does then is done by somebody else, as the server sees it.
+ * prepare runs in the server's process before it starts.
+ */
+static inline void host_remote_start(struct host_server *hs, struct host_client *c,
+				     void (*prepare)(void))
+{
+	struct server_config config = {.plain_prefix = "/workspace"};
+	char err[256];
+	int sv[2];
+
+	host_server_directory(hs);
+	assert_int_equal(chmod(hs->base, 0755), 0);
+	memset(c, 0, sizeof(*c));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	config.dir = hs->dir;
+	hs->pid = fork();
+	assert_true(hs->pid >= 0);
+	if (hs->pid == 0) {
+		(void)close(sv[1]);
+		if (prepare != NULL)
+			prepare();
+		if (server_new(&config, &hs->server, err, sizeof(err)) < 0 ||
+		    server_add(hs->server, sv[0]) < 0)
+			_exit(1);
+		(void)server_run(hs->server, true);
+		server_free(hs->server);
+		_exit(0);
+	}
+	(void)close(sv[0]);
+	c->fd = sv[1];
+	assert_int_equal(stream_new(sv[1], &c->stream), 0);
+	host_client_hello_with(c, HELLO_PUSH);
 }
 
 static inline void host_client_hello_with(struct host_client *c, uint64_t features)

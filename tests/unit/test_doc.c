@@ -140,6 +140,23 @@ static void add_pairs(struct out *t, struct slice in)
 	assert_int_equal(r, 0);
 }
 
+static void add_items(struct out *t, struct slice in)
+{
+	struct inv_item i;
+	int r;
+
+	while ((r = codec_get_inv(&in, &i)) == 1) {
+		gap(t);
+		add(t, "[%llu,%llu", (unsigned long long)i.node, (unsigned long long)i.class);
+		if (i.name.len > 0) {
+			add(t, ",");
+			add_bytes(t, i.name);
+		}
+		add(t, "]");
+	}
+	assert_int_equal(r, 0);
+}
+
 static void add_UINT(struct out *t, const char *name, const uint64_t *v)
 {
 	add_number(t, name, *v);
@@ -191,6 +208,12 @@ static void add_msg(struct out *t, const struct msg *m)
 		struct out pairs = {.len = 0};
 		add_pairs(&pairs, m->payload);
 		add(t, "%s", pairs.buf);
+	} else if (MSG_HAS(m, op) && m->op == MSG_INV) {
+		struct out items = {.len = 0};
+
+		add(t, " payload=");
+		add_items(&items, m->payload);
+		add(t, "%s", items.buf);
 	} else {
 		add_BYTES(t, "payload", &m->payload);
 	}
@@ -616,6 +639,9 @@ static void test_flags(void **state)
 	static const struct value hello[] = {NAMED(HELLO_ROOT), NAMED(HELLO_READONLY), NAMED(HELLO_PUSH), NAMED(HELLO_WATCH),
 					     NAMED(HELLO_WATCH_DIRS)};
 	static const struct value readdir[] = {NAMED(READDIR_PLAIN), NAMED(READDIR_END)};
+	static const struct value class[] = {NAMED(INV_ATTR), NAMED(INV_DATA), NAMED(INV_NAME),
+					     NAMED(INV_NAMES)};
+	static const struct value inv[] = {NAMED(INV_ACK), NAMED(ACK_DEFERRED)};
 	static const struct value open[] = {NAMED(OPEN_FLUSH)};
 	static const struct value valid[] = {
 	    NAMED(SET_MODE),  NAMED(SET_UID),	NAMED(SET_GID),	      NAMED(SET_SIZE),
@@ -625,6 +651,8 @@ static void test_flags(void **state)
 
 	(void)state;
 	check_values("| features of HELLO | value | meaning |", hello, COUNT(hello));
+	check_values("| class of INV | value | meaning |", class, COUNT(class));
+	check_values("| flags of INV and ACK | value | meaning |", inv, COUNT(inv));
 	check_values("| flags of READDIRPLUS | value | meaning |", readdir, COUNT(readdir));
 	check_values("| flags of an OPEN reply | value | meaning |", open, COUNT(open));
 	check_values("| valid of SETATTR | value | meaning |", valid, COUNT(valid));

@@ -43,8 +43,8 @@ static struct endpoint parsed(const char *text, bool listening)
 	return e;
 }
 
-/* Refused with one line that names the address. */
-static void refused(const char *text, bool listening)
+/* Refused with one line that names the address and says what is wrong with it. */
+static void refused_for(const char *why, const char *text, bool listening)
 {
 	struct endpoint e;
 	char err[8192] = "";
@@ -52,6 +52,7 @@ static void refused(const char *text, bool listening)
 	if (endpoint_parse(text, listening, &e, err, sizeof(err)) != -EINVAL)
 		fail_msg("'%s' was accepted", text);
 	assert_non_null(strstr(err, text));
+	assert_non_null(strstr(err + strlen(text), why));
 	assert_null(strchr(err, '\n'));
 }
 
@@ -96,55 +97,78 @@ static void test_good(void **state)
 
 static void test_bad(void **state)
 {
-	static const char *const bad[] = {
-	    "unix:",
-	    "fd:",
-	    "fd:-1",
-	    "fd:x",
-	    "fd:1x",
-	    "fd:2147483648",
-	    "fd: 1",
-	    "vsock:2:",
-	    "vsock::5001",
-	    "vsock:2:5001:1",
-	    "vsock:x",
-	    "vsock:2:x",
-	    "vsock:-1:5001",
-	    "vsock:any:5001",
-	    "vsock:2:-1",
-	    "vsock:4294967295:1",
-	    "vsock:2:4294967295",
-	    "vsock:99999999999:1",
-	    "vsock: 2:1",
-	    "unix",
-	    "/run/x.sock",
-	    "",
-	    "tcp:1.2.3.4:5",
-	    "UNIX:/x",
-	    " unix:/x",
+	static const struct {
+		const char *why, *text;
+	} bad[] = {
+	    {"path is missing", "unix:"},
+	    {"descriptor is no number", "fd:"},
+	    {"descriptor is no number", "fd:-1"},
+	    {"descriptor is no number", "fd:x"},
+	    {"descriptor is no number", "fd:1x"},
+	    {"descriptor is no number", "fd:2147483648"},
+	    {"descriptor is no number", "fd: 1"},
+	    {"port is no number", "vsock:2:"},
+	    {"CID is no number", "vsock::5001"},
+	    {"port is no number", "vsock:2:5001:1"},
+	    {"", "vsock:x"},
+	    {"port is no number", "vsock:2:x"},
+	    {"CID is no number", "vsock:-1:5001"},
+	    {"CID is no number", "vsock:any:5001"},
+	    {"port is no number", "vsock:2:-1"},
+	    {"CID is no number", "vsock:4294967295:1"},
+	    {"port is no number", "vsock:2:4294967295"},
+	    {"CID is no number", "vsock:99999999999:1"},
+	    {"CID is no number", "vsock: 2:1"},
+	    {"no address", "unix"},
+	    {"no address", "/run/x.sock"},
+	    {"no address", ""},
+	    {"no address", "tcp:1.2.3.4:5"},
+	    {"no address", "UNIX:/x"},
+	    {"no address", " unix:/x"},
 	};
 	char text[8192] = "unix:";
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(bad); i++) {
-		refused(bad[i], false);
-		refused(bad[i], true);
+		refused_for(bad[i].why, bad[i].text, false);
+		refused_for(bad[i].why, bad[i].text, true);
 	}
-	refused("dir:/x", true);
-	refused("dir:", false);
-	refused("vsock:5001", false); /* a port, or a CID? */
+	refused_for("no address", "dir:/x", true);
+	refused_for("path is missing", "dir:", false);
+	refused_for("a CID or a port?", "vsock:5001", false);
+	refused_for("port is no number", "vsock:x", true);
 
 	/* as long as a socket's address may be, and one more */
 	size_t room = sizeof(((struct sockaddr_un *)0)->sun_path);
 	memset(text + 5, 'x', room - 1);
 	assert_int_equal(strlen(parsed(text, false).path), room - 1);
 	text[5 + room - 1] = 'x';
-	refused(text, false);
+	refused_for("too long for a Unix socket", text, false);
 	memset(text, 'x', 4 + 4096);
 	memcpy(text, "dir:", 4);
-	refused(text, false);
+	refused_for("path is too long", text, false);
 	text[4 + 4095] = '\0';
 	assert_int_equal(strlen(parsed(text, false).path), 4095);
+}
+
+static void test_text(void **state)
+{
+	static const char *const same[] = {"unix:/run/x.sock", "dir:/src", "fd:17", "vsock:3:1024"};
+	char text[ENDPOINT_TEXT_MAX];
+	struct endpoint e;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(same); i++) {
+		e = parsed(same[i], false);
+		endpoint_text(&e, text, sizeof(text));
+		assert_string_equal(text, same[i]);
+	}
+	e = parsed("vsock:", false);
+	endpoint_text(&e, text, sizeof(text));
+	assert_string_equal(text, "vsock:2:5001");
+	e = parsed("vsock:1024", true);
+	endpoint_text(&e, text, sizeof(text));
+	assert_string_equal(text, "vsock:1024");
 }
 
 static void test_is(void **state)
@@ -193,7 +217,7 @@ static void test_listen_and_connect(void **state)
 	(void)state;
 	(void)unlink(path);
 	assert_int_equal(connect_to(address, &client, err), -ENOENT);
-	assert_non_null(strstr(err, path));
+	assert_string_equal(err, "cannot connect: No such file or directory");
 
 	mode_t old = umask(022);
 	assert_int_equal(listen_on(address, &listener, &connected, err), 0);
@@ -226,8 +250,7 @@ static void test_socket_in_use(void **state)
 	assert_int_equal(listen_on(address, &listener, &connected, err), 0);
 	/* somebody listens there: it is not taken away from him */
 	assert_int_equal(listen_on(address, &other, &connected, err), -EADDRINUSE);
-	assert_non_null(strstr(err, path));
-	assert_null(strchr(err, '\n'));
+	assert_string_equal(err, "cannot listen: Address already in use");
 	assert_int_equal(other, -1);
 	assert_int_equal(connect_to(address, &client, err), 0);
 	(void)close(client);
@@ -236,7 +259,7 @@ static void test_socket_in_use(void **state)
 	(void)close(listener);
 	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(connect_to(address, &client, err), -ECONNREFUSED);
-	assert_non_null(strstr(err, path));
+	assert_string_equal(err, "cannot connect: Connection refused");
 	assert_int_equal(listen_on(address, &listener, &connected, err), 0);
 	assert_int_equal(connect_to(address, &client, err), 0);
 	(void)close(client);
@@ -304,7 +327,7 @@ static void test_inherited(void **state)
 	(void)close(pair[0]);
 	(void)close(pair[1]);
 	assert_int_equal(connect_to(text, &fd, err), -EBADF);
-	assert_non_null(strstr(err, text));
+	assert_string_equal(err, "Bad file descriptor");
 	assert_int_equal(listen_on(text, &fd, &connected, err), -EBADF);
 
 	(void)unlink(path);
@@ -331,6 +354,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_good),
 	    cmocka_unit_test(test_bad),
+	    cmocka_unit_test(test_text),
 	    cmocka_unit_test(test_is),
 	    cmocka_unit_test(test_listen_and_connect),
 	    cmocka_unit_test(test_socket_in_use),

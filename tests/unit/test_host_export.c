@@ -284,8 +284,7 @@ static void *own_identity(void *arg)
 	struct stat st;
 	struct fixture *f = arg;
 
-	while (!f->go)
-		(void)usleep(100);
+	(void)sem_wait(&f->go);
 	make_file(f->fd, "root");
 	assert_int_equal(fstatat(f->fd, "root", &st, 0), 0);
 	assert_int_equal(st.st_uid, 0);
@@ -306,11 +305,11 @@ static void test_creds(void **state)
 		skip();
 	assert_int_equal(fchmod(f->fd, 0700), 0);
 	for (int i = 0; i < 2; i++) {
-		f->go = false;
+		(void)sem_init(&f->go, 0, 0);
 		assert_int_equal(pthread_create(&thread, NULL, own_identity, f), 0);
 		assert_int_equal(creds_assume(&c, true, &caller), 0);
 		make_file(f->fd, "caller"); /* in a directory that only root may write */
-		f->go = true;
+		(void)sem_post(&f->go);
 		assert_int_equal(mknodat(f->fd, "dev", S_IFCHR | 0600, 0x103), -1);
 		assert_int_equal(fchownat(f->fd, "caller", 0, 0, 0), -1);
 		(void)pthread_join(thread, NULL);

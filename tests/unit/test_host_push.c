@@ -4,11 +4,14 @@
  * What happens "on the host" is done by another process, because the server
  * passes over its own events; each rule has its negative.
  */
+#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
+#include <sys/resource.h>
 
 #include "host_fixture.h"
 
@@ -20,6 +23,31 @@ static int setup_push(void **state)
 	host_client_start_push(&f->c, &f->hs);
 	*state = f;
 	return 0;
+}
+
+static int start_remote(void **state, void (*prepare)(void))
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	host_remote_start(&f->hs, &f->c, prepare);
+	*state = f;
+	return 0;
+}
+
+static int setup_remote(void **state)
+{
+	return start_remote(state, NULL);
+}
+
+static void become_nobody(void)
+{
+	if (setgroups(0, NULL) < 0 || setgid(65534) < 0 || setuid(65534) < 0)
+		_exit(1);
+}
+
+static int setup_unprivileged(void **state)
+{
+	return start_remote(state, become_nobody);
 }
 
 /* False, with a reason, where this machine's fanotify cannot do it. */
@@ -102,6 +130,10 @@ static int do_rename(int d)
 {
 	return renameat(d, "d/file", d, "d/renamed");
 }
+static int do_rename_back(int d)
+{
+	return renameat(d, "d/renamed", d, "d/file");
+}
 static int do_rename_over(int d)
 {
 	return renameat(d, "d/other", d, "d/file");
@@ -133,6 +165,10 @@ static int do_symlink(int d)
 static int do_link(int d)
 {
 	return linkat(d, "d/file", d, "e/second", 0);
+}
+static int do_write_second(int d)
+{
+	return write_at_end(d, "e/second", 0, "HELLO");
 }
 static int do_chmod_dir(int d)
 {
@@ -175,6 +211,7 @@ static void learn(struct host_client *c, struct known *k)
 {
 	struct msg p;
 
+	(void)host_fence(c); /* what has happened until now breaks nothing of it */
 	assert_int_equal(host_lookup(c, c->root, "d", &p), 0);
 	k->d = p.node;
 	assert_true(MSG_HAS(&p, stamp));
@@ -244,12 +281,47 @@ static const struct expectation changes[] = {
 	{"something outside", do_outside, {{0}}},
 };
 
+/* Without privileges: see watch.h, and test_host_changes_unprivileged. */
+static bool excused(const struct expectation *x, enum who w, uint64_t told, uint64_t expected)
+{
+	bool rename = strncmp(x->what, "rename", 6) == 0;
+
+	return rename && w == FILE_ && (told == (expected | INV_DATA) || told == 0);
+}
+
+static void check_change(const struct fixture *f, const struct known *k,
+			 const struct expectation *x, bool privileged)
+{
+	const uint64_t ids[WHOS] = {k->d, k->e, k->file, k->other, k->empty};
+	uint64_t classes[WHOS] = {0};
+	size_t names = 0, told_names = 0;
+
+	for (size_t t = 0; t < 6 && x->told[t].class != 0; t++) {
+		if (x->told[t].name == NULL) {
+			classes[x->told[t].who] |= x->told[t].class;
+			continue;
+		}
+		names++;
+		if (host_told(&f->c, ids[x->told[t].who], x->told[t].name) == 0)
+			fail_msg("%s: nothing about the name %s", x->what, x->told[t].name);
+	}
+	for (enum who w = 0; w < WHOS; w++) {
+		uint64_t told = host_told(&f->c, ids[w], NULL);
+
+		if (told != classes[w] && (privileged || !excused(x, w, told, classes[w])))
+			fail_msg("%s: of node %d %llu was told, not %llu", x->what, (int)w,
+				 (unsigned long long)told, (unsigned long long)classes[w]);
+	}
+	for (size_t n = 0; n < f->c.n_inv; n++)
+		told_names += (f->c.inv[n].class & INV_NAME) != 0;
+	assert_int_equal(told_names, names);
+	assert_int_equal(f->c.n_resets, 0);
+	assert_int_equal(f->c.n_wanted, 0);
+}
+
 static void test_host_changes(void **state)
 {
 	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
-		const struct expectation *x = &changes[i];
-		uint64_t classes[WHOS] = {0};
-		size_t names = 0, told_names = 0;
 		struct fixture *f;
 		struct known k;
 
@@ -261,30 +333,115 @@ static void test_host_changes(void **state)
 		}
 		foreign(f, prepare);
 		learn(&f->c, &k);
-		const uint64_t ids[WHOS] = {k.d, k.e, k.file, k.other, k.empty};
-		foreign(f, x->fn);
+		foreign(f, changes[i].fn);
 		(void)host_fence(&f->c);
-		for (size_t t = 0; t < 6 && x->told[t].class != 0; t++) {
-			if (x->told[t].name == NULL) {
-				classes[x->told[t].who] |= x->told[t].class;
-				continue;
-			}
-			names++;
-			if (host_told(&f->c, ids[x->told[t].who], x->told[t].name) == 0)
-				fail_msg("%s: nothing about the name %s", x->what, x->told[t].name);
-		}
-		for (enum who w = 0; w < WHOS; w++)
-			if (host_told(&f->c, ids[w], NULL) != classes[w])
-				fail_msg("%s: of node %d %llu was told, not %llu", x->what, (int)w,
-					 (unsigned long long)host_told(&f->c, ids[w], NULL),
-					 (unsigned long long)classes[w]);
-		for (size_t n = 0; n < f->c.n_inv; n++)
-			told_names += (f->c.inv[n].class & INV_NAME) != 0;
-		assert_int_equal(told_names, names);
-		assert_int_equal(f->c.n_resets, 0);
-		assert_int_equal(f->c.n_wanted, 0);
+		check_change(f, &k, &changes[i], true);
 		(void)teardown(state);
 	}
+}
+
+/*
+ * The same with marks on objects. Of a file that is replaced by a rename no
+ * directory's mark tells, and one that is renamed gives up its content too.
+ */
+static void test_host_changes_unprivileged(void **state)
+{
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		struct fixture *f;
+		struct known k;
+
+		(void)setup_unprivileged(state);
+		f = *state;
+		if (!(f->c.hello.features & HELLO_WATCH_DIRS)) {
+			print_message("no marks on objects here\n");
+			(void)teardown(state);
+			skip();
+		}
+		assert_int_equal(prepare(f->hs.fd), 0);
+		learn(&f->c, &k);
+		assert_int_equal(changes[i].fn(f->hs.fd) < 0, 0);
+		(void)host_fence(&f->c);
+		check_change(f, &k, &changes[i], false);
+		(void)teardown(state);
+	}
+}
+
+static void few_files(void)
+{
+	const struct rlimit rl = {256, 256};
+
+	become_nobody();
+	if (setrlimit(RLIMIT_NOFILE, &rl) < 0)
+		_exit(1);
+}
+
+static int setup_few_marks(void **state)
+{
+	return start_remote(state, few_files);
+}
+
+/* Only so many directories are promised; forgotten ones make room. */
+static void test_few_marks(void **state)
+{
+	enum { DIRS = 64 };
+	struct fixture *f = *state;
+	uint64_t node[DIRS];
+	int promised = 0;
+	struct msg p;
+
+	if (!(f->c.hello.features & HELLO_WATCH_DIRS))
+		skip();
+	for (int i = 0; i < 2 * DIRS; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "d%d", i % DIRS);
+		if (i < DIRS) {
+			assert_int_equal(mkdirat(f->hs.fd, name, 0755), 0);
+			continue;
+		}
+		if (i == DIRS)
+			(void)host_fence(&f->c);
+		assert_int_equal(host_lookup(&f->c, f->c.root, name, &p), 0);
+		node[i - DIRS] = p.node;
+		if (MSG_HAS(&p, stamp))
+			assert_int_equal(promised++, i - DIRS);
+	}
+	assert_in_range(promised, 1, DIRS - 1);
+	assert_int_equal(host_getattr(&f->c, node[DIRS - 1], &p), 0);
+	assert_false(MSG_HAS(&p, stamp));
+	host_forget(&f->c, node[0], 1);
+	expect_forgotten(&f->c, node[0]);
+	assert_int_equal(host_getattr(&f->c, node[DIRS - 1], &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	(void)host_fence(&f->c);
+	host_clear(&f->c);
+	assert_int_equal(fchmodat(f->hs.fd, "d63", 0700, 0), 0);
+	assert_int_equal(fchmodat(f->hs.fd, "d1", 0700, 0), 0);
+	assert_int_equal(fchmodat(f->hs.fd, "d0", 0700, 0), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, node[DIRS - 1], NULL), INV_ATTR);
+	assert_int_equal(host_told(&f->c, node[1], NULL), INV_ATTR);
+	assert_int_equal(host_told(&f->c, node[0], NULL), 0);
+}
+
+/* A file with two names has a mark of its own: the other name may be anywhere. */
+static void test_hard_link(void **state)
+{
+	struct fixture *f = *state;
+	struct msg p;
+
+	if (!(f->c.hello.features & HELLO_WATCH))
+		skip();
+	foreign(f, prepare);
+	foreign(f, do_link);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "d", &p), 0);
+	assert_int_equal(host_lookup(&f->c, p.node, "file", &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	uint64_t file = p.node;
+	foreign(f, do_write_second);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, file, NULL), INV_ATTR);
 }
 
 /* A promise is broken once; what was not promised is not told. */
@@ -386,6 +543,7 @@ static void test_fence(void **state)
 	if (!watched(f))
 		skip();
 	foreign(f, make_all);
+	(void)host_fence(&f->c);
 	for (int round = 0; round < 20; round++) {
 		for (int i = 0; i < FENCE_FILES; i++) {
 			char name[16];
@@ -427,6 +585,183 @@ static void test_collapse(void **state)
 		all = all || (f->c.inv[i].class & INV_NAMES);
 	}
 	assert_true(all || names == FENCE_FILES);
+}
+
+/* ---- what is lost, and what is revoked ---- */
+
+/* While the server is stopped its queue overflows: then nothing is promised any more. */
+static void test_overflow(void **state)
+{
+	struct fixture *f = *state;
+	struct known k;
+	int max = 0, status;
+	char name[32];
+	FILE *limit = fopen("/proc/sys/fs/fanotify/max_queued_events", "re");
+	struct msg p;
+
+	if (!watched(f) || limit == NULL || fscanf(limit, "%d", &max) != 1 || max > 50000) {
+		print_message("a queue of %d events is too long to fill\n", max);
+		if (limit != NULL)
+			(void)fclose(limit);
+		skip();
+	}
+	(void)fclose(limit);
+	assert_int_equal(prepare(f->hs.fd), 0);
+	learn(&f->c, &k);
+	assert_int_equal(kill(f->hs.pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(f->hs.pid, &status, WUNTRACED), f->hs.pid);
+	for (int i = 0; i < max + 100; i++) {
+		(void)snprintf(name, sizeof(name), "../x%d", i);
+		assert_int_equal(symlinkat("t", f->hs.fd, name), 0);
+		assert_int_equal(unlinkat(f->hs.fd, name, 0), 0);
+	}
+	assert_int_equal(do_chmod(f->hs.fd), 0); /* its event is lost */
+	assert_int_equal(kill(f->hs.pid, SIGCONT), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_resets, 1);
+	/* and it goes on */
+	assert_int_equal(host_getattr(&f->c, k.file, &p), 0);
+	assert_true(MSG_HAS(&p, stamp) && p.stamp >= f->c.seq);
+	host_clear(&f->c);
+	assert_int_equal(do_utimens(f->hs.fd), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_resets, 0);
+	assert_int_equal(host_told(&f->c, k.file, NULL), INV_ATTR);
+}
+
+static int setup_mounts(void **state)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		*state = NULL;
+	return setup_remote(state);
+}
+
+/* What is mounted inside changes what names lead to, and is watched as well. */
+static void test_mount(void **state)
+{
+	struct fixture *f = *state;
+	char where[96];
+	struct known k;
+	struct msg p;
+
+	if (!watched(f))
+		skip();
+	assert_int_equal(prepare(f->hs.fd), 0);
+	learn(&f->c, &k);
+	(void)snprintf(where, sizeof(where), "%s/d", f->hs.dir);
+	assert_int_equal(mount("none", where, "tmpfs", 0, NULL), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_resets, 1);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "d", &p), 0);
+	assert_true(MSG_HAS(&p, stamp) && p.node != k.d);
+	assert_int_equal(host_lookup(&f->c, p.node, "new", &p), -ENOENT);
+	assert_true(MSG_HAS(&p, stamp));
+	host_clear(&f->c);
+	assert_int_equal(do_create(f->hs.fd), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_resets, 0);
+	assert_int_equal(f->c.n_inv, 1);
+	assert_string_equal(f->c.inv[0].name, "new");
+	assert_int_equal(umount2(where, MNT_DETACH), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_resets, 1);
+	/* one elsewhere is nobody's business */
+	host_clear(&f->c);
+	(void)snprintf(where, sizeof(where), "%s/away", f->hs.base);
+	assert_int_equal(mkdir(where, 0755), 0);
+	assert_int_equal(mount("none", where, "tmpfs", 0, NULL), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(umount(where), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(f->c.n_resets, 0);
+}
+
+static int prepare_deep(int d)
+{
+	if (mkdirat(d, "a", 0755) < 0 || mkdirat(d, "b", 0755) < 0 ||
+	    mkdirat(d, "a/sub", 0755) < 0 || mkdirat(d, "a/sub/deep", 0755) < 0 ||
+	    write_at_end(d, "a/sub/deep/open", O_CREAT, "still") < 0)
+		return -1;
+	return write_at_end(d, "a/sub/deep/file", O_CREAT, "x");
+}
+static int do_move_within(int d)
+{
+	return renameat(d, "a/sub", d, "b/sub");
+}
+static int do_move_out(int d)
+{
+	return renameat(d, "b/sub", d, "../sub");
+}
+static int do_move_back(int d)
+{
+	return renameat(d, "../sub", d, "a/sub");
+}
+
+/* What is moved out of the export, and all below it, is nobody's any more, but for open files. */
+static void test_moved_out(void **state)
+{
+	struct fixture *f = *state;
+	struct msg p;
+	uint64_t a, sub, deep, file, open_file, fh;
+
+	if (!(f->c.hello.features & HELLO_WATCH))
+		skip();
+	foreign(f, prepare_deep);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "a", &p), 0);
+	a = p.node;
+	assert_int_equal(host_lookup(&f->c, a, "sub", &p), 0);
+	sub = p.node;
+	assert_int_equal(host_lookup(&f->c, sub, "deep", &p), 0);
+	deep = p.node;
+	assert_int_equal(host_lookup(&f->c, deep, "file", &p), 0);
+	file = p.node;
+	assert_int_equal(host_lookup(&f->c, deep, "open", &p), 0);
+	open_file = p.node;
+	assert_int_equal(host_open(&f->c, open_file, O_RDONLY, &p), 0);
+	fh = p.fh;
+	foreign(f, do_move_within);
+	(void)host_fence(&f->c);
+	if (!(f->c.hello.features & HELLO_WATCH_DIRS)) { /* else it is found by its name only */
+		assert_int_equal(host_getattr(&f->c, sub, &p), 0);
+		assert_int_equal(host_getattr(&f->c, file, &p), 0);
+	}
+	foreign(f, do_move_out);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_getattr(&f->c, sub, &p), -ESTALE);
+	assert_int_equal(host_getattr(&f->c, deep, &p), -ESTALE);
+	assert_int_equal(host_getattr(&f->c, file, &p), -ESTALE);
+	assert_int_equal(host_lookup(&f->c, deep, "file", &p), -ESTALE);
+	assert_int_equal(host_open(&f->c, file, O_RDONLY, &p), -ESTALE);
+	assert_int_equal(host_getattr(&f->c, open_file, &p), 0);
+	assert_int_equal(host_read(&f->c, fh, 0, 100, &p), 0);
+	assert_int_equal(p.payload.len, 5);
+	assert_int_equal(host_getattr(&f->c, a, &p), 0);
+	foreign(f, do_move_back);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_lookup(&f->c, a, "sub", &p), 0);
+	assert_int_equal(p.node, sub);
+	assert_int_equal(host_getattr(&f->c, file, &p), 0);
+}
+
+/* A single file that leaves is gone too; one that is renamed is not. */
+static void test_file_moved_out(void **state)
+{
+	struct fixture *f = *state;
+	struct known k;
+	struct msg p;
+
+	if (!watched(f))
+		skip();
+	foreign(f, prepare);
+	learn(&f->c, &k);
+	host_close(&f->c, k.fh);
+	foreign(f, do_rename);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_getattr(&f->c, k.file, &p), 0);
+	foreign(f, do_rename_back);
+	foreign(f, do_rename_out);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_getattr(&f->c, k.file, &p), -ESTALE);
 }
 
 /* ---- two clients ---- */
@@ -771,14 +1106,25 @@ static void test_silent_client(void **state)
 	struct fixture *f = *state;
 	struct host_client *other = calloc(1, sizeof(*other));
 	struct known k;
-	struct msg m;
+	struct msg m, q = {0};
 
-	expect_reply(&f->c, begin_wait(f, other, &k));
-	host_recv_any(other, &m);
-	host_record(other, &m);
-	assert_int_equal(other->n_resets, 1);
-	host_ack(other, other->seq, 0);
+	foreign(f, prepare);
+	start_second(f, other);
+	learn(&f->c, &k);
+	learn(other, &k);
+	other->ack = HOST_ACK_NONE;
+	setattr_mode(&f->c, k.file, 0600);
+	while (other->n_resets == 0) { /* behind the INV, or instead of it */
+		host_recv_any(other, &m);
+		host_record(other, &m);
+	}
+	/* it still gets what it asks for and hears of changes */
+	assert_int_equal(host_getattr(other, k.file, &m), 0);
+	setattr_mode(&f->c, k.file, 0640);
 	(void)host_fence(other);
+	assert_int_equal(host_told(other, k.file, NULL), INV_ATTR);
+	host_ack(other, other->seq, 0);
+	assert_int_equal(host_call(other, MSG_PING, &q, &m), 0);
 	host_client_stop(other);
 	free(other);
 }
@@ -800,6 +1146,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_host_changes),
+		cmocka_unit_test(test_host_changes_unprivileged),
+		cmocka_unit_test_setup_teardown(test_few_marks, setup_few_marks, teardown),
+		cmocka_unit_test_setup_teardown(test_hard_link, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_hard_link, setup_unprivileged, teardown),
+		cmocka_unit_test_setup_teardown(test_overflow, setup_remote, teardown),
+		cmocka_unit_test_setup_teardown(test_mount, setup_mounts, teardown),
+		cmocka_unit_test_setup_teardown(test_moved_out, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_moved_out, setup_unprivileged, teardown),
+		cmocka_unit_test_setup_teardown(test_file_moved_out, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_consumed, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_no_push, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_fence, setup_push, teardown),

@@ -128,12 +128,23 @@ static void test_set(void **state)
 	assert_true(m.present == (MSG_BIT(off) | MSG_BIT(payload)));
 }
 
+static void test_errno(void **state)
+{
+	(void)state;
+	assert_int_equal(msg_errno(0), 0);
+	assert_int_equal(msg_errno(-ENOENT), -ENOENT);
+	assert_int_equal(msg_errno(-MSG_ERR_MAX), -MSG_ERR_MAX);
+	assert_int_equal(msg_errno(-MSG_ERR_MAX - 1), -EIO);
+	assert_int_equal(msg_errno(-524), -EIO); /* ENOTSUPP, which some file systems let out */
+	assert_int_equal(msg_errno(INT32_MIN), -EIO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_fields),  cmocka_unit_test(test_messages),
 	    cmocka_unit_test(test_unknown), cmocka_unit_test(test_complete),
-	    cmocka_unit_test(test_set),
+	    cmocka_unit_test(test_set),     cmocka_unit_test(test_errno),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

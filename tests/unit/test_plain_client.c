@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -72,6 +73,7 @@ struct script {
 	const struct step *steps;
 	size_t count;
 	pthread_t thread;
+	sem_t silences; /* requests received that get no reply */
 	char problem[256];
 };
 
@@ -136,7 +138,9 @@ static void *serve(void *arg)
 			int at = snprintf(s->problem, sizeof(s->problem), "request %zu is ", i);
 
 			describe(s->problem + at, sizeof(s->problem) - (size_t)at, &q);
-		} else if (!s->steps[i].silent) {
+		} else if (s->steps[i].silent) {
+			(void)sem_post(&s->silences);
+		} else {
 			answer(s, &s->steps[i]);
 			if (s->steps[i].hang_up) {
 				i++;
@@ -158,13 +162,24 @@ struct fixture {
 	struct script script;
 	struct backend *backend;
 	atomic_int lost;
+	sem_t told; /* as often as lost was counted */
 };
+
+static void wait_for_sem(sem_t *s)
+{
+	struct timespec end;
+
+	(void)clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 30;
+	assert_int_equal(sem_timedwait(s, &end), 0);
+}
 
 static void count_lost(void *arg)
 {
 	struct fixture *f = arg;
 
 	f->lost++;
+	(void)sem_post(&f->told);
 }
 
 static int start(struct fixture *f, const struct step *steps, size_t count, char *err,
@@ -175,6 +190,8 @@ static int start(struct fixture *f, const struct step *steps, size_t count, char
 	    .base = "/w", .uid = 1000, .gid = 100, .lost = count_lost, .lost_arg = f};
 
 	memset(f, 0, sizeof(*f));
+	(void)sem_init(&f->script.silences, 0, 0);
+	(void)sem_init(&f->told, 0, 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	assert_int_equal(stream_new(fds[1], &f->script.stream), 0);
 	f->script.steps = steps;
@@ -356,7 +373,8 @@ static void test_lookup(void **state)
 	    {ASK(LOOKUP, PATH("/w/d/f")), STAT({.size = 1025, .mode = 0640, .mtime = 99})},
 	    {ASK(LOOKUP, PATH("/w/d/f")), STAT({.size = 1, .mode = 0640, .mtime = 99})},
 	    {ASK(LOOKUP, PATH("/w/no"), .uid = 7, .gid = 8), ERROR(ENOENT)},
-	    {ASK(GETATTR, PATH("/w/d/f")), ANSWER(.err = -5000)},
+	    {ASK(GETATTR, PATH("/w/d/f")), ANSWER(.err = -512)},
+	    {ASK(GETATTR, PATH("/w/d/f")), ANSWER(.err = -EHWPOISON)},
 	};
 	struct fixture f;
 
@@ -386,7 +404,8 @@ static void test_lookup(void **state)
 	MSG_SET(&m, uid, 7);
 	MSG_SET(&m, gid, 8);
 	assert_int_equal(ask(&f, m)->err, ENOENT);
-	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EIO); /* no errno of Linux */
+	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EIO); /* no errno of programs */
+	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EHWPOISON);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, 12345))->err, ESTALE);
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, "\xff\xfe"))->err, EILSEQ);
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, ".."))->err, EINVAL);
@@ -855,6 +874,7 @@ static void test_make(void **state)
 /* Lookup follows, op 17 is there: every look-up asks whether it was a link. */
 static void test_links_followed(void **state)
 {
+	static char target[MSG_TARGET_MAX + 1];
 	static const struct step steps[] = {
 	    START_NEW,
 	    {ASK(LOOKUP, PATH("/w/f")), STAT(FILE_STAT(10, 6))},
@@ -865,6 +885,10 @@ static void test_links_followed(void **state)
 	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("nowhere"))},
 	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("else"))}, /* GETATTR */
 	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("else"))},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT(""))},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = TEXT("a\0b"))},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = {target, MSG_TARGET_MAX})},
+	    {ASK(READLINK, PATH("/w/dangling")), ANSWER(.data = {target, MSG_TARGET_MAX + 1})},
 	    {ASK(SYMLINK, PATH("/w/n"), .data = TEXT("abc"))},
 	    {ASK(LOOKUP, PATH("/w/n")), ERROR(ENOENT)},
 	    {ASK(READLINK, PATH("/w/n")), ANSWER(.data = TEXT("abc"))},
@@ -876,6 +900,7 @@ static void test_links_followed(void **state)
 	const struct slice abc = TEXT("abc");
 
 	(void)state;
+	memset(target, 'x', sizeof(target));
 	START(&f, steps);
 	uint64_t root = f.backend->info.root_node;
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, "f"))->attr.mode, S_IFREG | 0644);
@@ -887,6 +912,10 @@ static void test_links_followed(void **state)
 	r = ask(&f, request(MSG_READLINK, node));
 	assert_int_equal(r->payload.len, 4);
 	assert_memory_equal(r->payload.data, "else", 4);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->err, EIO);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->err, EIO);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->payload.len, MSG_TARGET_MAX);
+	assert_int_equal(ask(&f, request(MSG_READLINK, node))->err, EIO);
 	struct msg m = named(MSG_SYMLINK, root, "n");
 	MSG_SET(&m, payload, abc);
 	r = ask(&f, m);
@@ -1125,8 +1154,7 @@ static void test_idle_loss(void **state)
 	(void)state;
 	START(&f, steps);
 	stream_shutdown(f.script.stream);
-	for (int i = 0; i < 5000 && f.lost == 0; i++)
-		(void)usleep(1000);
+	wait_for_sem(&f.told);
 	assert_int_equal(f.lost, 1);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, 1))->err, ENOTCONN);
 	stop(&f);
@@ -1147,7 +1175,7 @@ static void test_shutdown_with_calls(void **state)
 		submit(&f, &answers[i], named(MSG_LOOKUP, 1, "f"), false);
 	}
 	/* the first one must have reached the server, or the script is not fulfilled */
-	(void)usleep(50000);
+	wait_for_sem(&f.script.silences);
 	f.backend->ops->shutdown(f.backend);
 	for (size_t i = 0; i < CALLS; i++) {
 		assert_true(answers[i].is_done);

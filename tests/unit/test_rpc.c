@@ -508,8 +508,9 @@ static void test_where_a_payload_goes(void **state)
 		assert_memory_equal(dest, "################", sizeof(dest));
 		tried_free(t);
 	}
-	/* what has no size of its own may be as long as any payload */
-	static unsigned char target[5000];
+	/* what has no size of its own */
+	static char target[MSG_TARGET_MAX];
+	memset(target, 'x', sizeof(target));
 	t = call_new(MSG_READLINK);
 	MSG_SET(&t->call.req, node, 1);
 	submit(l, t);
@@ -877,7 +878,7 @@ static void misbehave(struct link *l, enum hostile kind, uint64_t id, uint64_t u
 		reply_data(l, id, "eleven bytes", 11);
 		return;
 	case ERRNO_TOO_LARGE:
-		reply_err(l, id, 4096);
+		reply_err(l, id, 512);
 		return;
 	case ERRNO_HUGE:
 		reply_err(l, id, UINT64_MAX);
@@ -952,6 +953,59 @@ static void test_hostile(void **state)
 		}
 		crowd_lost(l, &c);
 	}
+}
+
+/* More bytes written, or copied, than there were. */
+static void test_claims(void **state)
+{
+	(void)state;
+	for (int copy = 0; copy < 2; copy++) {
+		for (uint64_t size = 4; size <= 6; size++) {
+			struct link *l = link_new(2, 1 << 20);
+			struct tried *t = copy ? call_new(MSG_COPY) : write_new(0, "five!", 5);
+
+			if (copy)
+				MSG_SET(&t->call.req, size, 5);
+			submit(l, t);
+			reply_written(l, receive(l).id, 0, size);
+			wait_ended(t, size > 5 ? ENOTCONN : 0);
+			tried_free(t);
+			link_free(l);
+		}
+	}
+}
+
+/* The largest errno that a kernel lets pass, and targets that no link can have. */
+static void test_refusals_and_targets(void **state)
+{
+	static char target[MSG_TARGET_MAX + 1];
+	static const struct {
+		size_t len;
+		unsigned nul, err; /* nul: where, from 1 */
+	} tries[] = {{0, 0, EIO}, {1, 0, 0}, {10, 5, EIO}, {MSG_TARGET_MAX, 0, 0},
+		     {MSG_TARGET_MAX, MSG_TARGET_MAX, EIO}, {MSG_TARGET_MAX + 1, 0, EIO}};
+	struct link *l = link_new(2, 1 << 20);
+	struct tried *t = read_new(0, 10);
+
+	(void)state;
+	submit(l, t);
+	reply_err(l, receive(l).id, MSG_ERR_MAX);
+	wait_ended(t, MSG_ERR_MAX);
+	tried_free(t);
+	for (size_t i = 0; i < COUNT(tries); i++) {
+		t = call_new(MSG_READLINK);
+		MSG_SET(&t->call.req, node, 5);
+		submit(l, t);
+		memset(target, 'x', sizeof(target));
+		if (tries[i].nul > 0)
+			target[tries[i].nul - 1] = '\0';
+		reply_data(l, receive_op(l, MSG_READLINK).id, target, tries[i].len);
+		wait_ended(t, tries[i].err);
+		assert_int_equal(t->len, tries[i].err == 0 ? tries[i].len : 0);
+		tried_free(t);
+	}
+	assert_int_equal(lost_count(l), 0);
+	link_free(l);
 }
 
 /* A reply to a request of which a part is still here, with and without the writer at work on it. */
@@ -1222,6 +1276,8 @@ int main(void)
 	    cmocka_unit_test(test_lost),
 	    cmocka_unit_test(test_shutdown),
 	    cmocka_unit_test(test_hostile),
+	    cmocka_unit_test(test_claims),
+	    cmocka_unit_test(test_refusals_and_targets),
 	    cmocka_unit_test(test_reply_before_all_was_sent),
 	    cmocka_unit_test(test_many_threads),
 	    cmocka_unit_test(test_many_threads_lose_the_link),

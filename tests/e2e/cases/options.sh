@@ -72,9 +72,11 @@ says 1 'fd:99\|descriptor' vsockfs fd:99 mnt
 says 1 missing vsockfsd --listen unix:s missing
 says 1 file vsockfsd --listen unix:s file
 says 1 nowhere vsockfsd --listen unix:nowhere/s src
+same "the address, once" 'vsockfsd: unix:nowhere/s: cannot listen: No such file or directory' "$(cat err)"
 says 1 stats vsockfs dir:src mnt -o stats=nowhere/stats
 before=$SECONDS
 says 1 no-socket vsockfs unix:no-socket mnt -o connect_timeout=1
+same "the address, once" 'vsockfs: unix:no-socket: cannot connect: No such file or directory' "$(cat err)"
 [ $((SECONDS - before)) -lt $((10 * VFS_SLOW)) ] || fail "connect_timeout=1 took $((SECONDS - before)) s"
 long=$(printf 'x%.0s' {1..200})
 says 2 'long' vsockfs "unix:$long" mnt -o connect_timeout=1

@@ -38,11 +38,12 @@ stop_server
 note "hostile ones"
 serve scratch
 before=$(cat pid)
-/usr/bin/python3 "$support/hostile_client.py" --socket "$PWD/sock" --iterations 300 --rss-limit 0 >out 2>&1 ||
+/usr/bin/python3 "$support/hostile_client.py" --socket "$PWD/sock" --iterations 300 --need-extended --rss-limit 0 >out 2>&1 ||
 	fail "$(grep FAIL out | head -n 5; tail -n 1 out)"
 same "the server's process" "$before" "$(cat pid)"
 kill -0 "$before" || fail "the server died"
 note "$(tail -n 1 out)"
+must grep -q 'HELLO accepted' out
 must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt
 must ls mnt
 must umount mnt

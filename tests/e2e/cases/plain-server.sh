@@ -86,6 +86,9 @@ must truncate -s 5 mnt/file
 same "the file that was truncated" 01234 "$(cat root/file)"
 must ln mnt/file mnt/hard
 same "links" 2 "$(stat -c %h root/file)"
+must ln -s over/there mnt/link
+same "where a link leads" over/there "$(readlink root/link)"
+same "and in the mount" over/there "$(readlink mnt/link)"
 unmount
 
 note "proto=extended does not put up with it"

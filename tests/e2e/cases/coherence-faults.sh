@@ -1,0 +1,55 @@
+#!/bin/bash
+# Each deliberate fault of core/fault.h is caught by the torture test, and without a fault it finds nothing. Only for
+# builds of the preset "faults"; tests/coherence/run makes one.
+# timeout: 1800
+# mounts: none
+set -euo pipefail
+. "$VFS_E2E/lib.sh"
+need_test coherence/torture
+grep -q '^VSOCKFS_FAULTS:BOOL=ON' "$VFS_BUILD/CMakeCache.txt" || skip 'not a build with faults'
+need_lease
+seconds=$((60 * VFS_SLOW))
+names=${VFS_FAULTS:-$(sed -n 's/^\tX(\([a-z_]*\)).*/\1/p' "$VFS_TOP/src/core/fault.h")}
+[ "$names" ] || fail 'no faults found in core/fault.h'
+
+# one FAULT SEED SECONDS : the torture test's exit code; a server, two mounts and a host directory of its own for each
+one() {
+	local fault=$1 seed=$2 status=0 home=$VFS_TMP/$1.$2
+	mkdir -p "$home/host"
+	export VSOCKFS_FAULT=${fault#none}
+	serve "$home/s" "$home/host"
+	mount_vfs "unix:$home/s" "$home/first" "$VFS_OPTIONS"
+	mount_vfs "unix:$home/s" "$home/second" "$VFS_OPTIONS"
+	timeout $((300 * VFS_SLOW)) "$VFS_TESTS/coherence/torture" --guest-writers --ops-per-round 30 --full-every 8 \
+		--late-ms $((1000 * VFS_SLOW)) --stop --seed "$seed" --seconds "$3" \
+		"$home/host" "$home/first" "$home/second" >"$home/said" 2>&1 || status=$?
+	umount_vfs "$home/first"
+	umount_vfs "$home/second"
+	kill "$served"
+	wait "$served" || :
+	unset VSOCKFS_FAULT
+	return $status
+}
+
+caught=0 missed=
+for fault in $names; do
+	status=0
+	begun=$SECONDS
+	one "$fault" 1 "$seconds" || status=$?
+	case $status in
+	1)
+		caught=$((caught + 1))
+		note "$fault: caught after $((SECONDS - begun)) s: $(grep -m 1 '^difference' "$VFS_TMP/$fault.1/said")"
+		;;
+	0)
+		missed+=" $fault"
+		note "$fault: NOT caught: $(tail -n 1 "$VFS_TMP/$fault.1/said")"
+		;;
+	*) fail "$fault: exit code $status: $(tail -n 5 "$VFS_TMP/$fault.1/said")" ;;
+	esac
+done
+status=0
+one none 1 "$((seconds / 2))" || status=$?
+[ $status = 0 ] || fail "without a fault the exit code is $status: $(cat "$VFS_TMP/none.1/said")"
+note "no fault: $(tail -n 1 "$VFS_TMP/none.1/said")"
+[ -z "$missed" ] || fail "$caught caught; not caught within $seconds s:$missed"
