@@ -1,7 +1,7 @@
 /*
- * Fills a man page template: the line @MOUNT_OPTIONS@ or @SERVER_OPTIONS@
- * becomes the option table of the program, @VERSION@ the version. Run by the
- * build: genman TEMPLATE > PAGE.
+ * Fills a man page template: the lines @MOUNT_OPTIONS@, @SERVER_OPTIONS@,
+ * @STAT_VIEWS@, @STAT_VERBS@ and @COUNTERS@ become the tables, @VERSION@ the
+ * version. Run by the build: genman TEMPLATE > PAGE.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +23,36 @@ static const struct option_spec server_options[] = {
 #undef SERVER_OPTION
 };
 
+static const struct option_spec stat_views[] = {
+#define STAT_VIEW(name, kind, values, text) {"--" name, OPTION_##kind, 0, values, 0, NULL, text},
+#include "vfsstat_options.def"
+};
+
+static void put_verbs(void)
+{
+#define STAT_VERB(name, operands, text)                                                            \
+	(void)printf(".It Ic %s Ar %s\n%s.\n", name, operands[0] != '\0' ? operands : "\\&", text);
+#include "vfsstat_options.def"
+}
+
+/* The first underscore of a name is a dot. */
+static void put_counter(const char *name, const char *type, const char *unit, const char *text)
+{
+	const char *rest = strchr(name, '_') + 1;
+
+	(void)printf(".It Pa %.*s.%s Pq %s%s%s\n%s.\n", (int)(rest - 1 - name), name, rest, type,
+		     unit[0] != '\0' ? ", " : "", unit, text);
+}
+
+static void put_counters(void)
+{
+#define COUNTER(name, unit, text)   put_counter(#name, "counter", #unit, text);
+#define GAUGE(name, unit, text)	    put_counter(#name, "gauge", #unit, text);
+#define HISTOGRAM(name, unit, text) put_counter(#name, "histogram", #unit, text);
+#define TEXT(name, text)	    put_counter(#name, "text", "", text);
+#include "core/counters.def"
+}
+
 #define TABLE(t) t, sizeof(t) / sizeof((t)[0])
 
 int main(int argc, char **argv)
@@ -41,6 +71,12 @@ int main(int argc, char **argv)
 			options_man(TABLE(mount_options), stdout);
 		else if (strcmp(line, "@SERVER_OPTIONS@\n") == 0)
 			options_man(TABLE(server_options), stdout);
+		else if (strcmp(line, "@STAT_VIEWS@\n") == 0)
+			options_man(TABLE(stat_views), stdout);
+		else if (strcmp(line, "@STAT_VERBS@\n") == 0)
+			put_verbs();
+		else if (strcmp(line, "@COUNTERS@\n") == 0)
+			put_counters();
 		else if (at != NULL)
 			(void)printf("%.*s%s%s", (int)(at - line), line, VSOCKFS_VERSION,
 				     at + strlen("@VERSION@"));

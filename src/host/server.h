@@ -26,7 +26,7 @@ struct server_config {
 	bool read_only;
 	bool special; /* sockets and device nodes may be created */
 	enum xdev xdev;
-	unsigned ack_ms; /* how long a change waits for another client's ACK; 0: 10 s */
+	unsigned ack_ms;     /* how long a change waits for another client's ACK; 0: 10 s */
 	struct stats *stats; /* NULL: nothing is counted */
 };
 

@@ -27,21 +27,35 @@ static struct op op_since(const struct stats_op *a, const struct stats_op *b)
 	return o;
 }
 
-static void error_line(FILE *f, const struct op *o)
+/* Below the line of the operation, broken before the 80th column. */
+static void error_lines(FILE *f, const struct op *o)
 {
-	const char *between = "                 ";
+	int column = 0;
 
 	for (int e = 0; e < STATS_ERRNOS; e++) {
 		const char *name = e > 0 ? strerrorname_np(e) : NULL;
+		char text[64];
 
 		if (o->by_errno[e] == 0 || e == ENOENT)
 			continue;
-		(void)fprintf(f, "%s%s %" PRIu64, between, name != NULL ? name : "other errors",
-			      o->by_errno[e]);
-		between = ", ";
+		int n = snprintf(text, sizeof(text), "%s %" PRIu64,
+				 name != NULL ? name : "other errors", o->by_errno[e]);
+		if (column + 2 + n > 78) {
+			(void)fputs(",\n", f);
+			column = 0;
+		}
+		column += fprintf(f, "%s%s", column == 0 ? "                 " : ", ", text);
 	}
-	if (o->errors > 0)
+	if (column > 0)
 		(void)fputc('\n', f);
+}
+
+static const char *show_count(uint64_t n, char buf[24])
+{
+	if (n >= 1000000000)
+		return figure_count((double)n, buf);
+	(void)snprintf(buf, 24, "%" PRIu64, n);
+	return buf;
 }
 
 /* What the last column tells: round trips per request, or how long a message waited to be sent. */
@@ -63,7 +77,7 @@ static void table(FILE *f, const char *title, const char *section, enum last las
 	for (uint32_t i = 0; b.info != NULL && i < b.count; i++) {
 		struct op o = op_since(i < a.count ? rows_at(&a, i) : NULL, rows_at(&b, i));
 		char rate[FIGURE_MAX], avg[FIGURE_MAX], p50[FIGURE_MAX], p99[FIGURE_MAX],
-			errors[FIGURE_MAX], enoent[FIGURE_MAX], end[FIGURE_MAX] = "";
+			errors[FIGURE_MAX], enoent[FIGURE_MAX], end[FIGURE_MAX] = "", count[24];
 		bool timed = o.time.count > 0;
 
 		if (o.count == 0 && !timed)
@@ -72,15 +86,15 @@ static void table(FILE *f, const char *title, const char *section, enum last las
 			(void)snprintf(end, sizeof(end), "%.2f", (double)o.rpcs / (double)o.count);
 		if (last == LAST_WAIT && timed)
 			(void)figure_time(o.wait / o.time.count, end);
-		(void)fprintf(f, "%-16.16s%9" PRIu64 "%8s%8s%8s%8s%8s%8s %6s\n", b.info[i].name,
-			      o.count,
+		(void)fprintf(f, "%-16.16s%9s%8s%8s%8s%8s%8s%8s %6s\n", b.info[i].name,
+			      show_count(o.count, count),
 			      figure_count(seconds > 0 ? (double)o.count / seconds : 0, rate),
 			      figure_count((double)o.errors, errors),
 			      figure_count((double)o.enoent, enoent),
 			      timed ? figure_time(hist_mean(&o.time), avg) : "-",
 			      timed ? figure_time(hist_percentile(&o.time, 50), p50) : "-",
 			      timed ? figure_time(hist_percentile(&o.time, 99), p99) : "-", end);
-		error_line(f, &o);
+		error_lines(f, &o);
 	}
 }
 

@@ -4,7 +4,7 @@
 # mounts: none
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
-need_program vsockfs vsockfsd
+need_program vsockfs vsockfsd vfsstat
 top=$VFS_TOP
 man=$VFS_BUILD/man
 
@@ -18,6 +18,16 @@ awk '/^\.It Fl -/ { print "-" $3 }' "$man/vsockfsd.8" | sort >"$VFS_TMP/man.d"
 [ "$(wc -l <"$VFS_TMP/help.d")" -gt 5 ] || fail "only $(wc -l <"$VFS_TMP/help.d") options found in vsockfsd --help"
 must diff "$VFS_TMP/help" "$VFS_TMP/man"
 must diff "$VFS_TMP/help.d" "$VFS_TMP/man.d"
+
+note "every view, verb and figure is in the man page of vfsstat"
+"$VFS_BIN/vfsstat" --help | awk '$1 ~ /^--/ { sub(/\[.*/, "", $1); print $1 } /^VERB:/ { on = 1 } on && /^    [a-z]/ { print $1 }' |
+	sort >"$VFS_TMP/help.s"
+awk '/^\.It Fl -/ { print "-" $3 } /^\.It Ic [a-z]+ Ar/ { print $3 }' "$man/vfsstat.8" | sort >"$VFS_TMP/man.s"
+[ "$(wc -l <"$VFS_TMP/help.s")" -gt 10 ] || fail "only $(wc -l <"$VFS_TMP/help.s") views and verbs found in vfsstat --help"
+must diff "$VFS_TMP/help.s" "$VFS_TMP/man.s"
+"$VFS_BIN/vfsstat" --list | awk '$2 != "op" { print $1 }' | sort >"$VFS_TMP/list"
+awk '/^\.It Pa [a-z_.]+ Pq/ { print $3 }' "$man/vfsstat.8" | sort >"$VFS_TMP/figures"
+must diff "$VFS_TMP/list" "$VFS_TMP/figures"
 
 note "README names no option that does not exist"
 sed -n '/^| option | meaning/,/^$/p' "$top/README.md" | grep -o '`[a-z_]*[=`]' | tr -d '`=' | sort -u >"$VFS_TMP/readme"
