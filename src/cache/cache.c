@@ -442,6 +442,10 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	case MSG_WRITE:
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
 			     n->file->pages_dropped > r->submitted;
+		if (r->direct) {
+			out->stale_pages = (n->flags & NODE_KERNEL_DATA) != 0;
+			n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		}
 		break;
 	case MSG_LISTXATTR:
 		if (good && m->size == 0)
@@ -745,7 +749,7 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 		busy_locked(r->node);
 	if (holds_node2(op))
 		busy_locked(r->node2);
-	if (op == MSG_READ || op == MSG_WRITE || op == MSG_READDIRPLUS)
+	if (op == MSG_READDIRPLUS || ((op == MSG_READ || op == MSG_WRITE) && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
 	if (op == MSG_WRITE)
 		(void)file_of_locked(r->node);
@@ -917,7 +921,8 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 		return -ENOMEM;
 	c->backend = backend;
 	c->options = *options;
-	c->leased = backend->info.push && backend->info.watch && backend->ops->listen != NULL &&
+	c->pushed = backend->info.push && backend->ops->listen != NULL;
+	c->leased = c->pushed && backend->info.watch &&
 		    (options->cap.attr | options->cap.entry | options->cap.negative |
 		     options->cap.dir) != 0;
 	/* The server was there a moment ago. */
@@ -940,7 +945,7 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 		cache_free(c);
 		return -ENOMEM;
 	}
-	if (c->leased)
+	if (c->pushed)
 		backend->ops->listen(backend, cache_pushed, c);
 	*ret = c;
 	return 0;
@@ -950,7 +955,7 @@ void cache_free(struct cache *c)
 {
 	if (c == NULL)
 		return;
-	if (c->leased)
+	if (c->pushed)
 		c->backend->ops->listen(c->backend, NULL, NULL);
 	c->sink = NULL;
 	listings_free(c);

@@ -89,6 +89,7 @@ struct cache_reply {
 	uint64_t flags;	   /* OPEN, CREATE: enum open_reply_flag */
 	bool keep;  /* OPEN: pages that the kernel has are still true; READDIR: as the listing */
 	bool raced; /* WRITE, listings: what the kernel made of it is to be invalidated */
+	bool stale_pages; /* WRITE past the kernel's cache: it may hold pages of the file */
 };
 
 /*
@@ -100,7 +101,7 @@ struct cache_req {
 	struct call call;
 	void (*done)(struct cache_req *r, const struct cache_reply *reply);
 
-	bool direct; /* READ of O_DIRECT: wants the host's own bytes */
+	bool direct; /* READ, WRITE: past the kernel's cache; READ wants the host's own bytes */
 
 	/* The cache's own. */
 	struct cache *cache;

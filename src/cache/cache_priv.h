@@ -112,7 +112,8 @@ struct heap {
 
 struct cache {
 	struct backend *backend;
-	bool leased;
+	bool pushed; /* the server pushes what other clients change */
+	bool leased; /* and what happens on the host: stamps are made use of */
 	pthread_rwlock_t gate;
 	pthread_mutex_t lock; /* all that follows */
 	struct cache_options options;

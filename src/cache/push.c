@@ -75,8 +75,12 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 {
 	struct dir *dir = node->dir;
 	struct dentry *d = name_find_locked(c, node, name.data, name.len);
-	/* a change of ours in flight may leave it to the kernel without a word to us */
-	bool tell = (dir != NULL && dir->busy > 0) || (d != NULL && name_kernel_holds_locked(c, d));
+	/*
+	 * A change of ours in flight may leave it to the kernel without a word to
+	 * us; and what is only kept for a time is not noted at all.
+	 */
+	bool tell = !c->leased || (dir != NULL && dir->busy > 0) ||
+		    (d != NULL && name_kernel_holds_locked(c, d));
 	bool listing = (node->flags & NODE_KERNEL_DATA) != 0;
 	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 
@@ -189,8 +193,6 @@ void cache_pushed(void *arg, const struct msg *m)
 {
 	struct cache *c = arg;
 
-	if (!c->leased)
-		return;
 	(void)pthread_rwlock_wrlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	c->last_seq = m->seq;

@@ -35,6 +35,8 @@ struct item {
 	uint64_t born, not_before;
 	uint64_t changed; /* on the host, on our clock; 0: it is no push */
 	uint64_t off, len;
+	void (*done)(void *arg);
+	void *arg;
 	size_t name_len;
 	char name[];
 };
@@ -88,10 +90,6 @@ static void enqueue_locked(struct notify *n, struct item *i)
 static void add(struct notify *n, struct item *i)
 {
 	SCOPE_LOCK(&n->lock);
-	if (n->stopping || FAULT(no_notify)) {
-		free(i);
-		return;
-	}
 	i->ticket = ++n->ticket;
 	i->born = cache_now();
 	i->older = n->newest;
@@ -124,6 +122,13 @@ static void finish_locked(struct notify *n, struct item *i)
 	if (i->changed != 0)
 		stats_time(n->fs->stats, HIST_inval_lag, cache_now() - i->changed);
 	free(i);
+}
+
+/* What waits for the item goes on, whatever became of the item. Without the lock. */
+static void item_done(const struct item *i)
+{
+	if (i->done != NULL)
+		i->done(i->arg);
 }
 
 /* ---- marks ---- */
@@ -186,7 +191,7 @@ enum outcome { DONE, AGAIN };
  * none. */
 static enum outcome inval_inode(struct notify *n, uint64_t ino, int64_t off, int64_t len)
 {
-	int r = fuse_lowlevel_notify_inval_inode(n->fs->se, ino, off, len);
+	int r = FAULT(no_notify) ? 0 : fuse_lowlevel_notify_inval_inode(n->fs->se, ino, off, len);
 
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
 	return r == -ENOENT && !FAULT(no_barrier) && cache_kernel_knows(n->fs->cache, ino) ? AGAIN
@@ -219,6 +224,8 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 		if (i->name_len > 0)
 			m = mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len);
 		stats_add(fs->stats, STAT_inval_sent, 1);
+		if (FAULT(no_notify))
+			return DONE;
 		if (m == MOUNTED_NONE)
 			(void)fuse_lowlevel_notify_inval_entry(
 				fs->se, i->ino, i->name_len > 0 ? i->name : NO_NAME,
@@ -312,6 +319,9 @@ static void execute_locked(struct shard *s, struct item *i)
 	if (parked)
 		return;
 	if (o == DONE) {
+		(void)pthread_mutex_unlock(&n->lock);
+		item_done(i);
+		(void)pthread_mutex_lock(&n->lock);
 		finish_locked(n, i);
 		return;
 	}
@@ -418,6 +428,22 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 	}
 }
 
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
+			void *arg)
+{
+	struct item *i = item_new(ino, "", 0);
+
+	if (i == NULL) {
+		done(arg);
+		return;
+	}
+	i->data = true;
+	i->off = off;
+	i->done = done;
+	i->arg = arg;
+	add(n, i);
+}
+
 void notify_inval_listing(struct notify *n, fuse_ino_t ino)
 {
 	add_entry(n, ino, "", 0, 0);
@@ -476,8 +502,10 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
-	while (n->oldest != NULL)
+	while (n->oldest != NULL) {
+		item_done(n->oldest);
 		finish_locked(n, n->oldest);
+	}
 	while (n->marks != NULL) {
 		struct mark *m = n->marks;
 

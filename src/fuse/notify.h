@@ -24,6 +24,12 @@ extern const struct cache_sink notify_sink;
 
 /* Attributes, and the pages of a range; len 0: all behind off. */
 void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len);
+/*
+ * The same, and then done: for a reply that must not come before. done runs on
+ * a notifier, or, without memory for it, before this returns.
+ */
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
+			void *arg);
 /* The listing of a directory, once no request in it is in flight. */
 void notify_inval_listing(struct notify *n, fuse_ino_t ino);
 
