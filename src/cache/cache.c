@@ -199,6 +199,15 @@ static bool holds_node2(uint64_t op)
 	return op == MSG_LINK || op == MSG_RENAME;
 }
 
+/* Requests with whose reply a regular file may grow in the kernel, and that hold no page locked. */
+static bool may_grow(const struct cache_req *r)
+{
+	uint64_t op = r->call.req.op;
+
+	return names_object(op) || op == MSG_GETATTR || op == MSG_SETATTR || op == MSG_FALLOCATE ||
+	       op == MSG_COPY || (op == MSG_WRITE && r->direct);
+}
+
 static bool changes_data(const struct msg *m)
 {
 	return m->op == MSG_WRITE || m->op == MSG_FALLOCATE || m->op == MSG_COPY ||
@@ -458,6 +467,15 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	out->flags = m->flags;
 }
 
+/*
+ * Whether a reply with the attributes of n has to wait: with them the file may
+ * grow in the kernel, over a page of the old end that it is still to drop.
+ */
+static bool holds_reply(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0;
+}
+
 static void done_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 			struct cache_reply *out)
 {
@@ -475,6 +493,7 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, out);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
+		out->hold = holds_reply(named != NULL ? named : r->node) && may_grow(r);
 		if (named != NULL)
 			named->refs--; /* nlookup holds it now */
 	} else if (touches(op) != TOUCH_NOTHING) {
@@ -565,6 +584,7 @@ static bool answer_attr(struct cache *c, struct node *n, uint64_t now, struct an
 	node_attr(n, &a->attr);
 	a->out.attr = &a->attr;
 	a->out.attr_ttl = n->attr_until - now;
+	a->out.hold = holds_reply(n);
 	return true;
 }
 
@@ -596,6 +616,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	    !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)answer_attr(c, n, now, a);
+	a->out.hold = false; /* OPEN brings no attributes to the kernel */
 	a->out.keep = true;
 	return true;
 }
@@ -751,7 +772,7 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 		busy_locked(r->node2);
 	if (op == MSG_READDIRPLUS || ((op == MSG_READ || op == MSG_WRITE) && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
-	if (op == MSG_WRITE)
+	if (op == MSG_READ || op == MSG_WRITE)
 		(void)file_of_locked(r->node);
 }
 
@@ -844,13 +865,16 @@ bool cache_dir_park(struct cache *c, uint64_t ino)
 	return true;
 }
 
-void cache_pages_dropped(struct cache *c, uint64_t ino)
+void cache_pages_dropped(struct cache *c, uint64_t ino, bool asked)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 
-	if (n != NULL && S_ISREG(n->attr.mode) && n->file != NULL)
-		n->file->pages_dropped = ++c->clock;
+	if (n == NULL || !S_ISREG(n->attr.mode) || n->file == NULL)
+		return;
+	n->file->pages_dropped = ++c->clock;
+	if (asked && n->file->drops > 0)
+		n->file->drops--;
 }
 
 bool cache_path(struct cache *c, uint64_t ino, char *ret, size_t len)

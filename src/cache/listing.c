@@ -169,6 +169,8 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 
 	if (!node_fresh_locked(c, n, now) || now >= until)
 		return;
+	if (S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0)
+		return; /* see cache_reply.hold */
 	ret->ino = n->id;
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;

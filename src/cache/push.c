@@ -51,8 +51,10 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 	data = data && (n->flags & NODE_KERNEL_DATA) != 0;
 	if (data) {
 		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		if (S_ISREG(n->attr.mode) && n->file != NULL)
+		if (S_ISREG(n->attr.mode) && n->file != NULL) {
 			n->file->pages_dropped = ++c->clock;
+			n->file->drops++;
+		}
 	}
 	c->sink->inode(c->sink_arg, n->id, data);
 }
