@@ -274,6 +274,33 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 	node_check_locked(c, n);
 }
 
+/*
+ * Attributes that tell of a change by somebody else, before its invalidation
+ * has come: pages go before the kernel hears of the new size.
+ */
+static void compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
+			   struct node *n, const struct attr *a)
+{
+	const struct msg *q = &r->call.req;
+	uint64_t size = n->attr.size, end = 0;
+
+	if (!changes_data(q) && q->op != MSG_CREATE) {
+		node_compare_locked(c, n, a);
+		return;
+	}
+	/* our own: then the size is what it made of it */
+	if (q->op == MSG_SETATTR)
+		size = q->size;
+	else if (q->op == MSG_WRITE)
+		end = m->off + m->size;
+	else if (q->op == MSG_FALLOCATE)
+		end = q->off + q->size;
+	else
+		return;
+	if (a->size > (end > size ? end : size))
+		node_lose_data_locked(c, n);
+}
+
 /* Attributes of a node of the request; how long the kernel may keep them. */
 static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 				    struct node *n, const struct attr *a)
@@ -281,6 +308,8 @@ static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, 
 	bool good = stamp_good_node_locked(c, m, n->server);
 
 	node_identify(n, a);
+	if (c->leased)
+		compare_locked(c, r, m, n, a);
 	if (c->leased && MSG_HAS(m, stamp) && !good) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		return 0;

@@ -247,6 +247,12 @@ bool stamp_good_listing_locked(const struct cache *c, const struct msg *m, uint6
 /* Everything that is kept, in the kernel as well. */
 void cache_drop_all_locked(struct cache *c);
 void node_drop_locked(struct cache *c, struct node *n);
+/*
+ * Attributes that tell of a change of the content, before its invalidation has
+ * come: the kernel's pages go before it hears of the new size.
+ */
+void node_compare_locked(struct cache *c, struct node *n, const struct attr *a);
+void node_lose_data_locked(struct cache *c, struct node *n);
 void tell_inode_locked(struct cache *c, struct node *n, bool data);
 
 /* ---- listing.c ---- */

@@ -441,6 +441,8 @@ static int install_batch(struct listing *l, size_t len, struct node *dir)
 			bool good = stamp_good_node_locked(c, &l->stamp, e.node);
 
 			node_identify(n, &e.attr);
+			if (c->leased)
+				node_compare_locked(c, n, &e.attr);
 			if (good || !c->leased || !MSG_HAS(&l->stamp, stamp))
 				(void)node_install_locked(c, n, &e.attr, l->submitted, good);
 		}

@@ -59,6 +59,25 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 	c->sink->inode(c->sink_arg, n->id, data);
 }
 
+void node_lose_data_locked(struct cache *c, struct node *n)
+{
+	if (!S_ISREG(n->attr.mode))
+		return;
+	pages_drop_locked(c, n);
+	if (n->flags & NODE_KERNEL_DATA)
+		tell_inode_locked(c, n, true);
+}
+
+void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
+{
+	const struct kept_attr *k = &n->attr;
+
+	if (!S_ISREG(k->mode) || k->version == 0 || a->version <= k->version ||
+	    (a->size == k->size && a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec))
+		return;
+	node_lose_data_locked(c, n);
+}
+
 static void lose_attr(struct cache *c, struct node *n)
 {
 	n->attr_until = 0;
