@@ -19,7 +19,7 @@ struct kept_attr {
 enum node_flag {
 	NODE_LOCKED = 1 << 0,	   /* see cache_mark_locked */
 	NODE_PROMISED = 1 << 1,	   /* attr is under a promise */
-	NODE_KERNEL_DATA = 1 << 2, /* the kernel may have pages, a listing or a link target */
+	NODE_KERNEL_DATA = 1 << 2, /* the kernel may have pages or a listing */
 	NODE_IDLE = 1 << 3,	   /* in the list of nodes that the kernel forgot */
 	NODE_VISITED = 1 << 4,	   /* used again since it came there */
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
@@ -131,7 +131,7 @@ struct cache {
 	/* invalidations */
 	const struct cache_sink *sink;
 	void *sink_arg;
-	uint64_t last_seq, floor_seq;	 /* of all, of the last RESET or end of a lease */
+	uint64_t last_seq, floor_seq;	 /* of all, of the last RESET */
 	uint64_t changed_at;		 /* see cache_changed_at */
 	uint64_t node_seq[SEQ_SLOTS];	 /* by server node: attributes and data */
 	uint64_t name_seq[SEQ_SLOTS];	 /* by server node and name */
