@@ -132,6 +132,25 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again)
 	cache_forget_flush(c);
 }
 
+void cache_appending(struct cache *c, uint64_t ino, bool opened)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	if (opened)
+		f->appending++;
+	else if (f->appending > 0)
+		f->appending--;
+}
+
+static bool is_appended(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->appending > 0;
+}
+
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred)
 {
 	struct oneway *o = oneway_new(MSG_ACK);
@@ -465,6 +484,7 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	switch (r->call.req.op) {
 	case MSG_OPEN:
 		out->keep = good && (r->call.req.flags & O_TRUNC) == 0;
+		out->appended = is_appended(n);
 		break;
 	case MSG_READ:
 		out->data = m->payload;
@@ -480,10 +500,8 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	case MSG_WRITE:
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
 			     n->file->pages_dropped > r->submitted;
-		if (r->direct) {
-			out->stale_pages = (n->flags & NODE_KERNEL_DATA) != 0;
-			n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		}
+		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
+		out->data = m->payload;
 		break;
 	case MSG_LISTXATTR:
 		if (good && m->size == 0)
@@ -645,6 +663,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	    !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)answer_attr(c, n, now, a);
+	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
 	a->out.keep = true;
 	return true;

@@ -100,6 +100,7 @@ struct file {
 	struct idle_file *idle;
 	struct block *blocks;
 	uint64_t asked;		/* hashed blocks that the kernel has read once */
+	uint32_t appending;	/* opened for appending so often now */
 	uint32_t drops;		/* invalidations of data that the kernel has still to be told */
 	uint64_t pages_dropped; /* generation at which the kernel was last told to drop pages */
 };

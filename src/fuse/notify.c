@@ -435,6 +435,16 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 	}
 }
 
+void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice data)
+{
+	struct fuse_bufvec v = FUSE_BUFVEC_INIT(data.len);
+
+	v.buf[0].mem = (void *)(uintptr_t)data.data;
+	if (!FAULT(no_notify))
+		(void)fuse_lowlevel_notify_store(n->fs->se, ino, (off_t)off, &v, 0);
+	stats_add(n->fs->stats, STAT_inval_sent, 1);
+}
+
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
 {
 	struct item *i = item_new(ino, "", 0);
