@@ -236,6 +236,8 @@ static bool changes_data(const struct msg *m)
 
 static void bump_request_locked(struct cache *c, struct cache_req *r)
 {
+	if (touches(r->call.req.op) != TOUCH_NOTHING || changes_data(&r->call.req))
+		c->space_changed = ++c->clock;
 	switch (touches(r->call.req.op)) {
 	case TOUCH_NOTHING:
 		break;
@@ -503,6 +505,13 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
 		out->data = m->payload;
 		break;
+	case MSG_STATFS:
+		out->fs = &m->fs;
+		if (c->one_fs) {
+			c->fs = m->fs;
+			c->fs_clock = r->submitted;
+		}
+		break;
 	case MSG_LISTXATTR:
 		if (good && m->size == 0)
 			n->flags |= NODE_NO_XATTR;
@@ -621,6 +630,7 @@ static void cache_done(struct call *call, const struct msg *m)
 struct answer {
 	struct cache_reply out;
 	struct attr attr;
+	struct fsinfo fs;
 	void *buffer;
 };
 
@@ -697,6 +707,17 @@ static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t
 	return true;
 }
 
+/* Told with every PING, and so no older than that, unless a change of ours has moved them. */
+static bool answer_statfs(const struct cache *c, uint64_t now, struct answer *a)
+{
+	if (!c->one_fs || c->fs_clock < c->space_changed || c->options.lease == 0 ||
+	    !link_alive_locked(c, now))
+		return false;
+	a->fs = c->fs;
+	a->out.fs = &a->fs;
+	return true;
+}
+
 static bool answer_getxattr(const struct cache *c, struct cache_req *r, uint64_t now,
 			    struct answer *a)
 {
@@ -732,6 +753,9 @@ static bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a
 	case MSG_READLINK:
 		hit = c->leased && answer_readlink(c, r, now, a);
 		break;
+	case MSG_STATFS:
+		hit = c->leased && answer_statfs(c, now, a);
+		break;
 	case MSG_GETXATTR:
 		hit = c->leased && answer_getxattr(c, r, now, a);
 		break;
@@ -755,7 +779,7 @@ static void complete_here(struct cache_req *r, int err)
 static bool may_answer(uint64_t op)
 {
 	return op == MSG_GETATTR || op == MSG_LOOKUP || op == MSG_OPEN || op == MSG_READ ||
-	       op == MSG_READLINK || op == MSG_GETXATTR;
+	       op == MSG_READLINK || op == MSG_GETXATTR || op == MSG_STATFS;
 }
 
 /* The names move into the request: it outlives the memory that they came in. */

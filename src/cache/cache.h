@@ -84,9 +84,10 @@ struct cache_reply {
 	 */
 	uint64_t ino;
 	uint64_t entry_ttl;
-	struct slice data; /* READ, READLINK */
-	uint64_t fh;	   /* OPEN, CREATE */
-	uint64_t flags;	   /* OPEN, CREATE: enum open_reply_flag */
+	const struct fsinfo *fs; /* STATFS */
+	struct slice data;	 /* READ, READLINK */
+	uint64_t fh;		 /* OPEN, CREATE */
+	uint64_t flags;		 /* OPEN, CREATE: enum open_reply_flag */
 	bool keep;     /* OPEN: pages that the kernel has are still true; READDIR: as the listing */
 	bool raced;    /* WRITE, listings: what the kernel made of it is to be invalidated */
 	bool appended; /* OPEN: the file is open for appending here */
