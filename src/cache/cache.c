@@ -132,6 +132,25 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again)
 	cache_forget_flush(c);
 }
 
+void cache_appending(struct cache *c, uint64_t ino, bool opened)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	if (opened)
+		f->appending++;
+	else if (f->appending > 0)
+		f->appending--;
+}
+
+static bool is_appended(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->appending > 0;
+}
+
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred)
 {
 	struct oneway *o = oneway_new(MSG_ACK);
@@ -217,6 +236,8 @@ static bool changes_data(const struct msg *m)
 
 static void bump_request_locked(struct cache *c, struct cache_req *r)
 {
+	if (touches(r->call.req.op) != TOUCH_NOTHING || changes_data(&r->call.req))
+		c->space_changed = ++c->clock;
 	switch (touches(r->call.req.op)) {
 	case TOUCH_NOTHING:
 		break;
@@ -465,6 +486,7 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	switch (r->call.req.op) {
 	case MSG_OPEN:
 		out->keep = good && (r->call.req.flags & O_TRUNC) == 0;
+		out->appended = is_appended(n);
 		break;
 	case MSG_READ:
 		out->data = m->payload;
@@ -480,9 +502,14 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	case MSG_WRITE:
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
 			     n->file->pages_dropped > r->submitted;
-		if (r->direct) {
-			out->stale_pages = (n->flags & NODE_KERNEL_DATA) != 0;
-			n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
+		out->data = m->payload;
+		break;
+	case MSG_STATFS:
+		out->fs = &m->fs;
+		if (c->one_fs) {
+			c->fs = m->fs;
+			c->fs_clock = r->submitted;
 		}
 		break;
 	case MSG_LISTXATTR:
@@ -603,6 +630,7 @@ static void cache_done(struct call *call, const struct msg *m)
 struct answer {
 	struct cache_reply out;
 	struct attr attr;
+	struct fsinfo fs;
 	void *buffer;
 };
 
@@ -645,6 +673,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	    !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)answer_attr(c, n, now, a);
+	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
 	a->out.keep = true;
 	return true;
@@ -675,6 +704,17 @@ static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t
 	if (a->buffer == NULL)
 		return false;
 	a->out.data.data = a->buffer;
+	return true;
+}
+
+/* Told with every PING, and so no older than that, unless a change of ours has moved them. */
+static bool answer_statfs(const struct cache *c, uint64_t now, struct answer *a)
+{
+	if (!c->one_fs || c->fs_clock < c->space_changed || c->options.lease == 0 ||
+	    !link_alive_locked(c, now))
+		return false;
+	a->fs = c->fs;
+	a->out.fs = &a->fs;
 	return true;
 }
 
@@ -713,6 +753,9 @@ static bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a
 	case MSG_READLINK:
 		hit = c->leased && answer_readlink(c, r, now, a);
 		break;
+	case MSG_STATFS:
+		hit = c->leased && answer_statfs(c, now, a);
+		break;
 	case MSG_GETXATTR:
 		hit = c->leased && answer_getxattr(c, r, now, a);
 		break;
@@ -736,7 +779,7 @@ static void complete_here(struct cache_req *r, int err)
 static bool may_answer(uint64_t op)
 {
 	return op == MSG_GETATTR || op == MSG_LOOKUP || op == MSG_OPEN || op == MSG_READ ||
-	       op == MSG_READLINK || op == MSG_GETXATTR;
+	       op == MSG_READLINK || op == MSG_GETXATTR || op == MSG_STATFS;
 }
 
 /* The names move into the request: it outlives the memory that they came in. */

@@ -100,6 +100,7 @@ struct file {
 	struct idle_file *idle;
 	struct block *blocks;
 	uint64_t asked;		/* hashed blocks that the kernel has read once */
+	uint32_t appending;	/* opened for appending so often now */
 	uint32_t drops;		/* invalidations of data that the kernel has still to be told */
 	uint64_t pages_dropped; /* generation at which the kernel was last told to drop pages */
 };
@@ -151,9 +152,16 @@ struct cache {
 	struct block *block_newest, *block_oldest, *block_hand;
 	size_t block_bytes;
 
+	/* totals of the file system: as told by the last PING, or since */
+	struct fsinfo fs;
+	bool one_fs;		/* there is only one */
+	uint64_t fs_clock;	/* generation at which they were asked for */
+	uint64_t space_changed; /* generation of the last change of ours that may move them */
+
 	/* the lease */
 	uint64_t lease_until; /* promises hold until then */
 	uint64_t ping_due, ping_sent;
+	uint64_t ping_clock; /* generation */
 	bool pinging, expired;
 	struct call ping;
 };
@@ -254,6 +262,10 @@ void node_drop_locked(struct cache *c, struct node *n);
 void node_compare_locked(struct cache *c, struct node *n, const struct attr *a);
 void node_lose_data_locked(struct cache *c, struct node *n);
 void tell_inode_locked(struct cache *c, struct node *n, bool data);
+
+/* ---- lease.c ---- */
+
+bool link_alive_locked(const struct cache *c, uint64_t now);
 
 /* ---- listing.c ---- */
 
