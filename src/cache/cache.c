@@ -405,6 +405,27 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
 	}
 }
 
+/*
+ * The kernel marks the attributes of the directories and of the moved or linked
+ * object as invalid (fuse_dir_changed, fuse_update_ctime), but not as newer: a
+ * reply to an earlier GETATTR or LOOKUP that it has not digested yet would make
+ * the old ones valid again, for as long as that reply said.
+ */
+static void outdate_locked(struct cache *c, const struct cache_req *r, const struct msg *m)
+{
+	enum touch t = touches(r->call.req.op);
+	struct node *moved =
+		t == TOUCH_RENAME && MSG_HAS(m, node) ? node_find_server_locked(c, m->node) : NULL;
+
+	if (!c->leased || (t != TOUCH_NAMES && t != TOUCH_LINK && t != TOUCH_RENAME))
+		return;
+	tell_inode_locked(c, r->node, false);
+	if (r->node2 != NULL && r->node2 != r->node)
+		tell_inode_locked(c, r->node2, false);
+	if (moved != NULL)
+		tell_inode_locked(c, moved, false);
+}
+
 /* Where a request that names an object has the name, and the directory that it is in. */
 static struct node *named_in(const struct cache_req *r, unsigned *ret_name)
 {
@@ -466,14 +487,15 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	if (names_object(op) && named != NULL && !raced) {
 		out->entry_ttl =
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
-		if (op == MSG_MKNOD && (m->flags & MKNOD_EMPTY) != 0 && out->entry_ttl > 0 &&
-		    stamp_good_listing_locked(c, m, named->server) &&
+		if (op == MSG_MKNOD && MSG_HAS(m, flags) && (m->flags & MKNOD_EMPTY) != 0 &&
+		    out->entry_ttl > 0 && stamp_good_listing_locked(c, m, named->server) &&
 		    dir_of_locked(named) != NULL) {
 			named->dir->complete = true;
 			named->dir->until = now + c->options.cap.dir;
 		}
 	}
 	install_names_locked(c, r, m);
+	outdate_locked(c, r, m);
 }
 
 /* What single requests leave in the cache. */
@@ -503,7 +525,7 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
 			     n->file->pages_dropped > r->submitted;
 		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
-		out->data = m->payload;
+		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
 		break;
 	case MSG_STATFS:
 		out->fs = &m->fs;
@@ -519,8 +541,8 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	default:
 		break;
 	}
-	out->fh = m->fh;
-	out->flags = m->flags;
+	out->fh = MSG_HAS(m, fh) ? m->fh : 0;
+	out->flags = MSG_HAS(m, flags) ? m->flags : 0;
 }
 
 /*
@@ -532,10 +554,31 @@ static bool holds_reply(const struct node *n)
 	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0;
 }
 
+/*
+ * The host has lost the object before its invalidation came. The kernel walks
+ * the path once more (LOOKUP_REVAL), and must not be led here again.
+ */
+static void gone_locked(struct cache *c, struct node *n)
+{
+	if (n == NULL || !c->leased)
+		return;
+	n->attr_until = 0;
+	if (n->name != NULL) {
+		const struct dentry *d = n->name;
+
+		name_unsure_locked(c, d->dir, d->name, d->len);
+	}
+}
+
 static void done_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 			struct cache_reply *out)
 {
 	uint64_t op = r->call.req.op;
+
+	if (m->err == ESTALE) {
+		gone_locked(c, r->node);
+		gone_locked(c, r->node2);
+	}
 
 	if (m->err == 0) {
 		struct node *named = names_object(op) ? node_named_locked(c, m->node) : NULL;
