@@ -486,7 +486,7 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 /* The kernel's locks of the request's directories are about to be given up. */
 static void not_busy_locked(struct cache *c, struct node *n)
 {
-	struct dir *dir = S_ISDIR(n->attr.mode) ? n->dir : NULL;
+	struct dir *dir = dir_if_any(n);
 
 	if (dir == NULL || dir->busy == 0 || --dir->busy > 0 || !dir->parked)
 		return;
@@ -832,7 +832,7 @@ bool cache_dir_park(struct cache *c, uint64_t ino)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
-	struct dir *dir = n != NULL && S_ISDIR(n->attr.mode) ? n->dir : NULL;
+	struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
 
 	if (dir == NULL || dir->busy == 0)
 		return false;

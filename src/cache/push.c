@@ -73,7 +73,7 @@ static void lose_data(struct cache *c, struct node *n)
 /* A name in a directory is not what it was. Whether that was of interest. */
 static bool lose_name(struct cache *c, struct node *node, struct slice name)
 {
-	struct dir *dir = node->dir;
+	struct dir *dir = dir_if_any(node);
 	struct dentry *d = name_find_locked(c, node, name.data, name.len);
 	/* a change of ours in flight may leave it to the kernel without a word to us */
 	bool tell = (dir != NULL && dir->busy > 0) || (d != NULL && name_kernel_holds_locked(c, d));
