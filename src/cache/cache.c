@@ -199,6 +199,15 @@ static bool holds_node2(uint64_t op)
 	return op == MSG_LINK || op == MSG_RENAME;
 }
 
+/* Requests with whose reply a regular file may grow in the kernel, and that hold no page locked. */
+static bool may_grow(const struct cache_req *r)
+{
+	uint64_t op = r->call.req.op;
+
+	return names_object(op) || op == MSG_GETATTR || op == MSG_SETATTR || op == MSG_FALLOCATE ||
+	       op == MSG_COPY || (op == MSG_WRITE && r->direct);
+}
+
 static bool changes_data(const struct msg *m)
 {
 	return m->op == MSG_WRITE || m->op == MSG_FALLOCATE || m->op == MSG_COPY ||
@@ -265,6 +274,33 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 	node_check_locked(c, n);
 }
 
+/*
+ * Attributes that tell of a change by somebody else, before its invalidation
+ * has come: pages go before the kernel hears of the new size.
+ */
+static void compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
+			   struct node *n, const struct attr *a)
+{
+	const struct msg *q = &r->call.req;
+	uint64_t size = n->attr.size, end = 0;
+
+	if (!changes_data(q) && q->op != MSG_CREATE) {
+		node_compare_locked(c, n, a);
+		return;
+	}
+	/* our own: then the size is what it made of it */
+	if (q->op == MSG_SETATTR)
+		size = q->size;
+	else if (q->op == MSG_WRITE)
+		end = m->off + m->size;
+	else if (q->op == MSG_FALLOCATE)
+		end = q->off + q->size;
+	else
+		return;
+	if (a->size > (end > size ? end : size))
+		node_lose_data_locked(c, n);
+}
+
 /* Attributes of a node of the request; how long the kernel may keep them. */
 static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 				    struct node *n, const struct attr *a)
@@ -272,6 +308,8 @@ static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, 
 	bool good = stamp_good_node_locked(c, m, n->server);
 
 	node_identify(n, a);
+	if (c->leased)
+		compare_locked(c, r, m, n, a);
 	if (c->leased && MSG_HAS(m, stamp) && !good) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		return 0;
@@ -442,6 +480,10 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	case MSG_WRITE:
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
 			     n->file->pages_dropped > r->submitted;
+		if (r->direct) {
+			out->stale_pages = (n->flags & NODE_KERNEL_DATA) != 0;
+			n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		}
 		break;
 	case MSG_LISTXATTR:
 		if (good && m->size == 0)
@@ -452,6 +494,15 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	}
 	out->fh = m->fh;
 	out->flags = m->flags;
+}
+
+/*
+ * Whether a reply with the attributes of n has to wait: with them the file may
+ * grow in the kernel, over a page of the old end that it is still to drop.
+ */
+static bool holds_reply(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0;
 }
 
 static void done_locked(struct cache *c, struct cache_req *r, const struct msg *m,
@@ -471,6 +522,7 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, out);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
+		out->hold = holds_reply(named != NULL ? named : r->node) && may_grow(r);
 		if (named != NULL)
 			named->refs--; /* nlookup holds it now */
 	} else if (touches(op) != TOUCH_NOTHING) {
@@ -561,6 +613,7 @@ static bool answer_attr(struct cache *c, struct node *n, uint64_t now, struct an
 	node_attr(n, &a->attr);
 	a->out.attr = &a->attr;
 	a->out.attr_ttl = n->attr_until - now;
+	a->out.hold = holds_reply(n);
 	return true;
 }
 
@@ -592,6 +645,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	    !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)answer_attr(c, n, now, a);
+	a->out.hold = false; /* OPEN brings no attributes to the kernel */
 	a->out.keep = true;
 	return true;
 }
@@ -745,9 +799,9 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 		busy_locked(r->node);
 	if (holds_node2(op))
 		busy_locked(r->node2);
-	if (op == MSG_READ || op == MSG_WRITE || op == MSG_READDIRPLUS)
+	if (op == MSG_READDIRPLUS || ((op == MSG_READ || op == MSG_WRITE) && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
-	if (op == MSG_WRITE)
+	if (op == MSG_READ || op == MSG_WRITE)
 		(void)file_of_locked(r->node);
 }
 
@@ -840,13 +894,16 @@ bool cache_dir_park(struct cache *c, uint64_t ino)
 	return true;
 }
 
-void cache_pages_dropped(struct cache *c, uint64_t ino)
+void cache_pages_dropped(struct cache *c, uint64_t ino, bool asked)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 
-	if (n != NULL && S_ISREG(n->attr.mode) && n->file != NULL)
-		n->file->pages_dropped = ++c->clock;
+	if (n == NULL || !S_ISREG(n->attr.mode) || n->file == NULL)
+		return;
+	n->file->pages_dropped = ++c->clock;
+	if (asked && n->file->drops > 0)
+		n->file->drops--;
 }
 
 bool cache_path(struct cache *c, uint64_t ino, char *ret, size_t len)
@@ -917,7 +974,8 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 		return -ENOMEM;
 	c->backend = backend;
 	c->options = *options;
-	c->leased = backend->info.push && backend->info.watch && backend->ops->listen != NULL &&
+	c->pushed = backend->info.push && backend->ops->listen != NULL;
+	c->leased = c->pushed && backend->info.watch &&
 		    (options->cap.attr | options->cap.entry | options->cap.negative |
 		     options->cap.dir) != 0;
 	/* The server was there a moment ago. */
@@ -940,7 +998,7 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 		cache_free(c);
 		return -ENOMEM;
 	}
-	if (c->leased)
+	if (c->pushed)
 		backend->ops->listen(backend, cache_pushed, c);
 	*ret = c;
 	return 0;
@@ -950,7 +1008,7 @@ void cache_free(struct cache *c)
 {
 	if (c == NULL)
 		return;
-	if (c->leased)
+	if (c->pushed)
 		c->backend->ops->listen(c->backend, NULL, NULL);
 	c->sink = NULL;
 	listings_free(c);

@@ -89,6 +89,9 @@ struct cache_reply {
 	uint64_t flags;	   /* OPEN, CREATE: enum open_reply_flag */
 	bool keep;  /* OPEN: pages that the kernel has are still true; READDIR: as the listing */
 	bool raced; /* WRITE, listings: what the kernel made of it is to be invalidated */
+	bool hold;  /* the kernel still has pages to drop: reply when that is done, with timeouts 0
+		     */
+	bool stale_pages; /* WRITE past the kernel's cache: it may hold pages of the file */
 };
 
 /*
@@ -100,7 +103,7 @@ struct cache_req {
 	struct call call;
 	void (*done)(struct cache_req *r, const struct cache_reply *reply);
 
-	bool direct; /* READ of O_DIRECT: wants the host's own bytes */
+	bool direct; /* READ, WRITE: past the kernel's cache; READ wants the host's own bytes */
 
 	/* The cache's own. */
 	struct cache *cache;
@@ -181,8 +184,11 @@ bool cache_kernel_knows(struct cache *c, uint64_t ino);
  */
 bool cache_dir_park(struct cache *c, uint64_t ino);
 
-/* The kernel has dropped the pages of ino: a WRITE in flight may leave wrong ones behind. */
-void cache_pages_dropped(struct cache *c, uint64_t ino);
+/*
+ * The kernel has dropped the pages of ino: a WRITE in flight may leave wrong
+ * ones behind. asked: because the sink was told to.
+ */
+void cache_pages_dropped(struct cache *c, uint64_t ino, bool asked);
 
 /* Everything up to seq is done with, or held up by a request of ours (deferred). */
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred);

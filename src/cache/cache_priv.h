@@ -101,6 +101,7 @@ struct file {
 	struct idle_file *idle;
 	struct block *blocks;
 	uint64_t asked;		/* hashed blocks that the kernel has read once */
+	uint32_t drops;		/* invalidations of data that the kernel has still to be told */
 	uint64_t pages_dropped; /* generation at which the kernel was last told to drop pages */
 };
 
@@ -113,7 +114,8 @@ struct heap {
 
 struct cache {
 	struct backend *backend;
-	bool leased;
+	bool pushed; /* the server pushes what other clients change */
+	bool leased; /* and what happens on the host: stamps are made use of */
 	pthread_rwlock_t gate;
 	pthread_mutex_t lock; /* all that follows */
 	struct cache_options options;
@@ -253,6 +255,12 @@ bool stamp_good_listing_locked(const struct cache *c, const struct msg *m, uint6
 /* Everything that is kept, in the kernel as well. */
 void cache_drop_all_locked(struct cache *c);
 void node_drop_locked(struct cache *c, struct node *n);
+/*
+ * Attributes that tell of a change of the content, before its invalidation has
+ * come: the kernel's pages go before it hears of the new size.
+ */
+void node_compare_locked(struct cache *c, struct node *n, const struct attr *a);
+void node_lose_data_locked(struct cache *c, struct node *n);
 void tell_inode_locked(struct cache *c, struct node *n, bool data);
 
 /* ---- listing.c ---- */

@@ -169,6 +169,8 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 
 	if (!node_fresh_locked(c, n, now) || now >= until)
 		return;
+	if (S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0)
+		return; /* see cache_reply.hold */
 	ret->ino = n->id;
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;
@@ -439,6 +441,8 @@ static int install_batch(struct listing *l, size_t len, struct node *dir)
 			bool good = stamp_good_node_locked(c, &l->stamp, e.node);
 
 			node_identify(n, &e.attr);
+			if (c->leased)
+				node_compare_locked(c, n, &e.attr);
 			if (good || !c->leased || !MSG_HAS(&l->stamp, stamp))
 				(void)node_install_locked(c, n, &e.attr, l->submitted, good);
 		}

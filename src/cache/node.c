@@ -158,6 +158,8 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 	node_identify(n, a);
 	if (n->bumped > submitted && !FAULT(taint_ignored)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
+		if (a->version > n->attr.version)
+			keep_attr(n, a); /* to compare with, not to be told */
 		return 0;
 	}
 	if (promised && now < c->lease_until)

@@ -51,10 +51,31 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 	data = data && (n->flags & NODE_KERNEL_DATA) != 0;
 	if (data) {
 		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		if (S_ISREG(n->attr.mode) && n->file != NULL)
+		if (S_ISREG(n->attr.mode) && n->file != NULL) {
 			n->file->pages_dropped = ++c->clock;
+			n->file->drops++;
+		}
 	}
 	c->sink->inode(c->sink_arg, n->id, data);
+}
+
+void node_lose_data_locked(struct cache *c, struct node *n)
+{
+	if (!S_ISREG(n->attr.mode))
+		return;
+	pages_drop_locked(c, n);
+	if (n->flags & NODE_KERNEL_DATA)
+		tell_inode_locked(c, n, true);
+}
+
+void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
+{
+	const struct kept_attr *k = &n->attr;
+
+	if (!S_ISREG(k->mode) || k->version == 0 || a->version <= k->version ||
+	    (a->size == k->size && a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec))
+		return;
+	node_lose_data_locked(c, n);
 }
 
 static void lose_attr(struct cache *c, struct node *n)
@@ -75,8 +96,12 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 {
 	struct dir *dir = dir_if_any(node);
 	struct dentry *d = name_find_locked(c, node, name.data, name.len);
-	/* a change of ours in flight may leave it to the kernel without a word to us */
-	bool tell = (dir != NULL && dir->busy > 0) || (d != NULL && name_kernel_holds_locked(c, d));
+	/*
+	 * A change of ours in flight may leave it to the kernel without a word to
+	 * us; and what is only kept for a time is not noted at all.
+	 */
+	bool tell = !c->leased || (dir != NULL && dir->busy > 0) ||
+		    (d != NULL && name_kernel_holds_locked(c, d));
 	bool listing = (node->flags & NODE_KERNEL_DATA) != 0;
 	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 
@@ -189,8 +214,6 @@ void cache_pushed(void *arg, const struct msg *m)
 {
 	struct cache *c = arg;
 
-	if (!c->leased)
-		return;
 	(void)pthread_rwlock_wrlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	c->last_seq = m->seq;

@@ -2,9 +2,10 @@
  * Log lines to stderr, with a syslog priority prefix when stderr is the
  * journal (JOURNAL_STREAM of systemd.exec(5)).
  *
- * The program's name is process-wide and set once, before any thread starts. log_line is safe from
- * every thread and writes one line with one write(2). Libraries log at LOG_DEBUG only; whoever
- * handles an error logs it, once. It never touches errno.
+ * The program's name is process-wide and set once, before any thread starts.
+ * log_line is safe from every thread and writes one line with one write(2).
+ * Libraries log at LOG_DEBUG only; whoever handles an error logs it, once. It
+ * never touches errno.
  */
 #pragma once
 

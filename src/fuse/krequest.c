@@ -138,13 +138,54 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
 		cache_close(r->fs->cache, r->ino, reply->fh, false);
 }
 
+/* A reply that waits until the kernel has dropped pages. */
+struct held {
+	struct krequest *r;
+	struct cache_reply reply;
+	struct attr attr;
+	struct msg msg; /* without what its slices point to */
+};
+
+static void release(void *arg)
+{
+	struct held *h = arg;
+
+	h->r->finish(h->r, &h->reply);
+	free(h);
+}
+
+/* False without memory for it. */
+static bool hold(struct krequest *r, const struct cache_reply *reply)
+{
+	struct held *h = malloc(sizeof(*h));
+
+	if (h == NULL)
+		return false;
+	h->r = r;
+	h->reply = *reply;
+	/* it may be outdated by then: nobody is to keep it */
+	h->reply.attr_ttl = h->reply.entry_ttl = 0;
+	h->reply.keep = h->reply.hold = false;
+	if (reply->attr != NULL) {
+		h->attr = *reply->attr;
+		h->reply.attr = &h->attr;
+	}
+	if (reply->msg != NULL) {
+		h->msg = *reply->msg;
+		h->reply.msg = &h->msg;
+	}
+	notify_after(r->fs->notify, reply->ino != 0 ? reply->ino : r->ino, release, h);
+	return true;
+}
+
 static void krequest_done(struct cache_req *creq, const struct cache_reply *reply)
 {
 	struct krequest *r = (struct krequest *)creq;
 
 	untrack(r);
 	if (krequest_claim(r)) {
-		r->finish(r, reply);
+		if (!reply->hold || !hold(r, reply))
+			r->finish(r, reply);
 	} else {
 		discard(r, reply);
 		file_free(r->fs, r->file);
@@ -154,6 +195,7 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 
 void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2)
 {
+	r->ino = ino;
 	r->creq.done = krequest_done;
 	track(r);
 	cache_submit(r->fs->cache, &r->creq, ino, ino2);

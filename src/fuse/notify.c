@@ -12,7 +12,7 @@
 #include "fuse/fs_priv.h"
 #include "fuse/mounts.h"
 
-#define NOTIFIERS 4
+#define NOTIFIERS 4 /* half of them for entries */
 
 #define MS	      UINT64_C(1000000)
 #define PARK_MAX      (20 * MS) /* an entry is held back no longer, if the host answers at all */
@@ -28,13 +28,17 @@ struct item {
 	struct item *older, *newer; /* of all that are not done */
 	uint64_t ticket;	    /* ascending */
 	uint64_t ino;
-	bool entry;  /* a name in ino, and ino's listing; else ino itself */
-	bool data;   /* with pages from off on, len of them or all (0) */
-	bool parked; /* behind a request in the directory */
+	bool asked;   /* by the cache, which counts */
+	bool nothing; /* only done is called */
+	bool entry;   /* a name in ino, and ino's listing; else ino itself */
+	bool data;    /* with pages from off on, len of them or all (0) */
+	bool parked;  /* behind a request in the directory */
 	unsigned tries;
 	uint64_t born, not_before;
 	uint64_t changed; /* on the host, on our clock; 0: it is no push */
 	uint64_t off, len;
+	void (*done)(void *arg);
+	void *arg;
 	size_t name_len;
 	char name[];
 };
@@ -70,14 +74,16 @@ struct notify {
 
 /* ---- what is not done yet ---- */
 
-static struct shard *shard_of(struct notify *n, uint64_t ino)
+static struct shard *shard_of(struct notify *n, uint64_t ino, bool entry)
 {
-	return &n->shards[ino % NOTIFIERS];
+	const unsigned half = NOTIFIERS / 2;
+
+	return &n->shards[ino % half + (entry ? half : 0)];
 }
 
 static void enqueue_locked(struct notify *n, struct item *i)
 {
-	struct shard *s = shard_of(n, i->ino);
+	struct shard *s = shard_of(n, i->ino, i->entry);
 
 	i->next = NULL;
 	*s->tail = i;
@@ -88,10 +94,6 @@ static void enqueue_locked(struct notify *n, struct item *i)
 static void add(struct notify *n, struct item *i)
 {
 	SCOPE_LOCK(&n->lock);
-	if (n->stopping || FAULT(no_notify)) {
-		free(i);
-		return;
-	}
 	i->ticket = ++n->ticket;
 	i->born = cache_now();
 	i->older = n->newest;
@@ -124,6 +126,13 @@ static void finish_locked(struct notify *n, struct item *i)
 	if (i->changed != 0)
 		stats_time(n->fs->stats, HIST_inval_lag, cache_now() - i->changed);
 	free(i);
+}
+
+/* What waits for the item goes on, whatever became of the item. Without the lock. */
+static void item_done(const struct item *i)
+{
+	if (i->done != NULL)
+		i->done(i->arg);
 }
 
 /* ---- marks ---- */
@@ -186,7 +195,7 @@ enum outcome { DONE, AGAIN };
  * none. */
 static enum outcome inval_inode(struct notify *n, uint64_t ino, int64_t off, int64_t len)
 {
-	int r = fuse_lowlevel_notify_inval_inode(n->fs->se, ino, off, len);
+	int r = FAULT(no_notify) ? 0 : fuse_lowlevel_notify_inval_inode(n->fs->se, ino, off, len);
 
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
 	return r == -ENOENT && !FAULT(no_barrier) && cache_kernel_knows(n->fs->cache, ino) ? AGAIN
@@ -195,12 +204,15 @@ static enum outcome inval_inode(struct notify *n, uint64_t ino, int64_t off, int
 
 static enum outcome do_inode(struct notify *n, const struct item *i)
 {
-	if (!cache_kernel_knows(n->fs->cache, i->ino))
-		return DONE;
-	if (!i->data)
+	bool known = !i->nothing && cache_kernel_knows(n->fs->cache, i->ino);
+	enum outcome o = DONE;
+
+	if (known && !i->data)
 		return inval_inode(n, i->ino, -1, 0);
-	enum outcome o = inval_inode(n, i->ino, (int64_t)i->off, (int64_t)i->len);
-	cache_pages_dropped(n->fs->cache, i->ino);
+	if (known)
+		o = inval_inode(n, i->ino, (int64_t)i->off, (int64_t)i->len);
+	if (i->data)
+		cache_pages_dropped(n->fs->cache, i->ino, i->asked && i->tries == 0);
 	return o;
 }
 
@@ -219,6 +231,8 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 		if (i->name_len > 0)
 			m = mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len);
 		stats_add(fs->stats, STAT_inval_sent, 1);
+		if (FAULT(no_notify))
+			return DONE;
 		if (m == MOUNTED_NONE)
 			(void)fuse_lowlevel_notify_inval_entry(
 				fs->se, i->ino, i->name_len > 0 ? i->name : NO_NAME,
@@ -312,6 +326,9 @@ static void execute_locked(struct shard *s, struct item *i)
 	if (parked)
 		return;
 	if (o == DONE) {
+		(void)pthread_mutex_unlock(&n->lock);
+		item_done(i);
+		(void)pthread_mutex_lock(&n->lock);
 		finish_locked(n, i);
 		return;
 	}
@@ -355,7 +372,7 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	struct item *i = item_new(ino, "", 0);
 
 	if (i != NULL) {
-		i->data = data;
+		i->data = i->asked = data;
 		i->changed = cache_changed_at(n->fs->cache);
 		add(n, i);
 	}
@@ -383,7 +400,7 @@ static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
 static void sink_unpark(void *arg, uint64_t parent)
 {
 	struct notify *n = arg;
-	struct shard *s = shard_of(n, parent);
+	struct shard *s = shard_of(n, parent, true);
 
 	SCOPE_LOCK(&n->lock);
 	for (struct item *i = s->waiting; i != NULL; i = i->next)
@@ -416,6 +433,36 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 		i->len = len;
 		add(n, i);
 	}
+}
+
+void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
+{
+	struct item *i = item_new(ino, "", 0);
+
+	if (i == NULL) {
+		done(arg);
+		return;
+	}
+	i->nothing = true;
+	i->done = done;
+	i->arg = arg;
+	add(n, i);
+}
+
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
+			void *arg)
+{
+	struct item *i = item_new(ino, "", 0);
+
+	if (i == NULL) {
+		done(arg);
+		return;
+	}
+	i->data = true;
+	i->off = off;
+	i->done = done;
+	i->arg = arg;
+	add(n, i);
 }
 
 void notify_inval_listing(struct notify *n, fuse_ino_t ino)
@@ -476,8 +523,10 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
-	while (n->oldest != NULL)
+	while (n->oldest != NULL) {
+		item_done(n->oldest);
 		finish_locked(n, n->oldest);
+	}
 	while (n->marks != NULL) {
 		struct mark *m = n->marks;
 

@@ -4,8 +4,10 @@
  *
  * Threads: a few notifiers, to which inodes are dealt out, so that one that
  * waits inside the kernel (for a page under I/O, for a directory's lock) holds
- * up its share only. Everything here only queues and may be called from any
- * thread with any lock of ours held.
+ * up its share only. Those that drop entries, and so wait for locks that are
+ * held until one of our replies, are not those that drop pages, which replies
+ * may wait for. Everything here only queues and may be called from any thread
+ * with any lock of ours held.
  */
 #pragma once
 
@@ -24,6 +26,15 @@ extern const struct cache_sink notify_sink;
 
 /* Attributes, and the pages of a range; len 0: all behind off. */
 void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len);
+/* Calls done, on a notifier, when what is queued for ino now has been done. */
+void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg);
+
+/*
+ * The same, and then done: for a reply that must not come before. done runs on
+ * a notifier, or, without memory for it, before this returns.
+ */
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
+			void *arg);
 /* The listing of a directory, once no request in it is in flight. */
 void notify_inval_listing(struct notify *n, fuse_ino_t ino);
 

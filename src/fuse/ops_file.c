@@ -72,6 +72,7 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	 */
 	r->fi.direct_io = (r->fi.flags & O_APPEND) != 0 && (r->fi.flags & O_ACCMODE) != O_RDONLY &&
 			  (reply->attr == NULL || (reply->attr->mode & (S_ISUID | S_ISGID)) == 0);
+	r->file->direct = r->fi.direct_io;
 	/* Without FLUSH the kernel would not tell when a close releases POSIX locks. */
 	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
 }
@@ -206,20 +207,45 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	krequest_submit(r, ino, 0);
 }
 
+static void write_reply(void *arg)
+{
+	struct krequest *r = arg;
+
+	(void)fuse_reply_write(r->req, r->size);
+	krequest_free(r);
+}
+
+/*
+ * With the reply to a write past its cache the kernel lets the file grow over
+ * what it has in its page of the old end: zeros, where a reader fetched that
+ * page before the write took effect. Nor does it ask for the size again after
+ * an append that landed behind what it took for the end. So pages and
+ * attributes go before the reply. Any other write holds the locks of its pages
+ * until the reply.
+ */
 static void finish_write(struct krequest *r, const struct cache_reply *reply)
 {
+	struct notify *n = r->fs->notify;
+	uint64_t off = r->off;
+	fuse_ino_t ino = r->ino;
+
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
-	} else {
-		bool moved = reply->msg->off != r->off;
-
-		(void)fuse_reply_write(r->req, reply->msg->size);
-		if (moved) /* an append that landed behind what the kernel knew of */
-			notify_inval_range(r->fs->notify, r->ino, 0, 0);
-		else if (reply->raced) /* a READ in between may have brought back the old bytes */
-			notify_inval_range(r->fs->notify, r->ino, r->off, r->size);
+		krequest_free(r);
+		return;
 	}
-	krequest_free(r);
+	bool moved = reply->msg->off != off, raced = reply->raced;
+	size_t asked = r->size;
+	r->size = reply->msg->size;
+	if (r->creq.direct && (moved || reply->stale_pages)) {
+		notify_inval_first(n, ino, moved ? 0 : off, write_reply, r);
+		return;
+	}
+	write_reply(r);
+	if (moved) /* an append that landed behind what the kernel knew of */
+		notify_inval_range(n, ino, 0, 0);
+	else if (raced) /* a READ in between may have brought back the old bytes */
+		notify_inval_range(n, ino, off, asked);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
@@ -231,6 +257,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		return;
 	r->ino = ino;
 	r->off = (uint64_t)off;
+	r->size = size;
+	/* what is written back from a mapping comes from the kernel's cache */
+	r->creq.direct = file_of(fi)->direct && !fi->writepage;
 	REQUEST_SET(r, fh, file_of(fi)->fh);
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */
