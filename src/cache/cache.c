@@ -355,9 +355,12 @@ static void moved_name_locked(struct cache *c, const struct msg *m, struct node 
 {
 	struct node *n = server != 0 ? node_find_server_locked(c, server) : NULL;
 
-	if (n != NULL && install_name_locked(c, m, dir, name, len, n) > 0)
+	if (!c->leased)
 		return;
-	if (c->leased && c->sink != NULL)
+	/* without a promise nothing is noted, and nobody would tell it later */
+	if (n != NULL && MSG_HAS(m, stamp) && install_name_locked(c, m, dir, name, len, n) > 0)
+		return;
+	if (c->sink != NULL)
 		c->sink->entry(c->sink_arg, dir->id, name, len);
 }
 
