@@ -387,7 +387,7 @@ static void build_end(struct cache *c, struct listing *l, struct dir *dir)
 	dir->build = l->build = 0;
 }
 
-/* The kernel holds the name as something else: nothing would tell that this one's node is not it. */
+/* The kernel holds the name as something else: nobody would know of that any more. */
 static void tell_moved(struct cache *c, struct node *dir, struct slice name, const struct node *n)
 {
 	const struct dentry *d = name_find_locked(c, dir, name.data, name.len);
