@@ -155,9 +155,11 @@ enum touch {
 	TOUCH_RENAME, /* names in `node` and `node2` */
 };
 
-static enum touch touches(uint64_t op)
+static enum touch touches(const struct msg *m)
 {
-	switch (op) {
+	switch (m->op) {
+	case MSG_OPEN:
+		return (m->flags & O_TRUNC) != 0 ? TOUCH_NODE : TOUCH_NOTHING;
 	case MSG_WRITE:
 	case MSG_SETATTR:
 	case MSG_FALLOCATE:
@@ -188,10 +190,10 @@ static bool names_object(uint64_t op)
 }
 
 /* Requests during which the kernel holds the lock of a directory: node, node2. */
-static bool holds_node(uint64_t op)
+static bool holds_node(const struct msg *m)
 {
-	return op == MSG_LOOKUP || op == MSG_READDIRPLUS || op == MSG_RENAME ||
-	       touches(op) == TOUCH_NAMES;
+	return m->op == MSG_LOOKUP || m->op == MSG_READDIRPLUS || m->op == MSG_RENAME ||
+	       touches(m) == TOUCH_NAMES;
 }
 
 static bool holds_node2(uint64_t op)
@@ -215,9 +217,16 @@ static bool changes_data(const struct msg *m)
 	       (m->op == MSG_OPEN && (m->flags & O_TRUNC) != 0);
 }
 
+static void bump_data_locked(struct cache *c, struct node *n)
+{
+	node_bump_locked(c, n);
+	if (S_ISREG(n->attr.mode))
+		pages_drop_locked(c, n);
+}
+
 static void bump_request_locked(struct cache *c, struct cache_req *r)
 {
-	switch (touches(r->call.req.op)) {
+	switch (touches(&r->call.req)) {
 	case TOUCH_NOTHING:
 		break;
 	case TOUCH_NODE:
@@ -242,7 +251,7 @@ static void bump_request_locked(struct cache *c, struct cache_req *r)
 /* The names that the request is about to change are not known until its reply. */
 static void unsure_request_locked(struct cache *c, struct cache_req *r)
 {
-	enum touch t = touches(r->call.req.op);
+	enum touch t = touches(&r->call.req);
 
 	if (t == TOUCH_NAMES || t == TOUCH_RENAME)
 		name_unsure_locked(c, r->node, r->names[0], r->name_len[0]);
@@ -435,8 +444,10 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 
 	/* The second bump forgets what was installed just now, so it is kept aside. */
 	uint64_t now = cache_now();
-	if (touches(op) != TOUCH_NOTHING && !FAULT(bump_once))
+	if (touches(&r->call.req) != TOUCH_NOTHING && !FAULT(bump_once))
 		bump_request_locked(c, r);
+	if (op == MSG_CREATE && (r->call.req.flags & O_TRUNC) != 0 && named != NULL)
+		bump_data_locked(c, named); /* of a file that was there */
 	if (object != NULL && ttl > 0)
 		object->attr_until = now + ttl;
 	if (parent != NULL && parent_ttl > 0)
@@ -528,7 +539,7 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 		out->hold = holds_reply(named != NULL ? named : r->node) && may_grow(r);
 		if (named != NULL)
 			named->refs--; /* nlookup holds it now */
-	} else if (touches(op) != TOUCH_NOTHING) {
+	} else if (touches(&r->call.req) != TOUCH_NOTHING) {
 		bump_request_locked(c, r);
 	} else if (m->err == ENOENT && op == MSG_LOOKUP) {
 		out->entry_ttl = node_names_bumped(r->node) > r->submitted
@@ -582,7 +593,7 @@ static void cache_done(struct call *call, const struct msg *m)
 	if (out.err != (int)m->err && MSG_HAS(m, fh))
 		cache_close_locked(c, m->fh); /* of a file whose node could not be made */
 	struct node *node = r->node, *node2 = r->node2;
-	struct node *busy = r->busy && holds_node(call->req.op) ? node : NULL;
+	struct node *busy = r->busy && holds_node(&call->req) ? node : NULL;
 	struct node *busy2 = r->busy && holds_node2(call->req.op) ? node2 : NULL;
 	(void)pthread_mutex_unlock(&c->lock);
 	r->done(r, &out); /* r may be gone */
@@ -798,7 +809,7 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 	unsure_request_locked(c, r);
 	r->submitted = c->clock;
 	r->busy = true;
-	if (holds_node(op))
+	if (holds_node(&r->call.req))
 		busy_locked(r->node);
 	if (holds_node2(op))
 		busy_locked(r->node2);
