@@ -311,11 +311,13 @@ static void *submit_by_many(void *arg)
 	struct unit_random random = {(uintptr_t)&random | 1};
 
 	for (int i = 0; i < SUBMITS; i++) {
-		static const enum msg_op ops[] = {MSG_LOOKUP, MSG_LOOKUP, MSG_LOOKUP, MSG_CREATE,
-						  MSG_GETATTR, MSG_WRITE, MSG_UNLINK, MSG_READ,
-						  MSG_OPEN, MSG_READ};
+		static const enum msg_op asks[] = {MSG_LOOKUP, MSG_LOOKUP, MSG_GETATTR, MSG_READ,
+						   MSG_OPEN};
+		static const enum msg_op changes[] = {MSG_CREATE, MSG_UNLINK, MSG_WRITE};
 		static const char *const names[] = {"a", "b", "c", "d", "e"};
-		struct asked *a = asked_new(ops[unit_below(&random, COUNT(ops))]);
+		struct asked *a = asked_new(unit_below(&random, 40) == 0
+						? changes[unit_below(&random, COUNT(changes))]
+						: asks[unit_below(&random, COUNT(asks))]);
 		const char *name = names[unit_below(&random, COUNT(names))];
 		bool here = unit_below(&random, 3) == 0;
 
