@@ -301,6 +301,30 @@ static void test_interrupted(void **state)
 	}
 }
 
+/* A listing that was read before a change of ours, and comes after it. */
+static void test_overtaken_by_an_own_change(void **state)
+{
+	(void)state;
+	for (int during = 0; during < 2; during++) {
+		struct world *w = world_new();
+		struct opened d = open_dir(w, CACHE_ROOT);
+		struct asked *change = NULL, *a;
+
+		if (during)
+			change = ask_name(w, MSG_UNLINK, CACHE_ROOT, name_of(3));
+		a = fetch(d.l, 0, true);
+		if (!during)
+			change = ask_name(w, MSG_UNLINK, CACHE_ROOT, name_of(3));
+		done_with(w, change, reply_node(w, w->seq, NODE_OF(3), FILE_MODE, 3));
+		answer_fetch(w, a, w->seq, ENTRIES); /* has the name */
+		assert_false(listing_rewind(d.l));
+		assert_int_equal(known_name(w, CACHE_ROOT, name_of(3)), UNKNOWN);
+		assert_int_equal(known_name(w, CACHE_ROOT, "zzz"), UNKNOWN);
+		listing_free(d.l);
+		world_free(w);
+	}
+}
+
 /* What the server does not list any more is not there. */
 static void test_listed_again(void **state)
 {
@@ -329,6 +353,7 @@ static void test_held_name_that_is_not_listed(void **state)
 	(void)look_up(w, CACHE_ROOT, name_of(5), NODE_OF(5), FILE_MODE, w->seq);
 	gone[5] = true;
 	assert_int_equal(read_all(w, CACHE_ROOT, true), 3);
+	assert_int_equal(read_all(w, CACHE_ROOT, true), 3); /* not with that name in it */
 	told_clear(w);
 	(void)inv_name(w, FAKE_ROOT, "first");
 	(void)inv_name(w, FAKE_ROOT, name_of(5));
@@ -432,6 +457,72 @@ static void test_end_in_the_middle(void **state)
 	assert_false(listing_rewind(d.l)); /* the beginning was not seen */
 	listing_free(d.l);
 	world_free(w);
+}
+
+/* A reader who was at the end before there was more. */
+static void test_cursor_of_an_older_listing(void **state)
+{
+	struct world *w = world_new();
+	struct opened d = open_dir(w, CACHE_ROOT);
+
+	(void)state;
+	gone[ENTRIES - 1] = true;
+	assert_int_equal(read_all(w, CACHE_ROOT, false), 3);
+	assert_int_equal(read_from(d, off_of(20), false, names_from(20)), 0);
+	gone[ENTRIES - 1] = false;
+	(void)inv_name(w, FAKE_ROOT, name_of(ENTRIES - 1));
+	assert_int_equal(read_all(w, CACHE_ROOT, false), 3);
+	assert_int_equal(read_from(d, off_of(ENTRIES - 1), false, names_from(ENTRIES - 1)), 0);
+	/* and one whose next entry has gone */
+	struct listing_entry e;
+	char name[16];
+	assert_int_equal(next_entry(d.l, off_of(6), false, &e, name), 1);
+	gone[7] = true;
+	(void)inv_name(w, FAKE_ROOT, name_of(7));
+	assert_int_equal(read_all(w, CACHE_ROOT, false), 3);
+	assert_int_equal(read_from(d, off_of(7), false, names_from(7)), 0);
+	listing_free(d.l);
+	world_free(w);
+}
+
+/* A name that was absent, and was then found there, has no place in the listing. */
+static void test_found_after_all(void **state)
+{
+	struct world *w = world_new();
+	struct opened d = open_dir(w, CACHE_ROOT);
+
+	(void)state;
+	assert_int_equal(read_all(w, CACHE_ROOT, false), 3);
+	assert_int_equal(known_name(w, CACHE_ROOT, "new"), ABSENT);
+	fake_now += NEG_CAP;
+	assert_true(listing_rewind(d.l));
+	(void)look_up(w, CACHE_ROOT, "new", 60, FILE_MODE, w->seq); /* before its INV has come */
+	assert_false(listing_rewind(d.l));
+	listing_free(d.l);
+	world_free(w);
+}
+
+/* A name that only a listing told of is the kernel's once a LOOKUP was answered with it. */
+static void test_listed_name_that_is_looked_up(void **state)
+{
+	(void)state;
+	for (int looked_up = 0; looked_up < 2; looked_up++) {
+		struct world *w = world_new();
+		struct opened d = open_dir(w, CACHE_ROOT);
+
+		answer_fetch(w, fetch(d.l, 0, true), w->seq, ENTRIES);
+		(void)inv_name(w, FAKE_ROOT, "first"); /* that takes the listing along */
+		if (looked_up) {
+			struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, name_of(4));
+
+			assert_true(a->local && a->reply.ino != 0);
+			free(a);
+		}
+		(void)inv_name(w, FAKE_ROOT, name_of(4));
+		assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, name_of(4)), looked_up);
+		listing_free(d.l);
+		world_free(w);
+	}
 }
 
 /* Nodes may go when there are too many: of their names it is known that they are there. */
@@ -626,12 +717,16 @@ int main(void)
 	    TEST(test_not_without_a_promise),
 	    TEST(test_not_with_a_gap),
 	    TEST(test_interrupted),
+	    TEST(test_overtaken_by_an_own_change),
 	    TEST(test_listed_again),
 	    TEST(test_held_name_that_is_not_listed),
 	    TEST(test_held_name_that_leads_elsewhere),
 	    TEST(test_offsets),
 	    TEST(test_peek_twice),
 	    TEST(test_end_in_the_middle),
+	    TEST(test_cursor_of_an_older_listing),
+	    TEST(test_found_after_all),
+	    TEST(test_listed_name_that_is_looked_up),
 	    TEST(test_evicted_nodes),
 	    TEST(test_entries_are_told),
 	    TEST(test_outdated_batch),
