@@ -174,9 +174,11 @@ enum touch {
 	TOUCH_RENAME, /* names in `node` and `node2` */
 };
 
-static enum touch touches(uint64_t op)
+static enum touch touches(const struct msg *m)
 {
-	switch (op) {
+	switch (m->op) {
+	case MSG_OPEN:
+		return (m->flags & O_TRUNC) != 0 ? TOUCH_NODE : TOUCH_NOTHING;
 	case MSG_WRITE:
 	case MSG_SETATTR:
 	case MSG_FALLOCATE:
@@ -207,10 +209,10 @@ static bool names_object(uint64_t op)
 }
 
 /* Requests during which the kernel holds the lock of a directory: node, node2. */
-static bool holds_node(uint64_t op)
+static bool holds_node(const struct msg *m)
 {
-	return op == MSG_LOOKUP || op == MSG_READDIRPLUS || op == MSG_RENAME ||
-	       touches(op) == TOUCH_NAMES;
+	return m->op == MSG_LOOKUP || m->op == MSG_READDIRPLUS || m->op == MSG_RENAME ||
+	       touches(m) == TOUCH_NAMES;
 }
 
 static bool holds_node2(uint64_t op)
@@ -234,11 +236,18 @@ static bool changes_data(const struct msg *m)
 	       (m->op == MSG_OPEN && (m->flags & O_TRUNC) != 0);
 }
 
+static void bump_data_locked(struct cache *c, struct node *n)
+{
+	node_bump_locked(c, n);
+	if (S_ISREG(n->attr.mode))
+		pages_drop_locked(c, n);
+}
+
 static void bump_request_locked(struct cache *c, struct cache_req *r)
 {
-	if (touches(r->call.req.op) != TOUCH_NOTHING || changes_data(&r->call.req))
+	if (touches(&r->call.req) != TOUCH_NOTHING)
 		c->space_changed = ++c->clock;
-	switch (touches(r->call.req.op)) {
+	switch (touches(&r->call.req)) {
 	case TOUCH_NOTHING:
 		break;
 	case TOUCH_NODE:
@@ -263,7 +272,7 @@ static void bump_request_locked(struct cache *c, struct cache_req *r)
 /* The names that the request is about to change are not known until its reply. */
 static void unsure_request_locked(struct cache *c, struct cache_req *r)
 {
-	enum touch t = touches(r->call.req.op);
+	enum touch t = touches(&r->call.req);
 
 	if (t == TOUCH_NAMES || t == TOUCH_RENAME)
 		name_unsure_locked(c, r->node, r->names[0], r->name_len[0]);
@@ -376,9 +385,12 @@ static void moved_name_locked(struct cache *c, const struct msg *m, struct node 
 {
 	struct node *n = server != 0 ? node_find_server_locked(c, server) : NULL;
 
-	if (n != NULL && install_name_locked(c, m, dir, name, len, n) > 0)
+	if (!c->leased)
 		return;
-	if (c->leased && c->sink != NULL)
+	/* without a promise nothing is noted, and nobody would tell it later */
+	if (n != NULL && MSG_HAS(m, stamp) && install_name_locked(c, m, dir, name, len, n) > 0)
+		return;
+	if (c->sink != NULL)
 		c->sink->entry(c->sink_arg, dir->id, name, len);
 }
 
@@ -413,7 +425,7 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
  */
 static void outdate_locked(struct cache *c, const struct cache_req *r, const struct msg *m)
 {
-	enum touch t = touches(r->call.req.op);
+	enum touch t = touches(&r->call.req);
 	struct node *moved =
 		t == TOUCH_RENAME && MSG_HAS(m, node) ? node_find_server_locked(c, m->node) : NULL;
 
@@ -474,8 +486,10 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 
 	/* The second bump forgets what was installed just now, so it is kept aside. */
 	uint64_t now = cache_now();
-	if (touches(op) != TOUCH_NOTHING && !FAULT(bump_once))
+	if (touches(&r->call.req) != TOUCH_NOTHING && !FAULT(bump_once))
 		bump_request_locked(c, r);
+	if (op == MSG_CREATE && (r->call.req.flags & O_TRUNC) != 0 && named != NULL)
+		bump_data_locked(c, named); /* of a file that was there */
 	if (object != NULL && ttl > 0)
 		object->attr_until = now + ttl;
 	if (parent != NULL && parent_ttl > 0)
@@ -595,7 +609,7 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 		out->hold = holds_reply(named != NULL ? named : r->node) && may_grow(r);
 		if (named != NULL)
 			named->refs--; /* nlookup holds it now */
-	} else if (touches(op) != TOUCH_NOTHING) {
+	} else if (touches(&r->call.req) != TOUCH_NOTHING) {
 		bump_request_locked(c, r);
 	} else if (m->err == ENOENT && op == MSG_LOOKUP) {
 		out->entry_ttl = node_names_bumped(r->node) > r->submitted
@@ -608,7 +622,7 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 /* The kernel's locks of the request's directories are about to be given up. */
 static void not_busy_locked(struct cache *c, struct node *n)
 {
-	struct dir *dir = S_ISDIR(n->attr.mode) ? n->dir : NULL;
+	struct dir *dir = dir_if_any(n);
 
 	if (dir == NULL || dir->busy == 0 || --dir->busy > 0 || !dir->parked)
 		return;
@@ -649,7 +663,7 @@ static void cache_done(struct call *call, const struct msg *m)
 	if (out.err != (int)m->err && MSG_HAS(m, fh))
 		cache_close_locked(c, m->fh); /* of a file whose node could not be made */
 	struct node *node = r->node, *node2 = r->node2;
-	struct node *busy = r->busy && holds_node(call->req.op) ? node : NULL;
+	struct node *busy = r->busy && holds_node(&call->req) ? node : NULL;
 	struct node *busy2 = r->busy && holds_node2(call->req.op) ? node2 : NULL;
 	(void)pthread_mutex_unlock(&c->lock);
 	r->done(r, &out); /* r may be gone */
@@ -718,7 +732,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	(void)answer_attr(c, n, now, a);
 	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
-	a->out.keep = true;
+	a->out.keep = (n->flags & NODE_PROMISED) != 0;
 	return true;
 }
 
@@ -881,7 +895,7 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 	unsure_request_locked(c, r);
 	r->submitted = c->clock;
 	r->busy = true;
-	if (holds_node(op))
+	if (holds_node(&r->call.req))
 		busy_locked(r->node);
 	if (holds_node2(op))
 		busy_locked(r->node2);
@@ -972,7 +986,7 @@ bool cache_dir_park(struct cache *c, uint64_t ino)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
-	struct dir *dir = n != NULL && S_ISDIR(n->attr.mode) ? n->dir : NULL;
+	struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
 
 	if (dir == NULL || dir->busy == 0)
 		return false;
@@ -1134,6 +1148,14 @@ void cache_get_options(struct cache *c, struct cache_options *ret)
 void cache_set_options(struct cache *c, const struct cache_options *options)
 {
 	(void)pthread_mutex_lock(&c->lock);
+	if (options->lease != c->options.lease) {
+		/* begins anew; whoever ticks is to be woken */
+		uint64_t now = cache_now();
+
+		c->lease_until = options->lease > 0 ? now + options->lease : UINT64_MAX;
+		c->ping_due = now;
+		c->expired = false;
+	}
 	c->options = *options;
 	nodes_evict_locked(c);
 	pages_evict_locked(c);

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 #include "cache/cache.h"
 #include "core/hash.h"
@@ -217,6 +218,13 @@ void nodes_evict_locked(struct cache *c);
 
 /* NULL without memory, or for what is no directory. */
 struct dir *dir_of_locked(struct node *n);
+
+/* What there is of it; NULL also as long as nothing is known. */
+static inline struct dir *dir_if_any(const struct node *n)
+{
+	return S_ISDIR(n->attr.mode) ? n->dir : NULL;
+}
+
 struct dentry *name_find_locked(struct cache *c, const struct node *dir, const char *name,
 				size_t len);
 /*

@@ -29,8 +29,13 @@ static void pinged(struct call *call, const struct msg *m)
 	}
 	/* it was alive after the request left */
 	c->lease_until = c->ping_sent + c->options.lease;
-	if (c->expired)
-		log_notice("the server answers again");
+	if (!c->expired)
+		return;
+	if (cache_now() + c->options.lease / BEATS >= c->lease_until) {
+		c->lease_until = 0; /* that was too long ago: the next one tells */
+		return;
+	}
+	log_notice("the server answers again");
 	c->expired = false;
 }
 
@@ -58,7 +63,8 @@ uint64_t cache_tick(struct cache *c)
 		if (!c->expired && now + beat >= c->lease_until) {
 			log_warning("the server has been silent for %llu s: nothing is answered "
 				    "from the cache",
-				    (unsigned long long)((now - c->ping_sent) / 1000000000));
+				    (unsigned long long)((now + c->options.lease - c->lease_until) /
+							 1000000000));
 			c->expired = drop = true;
 			c->lease_until = 0;
 			cache_drop_all_locked(c);

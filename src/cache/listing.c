@@ -387,9 +387,21 @@ static void build_end(struct cache *c, struct listing *l, struct dir *dir)
 	dir->build = l->build = 0;
 }
 
+/* The kernel holds the name as something else: nobody would know of that any more. */
+static void tell_moved(struct cache *c, struct node *dir, struct slice name, const struct node *n)
+{
+	const struct dentry *d = name_find_locked(c, dir, name.data, name.len);
+
+	if (d != NULL && c->sink != NULL && (d->kind != NAME_NODE || d->id != n->id) &&
+	    name_kernel_holds_locked(c, d))
+		c->sink->entry(c->sink_arg, dir->id, d->name, d->len);
+}
+
 static void install_entry(struct cache *c, struct listing *l, struct node *dir,
 			  const struct dir_entry *e, struct node *n)
 {
+	if (n != NULL)
+		tell_moved(c, dir, e->name, n);
 	struct dentry *d = n != NULL ? name_set_node_locked(c, dir, e->name.data, e->name.len, n)
 				     : name_set_listed_locked(c, dir, e->name.data, e->name.len,
 							      e->ino, (uint8_t)e->type);

@@ -219,7 +219,7 @@ void name_unsure_locked(struct cache *c, struct node *node, const char *name, si
 
 void names_drop_locked(struct cache *c, struct node *node, bool tell)
 {
-	struct dir *dir = node->dir;
+	struct dir *dir = dir_if_any(node);
 
 	if (dir == NULL)
 		return;
@@ -227,7 +227,10 @@ void names_drop_locked(struct cache *c, struct node *node, bool tell)
 	dir->build = 0;
 	while (dir->first != NULL) {
 		struct dentry *d = dir->first;
+		struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 
+		if (tell && n != NULL)
+			idle_close_locked(c, n); /* if it is gone, its blocks are to be free */
 		if (tell && c->sink != NULL && name_kernel_holds_locked(c, d))
 			c->sink->entry(c->sink_arg, node->id, d->name, d->len);
 		name_remove_locked(c, d);
@@ -239,7 +242,7 @@ void names_drop_locked(struct cache *c, struct node *node, bool tell)
 int name_answer_locked(struct cache *c, struct node *node, const char *name, size_t len,
 		       uint64_t now, struct node **ret, uint64_t *ret_ttl)
 {
-	struct dir *dir = node->dir;
+	struct dir *dir = dir_if_any(node);
 
 	if (dir == NULL || now >= c->lease_until)
 		return -EAGAIN;

@@ -94,7 +94,7 @@ static void lose_data(struct cache *c, struct node *n)
 /* A name in a directory is not what it was. Whether that was of interest. */
 static bool lose_name(struct cache *c, struct node *node, struct slice name)
 {
-	struct dir *dir = node->dir;
+	struct dir *dir = dir_if_any(node);
 	struct dentry *d = name_find_locked(c, node, name.data, name.len);
 	/*
 	 * A change of ours in flight may leave it to the kernel without a word to

@@ -71,8 +71,15 @@ struct fake {
 	/* What came without a reply. */
 	struct fake_pair forgets[FAKE_MESSAGES];
 	size_t n_forgets, n_forget_messages;
-	uint64_t closed[16];
+	uint64_t closed[4096];
 	size_t n_closed;
+	struct fake_ack {
+		uint64_t seq, flags;
+	} acks[64];
+	size_t n_acks;
+	/* Where pushes go. */
+	void (*pushed)(void *arg, const struct msg *m);
+	void *pushed_arg;
 };
 
 static inline void fake_oneway(struct fake *f, const struct msg *m)
@@ -90,6 +97,10 @@ static inline void fake_oneway(struct fake *f, const struct msg *m)
 			assert_true(f->n_forgets < FAKE_MESSAGES);
 			f->forgets[f->n_forgets++] = p;
 		}
+	} else if (m->op == MSG_ACK) {
+		assert_true(f->n_acks < COUNT(f->acks));
+		f->acks[f->n_acks++] = (struct fake_ack){m->seq, m->flags};
+		r = 0;
 	} else {
 		uint64_t fh;
 
@@ -119,7 +130,16 @@ static inline void fake_submit(struct backend *b, struct call *call)
 		call->sent(call);
 }
 
-static const struct backend_ops fake_ops = {.submit = fake_submit};
+static inline void fake_listen(struct backend *b, void (*pushed)(void *arg, const struct msg *m),
+			       void *arg)
+{
+	struct fake *f = (struct fake *)b;
+
+	f->pushed = pushed;
+	f->pushed_arg = arg;
+}
+
+static const struct backend_ops fake_ops = {.submit = fake_submit, .listen = fake_listen};
 
 static inline struct fake *fake_new(void)
 {
@@ -169,7 +189,9 @@ struct asked {
 	unsigned completions;
 	struct cache_reply reply; /* attr points to the copy, msg is of no use any more */
 	struct attr attr;
-	bool from_cache;
+	bool from_cache, local; /* local: no reply of the server, error or not */
+	char data[64];		/* the first bytes of it */
+	size_t len;
 };
 
 static inline void asked_done(struct cache_req *r, const struct cache_reply *reply)
@@ -179,7 +201,11 @@ static inline void asked_done(struct cache_req *r, const struct cache_reply *rep
 	a->completions++;
 	a->reply = *reply;
 	a->from_cache = reply->err == 0 && reply->msg == NULL;
+	a->local = reply->msg == NULL;
 	a->reply.msg = NULL;
+	a->len = reply->data.len;
+	if (a->len > 0)
+		memcpy(a->data, reply->data.data, a->len < sizeof(a->data) ? a->len : sizeof(a->data));
 	if (reply->attr != NULL) {
 		a->attr = *reply->attr;
 		a->reply.attr = &a->attr;
