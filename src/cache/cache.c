@@ -514,10 +514,9 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 
 /* What single requests leave in the cache. */
 static void install_more_locked(struct cache *c, struct cache_req *r, const struct msg *m,
-				struct cache_reply *out)
+				bool good, struct cache_reply *out)
 {
 	struct node *n = r->node;
-	bool good = stamp_good_node_locked(c, m, n->server) && n->bumped <= r->submitted;
 
 	switch (r->call.req.op) {
 	case MSG_OPEN:
@@ -538,6 +537,7 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	case MSG_WRITE:
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
 			     n->file->pages_dropped > r->submitted;
+		out->keep = good;
 		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
 		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
 		break;
@@ -603,8 +603,11 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 		} else if (names_object(op)) {
 			out->err = ENOMEM;
 		}
+		/* before its own second bump */
+		bool good = stamp_good_node_locked(c, m, r->node->server) &&
+			    r->node->bumped <= r->submitted;
 		install_reply_locked(c, r, m, named, out);
-		install_more_locked(c, r, m, out);
+		install_more_locked(c, r, m, good, out);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
 		out->hold = holds_reply(named != NULL ? named : r->node) && may_grow(r);
 		if (named != NULL)

@@ -88,7 +88,8 @@ struct cache_reply {
 	struct slice data;	 /* READ, READLINK */
 	uint64_t fh;		 /* OPEN, CREATE */
 	uint64_t flags;		 /* OPEN, CREATE: enum open_reply_flag */
-	bool keep;     /* OPEN: pages that the kernel has are still true; READDIR: as the listing */
+	bool keep;     /* OPEN: pages that the kernel has are still true; WRITE: nobody has written
+			  since */
 	bool raced;    /* WRITE, listings: what the kernel made of it is to be invalidated */
 	bool appended; /* OPEN: the file is open for appending here */
 	bool hold; /* the kernel still has pages to drop: reply when that is done, with timeouts 0

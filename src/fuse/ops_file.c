@@ -246,13 +246,16 @@ static void store_and_reply(void *arg)
 	free(s);
 }
 
-/* NULL if the server did not tell what lies between, or without memory. */
+/*
+ * NULL if somebody has written to the file since, or the server did not tell
+ * what lies between, or without memory.
+ */
 static struct stored *stored_new(struct krequest *r, const struct cache_reply *reply)
 {
 	const struct slice own = r->creq.call.req.payload, gap = reply->data;
 	struct stored *s;
 
-	if (reply->msg->off < r->off || reply->msg->off - r->off != gap.len ||
+	if (!reply->keep || reply->msg->off < r->off || reply->msg->off - r->off != gap.len ||
 	    (s = malloc(sizeof(*s) + gap.len + r->size)) == NULL)
 		return NULL;
 	*s = (struct stored){.r = r, .off = r->off, .len = gap.len + r->size};
