@@ -132,6 +132,25 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again)
 	cache_forget_flush(c);
 }
 
+void cache_appending(struct cache *c, uint64_t ino, bool opened)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	if (opened)
+		f->appending++;
+	else if (f->appending > 0)
+		f->appending--;
+}
+
+static bool is_appended(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->appending > 0;
+}
+
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred)
 {
 	struct oneway *o = oneway_new(MSG_ACK);
@@ -226,6 +245,8 @@ static void bump_data_locked(struct cache *c, struct node *n)
 
 static void bump_request_locked(struct cache *c, struct cache_req *r)
 {
+	if (touches(&r->call.req) != TOUCH_NOTHING || changes_data(&r->call.req))
+		c->space_changed = ++c->clock;
 	switch (touches(&r->call.req)) {
 	case TOUCH_NOTHING:
 		break;
@@ -396,6 +417,27 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
 	}
 }
 
+/*
+ * The kernel marks the attributes of the directories and of the moved or linked
+ * object as invalid (fuse_dir_changed, fuse_update_ctime), but not as newer: a
+ * reply to an earlier GETATTR or LOOKUP that it has not digested yet would make
+ * the old ones valid again, for as long as that reply said.
+ */
+static void outdate_locked(struct cache *c, const struct cache_req *r, const struct msg *m)
+{
+	enum touch t = touches(&r->call.req);
+	struct node *moved =
+		t == TOUCH_RENAME && MSG_HAS(m, node) ? node_find_server_locked(c, m->node) : NULL;
+
+	if (!c->leased || (t != TOUCH_NAMES && t != TOUCH_LINK && t != TOUCH_RENAME))
+		return;
+	tell_inode_locked(c, r->node, false);
+	if (r->node2 != NULL && r->node2 != r->node)
+		tell_inode_locked(c, r->node2, false);
+	if (moved != NULL)
+		tell_inode_locked(c, moved, false);
+}
+
 /* Where a request that names an object has the name, and the directory that it is in. */
 static struct node *named_in(const struct cache_req *r, unsigned *ret_name)
 {
@@ -459,14 +501,15 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	if (names_object(op) && named != NULL && !raced) {
 		out->entry_ttl =
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
-		if (op == MSG_MKNOD && (m->flags & MKNOD_EMPTY) != 0 && out->entry_ttl > 0 &&
-		    stamp_good_listing_locked(c, m, named->server) &&
+		if (op == MSG_MKNOD && MSG_HAS(m, flags) && (m->flags & MKNOD_EMPTY) != 0 &&
+		    out->entry_ttl > 0 && stamp_good_listing_locked(c, m, named->server) &&
 		    dir_of_locked(named) != NULL) {
 			named->dir->complete = true;
 			named->dir->until = now + c->options.cap.dir;
 		}
 	}
 	install_names_locked(c, r, m);
+	outdate_locked(c, r, m);
 }
 
 /* What single requests leave in the cache. */
@@ -479,6 +522,7 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	switch (r->call.req.op) {
 	case MSG_OPEN:
 		out->keep = good && (r->call.req.flags & O_TRUNC) == 0;
+		out->appended = is_appended(n);
 		break;
 	case MSG_READ:
 		out->data = m->payload;
@@ -494,9 +538,14 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	case MSG_WRITE:
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
 			     n->file->pages_dropped > r->submitted;
-		if (r->direct) {
-			out->stale_pages = (n->flags & NODE_KERNEL_DATA) != 0;
-			n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
+		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
+		break;
+	case MSG_STATFS:
+		out->fs = &m->fs;
+		if (c->one_fs) {
+			c->fs = m->fs;
+			c->fs_clock = r->submitted;
 		}
 		break;
 	case MSG_LISTXATTR:
@@ -506,8 +555,8 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 	default:
 		break;
 	}
-	out->fh = m->fh;
-	out->flags = m->flags;
+	out->fh = MSG_HAS(m, fh) ? m->fh : 0;
+	out->flags = MSG_HAS(m, flags) ? m->flags : 0;
 }
 
 /*
@@ -519,10 +568,31 @@ static bool holds_reply(const struct node *n)
 	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0;
 }
 
+/*
+ * The host has lost the object before its invalidation came. The kernel walks
+ * the path once more (LOOKUP_REVAL), and must not be led here again.
+ */
+static void gone_locked(struct cache *c, struct node *n)
+{
+	if (n == NULL || !c->leased)
+		return;
+	n->attr_until = 0;
+	if (n->name != NULL) {
+		const struct dentry *d = n->name;
+
+		name_unsure_locked(c, d->dir, d->name, d->len);
+	}
+}
+
 static void done_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 			struct cache_reply *out)
 {
 	uint64_t op = r->call.req.op;
+
+	if (m->err == ESTALE) {
+		gone_locked(c, r->node);
+		gone_locked(c, r->node2);
+	}
 
 	if (m->err == 0) {
 		struct node *named = names_object(op) ? node_named_locked(c, m->node) : NULL;
@@ -617,6 +687,7 @@ static void cache_done(struct call *call, const struct msg *m)
 struct answer {
 	struct cache_reply out;
 	struct attr attr;
+	struct fsinfo fs;
 	void *buffer;
 };
 
@@ -659,6 +730,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	    !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)answer_attr(c, n, now, a);
+	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
 	a->out.keep = true;
 	return true;
@@ -689,6 +761,17 @@ static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t
 	if (a->buffer == NULL)
 		return false;
 	a->out.data.data = a->buffer;
+	return true;
+}
+
+/* Told with every PING, and so no older than that, unless a change of ours has moved them. */
+static bool answer_statfs(const struct cache *c, uint64_t now, struct answer *a)
+{
+	if (!c->one_fs || c->fs_clock < c->space_changed || c->options.lease == 0 ||
+	    !link_alive_locked(c, now))
+		return false;
+	a->fs = c->fs;
+	a->out.fs = &a->fs;
 	return true;
 }
 
@@ -727,6 +810,9 @@ static bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a
 	case MSG_READLINK:
 		hit = c->leased && answer_readlink(c, r, now, a);
 		break;
+	case MSG_STATFS:
+		hit = c->leased && answer_statfs(c, now, a);
+		break;
 	case MSG_GETXATTR:
 		hit = c->leased && answer_getxattr(c, r, now, a);
 		break;
@@ -750,7 +836,7 @@ static void complete_here(struct cache_req *r, int err)
 static bool may_answer(uint64_t op)
 {
 	return op == MSG_GETATTR || op == MSG_LOOKUP || op == MSG_OPEN || op == MSG_READ ||
-	       op == MSG_READLINK || op == MSG_GETXATTR;
+	       op == MSG_READLINK || op == MSG_GETXATTR || op == MSG_STATFS;
 }
 
 /* The names move into the request: it outlives the memory that they came in. */

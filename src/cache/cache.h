@@ -84,13 +84,15 @@ struct cache_reply {
 	 */
 	uint64_t ino;
 	uint64_t entry_ttl;
-	struct slice data; /* READ, READLINK */
-	uint64_t fh;	   /* OPEN, CREATE */
-	uint64_t flags;	   /* OPEN, CREATE: enum open_reply_flag */
-	bool keep;  /* OPEN: pages that the kernel has are still true; READDIR: as the listing */
-	bool raced; /* WRITE, listings: what the kernel made of it is to be invalidated */
-	bool hold;  /* the kernel still has pages to drop: reply when that is done, with timeouts 0
-		     */
+	const struct fsinfo *fs; /* STATFS */
+	struct slice data;	 /* READ, READLINK */
+	uint64_t fh;		 /* OPEN, CREATE */
+	uint64_t flags;		 /* OPEN, CREATE: enum open_reply_flag */
+	bool keep;     /* OPEN: pages that the kernel has are still true; READDIR: as the listing */
+	bool raced;    /* WRITE, listings: what the kernel made of it is to be invalidated */
+	bool appended; /* OPEN: the file is open for appending here */
+	bool hold; /* the kernel still has pages to drop: reply when that is done, with timeouts 0
+		    */
 	bool stale_pages; /* WRITE past the kernel's cache: it may hold pages of the file */
 };
 
@@ -146,6 +148,9 @@ void cache_reply_end(struct cache *c);
  * reads only may have it.
  */
 void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again);
+
+/* A file that is open for appending, past the kernel's cache, was opened or closed. */
+void cache_appending(struct cache *c, uint64_t ino, bool opened);
 
 /* The kernel dropped n references to ino. cache_forget_flush sends what has gathered. */
 void cache_forget(struct cache *c, uint64_t ino, uint64_t n);

@@ -20,7 +20,7 @@ struct kept_attr {
 enum node_flag {
 	NODE_LOCKED = 1 << 0,	   /* see cache_mark_locked */
 	NODE_PROMISED = 1 << 1,	   /* attr is under a promise */
-	NODE_KERNEL_DATA = 1 << 2, /* the kernel may have pages, a listing or a link target */
+	NODE_KERNEL_DATA = 1 << 2, /* the kernel may have pages or a listing */
 	NODE_IDLE = 1 << 3,	   /* in the list of nodes that the kernel forgot */
 	NODE_VISITED = 1 << 4,	   /* used again since it came there */
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
@@ -101,6 +101,7 @@ struct file {
 	struct idle_file *idle;
 	struct block *blocks;
 	uint64_t asked;		/* hashed blocks that the kernel has read once */
+	uint32_t appending;	/* opened for appending so often now */
 	uint32_t drops;		/* invalidations of data that the kernel has still to be told */
 	uint64_t pages_dropped; /* generation at which the kernel was last told to drop pages */
 };
@@ -132,7 +133,7 @@ struct cache {
 	/* invalidations */
 	const struct cache_sink *sink;
 	void *sink_arg;
-	uint64_t last_seq, floor_seq;	 /* of all, of the last RESET or end of a lease */
+	uint64_t last_seq, floor_seq;	 /* of all, of the last RESET */
 	uint64_t changed_at;		 /* see cache_changed_at */
 	uint64_t node_seq[SEQ_SLOTS];	 /* by server node: attributes and data */
 	uint64_t name_seq[SEQ_SLOTS];	 /* by server node and name */
@@ -152,9 +153,16 @@ struct cache {
 	struct block *block_newest, *block_oldest, *block_hand;
 	size_t block_bytes;
 
+	/* totals of the file system: as told by the last PING, or since */
+	struct fsinfo fs;
+	bool one_fs;		/* there is only one */
+	uint64_t fs_clock;	/* generation at which they were asked for */
+	uint64_t space_changed; /* generation of the last change of ours that may move them */
+
 	/* the lease */
 	uint64_t lease_until; /* promises hold until then */
 	uint64_t ping_due, ping_sent;
+	uint64_t ping_clock; /* generation */
 	bool pinging, expired;
 	struct call ping;
 };
@@ -262,6 +270,10 @@ void node_drop_locked(struct cache *c, struct node *n);
 void node_compare_locked(struct cache *c, struct node *n, const struct attr *a);
 void node_lose_data_locked(struct cache *c, struct node *n);
 void tell_inode_locked(struct cache *c, struct node *n, bool data);
+
+/* ---- lease.c ---- */
+
+bool link_alive_locked(const struct cache *c, uint64_t now);
 
 /* ---- listing.c ---- */
 

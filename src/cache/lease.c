@@ -22,6 +22,11 @@ static void pinged(struct call *call, const struct msg *m)
 	c->pinging = false;
 	if (m->err != 0)
 		return;
+	c->one_fs = MSG_HAS(m, fs);
+	if (c->one_fs) {
+		c->fs = m->fs;
+		c->fs_clock = c->ping_clock;
+	}
 	/* it was alive after the request left */
 	c->lease_until = c->ping_sent + c->options.lease;
 	if (!c->expired)
@@ -34,11 +39,16 @@ static void pinged(struct call *call, const struct msg *m)
 	c->expired = false;
 }
 
+bool link_alive_locked(const struct cache *c, uint64_t now)
+{
+	return c->options.lease == 0 ||
+	       now + c->options.lease / BEATS * (BEATS - 2) < c->lease_until;
+}
+
 bool cache_link_alive(struct cache *c)
 {
 	SCOPE_LOCK(&c->lock);
-	return c->options.lease == 0 ||
-	       cache_now() + c->options.lease / BEATS * (BEATS - 2) < c->lease_until;
+	return link_alive_locked(c, cache_now());
 }
 
 uint64_t cache_tick(struct cache *c)
@@ -62,6 +72,7 @@ uint64_t cache_tick(struct cache *c)
 		if (!c->pinging && now >= c->ping_due) {
 			c->pinging = send = true;
 			c->ping_sent = now;
+			c->ping_clock = c->clock;
 			c->ping_due = now + beat;
 			c->ping.done = pinged;
 			c->ping.req = (struct msg){0};

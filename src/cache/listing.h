@@ -3,8 +3,8 @@
  *
  * The adapter takes entries until its buffer is full. -EAGAIN asks it to
  * listing_fetch and to go on in the completion. Offsets are the server's own
- * and opaque, so that seekdir works at any of them; offset 0 always fetches
- * anew, as rewinddir demands.
+ * and opaque, so that seekdir works at any of them; offset 0 fetches anew, as
+ * rewinddir demands, unless the cache has the complete listing.
  *
  * An entry carries attributes for the kernel only while they are as true as
  * a fresh reply's: after a change of ours to the directory or to the object,

@@ -8,8 +8,9 @@
  * signal handler.
  *
  * Threads started by fs_run: a few workers that read /dev/fuse and never wait
- * for the host, one that watches interrupted requests, one that notifies the
- * kernel. Completions come on the reader thread of the backend.
+ * for the host, and one that watches interrupted requests and the lease; the
+ * notifiers (notify.h) and the control thread begin with fs_mount. Completions
+ * come on the reader thread of the backend.
  */
 #pragma once
 

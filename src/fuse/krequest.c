@@ -174,6 +174,7 @@ static bool hold(struct krequest *r, const struct cache_reply *reply)
 		h->msg = *reply->msg;
 		h->reply.msg = &h->msg;
 	}
+	h->reply.data = (struct slice){0}; /* gone by then */
 	notify_after(r->fs->notify, reply->ino != 0 ? reply->ino : r->ino, release, h);
 	return true;
 }

@@ -15,10 +15,11 @@
 #define NOTIFIERS 4 /* half of them for entries */
 
 #define MS	      UINT64_C(1000000)
-#define PARK_MAX      (20 * MS) /* an entry is held back no longer, if the host answers at all */
-#define DEFER_AFTER   (2 * MS)	/* the server is told that an acknowledgement will take longer */
-#define RETRY_FIRST   (1 * MS)	/* doubled each time, */
-#define RETRY_DOUBLED 5		/* this often */
+#define PARK_MAX      (20 * MS)	 /* an entry is held back no longer, if the host answers at all */
+#define DEFER_AFTER   (2 * MS)	 /* the server is told that an acknowledgement will take longer */
+#define DEFER_ALWAYS  (100 * MS) /* whatever it is that takes so long */
+#define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
+#define RETRY_DOUBLED 5		 /* this often */
 
 /* A name that no directory has. */
 #define NO_NAME "/"
@@ -28,11 +29,12 @@ struct item {
 	struct item *older, *newer; /* of all that are not done */
 	uint64_t ticket;	    /* ascending */
 	uint64_t ino;
-	bool asked;   /* by the cache, which counts */
-	bool nothing; /* only done is called */
-	bool entry;   /* a name in ino, and ino's listing; else ino itself */
-	bool data;    /* with pages from off on, len of them or all (0) */
-	bool parked;  /* behind a request in the directory */
+	bool asked;	  /* by the cache, which counts */
+	bool nothing;	  /* only done is called */
+	bool entry;	  /* a name in ino, and ino's listing; else ino itself */
+	bool data;	  /* with pages from off on, len of them or all (0) */
+	bool parked;	  /* behind a request in the directory */
+	uint64_t running; /* inside the kernel since then; 0: not */
 	unsigned tries;
 	uint64_t born, not_before;
 	uint64_t changed; /* on the host, on our clock; 0: it is no push */
@@ -47,7 +49,7 @@ struct item {
 struct mark {
 	struct mark *next;
 	uint64_t ticket;
-	uint64_t seq, deadline; /* an acknowledgement; done NULL */
+	uint64_t seq, deadline, born; /* an acknowledgement; done NULL */
 	void (*done)(void *arg);
 	void *arg;
 };
@@ -137,6 +139,15 @@ static void item_done(const struct item *i)
 
 /* ---- marks ---- */
 
+/* Whether something up to ticket waits for a request of our own, which may wait for others. */
+static bool held_up_locked(const struct notify *n, uint64_t ticket, uint64_t now)
+{
+	for (const struct item *i = n->oldest; i != NULL && i->ticket <= ticket; i = i->newer)
+		if (i->parked || (i->running != 0 && now - i->running >= DEFER_AFTER))
+			return true;
+	return false;
+}
+
 static struct mark *due_locked(struct notify *n, uint64_t now, bool *ret_deferred)
 {
 	for (struct mark **at = &n->marks; *at != NULL; at = &(*at)->next) {
@@ -145,6 +156,10 @@ static struct mark *due_locked(struct notify *n, uint64_t now, bool *ret_deferre
 
 		if (!done && (m->done != NULL || now < m->deadline))
 			continue;
+		if (!done && now < m->born + DEFER_ALWAYS && !held_up_locked(n, m->ticket, now)) {
+			m->deadline = now + DEFER_AFTER; /* only slow */
+			continue;
+		}
 		*ret_deferred = !done;
 		*at = m->next;
 		return m;
@@ -318,11 +333,13 @@ static void execute_locked(struct shard *s, struct item *i)
 	struct notify *n = s->notify;
 	enum outcome o = DONE;
 
+	i->running = cache_now();
 	(void)pthread_mutex_unlock(&n->lock);
 	bool parked = i->entry && park(s, i);
 	if (!parked)
 		o = i->entry ? do_entry(n, i) : do_inode(n, i);
 	(void)pthread_mutex_lock(&n->lock);
+	i->running = 0;
 	if (parked)
 		return;
 	if (o == DONE) {
@@ -411,7 +428,8 @@ static void sink_unpark(void *arg, uint64_t parent)
 
 static void sink_mark(void *arg, uint64_t seq)
 {
-	const struct mark m = {.seq = seq, .deadline = cache_now() + DEFER_AFTER};
+	uint64_t now = cache_now();
+	const struct mark m = {.seq = seq, .deadline = now + DEFER_AFTER, .born = now};
 
 	add_mark(arg, &m);
 }
@@ -433,6 +451,16 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 		i->len = len;
 		add(n, i);
 	}
+}
+
+void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice data)
+{
+	struct fuse_bufvec v = FUSE_BUFVEC_INIT(data.len);
+
+	v.buf[0].mem = (void *)(uintptr_t)data.data;
+	if (!FAULT(no_notify))
+		(void)fuse_lowlevel_notify_store(n->fs->se, ino, (off_t)off, &v, 0);
+	stats_add(n->fs->stats, STAT_inval_sent, 1);
 }
 
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)

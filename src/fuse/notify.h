@@ -26,6 +26,13 @@ extern const struct cache_sink notify_sink;
 
 /* Attributes, and the pages of a range; len 0: all behind off. */
 void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len);
+/*
+ * Writes data into the pages of ino, and lets the file grow to its end; pages
+ * that are there stay the ones that a reader may have in hand. Only on a
+ * notifier, from a done of notify_after.
+ */
+void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice data);
+
 /* Calls done, on a notifier, when what is queued for ino now has been done. */
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg);
 

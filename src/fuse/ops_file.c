@@ -73,6 +73,12 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	r->fi.direct_io = (r->fi.flags & O_APPEND) != 0 && (r->fi.flags & O_ACCMODE) != O_RDONLY &&
 			  (reply->attr == NULL || (reply->attr->mode & (S_ISUID | S_ISGID)) == 0);
 	r->file->direct = r->fi.direct_io;
+	/*
+	 * A reader of the kernel's pages takes the page of the end and then looks at
+	 * the size (filemap_read): it must not grow in between.
+	 */
+	if (reply->appended && (r->fi.flags & O_ACCMODE) == O_RDONLY)
+		r->fi.direct_io = 1;
 	/* Without FLUSH the kernel would not tell when a close releases POSIX locks. */
 	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
 }
@@ -80,6 +86,8 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 /* The kernel does not know the file: nobody waits for it any more. */
 static void open_refused(struct krequest *r, const struct cache_reply *reply)
 {
+	if (r->file->direct)
+		cache_appending(r->fs->cache, reply->ino != 0 ? reply->ino : r->ino, false);
 	cache_close(r->fs->cache, r->ino, reply->fh, false);
 	if (reply->ino != 0)
 		cache_undo_lookup(r->fs->cache, reply->ino);
@@ -93,6 +101,8 @@ static void finish_open(struct krequest *r, const struct cache_reply *reply)
 		file_free(r->fs, r->file);
 	} else {
 		opened(r, reply);
+		if (r->file->direct)
+			cache_appending(r->fs->cache, r->ino, true);
 		if (fuse_reply_open(r->req, &r->fi) < 0)
 			open_refused(r, reply);
 	}
@@ -124,6 +134,8 @@ static void finish_create(struct krequest *r, const struct cache_reply *reply)
 
 		opened(r, reply);
 		entry_param(r->fs, reply->ino, reply->attr, reply->attr_ttl, reply->entry_ttl, &e);
+		if (r->file->direct)
+			cache_appending(r->fs->cache, reply->ino, true);
 		if (fuse_reply_create(r->req, &e, &r->fi) < 0)
 			open_refused(r, reply);
 	}
@@ -151,6 +163,8 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct fs *fs = req_fs(req);
 	struct file *file = file_of(fi);
 
+	if (file->direct)
+		cache_appending(fs->cache, ino, false);
 	/* one that kept errors back, or was locked through, ends here */
 	cache_close(fs->cache, ino, file->fh, file->again && !file->flush);
 	file_free(fs, file);
@@ -215,37 +229,84 @@ static void write_reply(void *arg)
 	krequest_free(r);
 }
 
+/* Bytes that were appended, with those of others before them. */
+struct stored {
+	struct krequest *r;
+	uint64_t off;
+	size_t len;
+	unsigned char data[];
+};
+
+static void store_and_reply(void *arg)
+{
+	struct stored *s = arg;
+
+	notify_store(s->r->fs->notify, s->r->ino, s->off, (struct slice){s->data, s->len});
+	write_reply(s->r);
+	free(s);
+}
+
+/* NULL if the server did not tell what lies between, or without memory. */
+static struct stored *stored_new(struct krequest *r, const struct cache_reply *reply)
+{
+	const struct slice own = r->creq.call.req.payload, gap = reply->data;
+	struct stored *s;
+
+	if (reply->msg->off < r->off || reply->msg->off - r->off != gap.len ||
+	    (s = malloc(sizeof(*s) + gap.len + r->size)) == NULL)
+		return NULL;
+	*s = (struct stored){.r = r, .off = r->off, .len = gap.len + r->size};
+	if (gap.len > 0)
+		memcpy(s->data, gap.data, gap.len);
+	memcpy(s->data + gap.len, own.data, r->size);
+	return s;
+}
+
 /*
  * With the reply to a write past its cache the kernel lets the file grow over
- * what it has in its page of the old end: zeros, where a reader fetched that
- * page before the write took effect. Nor does it ask for the size again after
- * an append that landed behind what it took for the end. So pages and
- * attributes go before the reply. Any other write holds the locks of its pages
- * until the reply.
+ * what it has in its page of the old end: zeros. Nor does it ask for the size
+ * again after an append that landed behind what it took for the end. So its
+ * pages are brought up to date before the reply: those that are there, since a
+ * reader may have one in hand and is yet to look at the size; dropped where
+ * that cannot be done. Any other write holds the locks of its pages until the
+ * reply.
  */
+static void finish_direct_write(struct krequest *r, const struct cache_reply *reply)
+{
+	struct notify *n = r->fs->notify;
+	bool moved = reply->msg->off != r->off;
+	struct stored *s = reply->stale_pages ? stored_new(r, reply) : NULL;
+
+	if (s != NULL)
+		notify_after(n, r->ino, store_and_reply, s);
+	else if (moved || reply->stale_pages)
+		notify_inval_first(n, r->ino, moved ? 0 : r->off, write_reply, r);
+	else
+		write_reply(r);
+}
+
 static void finish_write(struct krequest *r, const struct cache_reply *reply)
 {
 	struct notify *n = r->fs->notify;
-	uint64_t off = r->off;
-	fuse_ino_t ino = r->ino;
+	const uint64_t off = r->off, len = r->size;
+	const fuse_ino_t ino = r->ino;
 
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
 		krequest_free(r);
 		return;
 	}
-	bool moved = reply->msg->off != off, raced = reply->raced;
-	size_t asked = r->size;
 	r->size = reply->msg->size;
-	if (r->creq.direct && (moved || reply->stale_pages)) {
-		notify_inval_first(n, ino, moved ? 0 : off, write_reply, r);
+	if (r->creq.direct) {
+		finish_direct_write(r, reply);
 		return;
 	}
+	bool moved = reply->msg->off != off, raced = reply->raced;
 	write_reply(r);
 	if (moved) /* an append that landed behind what the kernel knew of */
 		notify_inval_range(n, ino, 0, 0);
 	else if (raced) /* a READ in between may have brought back the old bytes */
-		notify_inval_range(n, ino, off, asked);
+		notify_inval_range(n, ino, off, len);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,

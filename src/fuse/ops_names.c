@@ -184,7 +184,7 @@ static void finish_statfs(struct krequest *r, const struct cache_reply *reply)
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
 	} else {
-		const struct fsinfo *fs = &reply->msg->fs;
+		const struct fsinfo *fs = reply->fs;
 		struct statvfs v = {.f_bsize = fs->bsize,
 				    .f_frsize = fs->frsize,
 				    .f_blocks = fs->blocks,

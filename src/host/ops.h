@@ -99,6 +99,9 @@ void request_parent_attr(struct request *r, const struct pinned *dir);
 /* Copies a component into name (MSG_NAME_MAX + 1 bytes), checked. */
 int request_name(struct slice s, char *name);
 
+/* Sets FIELD fs. */
+int request_statfs(struct request *r, int fd);
+
 /* -EROFS if the export may not be changed. */
 int request_writable(const struct request *r);
 

@@ -129,15 +129,11 @@ int op_SETATTR(struct request *r)
 	return e < 0 ? e : reply_attr(r, p.node, p.fd);
 }
 
-int op_STATFS(struct request *r)
+int request_statfs(struct request *r, int fd)
 {
-	CLEANUP_PINNED struct pinned p = {0};
 	struct statfs sfs;
-	int e = request_pin(r, r->q.node, 0, &p);
 
-	if (e < 0)
-		return e;
-	if (fstatfs(p.fd, &sfs) < 0)
+	if (fstatfs(fd, &sfs) < 0)
 		return -errno;
 	r->p.fs = (struct fsinfo){
 		.bsize = (uint64_t)sfs.f_bsize,
@@ -151,6 +147,14 @@ int op_STATFS(struct request *r)
 	};
 	r->p.present |= MSG_BIT(fs);
 	return 0;
+}
+
+int op_STATFS(struct request *r)
+{
+	CLEANUP_PINNED struct pinned p = {0};
+	int e = request_pin(r, r->q.node, 0, &p);
+
+	return e < 0 ? e : request_statfs(r, p.fd);
 }
 
 /* ---- extended attributes ---- */

@@ -10,7 +10,8 @@
 #include "host/hnode.h"
 #include "host/ops.h"
 
-#define COPY_MAX ((size_t)64 << 20) /* of one COPY: what may keep a guest's process waiting */
+#define GAP_MAX	 ((uint64_t)128 << 10) /* bytes that a WRITE brings back */
+#define COPY_MAX ((size_t)64 << 20)    /* of one COPY: what may keep a guest's process waiting */
 
 /* Attributes after the operation; without them the client asks again. */
 static void reply_attr(struct request *r, const struct handle *h)
@@ -94,6 +95,22 @@ static ssize_t append(struct handle *h, const unsigned char *p, size_t len, int 
 	return n;
 }
 
+/*
+ * The bytes between where the client took the end to be and where it was: with
+ * them it can bring the kernel's pages up to date instead of dropping them
+ * under a reader.
+ */
+static void reply_gap(struct request *r, const struct handle *h, uint64_t from, uint64_t to)
+{
+	CLEANUP_CLOSE int fd = -1;
+
+	if (to <= from || to - from > GAP_MAX ||
+	    export_reopen(r->host->export, h->fd, O_RDONLY, &fd) < 0)
+		return;
+	if (pread(fd, r->buf, (size_t)(to - from), (off_t)from) == (ssize_t)(to - from))
+		MSG_SET(&r->p, payload, ((struct slice){r->buf, (size_t)(to - from)}));
+}
+
 int op_WRITE(struct request *r)
 {
 	CLEANUP_HANDLE struct handle_ref file = {0};
@@ -118,6 +135,7 @@ int op_WRITE(struct request *r)
 		return (int)n;
 	MSG_SET(&r->p, size, (uint64_t)n);
 	MSG_SET(&r->p, off, off);
+	reply_gap(r, file.h, r->q.off, off);
 	reply_attr(r, file.h);
 	return 0;
 }

@@ -1,4 +1,5 @@
 /* Names: looking up, making, removing, renaming. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -90,6 +91,31 @@ static int make_node(const struct pinned *dir, const char *name, mode_t mode, ui
 	return e < 0 ? -errno : 0;
 }
 
+/*
+ * Promises the names of a directory that has just been made and in which
+ * nobody has made anything yet: the client then looks for none in it.
+ */
+static void promise_empty(struct request *r)
+{
+	CLEANUP_PINNED struct pinned made = {0};
+	CLEANUP_CLOSE int fd = -1;
+	char buf[512] __attribute__((aligned(8)));
+
+	if (request_pin(r, r->p.node, INV_NAMES, &made) < 0 ||
+	    export_reopen(r->host->export, made.fd, O_RDONLY | O_DIRECTORY, &fd) < 0)
+		return;
+	ssize_t n = getdents64(fd, buf, sizeof(buf));
+	for (ssize_t at = 0; at < n;) {
+		const struct dirent64 *d = (const struct dirent64 *)(buf + at);
+
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+			return;
+		at += d->d_reclen;
+	}
+	if (n > 0)
+		MSG_SET(&r->p, flags, MKNOD_EMPTY);
+}
+
 int op_MKNOD(struct request *r)
 {
 	CLEANUP_PINNED struct pinned dir = {0};
@@ -114,7 +140,11 @@ int op_MKNOD(struct request *r)
 		return e;
 	e = make_node(&dir, name, mode, MSG_HAS(&r->q, rdev) ? r->q.rdev : 0);
 	creds_restore(r->creds);
-	return e < 0 ? e : tell_made(r, &dir, name, mode & S_IFMT);
+	if (e == 0)
+		e = tell_made(r, &dir, name, mode & S_IFMT);
+	if (e == 0 && S_ISDIR(mode))
+		promise_empty(r);
+	return e;
 }
 
 int op_SYMLINK(struct request *r)

@@ -57,6 +57,7 @@ struct watch {
 	pthread_mutex_t mutex;
 	/* mutex: */
 	uint64_t mounts; /* fingerprint of those inside */
+	unsigned below;	 /* how many of them are not the root's own */
 	uint64_t seen;	 /* when the events at hand were read */
 	unsigned char *buf;
 };
@@ -246,7 +247,7 @@ static bool inside(const struct watch *w, const char *path)
 }
 
 /* Of the mounts that are inside: which they are and where. Blanks in paths are \040 in both. */
-static uint64_t fingerprint(const struct watch *w)
+static uint64_t fingerprint(const struct watch *w, unsigned *ret_below)
 {
 	CLEANUP_FREE char *line = NULL;
 	FILE *f = fopen("/proc/self/mountinfo", "re");
@@ -254,12 +255,15 @@ static uint64_t fingerprint(const struct watch *w)
 	uint64_t sum = 0;
 	size_t cap = 0;
 
+	*ret_below = 0;
 	if (f == NULL)
 		return 0;
 	while (getline(&line, &cap, f) > 0) {
 		/* 36 35 98:0 /root /mount/point options... */
-		if (sscanf(line, "%*s %*s %*s %*s %4095s", where) == 1 && inside(w, where))
+		if (sscanf(line, "%*s %*s %*s %*s %4095s", where) == 1 && inside(w, where)) {
 			sum += identity_handle_hash(0, line, (uint32_t)strlen(line));
+			*ret_below += strcmp(where, w->root) != 0;
+		}
 	}
 	(void)fclose(f);
 	return sum;
@@ -267,12 +271,20 @@ static uint64_t fingerprint(const struct watch *w)
 
 static void check_mounts_locked(struct watch *w)
 {
-	uint64_t now = fingerprint(w);
+	uint64_t now = fingerprint(w, &w->below);
 
 	if (now == w->mounts)
 		return;
 	w->mounts = now;
 	promises_reset(w->promises);
+}
+
+bool watch_single(struct watch *w)
+{
+	if (!w->started || w->mountinfo < 0)
+		return false;
+	SCOPE_LOCK(&w->mutex);
+	return w->below == 0;
 }
 
 void watch_fence(struct watch *w)
@@ -463,7 +475,7 @@ static int start(struct watch *w)
 	if (r < 0)
 		return r;
 	w->mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-	w->mounts = fingerprint(w);
+	w->mounts = fingerprint(w, &w->below);
 	w->queue_max = read_number("/proc/sys/fs/fanotify/max_queued_events", 16384) + 1;
 	w->buf = malloc(BUFFER_SIZE);
 	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -60,3 +60,5 @@ bool watch_cover_found(struct watch *w, struct hnode *n, int fd, const struct at
 
 /* Breaks the promises about everything that has returned on the host by now. */
 void watch_fence(struct watch *w);
+/* Whether the whole export is one file system, as far as can be told. */
+bool watch_single(struct watch *w);

@@ -643,6 +643,7 @@ static void test_flags(void **state)
 					     NAMED(INV_NAMES)};
 	static const struct value inv[] = {NAMED(INV_ACK), NAMED(ACK_DEFERRED)};
 	static const struct value open[] = {NAMED(OPEN_FLUSH)};
+	static const struct value mknod[] = {NAMED(MKNOD_EMPTY)};
 	static const struct value valid[] = {
 	    NAMED(SET_MODE),  NAMED(SET_UID),	NAMED(SET_GID),	      NAMED(SET_SIZE),
 	    NAMED(SET_ATIME), NAMED(SET_MTIME), NAMED(SET_ATIME_NOW), NAMED(SET_MTIME_NOW)};
@@ -655,6 +656,7 @@ static void test_flags(void **state)
 	check_values("| flags of INV and ACK | value | meaning |", inv, COUNT(inv));
 	check_values("| flags of READDIRPLUS | value | meaning |", readdir, COUNT(readdir));
 	check_values("| flags of an OPEN reply | value | meaning |", open, COUNT(open));
+	check_values("| flags of a MKNOD reply | value | meaning |", mknod, COUNT(mknod));
 	check_values("| valid of SETATTR | value | meaning |", valid, COUNT(valid));
 	check_values("| flags of WRITE | value | meaning |", write, COUNT(write));
 	check_values("| flags of SETLK and FLUSH | value | meaning |", lock, COUNT(lock));

@@ -195,6 +195,15 @@ static void test_names_without_a_lease_are_told(void **state)
 
 /* ---- own changes ---- */
 
+static size_t names_told(const struct world *w)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < w->n_told; i++)
+		n += w->told[i].kind == TOLD_ENTRY;
+	return n;
+}
+
 static void test_unsure_during_a_change(void **state)
 {
 	static const enum msg_op ops[] = {MSG_UNLINK, MSG_RMDIR, MSG_CREATE, MSG_SYMLINK, MSG_MKNOD};
@@ -234,7 +243,7 @@ static void test_unlink(void **state)
 	assert_int_equal(known_size(w, ino), 50);
 	/* the kernel knows: nothing is left to be told */
 	(void)inv_name(w, FAKE_ROOT, "f");
-	assert_int_equal(w->n_told, 0);
+	assert_int_equal(names_told(w), 0);
 	cache_forget(w->c, ino, 1); /* without a name it is of no more use */
 	cache_forget_flush(w->c);
 	assert_int_equal(fake_forgotten(w->f, 50), 1);
@@ -253,7 +262,7 @@ static void test_create(void **state)
 	assert_int_equal(a->reply.entry_ttl, ENTRY_CAP);
 	assert_int_equal(a->reply.attr_ttl, ATTR_CAP);
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), a->reply.ino);
-	assert_int_equal(w->n_told, 0); /* it put the name there itself */
+	assert_int_equal(names_told(w), 0); /* it put the name there itself */
 	free(a);
 	(void)inv_name(w, FAKE_ROOT, "f");
 	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 1);
@@ -371,11 +380,34 @@ static void test_rename(void **state)
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), UNKNOWN);
 	assert_int_equal(known_name(w, dir, "g"), f);
 	assert_int_equal(known_size(w, victim), UNKNOWN); /* lost a link */
-	assert_int_equal(w->n_told, 0);			  /* the kernel moved its dentry */
+	assert_int_equal(names_told(w), 0);			  /* the kernel moved its dentry */
 	(void)inv_name(w, FAKE_ROOT, "f");
-	assert_int_equal(w->n_told, 0);
+	assert_int_equal(names_told(w), 0);
 	(void)inv_name(w, 40, "g");
 	assert_int_equal(told(w, TOLD_ENTRY, dir, "g"), 1);
+	world_free(w);
+}
+
+/* Attributes that were on their way when a change of ours was made are outdated in the kernel. */
+static void test_attributes_after_own_changes(void **state)
+{
+	struct world *w = world_new();
+	uint64_t dir = look_up_dir(w, "d", 40), f = look_up_file(w, "f", 50);
+
+	(void)state;
+	done_with(w, ask_name(w, MSG_CREATE, dir, "a"), reply_node(w, w->seq, 60, FILE_MODE, 1));
+	assert_int_equal(told(w, TOLD_ATTR, dir, NULL), 1);
+	assert_int_equal(told(w, TOLD_ATTR, CACHE_ROOT, NULL), 0);
+	told_clear(w);
+	done_with(w, ask_rename(w, CACHE_ROOT, "f", dir, "g", 0), renamed(w, w->seq, 50));
+	assert_int_equal(told(w, TOLD_ATTR, CACHE_ROOT, NULL), 1);
+	assert_int_equal(told(w, TOLD_ATTR, dir, NULL), 1);
+	assert_int_equal(told(w, TOLD_ATTR, f, NULL), 1);
+	assert_int_equal(w->n_told, 3);
+	told_clear(w);
+	done_with(w, ask_name(w, MSG_UNLINK, dir, "a"), reply_err(NO_STAMP, ENOENT));
+	done_with(w, ask(w->c, MSG_SETATTR, f), reply_attr(w, w->seq, FILE_MODE, 50));
+	assert_int_equal(told(w, TOLD_ATTR, f, NULL), 0); /* that one the kernel orders itself */
 	world_free(w);
 }
 
@@ -577,6 +609,7 @@ int main(void)
 	    cmocka_unit_test(test_look_up_and_own_change),
 	    cmocka_unit_test(test_told_while_busy),
 	    cmocka_unit_test(test_rename),
+	    cmocka_unit_test(test_attributes_after_own_changes),
 	    cmocka_unit_test(test_exchange),
 	    cmocka_unit_test(test_rename_to_where_nothing_is_promised),
 	    cmocka_unit_test(test_new_directory_is_empty),
