@@ -245,7 +245,7 @@ static void bump_data_locked(struct cache *c, struct node *n)
 
 static void bump_request_locked(struct cache *c, struct cache_req *r)
 {
-	if (touches(&r->call.req) != TOUCH_NOTHING || changes_data(&r->call.req))
+	if (touches(&r->call.req) != TOUCH_NOTHING)
 		c->space_changed = ++c->clock;
 	switch (touches(&r->call.req)) {
 	case TOUCH_NOTHING:
@@ -732,7 +732,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	(void)answer_attr(c, n, now, a);
 	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
-	a->out.keep = true;
+	a->out.keep = (n->flags & NODE_PROMISED) != 0;
 	return true;
 }
 
@@ -1148,6 +1148,14 @@ void cache_get_options(struct cache *c, struct cache_options *ret)
 void cache_set_options(struct cache *c, const struct cache_options *options)
 {
 	(void)pthread_mutex_lock(&c->lock);
+	if (options->lease != c->options.lease) {
+		/* begins anew; whoever ticks is to be woken */
+		uint64_t now = cache_now();
+
+		c->lease_until = options->lease > 0 ? now + options->lease : UINT64_MAX;
+		c->ping_due = now;
+		c->expired = false;
+	}
 	c->options = *options;
 	nodes_evict_locked(c);
 	pages_evict_locked(c);

@@ -42,6 +42,7 @@ struct fs {
 	unsigned worker_count, workers_joined;
 	pthread_cond_t watch; /* a request was interrupted, or watch_ends */
 	bool watch_ends;
+	bool lease_changed; /* by whoever signals watch */
 };
 
 /* An open file, in fuse_file_info.fh. */

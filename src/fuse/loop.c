@@ -239,7 +239,8 @@ static void *watch_main(void *arg)
 	while (!fs->watch_ends) {
 		uint64_t now = cache_now(), until = tick;
 
-		if (now >= tick) {
+		if (now >= tick || fs->lease_changed) {
+			fs->lease_changed = false;
 			(void)pthread_mutex_unlock(&fs->lock);
 			tick = cache_tick(fs->cache);
 			(void)pthread_mutex_lock(&fs->lock);

@@ -21,6 +21,10 @@ static void finish_xattr(struct krequest *r, const struct cache_reply *reply)
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
+	if (strncmp(name, "user.", 5) != 0) { /* as any server of ours would say */
+		(void)fuse_reply_err(req, EOPNOTSUPP);
+		return;
+	}
 	struct krequest *r = krequest_new(req, MSG_GETXATTR, finish_xattr);
 
 	if (r == NULL || !krequest_name2(r, name))

@@ -125,6 +125,9 @@ static void store_cache(struct fs *fs, const struct settings *old, const struct 
 	o.page_budget = new->page_cache;
 	o.node_budget = new->node_cache;
 	cache_set_options(fs->cache, &o);
+	SCOPE_LOCK(&fs->lock);
+	fs->lease_changed = true;
+	(void)pthread_cond_signal(&fs->watch);
 }
 
 /* What can fail comes first. */

@@ -195,15 +195,6 @@ static void test_names_without_a_lease_are_told(void **state)
 
 /* ---- own changes ---- */
 
-static size_t names_told(const struct world *w)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < w->n_told; i++)
-		n += w->told[i].kind == TOLD_ENTRY;
-	return n;
-}
-
 static void test_unsure_during_a_change(void **state)
 {
 	static const enum msg_op ops[] = {MSG_UNLINK, MSG_RMDIR, MSG_CREATE, MSG_SYMLINK, MSG_MKNOD};
@@ -241,9 +232,12 @@ static void test_unlink(void **state)
 	done_with(w, ask_name(w, MSG_UNLINK, CACHE_ROOT, "f"), m);
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), UNKNOWN);
 	assert_int_equal(known_size(w, ino), 50);
-	/* the kernel knows: nothing is left to be told */
+	/* the kernel knows: of the name nothing is left to be told */
 	(void)inv_name(w, FAKE_ROOT, "f");
-	assert_int_equal(names_told(w), 0);
+	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 0);
+	/* its directory's attributes are made newer than what it may still be digesting */
+	assert_int_equal(w->n_told, 1);
+	assert_int_equal(told(w, TOLD_ATTR, CACHE_ROOT, ""), 1);
 	cache_forget(w->c, ino, 1); /* without a name it is of no more use */
 	cache_forget_flush(w->c);
 	assert_int_equal(fake_forgotten(w->f, 50), 1);
@@ -262,7 +256,7 @@ static void test_create(void **state)
 	assert_int_equal(a->reply.entry_ttl, ENTRY_CAP);
 	assert_int_equal(a->reply.attr_ttl, ATTR_CAP);
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), a->reply.ino);
-	assert_int_equal(names_told(w), 0); /* it put the name there itself */
+	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 0); /* it put the name there itself */
 	free(a);
 	(void)inv_name(w, FAKE_ROOT, "f");
 	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 1);
@@ -380,9 +374,13 @@ static void test_rename(void **state)
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), UNKNOWN);
 	assert_int_equal(known_name(w, dir, "g"), f);
 	assert_int_equal(known_size(w, victim), UNKNOWN); /* lost a link */
-	assert_int_equal(names_told(w), 0);			  /* the kernel moved its dentry */
+	assert_int_equal(told(w, TOLD_ENTRY, dir, "g"), 0); /* the kernel moved its dentry */
 	(void)inv_name(w, FAKE_ROOT, "f");
-	assert_int_equal(names_told(w), 0);
+	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 0);
+	/* both directories and the moved file */
+	assert_int_equal(told(w, TOLD_ATTR, CACHE_ROOT, ""), 1);
+	assert_int_equal(told(w, TOLD_ATTR, dir, ""), 1);
+	assert_int_equal(told(w, TOLD_ATTR, f, ""), 1);
 	(void)inv_name(w, 40, "g");
 	assert_int_equal(told(w, TOLD_ENTRY, dir, "g"), 1);
 	world_free(w);
