@@ -755,6 +755,40 @@ static void test_link_error(void **state)
 	world_free(w);
 }
 
+/* What the last PING told of the file system's space, until we change something ourselves. */
+static void test_space(void **state)
+{
+	struct world *w = world_with_lease();
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	for (int changed = 0; changed < 3; changed++) {
+		struct asked *change = changed == 2 ? ask(w->c, MSG_WRITE, ino) : NULL;
+
+		fake_now = cache_tick(w->c);
+		(void)cache_tick(w->c);
+		struct call *call = ping(w);
+		struct msg m = {0};
+		assert_non_null(call);
+		MSG_SET(&m, fs, ((struct fsinfo){.bsize = 4096, .bfree = 7}));
+		size_t i = 0;
+		while (w->f->waiting[i] != call)
+			i++;
+		(void)fake_take(w->f, i);
+		if (changed == 1) /* later than the PING: it may not have seen it */
+			change = ask(w->c, MSG_WRITE, ino);
+		call->done(call, &m);
+		if (change != NULL)
+			done_with(w, change, reply_attr(w, w->seq, FILE_MODE, 50));
+		struct asked *a = ask(w->c, MSG_STATFS, CACHE_ROOT);
+		assert_int_equal(a->completions, changed == 0);
+		if (a->completions == 0)
+			answer_err(w->f, a, EIO);
+		free(a);
+	}
+	world_free(w);
+}
+
 /* Without a lease there are no PINGs, and what is promised holds. */
 static void test_no_beats(void **state)
 {
@@ -943,6 +977,7 @@ int main(void)
 	    cmocka_unit_test(test_silence),
 	    cmocka_unit_test(test_end_without_a_tick),
 	    cmocka_unit_test(test_link_error),
+	    cmocka_unit_test(test_space),
 	    cmocka_unit_test(test_no_beats),
 	    cmocka_unit_test(test_malformed_payload),
 	    cmocka_unit_test(test_long_and_strange_names),

@@ -386,6 +386,29 @@ static void test_rename(void **state)
 	world_free(w);
 }
 
+/* Attributes that were on their way when a change of ours was made are outdated in the kernel. */
+static void test_attributes_after_own_changes(void **state)
+{
+	struct world *w = world_new();
+	uint64_t dir = look_up_dir(w, "d", 40), f = look_up_file(w, "f", 50);
+
+	(void)state;
+	done_with(w, ask_name(w, MSG_CREATE, dir, "a"), reply_node(w, w->seq, 60, FILE_MODE, 1));
+	assert_int_equal(told(w, TOLD_ATTR, dir, NULL), 1);
+	assert_int_equal(told(w, TOLD_ATTR, CACHE_ROOT, NULL), 0);
+	told_clear(w);
+	done_with(w, ask_rename(w, CACHE_ROOT, "f", dir, "g", 0), renamed(w, w->seq, 50));
+	assert_int_equal(told(w, TOLD_ATTR, CACHE_ROOT, NULL), 1);
+	assert_int_equal(told(w, TOLD_ATTR, dir, NULL), 1);
+	assert_int_equal(told(w, TOLD_ATTR, f, NULL), 1);
+	assert_int_equal(w->n_told, 3);
+	told_clear(w);
+	done_with(w, ask_name(w, MSG_UNLINK, dir, "a"), reply_err(NO_STAMP, ENOENT));
+	done_with(w, ask(w->c, MSG_SETATTR, f), reply_attr(w, w->seq, FILE_MODE, 50));
+	assert_int_equal(told(w, TOLD_ATTR, f, NULL), 0); /* that one the kernel orders itself */
+	world_free(w);
+}
+
 static void test_exchange(void **state)
 {
 	struct world *w = world_new();
@@ -584,6 +607,7 @@ int main(void)
 	    cmocka_unit_test(test_look_up_and_own_change),
 	    cmocka_unit_test(test_told_while_busy),
 	    cmocka_unit_test(test_rename),
+	    cmocka_unit_test(test_attributes_after_own_changes),
 	    cmocka_unit_test(test_exchange),
 	    cmocka_unit_test(test_rename_to_where_nothing_is_promised),
 	    cmocka_unit_test(test_new_directory_is_empty),
