@@ -536,7 +536,7 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 		break;
 	case MSG_WRITE:
 		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
-			     n->file->pages_dropped > r->submitted;
+			     (n->file->pages_dropped > r->submitted || n->file->drops > 0);
 		out->keep = good;
 		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
 		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
@@ -997,7 +997,19 @@ bool cache_dir_park(struct cache *c, uint64_t ino)
 	return true;
 }
 
-void cache_pages_dropped(struct cache *c, uint64_t ino, bool asked)
+void cache_drops_pages(struct cache *c, uint64_t ino)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	f->pages_dropped = ++c->clock;
+	f->drops++;
+}
+
+void cache_pages_dropped(struct cache *c, uint64_t ino)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
@@ -1005,7 +1017,7 @@ void cache_pages_dropped(struct cache *c, uint64_t ino, bool asked)
 	if (n == NULL || !S_ISREG(n->attr.mode) || n->file == NULL)
 		return;
 	n->file->pages_dropped = ++c->clock;
-	if (asked && n->file->drops > 0)
+	if (n->file->drops > 0)
 		n->file->drops--;
 }
 

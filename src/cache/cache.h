@@ -191,10 +191,11 @@ bool cache_kernel_knows(struct cache *c, uint64_t ino);
 bool cache_dir_park(struct cache *c, uint64_t ino);
 
 /*
- * The kernel has dropped the pages of ino: a WRITE in flight may leave wrong
- * ones behind. asked: because the sink was told to.
+ * The kernel is about to drop pages of ino, and has done so: a WRITE in flight
+ * may leave wrong ones behind. What the sink is told begins by itself.
  */
-void cache_pages_dropped(struct cache *c, uint64_t ino, bool asked);
+void cache_drops_pages(struct cache *c, uint64_t ino);
+void cache_pages_dropped(struct cache *c, uint64_t ino);
 
 /* Everything up to seq is done with, or held up by a request of ours (deferred). */
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred);

@@ -226,8 +226,8 @@ static enum outcome do_inode(struct notify *n, const struct item *i)
 		return inval_inode(n, i->ino, -1, 0);
 	if (known)
 		o = inval_inode(n, i->ino, (int64_t)i->off, (int64_t)i->len);
-	if (i->data)
-		cache_pages_dropped(n->fs->cache, i->ino, i->asked && i->tries == 0);
+	if (i->data && i->tries == 0)
+		cache_pages_dropped(n->fs->cache, i->ino);
 	return o;
 }
 
@@ -389,7 +389,7 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	struct item *i = item_new(ino, "", 0);
 
 	if (i != NULL) {
-		i->data = i->asked = data;
+		i->data = data;
 		i->changed = cache_changed_at(n->fs->cache);
 		add(n, i);
 	}
@@ -446,6 +446,7 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 	struct item *i = item_new(ino, "", 0);
 
 	if (i != NULL) {
+		cache_drops_pages(n->fs->cache, ino);
 		i->data = true;
 		i->off = off;
 		i->len = len;
@@ -486,6 +487,7 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 		done(arg);
 		return;
 	}
+	cache_drops_pages(n->fs->cache, ino);
 	i->data = true;
 	i->off = off;
 	i->done = done;

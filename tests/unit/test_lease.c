@@ -419,12 +419,12 @@ static void test_raced_write(void **state)
 		uint64_t ino = look_up_file(w, "f", 50);
 
 		if (drop == 3)
-			cache_pages_dropped(w->c, ino, false); /* before it: no matter */
+			cache_pages_dropped(w->c, ino); /* before it: no matter */
 		struct asked *a = ask(w->c, MSG_WRITE, ino);
 		if (drop == 1)
 			(void)inv(w, 50, INV_DATA);
 		else if (drop == 2)
-			cache_pages_dropped(w->c, ino, false);
+			cache_pages_dropped(w->c, ino);
 		else
 			(void)inv(w, 50, INV_ATTR);
 		struct msg m = reply_attr(w, w->seq, FILE_MODE, 4);
@@ -451,9 +451,10 @@ static void test_hold(void **state)
 				(void)inv(w, 50, INV_DATA);
 				assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
 			} else if (more == 1) {
-				cache_pages_dropped(w->c, ino, false); /* for another reason */
+				cache_drops_pages(w->c, ino); /* for another reason */
+				cache_pages_dropped(w->c, ino);
 			} else {
-				cache_pages_dropped(w->c, ino, true);
+				cache_pages_dropped(w->c, ino);
 			}
 			struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "f");
 			struct msg m = reply_node(w, w->seq, 50, FILE_MODE, 9);
