@@ -428,7 +428,7 @@ static void serve(struct control *c, struct peer *p)
 		p->in_len -= used;
 		memmove(p->in, p->in + used, p->in_len);
 	}
-	if (p->in_len == LINE_MAX_LEN) {
+	if (!p->fences && p->in_len == LINE_MAX_LEN) {
 		(void)say(p, "error the request is too long");
 		p->closes = true;
 	}
