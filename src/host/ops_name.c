@@ -240,6 +240,8 @@ int op_RENAME(struct request *r)
 		victim_find(r, &to, name2, &other);
 	if (renameat2(from.fd, name, to.fd, name2, flags) < 0)
 		return -errno;
+	victim_again(&moved);
+	victim_again(&other);
 	change_broke_name(&r->change, from.node, name);
 	change_broke_name(&r->change, to.node, name2);
 	change_broke(&r->change, moved.node, INV_ATTR);
