@@ -291,6 +291,23 @@ static bool clear_away(const char *path)
 	return flock(fd, LOCK_EX | LOCK_NB) == 0 && unlink(path) == 0;
 }
 
+/*
+ * Makes dir unless it is there. Where others may make and remove files, as in
+ * an XDG_RUNTIME_DIR that is /tmp, nothing of ours is put.
+ */
+static int own_directory(const char *dir)
+{
+	struct stat st;
+
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	if (lstat(dir, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
+	return st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 ? 0 : -EPERM;
+}
+
 /* Process ids repeat among pid namespaces that share /run, and after a crash. */
 int stats_new_default(enum stats_side side, struct stats **ret)
 {
@@ -299,10 +316,10 @@ int stats_new_default(enum stats_side side, struct stats **ret)
 	int fd = -EEXIST;
 
 	int r = stats_directory(dir, sizeof(dir));
+	if (r == 0)
+		r = own_directory(dir);
 	if (r < 0)
 		return r;
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return -errno;
 	for (int i = 0; fd == -EEXIST && i < NAMES_MAX; i++) {
 		int n = i == 0 ? snprintf(path, sizeof(path), "%s/%d.stats", dir, (int)getpid())
 			       : snprintf(path, sizeof(path), "%s/%d-%d.stats", dir, (int)getpid(),

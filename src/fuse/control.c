@@ -20,11 +20,12 @@
 #include "fuse/trace.h"
 #include "fuse/tuning.h"
 
-#define CLIENTS_MAX  16
-#define LINE_MAX_LEN (64 * 1024)  /* of a request */
-#define OUT_MAX	     (256 * 1024) /* what a peer has not read yet */
-#define WORDS_MAX    1024
-#define HEARTBEAT_MS 1000
+#define CLIENTS_MAX   16
+#define LINE_MAX_LEN  (64 * 1024)  /* of a request */
+#define OUT_MAX	      (256 * 1024) /* what a peer has not read yet */
+#define WORDS_MAX     1024
+#define HEARTBEAT_MS  1000
+#define LINES_AT_ONCE 512
 
 struct peer {
 	uint64_t id; /* 0: free */
@@ -428,7 +429,7 @@ static void serve(struct control *c, struct peer *p)
 		p->in_len -= used;
 		memmove(p->in, p->in + used, p->in_len);
 	}
-	if (p->in_len == LINE_MAX_LEN) {
+	if (!p->fences && p->in_len == LINE_MAX_LEN) {
 		(void)say(p, "error the request is too long");
 		p->closes = true;
 	}
@@ -449,12 +450,18 @@ static void receive(struct control *c, struct peer *p)
 
 /* ---- the thread ---- */
 
+/* As fast as they come there may be no end of lines: peers and the heartbeat have their turn. */
 static void show_lines(struct control *c)
 {
 	struct trace_line l;
+	unsigned n = 0;
 
-	while (trace_take(c->trace, &l))
+	while (n < LINES_AT_ONCE && trace_take(c->trace, &l)) {
 		show_line(c, &l);
+		n++;
+	}
+	if (n == LINES_AT_ONCE)
+		wake_up(c);
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		if (c->peers[i].id != 0)
 			serve(c, &c->peers[i]);

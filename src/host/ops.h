@@ -121,13 +121,15 @@ void request_strip_ids(const struct request *r, int fd);
  */
 int request_tell(struct request *r, const struct pinned *dir, const char *name, int object);
 
-/* What a name is before a call that takes it away; empty if nothing the clients know. */
+/* What a name is before a call that takes it away; without node if nothing the clients know. */
 struct victim {
 	struct hnodes *nodes;
 	struct hnode *node;
 	int fd;
 };
 void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret);
+/* After the call: somebody may have looked it up, and been promised something, meanwhile. */
+void victim_again(struct victim *v);
 /* The call has succeeded: keeps the file reachable for those who have it. */
 void victim_gone(struct request *r, struct victim *v);
 void victim_done(struct victim *v);

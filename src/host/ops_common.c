@@ -190,23 +190,31 @@ int request_tell(struct request *r, const struct pinned *dir, const char *name, 
  */
 void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret)
 {
-	CLEANUP_CLOSE int fd = -1;
 	struct hnode *n;
+	int fd;
 
 	*ret = (struct victim){.nodes = r->host->nodes, .fd = -1};
-	if (export_open(r->host->export, dir->fd, name, O_PATH, 0, &fd) < 0 ||
-	    hnodes_find(r->host->nodes, fd, &n) < 0)
+	if (export_open(r->host->export, dir->fd, name, O_PATH, 0, &fd) < 0)
+		return;
+	ret->fd = fd;
+	if (hnodes_find(r->host->nodes, ret->fd, &n) < 0)
 		return;
 	ret->node = n;
-	ret->fd = take_fd(&fd);
 	/* One that the client does not know it looks past. */
 	if (promise_arm(session_promises(r->session), n, INV_ATTR, &r->stamp) &&
 	    !covered(r, n, ret->fd))
 		r->stamp.uncovered = true;
 }
 
+void victim_again(struct victim *v)
+{
+	if (v->node == NULL && v->fd >= 0)
+		(void)hnodes_find(v->nodes, v->fd, &v->node);
+}
+
 void victim_gone(struct request *r, struct victim *v)
 {
+	victim_again(v);
 	if (v->node == NULL)
 		return;
 	change_broke(&r->change, v->node, INV_ATTR);

@@ -12,6 +12,7 @@
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
+#include "host/watch.h"
 
 /* The directory and the name of a request that is about to change something. */
 static int target(struct request *r, uint64_t node, struct slice name, struct pinned *dir,
@@ -170,6 +171,17 @@ int op_SYMLINK(struct request *r)
 	return e < 0 ? e : tell_made(r, &dir, name, S_IFLNK);
 }
 
+/*
+ * n has another name now. Where only directories are watched (watch.h), that
+ * may be one where nobody would see what is promised about n come to an end.
+ */
+static void keep_covered(struct request *r, struct hnode *n, int fd)
+{
+	if (n != NULL && watch_mode(r->host->watch) == WATCH_OBJECTS &&
+	    promises_wanted(r->host->promises) && !watch_cover(r->host->watch, n, fd))
+		promises_break(r->host->promises, n, INV_ATTR | INV_DATA, NULL, promise_clock());
+}
+
 int op_LINK(struct request *r)
 {
 	CLEANUP_PINNED struct pinned dir = {0}, file = {0};
@@ -183,9 +195,11 @@ int op_LINK(struct request *r)
 	if (e < 0)
 		return e;
 	hnode_renamed(r->host->nodes, file.node, dir.node, name);
+	hnode_cover_by_parent(r->host->nodes, file.node, false);
 	change_broke_name(&r->change, dir.node, name);
 	change_broke(&r->change, file.node, INV_ATTR);
 	e = request_tell_node(r, file.node, file.fd);
+	keep_covered(r, file.node, file.fd);
 	if (e < 0)
 		return e;
 	request_parent_attr(r, &dir);
@@ -240,12 +254,15 @@ int op_RENAME(struct request *r)
 		victim_find(r, &to, name2, &other);
 	if (renameat2(from.fd, name, to.fd, name2, flags) < 0)
 		return -errno;
+	victim_again(&moved);
+	victim_again(&other);
 	change_broke_name(&r->change, from.node, name);
 	change_broke_name(&r->change, to.node, name2);
 	change_broke(&r->change, moved.node, INV_ATTR);
 	if (other.node != NULL && (flags & RENAME_EXCHANGE)) {
 		hnode_renamed(r->host->nodes, other.node, from.node, name);
 		change_broke(&r->change, other.node, INV_ATTR);
+		keep_covered(r, other.node, other.fd);
 	} else {
 		victim_gone(r, &other);
 	}
@@ -255,6 +272,7 @@ int op_RENAME(struct request *r)
 		MSG_SET(&r->p, node2, hnode_id(other.node));
 	if (moved.node != NULL) {
 		hnode_renamed(r->host->nodes, moved.node, to.node, name2);
+		keep_covered(r, moved.node, moved.fd);
 		if (request_attr(r, moved.node, moved.fd, &r->p.attr) == 0) {
 			MSG_SET(&r->p, node, hnode_id(moved.node));
 			r->p.present |= MSG_BIT(attr);

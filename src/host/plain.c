@@ -503,13 +503,15 @@ int plain_handle(struct plain_session *s, const struct plain_request *q, const v
 	return 0;
 }
 
-int plain_session_new(struct export *ex, struct promises *p, struct plain_session **ret)
+int plain_session_new(struct export *ex, struct hnodes *nodes, struct promises *p,
+		      struct plain_session **ret)
 {
 	struct plain_session *s = calloc(1, sizeof(*s));
 
 	if (s == NULL)
 		return -ENOMEM;
 	s->export = ex;
+	s->nodes = nodes;
 	s->creds = CREDS_NONE;
 	s->change.all = p;
 	*ret = s;

@@ -25,6 +25,7 @@
 #include <stddef.h>
 
 struct export;
+struct hnodes;
 struct plain_request;
 struct plain_session;
 struct promises;
@@ -33,10 +34,12 @@ struct promises;
 #define PLAIN_READ_MAX	((size_t)16 << 20) /* bytes of one read; a larger sz is cut to it */
 
 /*
- * ex and p are borrowed until plain_session_free; the promises in p are broken
- * by what this client changes (NULL: there are none). 0 or -errno.
+ * All are borrowed until plain_session_free. The promises in p are broken by
+ * what this client changes, and nodes, which other clients know, are told
+ * where it moves them (NULL: there are none). 0 or -errno.
  */
-int plain_session_new(struct export *ex, struct promises *p, struct plain_session **ret);
+int plain_session_new(struct export *ex, struct hnodes *nodes, struct promises *p,
+		      struct plain_session **ret);
 void plain_session_free(struct plain_session *s);
 
 /*

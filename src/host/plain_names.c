@@ -9,6 +9,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "host/hnode.h"
 #include "host/plain_priv.h"
 #include "transport/codec.h"
 
@@ -114,6 +115,34 @@ int plain_serve_remove(struct plain_job *j)
 	return 0;
 }
 
+/* Tells the node of what was renamed to place2, if some client knows it. */
+static void tell_renamed(struct plain_job *j)
+{
+	struct hnodes *t = j->s->nodes;
+	struct hnode *n, *dir;
+
+	if (t == NULL || hnodes_find(t, j->place.object, &n) < 0)
+		return;
+	if (hnodes_find(t, j->place2.dirfd, &dir) == 0) {
+		hnode_renamed(t, n, dir, j->place2.name);
+		hnode_unref(t, dir);
+	} else {
+		hnode_moved(t, n, S_ISDIR(j->place.mode), NULL, NULL);
+	}
+	hnode_unref(t, n);
+}
+
+/* The same of what has got a further name: its directory's mark no longer sees all changes. */
+static void tell_linked(struct plain_job *j)
+{
+	struct hnode *n;
+
+	if (j->s->nodes == NULL || hnodes_find(j->s->nodes, j->place.object, &n) < 0)
+		return;
+	hnode_cover_by_parent(j->s->nodes, n, false);
+	hnode_unref(j->s->nodes, n);
+}
+
 int plain_serve_rename(struct plain_job *j)
 {
 	int r = walk_name(j, j->q->path, &j->place);
@@ -126,8 +155,11 @@ int plain_serve_rename(struct plain_job *j)
 		return r;
 	if (renameat(j->place.dirfd, j->place.name, j->place2.dirfd, j->place2.name) < 0)
 		return -errno;
+	tell_renamed(j);
 	plain_broke_name(j, &j->place);
 	plain_broke_name(j, &j->place2);
+	/* What was watched where it was may not be where it is (watch.h). */
+	change_broke_fd(&j->s->change, j->place.object, INV_DATA, NULL);
 	return 0;
 }
 
@@ -192,7 +224,8 @@ int plain_serve_link(struct plain_job *j)
 		r = export_link(j->s->export, j->place.object, j->place2.dirfd, j->place2.name);
 	if (r < 0)
 		return r;
-	change_broke_fd(&j->s->change, j->place.object, INV_ATTR, NULL);
+	tell_linked(j);
+	change_broke_fd(&j->s->change, j->place.object, INV_ATTR | INV_DATA, NULL);
 	plain_broke_name(j, &j->place2);
 	return plain_reply_stat(j, j->place.object);
 }

@@ -17,6 +17,7 @@ struct plain_slot {
 
 struct plain_session {
 	struct export *export;
+	struct hnodes *nodes;
 	struct creds creds;
 	struct change change; /* of the request at hand */
 	struct plain_slot *slots;

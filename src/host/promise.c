@@ -315,23 +315,30 @@ bool change_waits(const struct change *c)
 	return c->n_waits > 0;
 }
 
+static void give_up_locked(const struct promises *t, struct promise_session *s)
+{
+	log_warning("a client has not acknowledged invalidations for %u ms: everything it keeps "
+		    "is invalidated, and it is not waited for until it answers",
+		    t->ack_ms);
+	s->lagging = true;
+	reset_locked(s);
+	(void)pthread_cond_broadcast(&s->done);
+}
+
+/* What came at the last moment counts: the clock is looked at after everything else. */
 static void wait_for(const struct change *c, struct promise_session *s, uint64_t seq,
 		     const struct timespec *deadline)
 {
 	int r = 0;
 
 	SCOPE_LOCK(&s->mutex);
-	while (r == 0 && s->acked < seq && !s->lagging && !atomic_load(&s->ended) &&
-	       (c->self == NULL || !atomic_load(&c->self->ended)))
-		r = pthread_cond_clockwait(&s->done, &s->mutex, CLOCK_MONOTONIC, deadline);
-	if (r != ETIMEDOUT)
-		return;
-	log_warning("a client has not acknowledged invalidations for %u ms: everything it keeps "
-		    "is invalidated, and it is not waited for until it answers",
-		    c->all->ack_ms);
-	s->lagging = true;
-	reset_locked(s);
-	(void)pthread_cond_broadcast(&s->done);
+	while (s->acked < seq && !s->lagging && !atomic_load(&s->ended) &&
+	       (c->self == NULL || !atomic_load(&c->self->ended))) {
+		if (r == ETIMEDOUT)
+			give_up_locked(c->all, s);
+		else
+			r = pthread_cond_clockwait(&s->done, &s->mutex, CLOCK_MONOTONIC, deadline);
+	}
 }
 
 void change_wait(struct change *c)

@@ -461,7 +461,7 @@ static int handle_plain(struct session *s, struct plain_session **plain,
 	int r = 0;
 
 	if (*plain == NULL)
-		r = plain_session_new(s->host->export, s->host->promises, plain);
+		r = plain_session_new(s->host->export, s->host->nodes, s->host->promises, plain);
 	uint64_t start = stats_now();
 	if (r == 0)
 		r = plain_handle(*plain, q, &reply, &len);

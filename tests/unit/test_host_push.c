@@ -986,42 +986,119 @@ static void test_other_client(void **state)
 	free(other);
 }
 
+/* A server without privileges in this process, for a second client. */
+static int setup_nobody(void **state)
+{
+	if (geteuid() == 0)
+		assert_int_equal(seteuid(65534), 0);
+	return setup_push(state);
+}
+
+static int teardown_nobody(void **state)
+{
+	int r = teardown(state);
+
+	if (getuid() == 0)
+		assert_int_equal(seteuid(0), 0);
+	return r;
+}
+
+static void plain_call(struct host_client *plain, const struct plain_request *q)
+{
+	struct plain_buf out = {0};
+	struct plain_reply reply;
+	unsigned char *buf = NULL;
+	size_t cap = 0, len = 0;
+	const char *why;
+
+	assert_int_equal(plain_request_encode(q, &out), 0);
+	assert_int_equal(stream_send_plain(plain->stream, out.data, out.len), 0);
+	plain_buf_done(&out);
+	assert_int_equal(stream_recv_plain(plain->stream, 65536, &buf, &cap, &len, -1), 0);
+	assert_int_equal(plain_reply_decode(buf, len, &reply, &why), 0);
+	assert_int_equal(reply.err, 0);
+	free(buf);
+}
+
 /* A client of the plain protocol breaks promises as well. */
 static void test_plain_client(void **state)
 {
 	struct fixture *f = *state;
 	struct host_client *plain = calloc(1, sizeof(*plain));
-	struct plain_buf out = {0};
 	struct plain_request q = {.op = PLAIN_SETATTR, .mode = 0600};
-	struct plain_reply reply;
-	unsigned char *buf = NULL;
-	size_t cap = 0, len = 0;
 	struct listener l;
 	struct known k;
-	const char *why;
 
 	foreign(f, prepare);
 	learn(&f->c, &k);
 	listen_start(&l, &f->c);
 	host_client_connect(plain, &f->hs);
 	q.path = SLICE("/workspace/d/file");
-	for (int i = 0; i < 2; i++) {
-		assert_int_equal(plain_request_encode(&q, &out), 0);
-		assert_int_equal(stream_send_plain(plain->stream, out.data, out.len), 0);
-		plain_buf_done(&out);
-		assert_int_equal(stream_recv_plain(plain->stream, 65536, &buf, &cap, &len, -1), 0);
-		assert_int_equal(plain_reply_decode(buf, len, &reply, &why), 0);
-		assert_int_equal(reply.err, 0);
-		if (i == 0)
-			assert_int_equal(host_told(&f->c, k.file, NULL), INV_ATTR);
-		q = (struct plain_request){.op = PLAIN_UNLINK, .path = SLICE("/workspace/d/other")};
-	}
+	plain_call(plain, &q);
+	assert_int_equal(host_told(&f->c, k.file, NULL), INV_ATTR);
+	q = (struct plain_request){.op = PLAIN_UNLINK, .path = SLICE("/workspace/d/other")};
+	plain_call(plain, &q);
 	assert_int_equal(host_told(&f->c, k.d, "other"), INV_NAME);
 	assert_int_equal(host_told(&f->c, k.other, NULL), INV_ATTR);
 	listen_stop(&l);
-	free(buf);
 	host_client_stop(plain);
 	free(plain);
+}
+
+static int do_write_moved(int d)
+{
+	return write_at_end(d, "e/moved", 0, "HELLO");
+}
+
+static int do_write_linked(int d)
+{
+	return write_at_end(d, "e/linked", 0, "OTHER");
+}
+
+/* What a plain client moves out of the directory whose mark saw it is still watched. */
+static void test_plain_moves(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *plain = calloc(1, sizeof(*plain));
+	struct plain_request rename = {.op = PLAIN_RENAME}, link = {.op = PLAIN_LINK};
+	struct listener l;
+	struct msg p;
+
+	if (!(f->c.hello.features & HELLO_WATCH_DIRS)) {
+		free(plain);
+		skip();
+	}
+	foreign(f, prepare);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "d", &p), 0);
+	uint64_t d = p.node;
+	assert_int_equal(host_lookup(&f->c, d, "file", &p), 0);
+	uint64_t file = p.node;
+	assert_int_equal(host_lookup(&f->c, d, "other", &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	uint64_t other = p.node;
+	listen_start(&l, &f->c);
+	host_client_connect(plain, &f->hs);
+	rename.path = SLICE("/workspace/d/file");
+	rename.new_path = SLICE("/workspace/e/moved");
+	plain_call(plain, &rename);
+	link.path = SLICE("/workspace/d/other");
+	link.new_path = SLICE("/workspace/e/linked");
+	plain_call(plain, &link);
+	listen_stop(&l);
+	host_client_stop(plain);
+	free(plain);
+	assert_true(host_told(&f->c, file, NULL) & INV_ATTR);
+	assert_true(host_told(&f->c, other, NULL) & INV_ATTR);
+	host_clear(&f->c);
+	assert_int_equal(host_getattr(&f->c, file, &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	assert_int_equal(host_getattr(&f->c, other, &p), 0);
+	assert_true(MSG_HAS(&p, stamp));
+	foreign(f, do_write_moved);
+	foreign(f, do_write_linked);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, file, NULL), INV_ATTR);
+	assert_int_equal(host_told(&f->c, other, NULL), INV_ATTR);
 }
 
 static bool readable(struct host_client *c)
@@ -1262,6 +1339,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_collapse, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_other_client, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_plain_client, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_plain_moves, setup_nobody, teardown_nobody),
 		cmocka_unit_test_setup_teardown(test_ack, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_ack_deferred, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_end_while_waited_for, setup_push, teardown),

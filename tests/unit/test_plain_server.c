@@ -63,7 +63,7 @@ static void open_session(struct fixture *f, bool read_only)
 	plain_session_free(f->session);
 	export_free(f->export);
 	assert_int_equal(export_new(&config, &f->export, err, sizeof(err)), 0);
-	assert_int_equal(plain_session_new(f->export, NULL, &f->session), 0);
+	assert_int_equal(plain_session_new(f->export, NULL, NULL, &f->session), 0);
 }
 
 static int setup(void **state)

@@ -609,7 +609,13 @@ static void test_default_place(void **state)
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), 0);
 	assert_string_equal(stats_path(a), expected);
 	stats_free(a);
+	/* where others could replace what is ours */
+	assert_int_equal(chmod(sub, 0777), 0);
+	assert_int_equal(stats_new_default(STATS_MOUNT, &a), -EPERM);
 	assert_int_equal(rmdir(sub), 0);
+	assert_int_equal(symlink(dir, sub), 0);
+	assert_int_equal(stats_new_default(STATS_MOUNT, &a), -ENOTDIR);
+	assert_int_equal(unlink(sub), 0);
 	assert_int_equal(unsetenv("XDG_RUNTIME_DIR"), 0);
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), -ENOENT);
 	if (root) {

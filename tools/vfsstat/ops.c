@@ -122,6 +122,8 @@ int view_ops(struct segment *g, const struct repeat *r)
 		if (n > 0)
 			(void)putchar('\n');
 		ops_table(stdout, before, now);
+		if (before == NULL)
+			report_notes(stdout, output_width(stdout), now);
 		snapshot_free(before);
 		before = now;
 	} while (repeat_wait(r, ++n));

@@ -304,6 +304,8 @@ static int plain_text(struct segment *g, const struct repeat *r)
 		if (n > 0)
 			(void)putchar('\n');
 		print_rows(stdout, before, now, 't', STATS_PROCESSES, "\n");
+		if (before == NULL)
+			report_notes(stdout, output_width(stdout), now);
 		snapshot_free(before);
 		before = now;
 	} while (repeat_wait(r, ++n));
