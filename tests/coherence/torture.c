@@ -251,6 +251,7 @@ static void usage(FILE *to)
 		"  --separate-servers what one mount changed need not show in the others at once\n"
 		"  --ttl              a server without pushes: both, and what a file shows that was opened\n"
 		"                     before is not compared\n"
+		"  --own-late-ms N    what a mount changed may show in itself so much later: 0\n"
 		"  --late-ms N        what one mount changed may show in the others so much later: 0\n"
 		"  --any-owner        uid and gid are not compared\n"
 		"  --any-links        link count and ctime are not compared where a file has, or had,\n"
@@ -311,6 +312,7 @@ enum {
 	OPT_NO_MAPPINGS,
 	OPT_SEPARATE,
 	OPT_LATE,
+	OPT_OWN_LATE,
 	OPT_ANY_OWNER,
 	OPT_ANY_LINKS,
 	OPT_NO_GIT,
@@ -333,6 +335,7 @@ static const struct option options[] = {
 	{"no-mappings", no_argument, NULL, OPT_NO_MAPPINGS},
 	{"separate-servers", no_argument, NULL, OPT_SEPARATE},
 	{"late-ms", required_argument, NULL, OPT_LATE},
+	{"own-late-ms", required_argument, NULL, OPT_OWN_LATE},
 	{"any-owner", no_argument, NULL, OPT_ANY_OWNER},
 	{"any-links", no_argument, NULL, OPT_ANY_LINKS},
 	{"no-git", no_argument, NULL, OPT_NO_GIT},
@@ -386,6 +389,9 @@ static unsigned parse(int argc, char **argv)
 			break;
 		case OPT_SEPARATE:
 			set.instant = false;
+			break;
+		case OPT_OWN_LATE:
+			set.own_late_ms = number(optarg);
 			break;
 		case OPT_LATE:
 			set.late_ms = number(optarg);

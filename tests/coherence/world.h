@@ -37,6 +37,7 @@ struct settings {
 	bool mappings;	       /* what a mapping shows that was made before */
 	bool opened;	       /* what a file shows that was opened before */
 	bool instant;	       /* what the other mounts show when a guest's call returns... */
+	unsigned long own_late_ms; /* the same for the mount that made the change */
 	unsigned long late_ms; /* ...or so much later, where it had to defer its acknowledgement */
 	bool owners;	       /* uid and gid */
 	bool links;	       /* link count and ctime of files with more names than one */

@@ -326,7 +326,8 @@ static void see_own(unsigned i, const char *a, const char *b)
 	unsigned long us = (unsigned long)(waited / 1000), most = atomic_load(&t->latest_us);
 	while (us > most && !atomic_compare_exchange_weak(&t->latest_us, &most, us))
 		;
-	if (i == place || waited > world_settings(world)->late_ms * UINT64_C(1000000))
+	unsigned long bound = i == place ? world_settings(world)->own_late_ms : world_settings(world)->late_ms;
+	if (waited > bound * UINT64_C(1000000))
 		view_late(&views[i], a, waited);
 }
 

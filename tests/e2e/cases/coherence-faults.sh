@@ -9,7 +9,9 @@ need_test coherence/torture
 grep -q '^VSOCKFS_FAULTS:BOOL=ON' "$VFS_BUILD/CMakeCache.txt" || skip 'not a build with faults'
 need_lease
 seconds=$((60 * VFS_SLOW))
-names=${VFS_FAULTS:-$(sed -n 's/^\tX(\([a-z_]*\)).*/\1/p' "$VFS_TOP/src/core/fault.h")}
+names=$(sed -n 's/^\tX(\([a-z_]*\)).*/\1/p' "$VFS_TOP/src/core/fault.h")
+# A version drawn late misleads only who has nothing else to go by: the second bump of an own change, or a stamp.
+names=${VFS_FAULTS:-${names/late_version/bump_once,late_version}}
 [ "$names" ] || fail 'no faults found in core/fault.h'
 
 # one FAULT SEED SECONDS : the torture test's exit code; a server, two mounts and a host directory of its own for each
@@ -21,7 +23,7 @@ one() {
 	mount_vfs "unix:$home/s" "$home/first" "$VFS_OPTIONS"
 	mount_vfs "unix:$home/s" "$home/second" "$VFS_OPTIONS"
 	timeout $((300 * VFS_SLOW)) "$VFS_TESTS/coherence/torture" --guest-writers --ops-per-round 30 --full-every 8 \
-		--late-ms $((1000 * VFS_SLOW)) --stop --seed "$seed" --seconds "$3" \
+		--late-ms $((1000 * VFS_SLOW)) --own-late-ms $((100 * VFS_SLOW)) --stop --seed "$seed" --seconds "$3" \
 		"$home/host" "$home/first" "$home/second" >"$home/said" 2>&1 || status=$?
 	umount_vfs "$home/first"
 	umount_vfs "$home/second"

@@ -10,7 +10,7 @@ is_bind || need_lease
 flags=(--settle "fence,quiet")
 ! is_bind || flags=(--settle none)
 # A mount that is held up by its own request in the same directory acknowledges before it has applied a change.
-flags+=(--late-ms $((1000 * VFS_SLOW)))
+flags+=(--late-ms $((1000 * VFS_SLOW)) --own-late-ms $((100 * VFS_SLOW)))
 # Two embedded servers hear of each other's changes as the host's: soon, not at once.
 [ "$VFS_TRANSPORT" != dir ] || flags+=(--separate-servers)
 # A server that watches by directory hears nothing of other names of a file.
