@@ -239,7 +239,7 @@ void names_drop_locked(struct cache *c, struct node *node, bool tell)
 int name_answer_locked(struct cache *c, struct node *node, const char *name, size_t len,
 		       uint64_t now, struct node **ret, uint64_t *ret_ttl)
 {
-	struct dir *dir = node->dir;
+	struct dir *dir = S_ISDIR(node->attr.mode) ? node->dir : NULL;
 
 	if (dir == NULL || now >= c->lease_until)
 		return -EAGAIN;
