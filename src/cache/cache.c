@@ -892,7 +892,8 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 		busy_locked(r->node);
 	if (holds_node2(op))
 		busy_locked(r->node2);
-	if (op == MSG_READDIRPLUS || ((op == MSG_READ || op == MSG_WRITE) && !r->direct))
+	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
+	if (op == MSG_READDIRPLUS || op == MSG_READ || (op == MSG_WRITE && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
 	if (op == MSG_READ || op == MSG_WRITE)
 		(void)file_of_locked(r->node);
