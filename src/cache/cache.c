@@ -220,12 +220,19 @@ static bool holds_node2(uint64_t op)
 	return op == MSG_LINK || op == MSG_RENAME;
 }
 
-/* Requests with whose reply a regular file may grow in the kernel, and that hold no page locked. */
+/*
+ * Requests with whose reply a regular file may grow in the kernel, and that hold
+ * up no dropping of pages: one that sets a size does, for until its reply the
+ * kernel lets no dirty page go (fuse_set_nowrite, fuse_launder_folio). With that
+ * reply it drops the pages itself.
+ */
 static bool may_grow(const struct cache_req *r)
 {
-	uint64_t op = r->call.req.op;
+	const struct msg *m = &r->call.req;
+	uint64_t op = m->op;
 
-	return names_object(op) || op == MSG_GETATTR || op == MSG_SETATTR || op == MSG_FALLOCATE ||
+	return names_object(op) || op == MSG_GETATTR ||
+	       (op == MSG_SETATTR && (m->valid & SET_SIZE) == 0) || op == MSG_FALLOCATE ||
 	       op == MSG_COPY || (op == MSG_WRITE && r->direct);
 }
 
@@ -902,7 +909,8 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 		busy_locked(r->node);
 	if (holds_node2(op))
 		busy_locked(r->node2);
-	if (op == MSG_READDIRPLUS || ((op == MSG_READ || op == MSG_WRITE) && !r->direct))
+	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
+	if (op == MSG_READDIRPLUS || op == MSG_READ || (op == MSG_WRITE && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
 	if (op == MSG_READ || op == MSG_WRITE)
 		(void)file_of_locked(r->node);

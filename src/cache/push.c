@@ -150,9 +150,10 @@ static void take_item(struct cache *c, const struct inv_item *i, uint64_t seq)
 		stats_add(c->options.stats, STAT_inval_noop, 1);
 		return;
 	}
-	if (i->class & INV_NAME)
+	/* the union of a node goes by its type, whatever the server takes it for */
+	if ((i->class & INV_NAME) != 0 && S_ISDIR(n->attr.mode))
 		known = lose_name(c, n, i->name);
-	if (i->class & INV_NAMES) {
+	if ((i->class & INV_NAMES) != 0 && S_ISDIR(n->attr.mode)) {
 		lose_names(c, n);
 		known = true;
 	}
