@@ -208,11 +208,18 @@ static bool names_object(uint64_t op)
 	       op == MSG_LINK;
 }
 
+/* O_TMPFILE: the name that comes with it is the kernel's own. */
+static bool is_nameless(const struct msg *m)
+{
+	return m->op == MSG_CREATE && (m->flags & O_TMPFILE) == O_TMPFILE;
+}
+
 /* Requests during which the kernel holds the lock of a directory: node, node2. */
 static bool holds_node(const struct msg *m)
 {
 	return m->op == MSG_LOOKUP || m->op == MSG_READDIRPLUS || m->op == MSG_RENAME ||
-	       touches(m) == TOUCH_NAMES;
+	       m->op == MSG_SETATTR || m->op == MSG_SETXATTR || m->op == MSG_REMOVEXATTR ||
+	       m->op == MSG_FSYNC || touches(m) == TOUCH_NAMES;
 }
 
 static bool holds_node2(uint64_t op)
@@ -281,6 +288,8 @@ static void unsure_request_locked(struct cache *c, struct cache_req *r)
 {
 	enum touch t = touches(&r->call.req);
 
+	if (is_nameless(&r->call.req))
+		return;
 	if (t == TOUCH_NAMES || t == TOUCH_RENAME)
 		name_unsure_locked(c, r->node, r->names[0], r->name_len[0]);
 	if (t == TOUCH_LINK || t == TOUCH_RENAME)
@@ -505,7 +514,7 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 		parent2->attr_until = now + parent2_ttl;
 
 	out->attr_ttl = raced ? 0 : ttl;
-	if (names_object(op) && named != NULL && !raced) {
+	if (names_object(op) && named != NULL && !raced && !is_nameless(&r->call.req)) {
 		out->entry_ttl =
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
 		if (op == MSG_MKNOD && MSG_HAS(m, flags) && (m->flags & MKNOD_EMPTY) != 0 &&

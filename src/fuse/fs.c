@@ -302,6 +302,8 @@ void fs_stop(struct fs *fs)
 			if (umount2(fs->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY) {
 				log_notice("%s is in use; unmounting it all the same",
 					   fs->mountpoint);
+				/* what waits is told so first: nobody will read it any more */
+				(void)umount2(fs->mountpoint, MNT_FORCE | UMOUNT_NOFOLLOW);
 				(void)umount2(fs->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
 			}
 		} else if (!unmount_by_helper(fs, false)) {

@@ -73,7 +73,7 @@ struct krequest {
 	bool interrupted, waits_for_lock;
 
 	/* What single operations remember. */
-	fuse_ino_t ino;
+	fuse_ino_t ino, ino2;
 	uint64_t off;
 	size_t size;
 	bool plus;

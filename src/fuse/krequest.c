@@ -127,6 +127,45 @@ static bool krequest_claim(struct krequest *r)
 	return !atomic_exchange(&r->answered, true);
 }
 
+/*
+ * The task was killed and took the request for interrupted, but the host has
+ * done it: the kernel is to look again at all that it was about.
+ */
+static void done_unseen(struct krequest *r)
+{
+	const struct cache_req *c = &r->creq;
+	const struct msg *q = &c->call.req;
+	struct notify *n = r->fs->notify;
+
+	switch (q->op) {
+	case MSG_RENAME:
+		notify_inval_entry(n, r->ino2, c->names[1], c->name_len[1]);
+		/* fall through */
+	case MSG_CREATE:
+	case MSG_MKNOD:
+	case MSG_SYMLINK:
+	case MSG_UNLINK:
+	case MSG_RMDIR:
+		notify_inval_entry(n, r->ino, c->names[0], c->name_len[0]);
+		break;
+	case MSG_LINK:
+		notify_inval_entry(n, r->ino2, c->names[1], c->name_len[1]);
+		notify_inval_range(n, r->ino, 0, 0);
+		break;
+	case MSG_OPEN: /* O_TRUNC */
+	case MSG_WRITE:
+	case MSG_SETATTR:
+	case MSG_FALLOCATE:
+	case MSG_COPY:
+	case MSG_SETXATTR:
+	case MSG_REMOVEXATTR:
+		notify_inval_range(n, r->ino, 0, 0);
+		break;
+	default:
+		break;
+	}
+}
+
 /* Nobody waits for this reply any more: gives back what it brought. */
 static void discard(struct krequest *r, const struct cache_reply *reply)
 {
@@ -136,6 +175,7 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
 		cache_undo_lookup(r->fs->cache, reply->ino);
 	if (reply->fh != 0)
 		cache_close(r->fs->cache, r->ino, reply->fh, false);
+	done_unseen(r);
 }
 
 /* A reply that waits until the kernel has dropped pages. */
@@ -197,6 +237,7 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2)
 {
 	r->ino = ino;
+	r->ino2 = ino2;
 	r->creq.done = krequest_done;
 	track(r);
 	cache_submit(r->fs->cache, &r->creq, ino, ino2);

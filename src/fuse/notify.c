@@ -495,6 +495,11 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 	add(n, i);
 }
 
+void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, size_t len)
+{
+	sink_entry(n, parent, name, len);
+}
+
 void notify_inval_listing(struct notify *n, fuse_ino_t ino)
 {
 	add_entry(n, ino, "", 0, 0);

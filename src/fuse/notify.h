@@ -24,6 +24,8 @@ void notify_free(struct notify *n);
 /* Where the cache sends what it invalidates; the argument is the struct notify. */
 extern const struct cache_sink notify_sink;
 
+/* A name in a directory, and its listing. */
+void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, size_t len);
 /* Attributes, and the pages of a range; len 0: all behind off. */
 void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len);
 /*

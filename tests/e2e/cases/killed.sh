@@ -1,0 +1,49 @@
+#!/bin/bash
+# What a killed process had asked for may be done all the same: the mount then shows it, whatever the kernel has kept.
+# mounts: unix
+set -euo pipefail
+. "$VFS_E2E/lib.sh"
+need_program vsockfsd
+cd "$VFS_MNT"
+mkdir gone d
+echo old >data
+echo x >from
+echo y >unlinked
+ls -l . d >/dev/null
+cat data >/dev/null
+for absent in made link to new/; do
+	[ ! -e "$absent" ] || fail "$absent is there"
+done
+
+in_flight() { [[ $(cat "/proc/$1/wchan") == *request* || $(cat "/proc/$1/wchan") == *fuse* ]]; }
+has_mode() { [ "$(stat -c %a "$1")" = "$2" ]; }
+
+# killed CMD... : it runs while the server is stopped, is killed, and only then the server answers
+killed() {
+	kill -STOP "$VFS_SERVER_PID"
+	"$@" &
+	local pid=$!
+	wait_for 10 in_flight $pid
+	kill -KILL $pid
+	wait $pid 2>/dev/null || :
+	kill -CONT "$VFS_SERVER_PID"
+}
+killed mkdir made
+wait_for 10 test -d made
+same "listed after mkdir" made "$(ls | grep made)"
+killed ln data link
+wait_for 10 test -e link
+killed unlink unlinked
+wait_for 10 gone unlinked
+same "listed after unlink" '' "$(ls | grep unlinked || :)"
+killed mv -T from to
+wait_for 10 test -e to
+wait_for 10 gone from
+killed rmdir gone
+wait_for 10 gone gone
+killed chmod 600 data
+wait_for 10 has_mode data 600
+killed python3 -c 'import os; os.truncate("data", 2)'
+wait_for 10 has_text data ol
+cd /
+same_trees
