@@ -433,9 +433,17 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
 	}
 }
 
+/* Changes of an object after which the kernel itself makes its attributes newer (attr_version). */
+static bool kernel_outdates(const struct cache_req *r)
+{
+	uint64_t op = r->call.req.op;
+
+	return op == MSG_SETATTR || op == MSG_OPEN || (op == MSG_WRITE && !r->writeback);
+}
+
 /*
- * The kernel marks the attributes of the directories and of the moved or linked
- * object as invalid (fuse_dir_changed, fuse_update_ctime), but not as newer: a
+ * After any other the kernel marks the attributes of what was changed as
+ * invalid (fuse_dir_changed, fuse_update_ctime), but not as newer: a
  * reply to an earlier GETATTR or LOOKUP that it has not digested yet would make
  * the old ones valid again, for as long as that reply said.
  */
@@ -445,7 +453,7 @@ static void outdate_locked(struct cache *c, const struct cache_req *r, const str
 	struct node *moved =
 		t == TOUCH_RENAME && MSG_HAS(m, node) ? node_find_server_locked(c, m->node) : NULL;
 
-	if (!c->leased || (t != TOUCH_NAMES && t != TOUCH_LINK && t != TOUCH_RENAME))
+	if (!c->leased || t == TOUCH_NOTHING || kernel_outdates(r))
 		return;
 	tell_inode_locked(c, r->node, false);
 	if (r->node2 != NULL && r->node2 != r->node)

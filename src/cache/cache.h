@@ -106,7 +106,8 @@ struct cache_req {
 	struct call call;
 	void (*done)(struct cache_req *r, const struct cache_reply *reply);
 
-	bool direct; /* READ, WRITE: past the kernel's cache; READ wants the host's own bytes */
+	bool writeback; /* WRITE: of pages that were stored to through a mapping */
+	bool direct;	/* READ, WRITE: past the kernel's cache; READ wants the host's own bytes */
 
 	/* The cache's own. */
 	struct cache *cache;

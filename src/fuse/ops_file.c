@@ -324,6 +324,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	r->size = size;
 	/* what is written back from a mapping comes from the kernel's cache */
 	r->creq.direct = file_of(fi)->direct && !fi->writepage;
+	r->creq.writeback = fi->writepage;
 	REQUEST_SET(r, fh, file_of(fi)->fh);
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */

@@ -69,7 +69,10 @@ struct host_client {
 static inline void host_server_directory(struct host_server *hs)
 {
 	memset(hs, 0, sizeof(*hs));
-	(void)snprintf(hs->base, sizeof(hs->base), "/tmp/vsockfs-host-XXXXXX");
+	static const char template[] = "/tmp/vsockfs-host-XXXXXX";
+
+	_Static_assert(sizeof(hs->base) >= sizeof(template), "it fits");
+	memcpy(hs->base, template, sizeof(template));
 	assert_non_null(mkdtemp(hs->base));
 	(void)snprintf(hs->dir, sizeof(hs->dir), "%s/export", hs->base);
 	assert_int_equal(mkdir(hs->dir, 0755), 0);

@@ -20,6 +20,7 @@ static int setup(void **state)
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct msg p;
 
+	assert_non_null(f);
 	host_server_start(&f->hs, NULL);
 	host_client_start(&f->c, &f->hs);
 	assert_int_equal(host_create(&f->c, f->c.root, "a", O_RDWR, 0600, &p), 0);

@@ -20,6 +20,7 @@ static int setup_push(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
+	assert_non_null(f);
 	host_server_start(&f->hs, NULL);
 	host_client_start_push(&f->c, &f->hs);
 	*state = f;
@@ -1269,6 +1270,7 @@ static int setup_impatient(void **state)
 	const struct server_config config = {.ack_ms = 1};
 	struct fixture *f = calloc(1, sizeof(*f));
 
+	assert_non_null(f);
 	host_server_start(&f->hs, &config);
 	host_client_start_push(&f->c, &f->hs);
 	*state = f;

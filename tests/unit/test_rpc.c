@@ -47,6 +47,7 @@ static void on_done(struct call *call, const struct msg *reply)
 	struct tried *t = (struct tried *)call;
 
 	(void)pthread_mutex_lock(&lock);
+	void (*then)(struct tried *t) = t->then; /* without one t may be freed from the unlock on */
 	t->completions++;
 	t->err = reply->err;
 	t->reply = *reply;
@@ -56,8 +57,8 @@ static void on_done(struct call *call, const struct msg *reply)
 		t->in_dest = reply->payload.data == call->dest;
 	}
 	(void)pthread_mutex_unlock(&lock);
-	if (t->then != NULL)
-		t->then(t);
+	if (then != NULL)
+		then(t);
 	(void)pthread_mutex_lock(&lock);
 	(void)pthread_cond_broadcast(&changed);
 	(void)pthread_mutex_unlock(&lock);

@@ -18,9 +18,13 @@ done
 in_flight() { [[ $(cat "/proc/$1/wchan") == *request* || $(cat "/proc/$1/wchan") == *fuse* ]]; }
 has_mode() { [ "$(stat -c %a "$1")" = "$2" ]; }
 
+stopped() { grep -q '^State:.[Tt]' "/proc/$VFS_SERVER_PID/status"; }
+trap 'kill -CONT "$VFS_SERVER_PID"' EXIT
+
 # killed CMD... : it runs while the server is stopped, is killed, and only then the server answers
 killed() {
 	kill -STOP "$VFS_SERVER_PID"
+	wait_for 10 stopped
 	"$@" &
 	local pid=$!
 	wait_for 10 in_flight $pid
