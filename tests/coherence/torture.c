@@ -254,8 +254,8 @@ static void usage(FILE *to)
 		"  --own-late-ms N    what a mount changed may show in itself so much later: 0\n"
 		"  --late-ms N        what one mount changed may show in the others so much later: 0\n"
 		"  --any-owner        uid and gid are not compared\n"
-		"  --any-links        link count and ctime are not compared where a file has, or had,\n"
-		"                     more names than one (a server that watches by directory)\n"
+		"  --any-links        a file's ctime is not compared, nor its link count where it has, or\n"
+		"                     had, more names than one (a server that watches by directory)\n"
 		"  --no-git           no checkout on the host\n"
 		"  --stop             end at the first difference\n"
 		"exit code: 0 no difference, 1 differences, 2 usage, 3 could not go on\n",

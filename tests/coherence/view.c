@@ -119,7 +119,9 @@ static void same_stat(const struct view *v, const char *name, const struct stat 
 	same_time(v, name, "mtime", e->st_mtim, f->st_mtim);
 	if (set->links || S_ISDIR(e->st_mode) || (e->st_nlink == 1 && f->st_nlink == 1)) {
 		(void)same_number(v, name, "links", e->st_nlink, f->st_nlink);
-		same_time(v, name, "ctime", e->st_ctim, f->st_ctim);
+		/* a change of the name alone raises nothing that such a server hears of */
+		if (set->links || S_ISDIR(e->st_mode))
+			same_time(v, name, "ctime", e->st_ctim, f->st_ctim);
 	}
 	if (!set->owners)
 		return;

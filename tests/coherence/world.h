@@ -40,7 +40,7 @@ struct settings {
 	unsigned long own_late_ms; /* the same for the mount that made the change */
 	unsigned long late_ms; /* ...or so much later, where it had to defer its acknowledgement */
 	bool owners;	       /* uid and gid */
-	bool links;	       /* link count and ctime of files with more names than one */
+	bool links;	       /* ctime of files, and link count of those with more names than one */
 	bool git;	       /* a repository that is checked out on the host */
 };
 
