@@ -126,6 +126,7 @@ struct victim {
 	struct hnodes *nodes;
 	struct hnode *node;
 	int fd;
+	uint64_t links; /* before; 0: not known */
 };
 void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret);
 /* After the call: somebody may have looked it up, and been promised something, meanwhile. */

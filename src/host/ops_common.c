@@ -9,6 +9,7 @@
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
+#include "host/promise.h"
 #include "host/watch.h"
 
 void pinned_done(struct pinned *p)
@@ -191,12 +192,14 @@ int request_tell(struct request *r, const struct pinned *dir, const char *name, 
 void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret)
 {
 	struct hnode *n;
+	struct stat st;
 	int fd;
 
 	*ret = (struct victim){.nodes = r->host->nodes, .fd = -1};
 	if (export_open(r->host->export, dir->fd, name, O_PATH, 0, &fd) < 0)
 		return;
 	ret->fd = fd;
+	ret->links = fstat(fd, &st) == 0 ? st.st_nlink : 0;
 	if (hnodes_find(r->host->nodes, ret->fd, &n) < 0)
 		return;
 	ret->node = n;
@@ -219,6 +222,12 @@ void victim_gone(struct request *r, struct victim *v)
 		return;
 	change_broke(&r->change, v->node, INV_ATTR);
 	if (request_attr(r, v->node, v->fd, &r->p.attr) == 0) {
+		/*
+		 * It has lost no link: the host has put something else under the name
+		 * meanwhile, and nobody knows what it is that went.
+		 */
+		if (v->links > 0 && r->p.attr.nlink >= v->links && hnode_watched(v->nodes, v->node))
+			promises_reset(r->host->promises);
 		/* no reference is counted: a client that does not know the node looks past it */
 		MSG_SET(&r->p, node, hnode_id(v->node));
 		r->p.present |= MSG_BIT(attr);

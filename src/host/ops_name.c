@@ -256,6 +256,8 @@ int op_RENAME(struct request *r)
 		return -errno;
 	victim_again(&moved);
 	victim_again(&other);
+	if (moved.node == other.node)
+		other.links = 0; /* two names of one file: both stay */
 	change_broke_name(&r->change, from.node, name);
 	change_broke_name(&r->change, to.node, name2);
 	change_broke(&r->change, moved.node, INV_ATTR);
