@@ -9,7 +9,7 @@ set -euo pipefail
 need_program vsockfs vsockfsd
 PATH=$VFS_BIN:$PATH
 cd "$VFS_TMP"
-mkdir src mnt
+mkdir -p src/sub mnt
 echo hello >src/file
 serve "$VFS_TMP/s" src
 server=$served
@@ -63,7 +63,9 @@ mount_vfs "unix:$VFS_TMP/s" "$VFS_TMP/mnt" cache=none
 same 'before' hello "$(cat mnt/file)"
 kill -STOP "$server"
 blocked=()
-for call in 'stat mnt/file' 'cat mnt/file' 'ls mnt/other' 'touch mnt/new' 'dd of=mnt/file bs=1 count=1 if=/dev/zero conv=notrunc'; do
+# A name is made in a directory of its own, and nothing else is opened with O_CREAT: the kernel locks the directory
+# meanwhile, and looks no other name up in it.
+for call in 'stat mnt/file' 'cat mnt/file' 'ls mnt/other' 'touch mnt/sub/new' 'dd of=mnt/file bs=1 count=1 if=/dev/zero conv=notrunc,nocreat'; do
 	$call >/dev/null 2>&1 &
 	blocked+=($!)
 done
@@ -87,7 +89,7 @@ done
 kill -CONT "$server"
 wait_for 10 has_text mnt/file hello
 umount_vfs "$VFS_TMP/mnt"
-rm -f src/new
+rm -f src/sub/new
 
 note "SIGTERM ends the client while the server is stopped"
 mount_vfs "unix:$VFS_TMP/s" "$VFS_TMP/mnt"
