@@ -283,6 +283,15 @@ static void bump_request_locked(struct cache *c, struct cache_req *r)
 		pages_drop_locked(c, r->node);
 }
 
+/* What the kernel has under a name, as far as is known. */
+static uint64_t kernel_has_locked(struct cache *c, const struct node *dir, const char *name,
+				  size_t len)
+{
+	const struct dentry *d = name_find_locked(c, dir, name, len);
+
+	return d != NULL && d->kind == NAME_NODE && d->told ? d->id : 0;
+}
+
 /* The names that the request is about to change are not known until its reply. */
 static void unsure_request_locked(struct cache *c, struct cache_req *r)
 {
@@ -290,6 +299,10 @@ static void unsure_request_locked(struct cache *c, struct cache_req *r)
 
 	if (is_nameless(&r->call.req))
 		return;
+	if (t == TOUCH_RENAME) {
+		r->had[0] = kernel_has_locked(c, r->node, r->names[0], r->name_len[0]);
+		r->had[1] = kernel_has_locked(c, r->node2, r->names[1], r->name_len[1]);
+	}
 	if (t == TOUCH_NAMES || t == TOUCH_RENAME)
 		name_unsure_locked(c, r->node, r->names[0], r->name_len[0]);
 	if (t == TOUCH_LINK || t == TOUCH_RENAME)
@@ -395,16 +408,21 @@ static void removed_name_locked(struct cache *c, struct node *dir, const char *n
 		name_remove_locked(c, d);
 }
 
-/* The kernel moves its dentry, with the time that it had. */
+/*
+ * The kernel moves its dentry, with the time that it had, and with the inode
+ * `had`: the host may have put something else under the old name, and then
+ * that is what has moved.
+ */
 static void moved_name_locked(struct cache *c, const struct msg *m, struct node *dir,
-			      const char *name, size_t len, uint64_t server)
+			      const char *name, size_t len, uint64_t server, uint64_t had)
 {
 	struct node *n = server != 0 ? node_find_server_locked(c, server) : NULL;
 
 	if (!c->leased)
 		return;
 	/* without a promise nothing is noted, and nobody would tell it later */
-	if (n != NULL && MSG_HAS(m, stamp) && install_name_locked(c, m, dir, name, len, n) > 0)
+	if (n != NULL && n->id == had && MSG_HAS(m, stamp) &&
+	    install_name_locked(c, m, dir, name, len, n) > 0)
 		return;
 	if (c->sink != NULL)
 		c->sink->entry(c->sink_arg, dir->id, name, len);
@@ -422,11 +440,11 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
 	case MSG_RENAME:
 		if (exchange)
 			moved_name_locked(c, m, r->node, r->names[0], r->name_len[0],
-					  MSG_HAS(m, node2) ? m->node2 : 0);
+					  MSG_HAS(m, node2) ? m->node2 : 0, r->had[1]);
 		else
 			removed_name_locked(c, r->node, r->names[0], r->name_len[0]);
 		moved_name_locked(c, m, r->node2, r->names[1], r->name_len[1],
-				  MSG_HAS(m, node) ? m->node : 0);
+				  MSG_HAS(m, node) ? m->node : 0, r->had[0]);
 		break;
 	default:
 		break;

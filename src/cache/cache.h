@@ -115,8 +115,9 @@ struct cache_req {
 	uint64_t submitted; /* generation clock */
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
-	bool busy;    /* counted in its directories */
-	bool retried; /* OPEN: once more after idle files were closed */
+	bool busy;	 /* counted in its directories */
+	bool retried;	 /* OPEN: once more after idle files were closed */
+	uint64_t had[2]; /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];
 };

@@ -131,6 +131,8 @@ struct victim {
 void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret);
 /* After the call: somebody may have looked it up, and been promised something, meanwhile. */
 void victim_again(struct victim *v);
+/* After a rename: whether it is what has the name now. */
+bool victim_is_at(const struct victim *v, const struct pinned *dir, const char *name);
 /* The call has succeeded: keeps the file reachable for those who have it. */
 void victim_gone(struct request *r, struct victim *v);
 void victim_done(struct victim *v);

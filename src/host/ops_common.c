@@ -215,6 +215,15 @@ void victim_again(struct victim *v)
 		(void)hnodes_find(v->nodes, v->fd, &v->node);
 }
 
+bool victim_is_at(const struct victim *v, const struct pinned *dir, const char *name)
+{
+	struct stat a, b;
+
+	return v->fd >= 0 && fstat(v->fd, &a) == 0 &&
+	       fstatat(dir->fd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
 void victim_gone(struct request *r, struct victim *v)
 {
 	victim_again(v);

@@ -234,6 +234,30 @@ int op_RMDIR(struct request *r)
 	return remove_name(r, AT_REMOVEDIR);
 }
 
+/* An object has another name now, as the client asked for. */
+static void renamed(struct request *r, const struct victim *v, const struct pinned *dir,
+		    const char *name)
+{
+	if (v->node == NULL)
+		return;
+	hnode_renamed(r->host->nodes, v->node, dir->node, name);
+	keep_covered(r, v->node, v->fd);
+}
+
+/*
+ * The host has put something else under the old name meanwhile, which has moved
+ * in its stead, and whose change nobody else tells of: it was this process's.
+ */
+static void renamed_else(struct request *r, const struct pinned *dir, const char *name)
+{
+	CLEANUP_PINNED struct pinned p = {.nodes = r->host->nodes};
+
+	if (hnodes_find_at(p.nodes, dir->node, dir->fd, name, &p.node, &p.fd) < 0)
+		return;
+	p.pinned = true;
+	promises_break(r->host->promises, p.node, INV_ATTR, NULL, promise_clock());
+}
+
 int op_RENAME(struct request *r)
 {
 	CLEANUP_PINNED struct pinned from = {0}, to = {0};
@@ -261,24 +285,28 @@ int op_RENAME(struct request *r)
 	change_broke_name(&r->change, from.node, name);
 	change_broke_name(&r->change, to.node, name2);
 	change_broke(&r->change, moved.node, INV_ATTR);
-	if (other.node != NULL && (flags & RENAME_EXCHANGE)) {
-		hnode_renamed(r->host->nodes, other.node, from.node, name);
+	bool good = victim_is_at(&moved, &to, name2), good2 = true;
+	if (good)
+		renamed(r, &moved, &to, name2);
+	else
+		renamed_else(r, &to, name2);
+	if (flags & RENAME_EXCHANGE) {
 		change_broke(&r->change, other.node, INV_ATTR);
-		keep_covered(r, other.node, other.fd);
+		good2 = victim_is_at(&other, &from, name);
+		if (good2)
+			renamed(r, &other, &from, name);
+		else
+			renamed_else(r, &from, name);
 	} else {
 		victim_gone(r, &other);
 	}
 	/* attr and node are the moved object's; of the other only which one it was. */
 	r->p.present &= ~(MSG_BIT(attr) | MSG_BIT(node));
-	if (other.node != NULL)
+	if (good2 && other.node != NULL)
 		MSG_SET(&r->p, node2, hnode_id(other.node));
-	if (moved.node != NULL) {
-		hnode_renamed(r->host->nodes, moved.node, to.node, name2);
-		keep_covered(r, moved.node, moved.fd);
-		if (request_attr(r, moved.node, moved.fd, &r->p.attr) == 0) {
-			MSG_SET(&r->p, node, hnode_id(moved.node));
-			r->p.present |= MSG_BIT(attr);
-		}
+	if (good && moved.node != NULL && request_attr(r, moved.node, moved.fd, &r->p.attr) == 0) {
+		MSG_SET(&r->p, node, hnode_id(moved.node));
+		r->p.present |= MSG_BIT(attr);
 	}
 	request_parent_attr(r, &from);
 	if (request_attr(r, to.node, to.fd, &r->p.attr3) == 0)

@@ -2,6 +2,8 @@
 #include "host_fixture.h"
 
 #include <dirent.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 static void test_file(void **state)
 {
@@ -184,6 +186,58 @@ static void test_rename(void **state)
 	assert_true(p.attr.nlink == 0 && p.attr.size == 2);
 	assert_int_equal(host_lookup(c, c->root, "b", &p), 0);
 	assert_true(p.node == b);
+}
+
+struct swapper {
+	int dir;
+	_Atomic bool stop;
+};
+
+static void *swap_main(void *arg)
+{
+	struct swapper *s = arg;
+
+	while (!s->stop)
+		(void)renameat2(s->dir, "a", s->dir, "b", RENAME_EXCHANGE);
+	return NULL;
+}
+
+/* The host puts something else under the old name just then: what is told is what has moved. */
+static void test_rename_of_what_is_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct swapper s = {.dir = f->hs.fd};
+	struct msg p, q = {0}, back = {0};
+	pthread_t thread;
+	unsigned told = 0;
+
+	host_put(&f->hs, "a", "aa");
+	host_put(&f->hs, "b", "b");
+	assert_int_equal(host_lookup(c, c->root, "a", &p), 0);
+	assert_int_equal(host_lookup(c, c->root, "b", &p), 0);
+	MSG_SET(&q, node, c->root);
+	MSG_SET(&q, name, SLICE("a"));
+	MSG_SET(&q, node2, c->root);
+	MSG_SET(&q, name2, SLICE("moved"));
+	back = q;
+	MSG_SET(&back, name, SLICE("moved"));
+	MSG_SET(&back, name2, SLICE("a"));
+	assert_int_equal(pthread_create(&thread, NULL, swap_main, &s), 0);
+	for (int i = 0; i < 3000; i++) {
+		struct stat st;
+
+		assert_int_equal(host_call(c, MSG_RENAME, &q, &p), 0);
+		assert_int_equal(fstatat(f->hs.fd, "moved", &st, 0), 0);
+		if (MSG_HAS(&p, node)) {
+			assert_true(p.attr.ino == st.st_ino);
+			told++;
+		}
+		assert_int_equal(host_call(c, MSG_RENAME, &back, &p), 0);
+	}
+	s.stop = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(told > 0);
 }
 
 static void test_mknod(void **state)
@@ -544,6 +598,7 @@ int main(void)
 		T(test_names),
 		T(test_symlink),
 		T(test_rename),
+		T(test_rename_of_what_is_replaced),
 		T(test_mknod),
 		cmocka_unit_test_setup_teardown(test_special, setup_special, teardown),
 		T(test_owner),

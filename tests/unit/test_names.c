@@ -197,7 +197,8 @@ static void test_names_without_a_lease_are_told(void **state)
 
 static void test_unsure_during_a_change(void **state)
 {
-	static const enum msg_op ops[] = {MSG_UNLINK, MSG_RMDIR, MSG_CREATE, MSG_SYMLINK, MSG_MKNOD};
+	static const enum msg_op ops[] = {MSG_UNLINK, MSG_RMDIR, MSG_CREATE, MSG_SYMLINK,
+					  MSG_MKNOD};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(ops); i++) {
@@ -256,7 +257,8 @@ static void test_create(void **state)
 	assert_int_equal(a->reply.entry_ttl, ENTRY_CAP);
 	assert_int_equal(a->reply.attr_ttl, ATTR_CAP);
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), a->reply.ino);
-	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 0); /* it put the name there itself */
+	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"),
+			 0); /* it put the name there itself */
 	free(a);
 	(void)inv_name(w, FAKE_ROOT, "f");
 	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 1);
@@ -373,7 +375,7 @@ static void test_rename(void **state)
 	done_with(w, a, m);
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), UNKNOWN);
 	assert_int_equal(known_name(w, dir, "g"), f);
-	assert_int_equal(known_size(w, victim), UNKNOWN); /* lost a link */
+	assert_int_equal(known_size(w, victim), UNKNOWN);   /* lost a link */
 	assert_int_equal(told(w, TOLD_ENTRY, dir, "g"), 0); /* the kernel moved its dentry */
 	(void)inv_name(w, FAKE_ROOT, "f");
 	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "f"), 0);
@@ -437,17 +439,23 @@ static void test_exchange(void **state)
 static void test_rename_to_where_nothing_is_promised(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 5; i++) {
 		struct world *w = world_new();
 		uint64_t dir = look_up_dir(w, "d", 40), old = w->seq;
 
 		(void)look_up_file(w, "f", 50);
+		(void)look_up_file(w, "e", 51);
+		/* the host has put something else there, and the kernel has not heard it yet */
+		if (i == 3)
+			(void)inv_name(w, FAKE_ROOT, "f");
+		old = i == 3 ? w->seq : old;
 		struct asked *a = ask_rename(w, CACHE_ROOT, "f", dir, "g", 0);
 		if (i == 0)
 			(void)inv_name(w, 40, "g");
 		told_clear(w);
-		/* overtaken; without a promise; of a node that the reply does not name */
-		struct msg m = renamed(w, i == 1 ? NO_STAMP : old, 50);
+		/* overtaken; without a promise; of a node that the reply does not name; of
+		   another one than the kernel has, as far as is known, and as the reply says */
+		struct msg m = renamed(w, i == 1 ? NO_STAMP : old, i == 4 ? 51 : 50);
 		if (i == 2)
 			m.present &= ~MSG_BIT(node);
 		done_with(w, a, m);
@@ -591,29 +599,29 @@ static void test_absent_names_of_a_complete_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_names_are_kept_to_their_cap),
-	    cmocka_unit_test(test_names_belong_to_directories),
-	    cmocka_unit_test(test_name_of_an_unknown_node),
-	    cmocka_unit_test(test_held_names_are_told),
-	    cmocka_unit_test(test_answered_names_are_told),
-	    cmocka_unit_test(test_names_for_no_time_are_not_told),
-	    cmocka_unit_test(test_all_names),
-	    cmocka_unit_test(test_names_without_a_lease_are_told),
-	    cmocka_unit_test(test_unsure_during_a_change),
-	    cmocka_unit_test(test_unlink),
-	    cmocka_unit_test(test_create),
-	    cmocka_unit_test(test_create_that_raced),
-	    cmocka_unit_test(test_creates_at_once),
-	    cmocka_unit_test(test_look_up_and_own_change),
-	    cmocka_unit_test(test_told_while_busy),
-	    cmocka_unit_test(test_rename),
-	    cmocka_unit_test(test_attributes_after_own_changes),
-	    cmocka_unit_test(test_exchange),
-	    cmocka_unit_test(test_rename_to_where_nothing_is_promised),
-	    cmocka_unit_test(test_new_directory_is_empty),
-	    cmocka_unit_test(test_complete_through_own_changes),
-	    cmocka_unit_test(test_absent_names_are_bounded),
-	    cmocka_unit_test(test_absent_names_of_a_complete_directory),
+		cmocka_unit_test(test_names_are_kept_to_their_cap),
+		cmocka_unit_test(test_names_belong_to_directories),
+		cmocka_unit_test(test_name_of_an_unknown_node),
+		cmocka_unit_test(test_held_names_are_told),
+		cmocka_unit_test(test_answered_names_are_told),
+		cmocka_unit_test(test_names_for_no_time_are_not_told),
+		cmocka_unit_test(test_all_names),
+		cmocka_unit_test(test_names_without_a_lease_are_told),
+		cmocka_unit_test(test_unsure_during_a_change),
+		cmocka_unit_test(test_unlink),
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_create_that_raced),
+		cmocka_unit_test(test_creates_at_once),
+		cmocka_unit_test(test_look_up_and_own_change),
+		cmocka_unit_test(test_told_while_busy),
+		cmocka_unit_test(test_rename),
+		cmocka_unit_test(test_attributes_after_own_changes),
+		cmocka_unit_test(test_exchange),
+		cmocka_unit_test(test_rename_to_where_nothing_is_promised),
+		cmocka_unit_test(test_new_directory_is_empty),
+		cmocka_unit_test(test_complete_through_own_changes),
+		cmocka_unit_test(test_absent_names_are_bounded),
+		cmocka_unit_test(test_absent_names_of_a_complete_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
