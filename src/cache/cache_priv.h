@@ -10,11 +10,14 @@
 
 /* struct attr without its padding. */
 struct kept_attr {
-	uint64_t version, ino, size, blocks;
+	uint64_t version, ino, blocks;
+	union {
+		uint64_t size;
+		uint64_t rdev; /* of a device, which has no size */
+	};
 	int64_t atime, mtime, ctime;
 	uint32_t atime_nsec, mtime_nsec, ctime_nsec;
 	uint32_t mode, nlink, uid, gid, blksize;
-	uint32_t rdev; /* as the kernel's: 12 bits of major, 20 of minor */
 };
 
 enum node_flag {
@@ -24,21 +27,22 @@ enum node_flag {
 	NODE_IDLE = 1 << 3,	   /* in the list of nodes that the kernel forgot */
 	NODE_VISITED = 1 << 4,	   /* used again since it came there */
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
+	NODE_FREE = 1 << 6,	   /* not in use */
 };
 
 struct node {
-	uint64_t id;		    /* FUSE node id */
-	uint64_t server;	    /* server node id */
+	uint64_t id;	 /* FUSE node id: the slot, and above it how often that was used */
+	uint64_t server; /* server node id */
 	struct hash_link by_server; /* cache.by_server */
 	uint64_t nlookup;	    /* references that the kernel holds */
 	uint64_t bumped;	    /* generation of the object: attributes and data */
 	uint64_t attr_until;	    /* attr may be told until then */
 	struct kept_attr attr;
-	uint32_t refs;		    /* requests and listings in flight */
-	uint32_t flags;		    /* enum node_flag */
-	uint32_t server_refs;	    /* replies that named it; given back by FORGET */
-	struct node *newer, *older; /* idle list */
-	struct dentry *name;	    /* the last name that led here */
+	uint32_t refs;	       /* requests and listings in flight */
+	uint32_t flags;	       /* enum node_flag */
+	uint32_t server_refs;  /* replies that named it; given back by FORGET */
+	uint32_t newer, older; /* idle list; older is also the next of the free ones: slots */
+	struct dentry *name;   /* the last name that led here */
 	union {
 		void *more;
 		struct dir *dir;   /* directory */
@@ -120,10 +124,8 @@ struct cache {
 	pthread_rwlock_t gate;
 	pthread_mutex_t lock; /* all that follows */
 	struct cache_options options;
-	struct node **slots; /* by the low half of the id */
-	uint32_t *slot_uses; /* its high half; of a free slot the next id's */
-	uint32_t *free_slots;
-	uint32_t slot_count, slot_cap, free_count;
+	struct node **chunks; /* NODES_PER_CHUNK each; they stay until the end */
+	uint32_t chunk_cap, slot_count, free_slot; /* slot 0 is none */
 	struct hash_table by_server, names;
 	size_t node_count;
 	uint64_t clock;		     /* generations */
@@ -141,7 +143,7 @@ struct cache {
 	uint64_t listing_seq[SEQ_SLOTS]; /* by server node: any name */
 
 	/* eviction */
-	struct node *idle_newest, *idle_oldest, *idle_hand;
+	uint32_t idle_newest, idle_oldest, idle_hand; /* slots */
 	size_t idle_count, absent_count, absent_hand;
 
 	/* open files that nobody uses */
@@ -168,6 +170,21 @@ struct cache {
 };
 
 /* ---- node.c ---- */
+
+#define NODES_PER_CHUNK 1024u
+
+static inline struct node *node_slot(const struct cache *c, uint32_t slot)
+{
+	return &c->chunks[slot / NODES_PER_CHUNK][slot % NODES_PER_CHUNK];
+}
+
+/* The node of a slot from 1 to below slot_count; NULL if it is not in use. */
+static inline struct node *node_at_locked(const struct cache *c, uint32_t slot)
+{
+	struct node *n = node_slot(c, slot);
+
+	return (n->flags & NODE_FREE) == 0 ? n : NULL;
+}
 
 /* n references to a server node are to go back, an open file is to be closed: see cache_flush. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);

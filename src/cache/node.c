@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "cache/cache_priv.h"
+#include "core/cleanup.h"
 #include "core/fault.h"
 
 uint64_t cache_now(void)
@@ -14,66 +15,72 @@ uint64_t cache_now(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* ---- ids: the number of a slot, and above it how often the slot was used ---- */
+/* ---- ids and memory: nodes live in chunks, and the number of a node's slot is half its id ---- */
 
-static int grow_slots(struct cache *c)
+static int grow_chunks(struct cache *c)
 {
-	uint32_t cap = c->slot_cap == 0 ? 256 : c->slot_cap * 2;
-	void *p;
+	uint32_t cap = c->chunk_cap == 0 ? 16 : c->chunk_cap * 2;
+	struct node **p = NULL;
 
-	if (cap < c->slot_cap)
+	if (cap <= UINT32_MAX / NODES_PER_CHUNK)
+		p = realloc(c->chunks, cap * sizeof(struct node *));
+	if (p == NULL)
 		return -1;
-	if ((p = realloc(c->slots, cap * sizeof(*c->slots))) == NULL)
-		return -1;
-	c->slots = p;
-	if ((p = realloc(c->slot_uses, cap * sizeof(*c->slot_uses))) == NULL)
-		return -1;
-	c->slot_uses = p;
-	if ((p = realloc(c->free_slots, cap * sizeof(*c->free_slots))) == NULL)
-		return -1;
-	c->free_slots = p;
-	if (c->slot_cap == 0) {
-		c->slots[0] = NULL; /* an id is never 0 */
-		c->slot_uses[0] = 0;
-		c->slot_count = 1;
-	}
-	c->slot_cap = cap;
+	c->chunks = p;
+	c->chunk_cap = cap;
 	return 0;
 }
 
-/* Gives n an id that none had before. */
-static int take_id(struct cache *c, struct node *n)
+/* A slot that none had before. */
+static uint32_t new_slot(struct cache *c)
 {
-	uint32_t at;
+	uint32_t chunk = c->slot_count / NODES_PER_CHUNK;
 
-	if (c->free_count > 0) {
-		at = c->free_slots[--c->free_count];
-	} else {
-		if (c->slot_count == c->slot_cap && grow_slots(c) < 0)
-			return -1;
-		at = c->slot_count++;
-		c->slot_uses[at] = 0;
+	if (c->slot_count % NODES_PER_CHUNK == 0) {
+		if (chunk == c->chunk_cap && grow_chunks(c) < 0)
+			return 0;
+		c->chunks[chunk] = calloc(NODES_PER_CHUNK, sizeof(struct node));
+		if (c->chunks[chunk] == NULL)
+			return 0;
 	}
-	c->slots[at] = n;
-	n->id = (uint64_t)c->slot_uses[at] << 32 | at;
-	return 0;
+	if (c->slot_count == 0)
+		node_slot(c, c->slot_count++)->flags = NODE_FREE; /* no id is 0 */
+	uint32_t slot = c->slot_count++;
+	node_slot(c, slot)->id = slot;
+	return slot;
 }
 
-static void give_id(struct cache *c, const struct node *n)
+/* A zeroed node with an id that none had before; NULL without memory. */
+static struct node *take_node(struct cache *c)
 {
-	uint32_t at = (uint32_t)n->id;
+	uint32_t slot = c->free_slot;
 
-	c->slots[at] = NULL;
-	if (++c->slot_uses[at] != 0) /* after 2^32 uses the slot is retired */
-		c->free_slots[c->free_count++] = at;
+	if (slot != 0)
+		c->free_slot = node_slot(c, slot)->older;
+	else if ((slot = new_slot(c)) == 0)
+		return NULL;
+	struct node *n = node_slot(c, slot);
+	*n = (struct node){.id = n->id};
+	return n;
+}
+
+static void give_node(struct cache *c, struct node *n)
+{
+	uint64_t next = n->id + (UINT64_C(1) << 32);
+
+	*n = (struct node){.id = next, .flags = NODE_FREE};
+	if (next >> 32 == 0)
+		return; /* after 2^32 uses the slot is retired */
+	n->older = c->free_slot;
+	c->free_slot = (uint32_t)n->id;
 }
 
 struct node *node_find_locked(const struct cache *c, uint64_t id)
 {
-	uint32_t at = (uint32_t)id;
+	uint32_t slot = (uint32_t)id;
+	struct node *n = slot < c->slot_count ? node_at_locked(c, slot) : NULL;
 
-	return at < c->slot_count && c->slots[at] != NULL && c->slots[at]->id == id ? c->slots[at]
-										    : NULL;
+	return n != NULL && n->id == id ? n : NULL;
 }
 
 struct node *node_find_server_locked(struct cache *c, uint64_t server)
@@ -91,12 +98,16 @@ struct node *node_find_server_locked(struct cache *c, uint64_t server)
 
 /* ---- attributes ---- */
 
+static bool is_device(uint32_t mode)
+{
+	return S_ISCHR(mode) || S_ISBLK(mode);
+}
+
 static void keep_attr(struct node *n, const struct attr *a)
 {
 	n->attr = (struct kept_attr){
 		.version = a->version,
 		.ino = a->ino,
-		.size = a->size,
 		.blocks = a->blocks,
 		.atime = a->atime.sec,
 		.mtime = a->mtime.sec,
@@ -109,8 +120,11 @@ static void keep_attr(struct node *n, const struct attr *a)
 		.uid = a->uid,
 		.gid = a->gid,
 		.blksize = a->blksize,
-		.rdev = (uint32_t)(a->rdev >> 32) << 20 | ((uint32_t)a->rdev & 0xfffff),
 	};
+	if (is_device(a->mode))
+		n->attr.rdev = a->rdev;
+	else
+		n->attr.size = a->size;
 }
 
 void node_attr(const struct node *n, struct attr *ret)
@@ -124,8 +138,8 @@ void node_attr(const struct node *n, struct attr *ret)
 		.nlink = k->nlink,
 		.uid = k->uid,
 		.gid = k->gid,
-		.rdev = (uint64_t)(k->rdev >> 20) << 32 | (k->rdev & 0xfffff),
-		.size = k->size,
+		.rdev = is_device(k->mode) ? k->rdev : 0,
+		.size = is_device(k->mode) ? 0 : k->size,
 		.blocks = k->blocks,
 		.blksize = k->blksize,
 		.atime = {k->atime, k->atime_nsec},
@@ -202,18 +216,28 @@ uint64_t node_names_bumped(const struct node *n)
 
 /* ---- the list of nodes that the kernel has forgotten ---- */
 
+/* Where what comes after slot in the idle list is linked from, and what comes before it. */
+static uint32_t *idle_older(struct cache *c, uint32_t slot)
+{
+	return slot != 0 ? &node_slot(c, slot)->older : &c->idle_newest;
+}
+
+static uint32_t *idle_newer(struct cache *c, uint32_t slot)
+{
+	return slot != 0 ? &node_slot(c, slot)->newer : &c->idle_oldest;
+}
+
 static void idle_add(struct cache *c, struct node *n)
 {
+	uint32_t slot = (uint32_t)n->id;
+
 	if (n->flags & NODE_IDLE)
 		return;
 	n->flags |= NODE_IDLE;
-	n->newer = NULL;
+	n->newer = 0;
 	n->older = c->idle_newest;
-	if (n->older != NULL)
-		n->older->newer = n;
-	else
-		c->idle_oldest = n;
-	c->idle_newest = n;
+	*idle_newer(c, n->older) = slot;
+	c->idle_newest = slot;
 	c->idle_count++;
 }
 
@@ -222,11 +246,11 @@ static void idle_del(struct cache *c, struct node *n)
 	if ((n->flags & NODE_IDLE) == 0)
 		return;
 	n->flags &= ~(uint32_t)NODE_IDLE;
-	if (c->idle_hand == n)
+	if (c->idle_hand == (uint32_t)n->id)
 		c->idle_hand = n->newer;
-	*(n->newer != NULL ? &n->newer->older : &c->idle_newest) = n->older;
-	*(n->older != NULL ? &n->older->newer : &c->idle_oldest) = n->newer;
-	n->newer = n->older = NULL;
+	*idle_older(c, n->newer) = n->older;
+	*idle_newer(c, n->older) = n->newer;
+	n->newer = n->older = 0;
 	c->idle_count--;
 }
 
@@ -243,11 +267,10 @@ static void free_node(struct cache *c, struct node *n)
 		name_lose_node_locked(c, n->name, n);
 	free(n->more);
 	cache_give_back_locked(c, n->server, n->server_refs);
-	give_id(c, n);
 	hash_del(&c->by_server, &n->by_server);
 	c->node_count--;
 	stats_sub(c->options.stats, STAT_cache_nodes, 1);
-	free(n);
+	give_node(c, n);
 }
 
 /*
@@ -257,23 +280,20 @@ static void free_node(struct cache *c, struct node *n)
  */
 void nodes_evict_locked(struct cache *c)
 {
-	struct node *n = c->idle_hand != NULL ? c->idle_hand : c->idle_oldest;
+	uint32_t slot = c->idle_hand;
 
 	while (c->idle_count > c->options.node_budget) {
-		if (n == NULL)
-			n = c->idle_oldest;
-		struct node *next = n->newer;
+		struct node *n = node_slot(c, slot != 0 ? slot : c->idle_oldest);
 
-		if (n->flags & NODE_VISITED) {
+		slot = n->newer;
+		if (n->flags & NODE_VISITED)
 			n->flags &= ~(uint32_t)NODE_VISITED;
-		} else if (n->refs == 0) {
+		else if (n->refs == 0)
 			free_node(c, n);
-		} else {
+		else
 			idle_del(c, n); /* comes back when the request is done */
-		}
-		n = next;
 	}
-	c->idle_hand = n;
+	c->idle_hand = slot;
 }
 
 /* ---- references ---- */
@@ -321,19 +341,15 @@ struct node *node_named_locked(struct cache *c, uint64_t server)
 	struct node *n = node_find_server_locked(c, server);
 
 	if (n == NULL) {
-		n = calloc(1, sizeof(*n));
-		if (n == NULL || take_id(c, n) < 0) {
-			free(n);
+		n = take_node(c);
+		if (n != NULL &&
+		    hash_add(&c->by_server, &n->by_server, (uint32_t)hash_mix(server)) < 0)
+			give_node(c, TAKE_PTR(n));
+		if (n == NULL) {
 			cache_give_back_locked(c, server, 1);
 			return NULL;
 		}
 		n->server = server;
-		if (hash_add(&c->by_server, &n->by_server, (uint32_t)hash_mix(server)) < 0) {
-			give_id(c, n);
-			free(n);
-			cache_give_back_locked(c, server, 1);
-			return NULL;
-		}
 		c->node_count++;
 		stats_add(c->options.stats, STAT_cache_nodes, 1);
 	}
@@ -349,7 +365,7 @@ struct node *node_named_locked(struct cache *c, uint64_t server)
 void nodes_free(struct cache *c)
 {
 	for (uint32_t i = 1; i < c->slot_count; i++) {
-		struct node *n = c->slots[i];
+		struct node *n = node_at_locked(c, i);
 
 		if (n != NULL) {
 			n->refs = 0;
@@ -357,8 +373,8 @@ void nodes_free(struct cache *c)
 			free_node(c, n);
 		}
 	}
-	free(c->slots);
-	free(c->slot_uses);
-	free(c->free_slots);
+	for (uint32_t i = 0; i < c->slot_count; i += NODES_PER_CHUNK)
+		free(c->chunks[i / NODES_PER_CHUNK]);
+	free(c->chunks);
 	hash_done(&c->by_server);
 }

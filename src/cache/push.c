@@ -8,7 +8,7 @@
 
 /* ---- sequence numbers and stamps ---- */
 
-static size_t node_slot(uint64_t server)
+static size_t seq_slot(uint64_t server)
 {
 	return hash_mix(server) % SEQ_SLOTS;
 }
@@ -27,19 +27,19 @@ static bool stamp_good(const struct cache *c, const struct msg *m, uint64_t seq)
 
 bool stamp_good_node_locked(const struct cache *c, const struct msg *m, uint64_t server)
 {
-	return stamp_good(c, m, c->node_seq[node_slot(server)]);
+	return stamp_good(c, m, c->node_seq[seq_slot(server)]);
 }
 
 bool stamp_good_name_locked(const struct cache *c, const struct msg *m, uint64_t dir,
 			    const char *name, size_t len)
 {
 	return stamp_good(c, m, c->name_seq[name_slot(dir, name, len)]) &&
-	       stamp_good(c, m, c->names_seq[node_slot(dir)]);
+	       stamp_good(c, m, c->names_seq[seq_slot(dir)]);
 }
 
 bool stamp_good_listing_locked(const struct cache *c, const struct msg *m, uint64_t dir)
 {
-	return stamp_good(c, m, c->listing_seq[node_slot(dir)]);
+	return stamp_good(c, m, c->listing_seq[seq_slot(dir)]);
 }
 
 /* ---- telling the kernel ---- */
@@ -139,13 +139,13 @@ static void take_item(struct cache *c, const struct inv_item *i, uint64_t seq)
 
 	stats_add(c->options.stats, STAT_inval_received, 1);
 	if (i->class & (INV_ATTR | INV_DATA))
-		c->node_seq[node_slot(i->node)] = seq;
+		c->node_seq[seq_slot(i->node)] = seq;
 	if (i->class & INV_NAME)
 		c->name_seq[name_slot(i->node, i->name.data, i->name.len)] = seq;
 	if (i->class & INV_NAMES)
-		c->names_seq[node_slot(i->node)] = seq;
+		c->names_seq[seq_slot(i->node)] = seq;
 	if (i->class & (INV_NAME | INV_NAMES))
-		c->listing_seq[node_slot(i->node)] = seq;
+		c->listing_seq[seq_slot(i->node)] = seq;
 	if (n == NULL) {
 		stats_add(c->options.stats, STAT_inval_noop, 1);
 		return;
@@ -184,7 +184,7 @@ void cache_drop_all_locked(struct cache *c)
 	stats_add(c->options.stats, STAT_inval_resets, 1);
 	/* Attributes first: that never waits, whatever is in flight. */
 	for (uint32_t i = 1; i < c->slot_count; i++) {
-		struct node *n = c->slots[i];
+		struct node *n = node_at_locked(c, i);
 
 		if (n == NULL)
 			continue;
@@ -193,7 +193,7 @@ void cache_drop_all_locked(struct cache *c)
 			c->sink->inode(c->sink_arg, n->id, false);
 	}
 	for (uint32_t i = 1; i < c->slot_count; i++) {
-		struct node *n = c->slots[i];
+		struct node *n = node_at_locked(c, i);
 
 		if (n == NULL)
 			continue;

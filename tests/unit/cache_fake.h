@@ -53,6 +53,15 @@ static inline void *fake_malloc(size_t size)
 
 #include "transport/codec.h"
 
+/* Leaves room for so many new nodes: the next one needs memory. */
+static inline void fake_fill_chunk(struct cache *c, uint32_t left)
+{
+	uint64_t server = UINT64_C(1) << 40;
+
+	while (c->slot_count % NODES_PER_CHUNK != NODES_PER_CHUNK - left)
+		assert_non_null(node_named_locked(c, ++server));
+}
+
 /* ---- the backend ---- */
 
 #define FAKE_ROOT     1000 /* the server's id of the root */

@@ -971,7 +971,7 @@ static void test_no_memory_for_a_cache(void **state)
  */
 static void test_no_memory_for_a_node(void **state)
 {
-	enum { NODES = 1500 }; /* the tables grow several times */
+	enum { NODES = 5000 }; /* the tables grow several times */
 	struct world *w = world_new();
 	struct unit_random random = {3};
 	unsigned failed = 0, closed = 0;
@@ -980,7 +980,7 @@ static void test_no_memory_for_a_node(void **state)
 	(void)state;
 	assert_non_null(ino);
 	for (uint64_t i = 0; i < NODES; i++) {
-		bool create = i % 7 == 0;
+		bool create = i % 2 == 0;
 		struct asked *a = ask(w->c, create ? MSG_CREATE : MSG_LOOKUP, CACHE_ROOT);
 		struct msg m = {0};
 
@@ -988,8 +988,8 @@ static void test_no_memory_for_a_node(void **state)
 		MSG_SET(&m, attr, attr_of(1, 0));
 		if (create)
 			MSG_SET(&m, fh, i);
-		/* none, or only for the node: not for a table that has to grow */
-		fake_memory = unit_below(&random, 8) == 0 ? 0 : i % 2 == 0 ? 1 : -1;
+		/* none, or only for nodes: not for a table that has to grow */
+		fake_memory = unit_below(&random, 4) != 0 ? 0 : i % 3 == 0 ? 1 : -1;
 		w->f->n_closed = 0;
 		answer(w->f, a, &m);
 		fake_memory = -1;

@@ -676,7 +676,8 @@ static void test_no_memory_for_nodes(void **state)
 	struct asked *a = fetch(w, 0, true);
 
 	(void)state;
-	fake_memory = 2;
+	fake_fill_chunk(w->c, 2);
+	fake_memory = 0;
 	answer_fetch(w, a, 10, SIZE_MAX);
 	fake_memory = -1;
 	assert_int_equal(a->reply.err, 0);
