@@ -577,8 +577,9 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 			n->target = strndup(m->payload.data, m->payload.len);
 		break;
 	case MSG_WRITE:
-		out->raced = S_ISREG(n->attr.mode) && n->file != NULL &&
-			     (n->file->pages_dropped > r->submitted || n->file->drops > 0);
+		out->raced =
+			!r->direct && file_written_locked(n, r->call.req.off,
+							  r->call.req.payload.len, !r->writeback);
 		out->keep = good;
 		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
 		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
@@ -791,6 +792,7 @@ static bool answer_read(struct cache *c, struct cache_req *r, uint64_t now, stru
 		return false;
 	a->out.data = (struct slice){a->buffer, len};
 	r->node->flags |= NODE_KERNEL_DATA;
+	file_read_locked(r->node, m->off, m->size);
 	return true;
 }
 
@@ -947,8 +949,11 @@ static void leave_locked(struct cache *c, struct cache_req *r)
 	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
 	if (op == MSG_READDIRPLUS || op == MSG_READ || (op == MSG_WRITE && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
-	if (op == MSG_READ || op == MSG_WRITE)
-		(void)file_of_locked(r->node);
+	struct file *f = op == MSG_READ || op == MSG_WRITE ? file_of_locked(r->node) : NULL;
+	if (f != NULL && op == MSG_READ)
+		file_read_locked(r->node, r->call.req.off, r->call.req.size);
+	else if (f != NULL && !r->direct)
+		file_watch_reads_locked(f);
 }
 
 void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2)
@@ -1048,7 +1053,7 @@ void cache_drops_pages(struct cache *c, uint64_t ino)
 
 	if (f == NULL)
 		return;
-	f->pages_dropped = ++c->clock;
+	file_watch_reads_locked(f);
 	f->drops++;
 }
 
@@ -1057,10 +1062,7 @@ void cache_pages_dropped(struct cache *c, uint64_t ino)
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 
-	if (n == NULL || !S_ISREG(n->attr.mode) || n->file == NULL)
-		return;
-	n->file->pages_dropped = ++c->clock;
-	if (n->file->drops > 0)
+	if (n != NULL && S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0)
 		n->file->drops--;
 }
 

@@ -193,7 +193,7 @@ bool cache_kernel_knows(struct cache *c, uint64_t ino);
 bool cache_dir_park(struct cache *c, uint64_t ino);
 
 /*
- * The kernel is about to drop pages of ino, and has done so: a WRITE in flight
+ * The kernel is about to drop pages of ino, and has done so: a WRITE on its way
  * may leave wrong ones behind. What the sink is told begins by itself.
  */
 void cache_drops_pages(struct cache *c, uint64_t ino);

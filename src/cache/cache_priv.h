@@ -104,10 +104,11 @@ struct idle_file {
 struct file {
 	struct idle_file *idle;
 	struct block *blocks;
-	uint64_t asked;		/* hashed blocks that the kernel has read once */
-	uint32_t appending;	/* opened for appending so often now */
-	uint32_t drops;		/* invalidations of data that the kernel has still to be told */
-	uint64_t pages_dropped; /* generation at which the kernel was last told to drop pages */
+	uint64_t asked;	    /* hashed blocks that the kernel has read once */
+	uint32_t appending; /* opened for appending so often now */
+	uint32_t drops;	    /* invalidations of data that the kernel has still to be told */
+	bool watched;	    /* see file_watch_reads_locked */
+	uint64_t read_from, read_to;
 };
 
 struct heap {
@@ -300,6 +301,18 @@ bool listing_complete_locked(const struct cache *c, const struct node *n, uint64
 /* ---- files.c ---- */
 
 struct file *file_of_locked(struct node *n);
+/*
+ * A WRITE through the kernel's cache copies its bytes into a page, lets go of
+ * its lock, and comes here. If the page is dropped meanwhile, a READ may bring
+ * back the old bytes before the host has the new ones. So READs are watched
+ * from the moment that pages are dropped, or a WRITE comes, until the reply of
+ * a WRITE; the writer holds the inode's lock, so the next has copied nothing
+ * before that.
+ */
+void file_watch_reads_locked(struct file *f);
+void file_read_locked(struct node *n, uint64_t off, uint64_t size);
+/* At the reply of a WRITE: whether READs of its range came. last: it is the writer's. */
+bool file_written_locked(struct node *n, uint64_t off, uint64_t size, bool last);
 /* An idle open file of the node, taken out; false if there is none. */
 bool idle_take_locked(struct cache *c, struct node *n, uint64_t *ret_fh, uint64_t *ret_flags);
 /* Closes those of a node; NULL: all. */

@@ -1,7 +1,8 @@
 /*
  * Open files that the kernel has closed. One that was opened for reading only
  * serves the next such open(2) of the same node: no round trip, and as it is a
- * descriptor of the server, no later unlink on the host takes it away.
+ * descriptor of the server, no later unlink on the host takes it away. And the
+ * READs of a file that meet its WRITEs.
  */
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -17,6 +18,37 @@ struct file *file_of_locked(struct node *n)
 	if (n->file == NULL)
 		n->file = calloc(1, sizeof(*n->file));
 	return n->file;
+}
+
+void file_watch_reads_locked(struct file *f)
+{
+	if (f->watched)
+		return;
+	f->watched = true;
+	f->read_from = UINT64_MAX;
+	f->read_to = 0;
+}
+
+void file_read_locked(struct node *n, uint64_t off, uint64_t size)
+{
+	struct file *f = S_ISREG(n->attr.mode) ? n->file : NULL;
+	uint64_t end = off + size;
+
+	if (f == NULL || !f->watched)
+		return;
+	f->read_from = off < f->read_from ? off : f->read_from;
+	f->read_to = end > f->read_to ? end : f->read_to;
+}
+
+bool file_written_locked(struct node *n, uint64_t off, uint64_t size, bool last)
+{
+	struct file *f = S_ISREG(n->attr.mode) ? n->file : NULL;
+
+	if (f == NULL || !f->watched)
+		return false;
+	if (last && f->drops == 0)
+		f->watched = false;
+	return f->read_from < off + size && f->read_to > off;
 }
 
 static void unlink_idle(struct cache *c, struct idle_file *f)

@@ -52,7 +52,7 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 	if (data) {
 		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
 		if (S_ISREG(n->attr.mode) && n->file != NULL) {
-			n->file->pages_dropped = ++c->clock;
+			file_watch_reads_locked(n->file);
 			n->file->drops++;
 		}
 	}
