@@ -151,18 +151,6 @@ static bool is_appended(const struct node *n)
 	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->appending > 0;
 }
 
-void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred)
-{
-	struct oneway *o = oneway_new(MSG_ACK);
-
-	if (o == NULL)
-		return; /* the server waits until the lease is over */
-	MSG_SET(&o->call.req, seq, seq);
-	if (deferred)
-		MSG_SET(&o->call.req, flags, ACK_DEFERRED);
-	c->backend->ops->submit(c->backend, &o->call);
-}
-
 /* ---- what requests are about ---- */
 
 /* What a request changes, as far as names and attributes go. */

@@ -892,6 +892,57 @@ static void test_change_of_type(void **state)
 			change_type(types[from], types[to]);
 }
 
+/* However many there are, and whatever becomes of them: one is on its way, and the last comes. */
+static void test_one_acknowledgement(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	w->f->stuck = true;
+	for (uint64_t seq = 1; seq <= 1000; seq++)
+		cache_acknowledge(w->c, seq, seq == 500);
+	assert_int_equal(w->f->n_acks, 1);
+	assert_int_equal(w->f->acks[0].seq, 1);
+	w->f->stuck = false;
+	w->f->sending->sent(w->f->sending);
+	assert_int_equal(w->f->n_acks, 2);
+	assert_int_equal(w->f->acks[1].seq, 1000);
+	assert_int_equal(w->f->acks[1].flags, ACK_DEFERRED); /* one of them was */
+	cache_acknowledge(w->c, 1001, false);
+	assert_int_equal(w->f->n_acks, 3);
+	assert_int_equal(w->f->acks[2].seq, 1001);
+	assert_int_equal(w->f->acks[2].flags, 0);
+	world_free(w);
+}
+
+/*
+ * The name of a directory with a request in flight is told though nobody is
+ * known to hold it: not when too much is queued, then all names are void.
+ */
+static void test_full_queue(void **state)
+{
+	(void)state;
+	for (int full = 0; full < 2; full++) {
+		struct world *w = world_new();
+		struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "slow");
+		uint64_t old = w->seq;
+
+		look_up_absent(w, CACHE_ROOT, "known", w->seq);
+		told_clear(w);
+		w->full = full;
+		push_item(w, ++w->seq, 0, FAKE_ROOT, INV_NAME, "unknown");
+		assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "unknown"), !full);
+		assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "known"), full);
+		assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, ""), full);
+		/* the reply is older than that */
+		struct msg m = reply_err(old, ENOENT);
+		answer(w->f, a, &m);
+		assert_int_equal(a->reply.entry_ttl == 0, full);
+		free(a);
+		world_free(w);
+	}
+}
+
 /* Numbers that go back, the same node under many names, its own parent. */
 static void test_random_pushes(void **state)
 {
@@ -953,6 +1004,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_promised_attributes),
+	    cmocka_unit_test(test_one_acknowledgement),
+	    cmocka_unit_test(test_full_queue),
 	    cmocka_unit_test(test_without_a_stamp),
 	    cmocka_unit_test(test_no_lease),
 	    cmocka_unit_test(test_stamp_of_a_node),
