@@ -201,6 +201,8 @@ uint64_t node_names_bumped(const struct node *n);
 
 /* What never changes, type and inode number, is noted whatever is kept of the rest. */
 void node_identify(struct node *n, const struct attr *a);
+/* No object changes its type, and what is kept goes by it: such attributes are a mistake. */
+bool node_other_type(const struct node *n, const struct attr *a);
 void node_attr(const struct node *n, struct attr *ret);
 /* Whether attr may be told now. */
 bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now);

@@ -882,6 +882,38 @@ static void change_type(uint32_t from, uint32_t to)
 	world_free(w);
 }
 
+/* Nobody is told of such a change: it is an error, which leaves nothing behind. */
+static void test_other_type(void **state)
+{
+	static const enum msg_op ops[] = {MSG_SETATTR, MSG_GETATTR, MSG_OPEN};
+	struct world *w = world_new();
+	uint64_t ino = look_up(w, CACHE_ROOT, "x", 50, S_IFREG | 0600, NO_STAMP);
+	struct msg m = reply_attr(w, w->seq, S_IFDIR | 0700, 1);
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(ops); i++) {
+		struct asked *a = ask(w->c, ops[i], ino);
+
+		if (ops[i] == MSG_OPEN)
+			MSG_SET(&m, fh, 7);
+		answer(w->f, a, &m);
+		assert_int_equal(a->reply.err, EIO);
+		free(a);
+	}
+	assert_int_equal(w->f->n_closed, 1);
+	assert_int_equal(w->f->closed[0], 7);
+	struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "x");
+	m = reply_node(w, w->seq, 50, S_IFDIR | 0700, 1);
+	answer(w->f, a, &m);
+	assert_int_equal(a->reply.err, EIO);
+	assert_int_equal(a->reply.ino, 0);
+	free(a);
+	cache_forget(w->c, ino, 1); /* the only reference: both of the server's go back */
+	cache_forget_flush(w->c);
+	assert_int_equal(fake_forgotten(w->f, 50), 2);
+	world_free(w);
+}
+
 static void test_change_of_type(void **state)
 {
 	static const uint32_t types[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, 0};
@@ -1036,6 +1068,7 @@ int main(void)
 	    cmocka_unit_test(test_malformed_payload),
 	    cmocka_unit_test(test_long_and_strange_names),
 	    cmocka_unit_test(test_change_of_type),
+	    cmocka_unit_test(test_other_type),
 	    cmocka_unit_test(test_random_pushes),
 	};
 

@@ -84,7 +84,9 @@ class Server(threading.Thread):
             name = request[5].decode()
             return self.names.get(name, {2: errno.ENOENT})
         if op == GETATTR:
-            return {25: attr(1, 0o40755)} if request[4] == 1 else {2: errno.ESTALE}
+            if request[4] == 1:
+                return {25: attr(1, 0o40755)}
+            return next(({25: f[25]} for f in self.names.values() if f.get(4) == request[4]), {2: errno.ESTALE})
         if op == READLINK:
             return {36: self.targets[request[4]]}
         return {2: errno.EOPNOTSUPP}
@@ -130,9 +132,19 @@ def sound_and_odd(at):
     refused(errno.EIO, os.stat, at + "/notype")
     refused(errno.EIO, os.stat, at + "/endless")
     refused(errno.ENOENT, os.stat, at + "/none")
+    pinned = os.open(at + "/changes", os.O_PATH)                # or the kernel forgets the node in between
+    same("a file", 5, os.fstat(pinned).st_size)
+    names["changes"] = {4: 22, 25: attr(22, 0o40755)}           # is a directory now
+    refused(errno.EIO, os.stat, at + "/changes")
+    refused(errno.EIO, os.fstat, pinned)
+    names["changes"] = {4: 22, 25: attr(22, 0o100644, 6)}       # and then again what it was
+    same("the file again", 6, os.stat(at + "/changes").st_size)
+    same("the same file again", 6, os.fstat(pinned).st_size)
+    os.close(pinned)
 
 
 names = {f"link{node}": link(node) for node in targets}
+names["changes"] = {4: 22, 25: attr(22, 0o100644, 5)}
 names["known"] = {2: EHWPOISON}
 names["notype"] = {4: 20, 25: attr(20, 0o644)}
 names["endless"] = {4: 21, 25: attr(21, 0o100644, FOREVER)}
@@ -178,8 +190,6 @@ class Pusher(Server):
             return {2: errno.ENOENT}
         if request[0] == OPEN:
             return {8: 1, 25: FILE}
-        if request[0] == GETATTR and request[4] == 2:
-            return {3: self.seq, 25: FILE}
         return {3: self.seq, **super().fields(request)}
 
     def push(self, item, flags=0):
