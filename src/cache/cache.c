@@ -151,18 +151,6 @@ static bool is_appended(const struct node *n)
 	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->appending > 0;
 }
 
-void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred)
-{
-	struct oneway *o = oneway_new(MSG_ACK);
-
-	if (o == NULL)
-		return; /* the server waits until the lease is over */
-	MSG_SET(&o->call.req, seq, seq);
-	if (deferred)
-		MSG_SET(&o->call.req, flags, ACK_DEFERRED);
-	c->backend->ops->submit(c->backend, &o->call);
-}
-
 /* ---- what requests are about ---- */
 
 /* What a request changes, as far as names and attributes go. */
@@ -627,6 +615,16 @@ static void gone_locked(struct cache *c, struct node *n)
 	}
 }
 
+/* The object of which a reply gives the kernel attributes; NULL: of none. */
+static struct node *told_object(const struct cache_req *r, struct node *named)
+{
+	uint64_t op = r->call.req.op;
+
+	if (names_object(op))
+		return named;
+	return op == MSG_UNLINK || op == MSG_RMDIR || op == MSG_RENAME ? NULL : r->node;
+}
+
 static void done_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 			struct cache_reply *out)
 {
@@ -639,7 +637,15 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 
 	if (m->err == 0) {
 		struct node *named = names_object(op) ? node_named_locked(c, m->node) : NULL;
+		const struct node *object = told_object(r, named);
 
+		if (object != NULL && MSG_HAS(m, attr) && node_other_type(object, &m->attr)) {
+			/* with them the kernel would take the inode for a bad one */
+			out->err = EIO;
+			bump_request_locked(c, r);
+			node_put_locked(c, named);
+			return;
+		}
 		if (named != NULL) {
 			node_told_locked(c, named);
 			out->ino = named->id;

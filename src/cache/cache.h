@@ -69,6 +69,8 @@ struct cache_sink {
 	void (*inode)(void *arg, uint64_t ino, bool data);
 	/* a name, and then the listing of its directory */
 	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len);
+	/* so much is queued that names which nobody is known to hold are better not told */
+	bool (*full)(void *arg);
 	/* the directory has no request in flight any more: see cache_dir_park */
 	void (*unpark)(void *arg, uint64_t parent);
 	void (*mark)(void *arg, uint64_t seq);

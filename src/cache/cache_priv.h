@@ -136,8 +136,12 @@ struct cache {
 	/* invalidations */
 	const struct cache_sink *sink;
 	void *sink_arg;
-	uint64_t last_seq, floor_seq;	 /* of all, of the last RESET */
-	uint64_t changed_at;		 /* see cache_changed_at */
+	uint64_t last_seq, floor_seq; /* of all, of the last RESET */
+	uint64_t changed_at;	      /* see cache_changed_at */
+	struct call ack;	      /* one at a time, with the last number */
+	uint64_t ack_seq;
+	bool ack_due, ack_deferred;	 /* there is something to say */
+	bool ack_sending, ack_inside;	 /* it is in the backend's hands; inside submit */
 	uint64_t node_seq[SEQ_SLOTS];	 /* by server node: attributes and data */
 	uint64_t name_seq[SEQ_SLOTS];	 /* by server node and name */
 	uint64_t names_seq[SEQ_SLOTS];	 /* by server node: all names */
@@ -215,6 +219,8 @@ uint64_t node_names_bumped(const struct node *n);
 
 /* What never changes, type and inode number, is noted whatever is kept of the rest. */
 void node_identify(struct node *n, const struct attr *a);
+/* No object changes its type, and what is kept goes by it: such attributes are a mistake. */
+bool node_other_type(const struct node *n, const struct attr *a);
 void node_attr(const struct node *n, struct attr *ret);
 /* Whether attr may be told now. */
 bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now);

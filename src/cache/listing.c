@@ -198,7 +198,7 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 		return;
 	}
 	if (node_names_bumped(dir) > l->submitted || age >= ttl || n->bumped > l->submitted ||
-	    e->attr.version < n->attr.version)
+	    e->attr.version < n->attr.version || node_other_type(n, &e->attr))
 		return;
 	ret->ino = n->id;
 	ret->attr = e->attr;

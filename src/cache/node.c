@@ -156,6 +156,11 @@ void node_identify(struct node *n, const struct attr *a)
 		n->attr.mode = a->mode;
 }
 
+bool node_other_type(const struct node *n, const struct attr *a)
+{
+	return n->attr.mode != 0 && ((a->mode ^ n->attr.mode) & S_IFMT) != 0;
+}
+
 bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now)
 {
 	return n->attr_until > now && ((n->flags & NODE_PROMISED) == 0 || now < c->lease_until);
@@ -167,8 +172,8 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 	uint64_t now = cache_now();
 	uint64_t ttl = c->options.ttl.attr;
 
-	if (n->attr.mode != 0 && ((a->mode ^ n->attr.mode) & S_IFMT) != 0)
-		return 0; /* no object changes its type; what is kept goes by it */
+	if (node_other_type(n, a))
+		return 0;
 	node_identify(n, a);
 	if (n->bumped > submitted && !FAULT(taint_ignored)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);

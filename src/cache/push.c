@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "cache/cache_priv.h"
+#include "core/cleanup.h"
 #include "core/fault.h"
 #include "core/log.h"
 
@@ -91,6 +92,16 @@ static void lose_data(struct cache *c, struct node *n)
 		pages_drop_locked(c, n);
 }
 
+static void lose_names(struct cache *c, struct node *node)
+{
+	names_drop_locked(c, node, true);
+	if (c->sink != NULL && node->nlookup > 0) {
+		/* of no name: what follows is the listing */
+		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		c->sink->entry(c->sink_arg, node->id, "", 0);
+	}
+}
+
 /* A name in a directory is not what it was. Whether that was of interest. */
 static bool lose_name(struct cache *c, struct node *node, struct slice name)
 {
@@ -103,6 +114,12 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 	bool tell = !c->leased || (dir != NULL && dir->busy > 0) ||
 		    (d != NULL && name_kernel_holds_locked(c, d));
 	bool listing = (node->flags & NODE_KERNEL_DATA) != 0;
+	if (tell && d == NULL && c->sink != NULL && c->sink->full(c->sink_arg)) {
+		/* as if the server had said that all names are void */
+		c->names_seq[seq_slot(node->server)] = c->last_seq;
+		lose_names(c, node);
+		return true;
+	}
 	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 
 	if (n != NULL && S_ISREG(n->attr.mode))
@@ -120,14 +137,47 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 	return d != NULL || tell || listing;
 }
 
-static void lose_names(struct cache *c, struct node *node)
+/* ---- acknowledgements ---- */
+
+/*
+ * A server that does not take them has one waiting: the next says what those
+ * between would have said. Called and returns with the lock.
+ */
+static void send_ack_locked(struct cache *c)
 {
-	names_drop_locked(c, node, true);
-	if (c->sink != NULL && node->nlookup > 0) {
-		/* of no name: what follows is the listing */
-		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		c->sink->entry(c->sink_arg, node->id, "", 0);
+	while (c->ack_due && !c->ack_sending && !c->ack_inside) {
+		c->ack.req = (struct msg){0};
+		MSG_SET(&c->ack.req, op, MSG_ACK);
+		MSG_SET(&c->ack.req, seq, c->ack_seq);
+		if (c->ack_deferred)
+			MSG_SET(&c->ack.req, flags, ACK_DEFERRED);
+		c->ack_due = c->ack_deferred = false;
+		c->ack_sending = c->ack_inside = true;
+		(void)pthread_mutex_unlock(&c->lock);
+		c->backend->ops->submit(c->backend, &c->ack);
+		(void)pthread_mutex_lock(&c->lock);
+		c->ack_inside = false;
 	}
+}
+
+static void ack_sent(struct call *call)
+{
+	struct cache *c = (struct cache *)((char *)call - offsetof(struct cache, ack));
+
+	SCOPE_LOCK(&c->lock);
+	c->ack_sending = false;
+	send_ack_locked(c);
+}
+
+void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred)
+{
+	SCOPE_LOCK(&c->lock);
+	c->ack.sent = ack_sent;
+	if (seq > c->ack_seq)
+		c->ack_seq = seq;
+	c->ack_due = true;
+	c->ack_deferred = c->ack_deferred || deferred;
+	send_ack_locked(c);
 }
 
 /* ---- INV and RESET ---- */

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -195,6 +194,22 @@ static void introduce(struct stats *s)
 	stats_set(s, STAT_proc_heartbeat, stats_now());
 }
 
+/* Of the open file, so that a child that inherits the descriptor holds it too. */
+static int lock_file(int fd)
+{
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
+}
+
+/* Only a lock for writing counts: that nobody can take who may just read the file. */
+bool stats_locked(int fd)
+{
+	struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+
+	return fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+}
+
 /* Takes over fd, also on failure; -1: private memory. */
 static int stats_map(int fd, enum stats_side side, struct stats **ret)
 {
@@ -210,8 +225,6 @@ static int stats_map(int fd, enum stats_side side, struct stats **ret)
 	(void)pthread_mutex_init(&s->texts, NULL);
 	/* allocated, not sparse: a full disk must not be a SIGBUS later */
 	int r = fd >= 0 ? -posix_fallocate(fd, 0, (off_t)s->size) : 0;
-	if (r == 0 && fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
-		r = -errno;
 	void *p = r == 0 ? mmap(NULL, s->size, PROT_READ | PROT_WRITE,
 				MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0)
 			 : MAP_FAILED;
@@ -228,11 +241,19 @@ static int stats_map(int fd, enum stats_side side, struct stats **ret)
 	return 0;
 }
 
+/* Locked before others may open it: they could keep us from it by a lock for reading. */
 static int create(const char *path)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	const mode_t mask = umask(077);
+	CLEANUP_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r = fd < 0 ? -errno : lock_file(fd);
 
-	return fd < 0 ? -errno : fd;
+	(void)umask(mask);
+	if (r == 0 && fchmod(fd, 0644 & ~mask) < 0)
+		r = -errno;
+	if (r < 0 && fd >= 0)
+		(void)unlink(path);
+	return r < 0 ? r : take_fd(&fd);
 }
 
 /* Makes the file known to s; on failure s is gone. */
@@ -288,7 +309,7 @@ static bool clear_away(const char *path)
 
 	if (fd < 0)
 		return errno == ENOENT;
-	return flock(fd, LOCK_EX | LOCK_NB) == 0 && unlink(path) == 0;
+	return !stats_locked(fd) && unlink(path) == 0;
 }
 
 /*

@@ -1,8 +1,8 @@
 /*
  * Statistics of one mount or server, in memory that other programs may map
  * read-only (stats_layout.h). They need nothing of the daemon: they can read
- * while it hangs, and after it died. A living daemon holds a flock(2) on the
- * file.
+ * while it hangs, and after it died. A living daemon holds a lock for writing
+ * (F_OFD_SETLK) on the file.
  *
  * Any thread counts, without a lock. Times are CLOCK_MONOTONIC in nanoseconds.
  * Each function takes a NULL struct stats and then does nothing.
@@ -52,6 +52,8 @@ enum stats_side { STATS_MOUNT, STATS_SERVER };
 int stats_new(const char *path, struct stats **ret);
 /* The same for either side. */
 int stats_new_side(const char *path, enum stats_side side, struct stats **ret);
+/* Whether a daemon that lives holds the segment that fd is open on. */
+bool stats_locked(int fd);
 /*
  * In the directory that stats_directory names, under a name of its own
  * ("PID.stats"); stats_free removes it.

@@ -387,25 +387,28 @@ static void drop_peer(struct control *c, struct peer *p)
 	update_wanted(c);
 }
 
-static void accept_peer(struct control *c)
+/* True if accepting should pause: no descriptors or memory at the moment. */
+static bool accept_peer(struct control *c)
 {
 	CLEANUP_CLOSE int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct ucred who = {0};
 	socklen_t len = sizeof(who);
 	struct peer *p = NULL;
 
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
 	for (size_t i = 0; i < CLIENTS_MAX && p == NULL; i++)
 		if (c->peers[i].id == 0)
 			p = &c->peers[i];
-	if (fd < 0 || p == NULL || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
-		return;
+	if (p == NULL || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
+		return false;
 	*p = (struct peer){.id = ++c->last_id,
 			   .fd = take_fd(&fd),
 			   .in = malloc(LINE_MAX_LEN),
 			   .out = malloc(OUT_MAX)};
 	if (p->in == NULL || p->out == NULL) {
 		drop_peer(c, p);
-		return;
+		return false;
 	}
 	if (who.uid != 0 && who.uid != geteuid()) {
 		(void)say(p, "error only root and the owner of the mount, uid %u, may do this",
@@ -413,6 +416,7 @@ static void accept_peer(struct control *c)
 		p->closes = true;
 		send_out(p);
 	}
+	return false;
 }
 
 /* The requests that are complete; the next one waits while a fence does. */
@@ -470,13 +474,14 @@ static void show_lines(struct control *c)
 static void *control_main(void *arg)
 {
 	struct control *c = arg;
+	bool paused = false;
 
 	while (!atomic_load(&c->stopping)) {
 		struct pollfd p[2 + CLIENTS_MAX];
 
 		stats_set(c->fs->stats, STAT_proc_heartbeat, stats_now());
 		p[0] = (struct pollfd){.fd = c->wake, .events = POLLIN};
-		p[1] = (struct pollfd){.fd = c->listener, .events = POLLIN};
+		p[1] = (struct pollfd){.fd = paused ? -1 : c->listener, .events = POLLIN};
 		for (size_t i = 0; i < CLIENTS_MAX; i++) {
 			const struct peer *q = &c->peers[i];
 
@@ -485,6 +490,7 @@ static void *control_main(void *arg)
 				.events = (short)((q->in_len < LINE_MAX_LEN ? POLLIN : 0) |
 						  (q->out_len > 0 ? POLLOUT : 0))};
 		}
+		paused = false;
 		if (poll(p, 2 + CLIENTS_MAX, HEARTBEAT_MS) <= 0)
 			continue;
 		uint64_t n;
@@ -503,7 +509,7 @@ static void *control_main(void *arg)
 				drop_peer(c, q);
 		}
 		if (p[1].revents != 0)
-			accept_peer(c);
+			paused = accept_peer(c);
 	}
 	return NULL;
 }

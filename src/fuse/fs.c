@@ -190,6 +190,7 @@ void fs_initialised(struct fs *fs)
 
 struct fence {
 	struct call call;
+	struct notify_fence passed;
 	struct fs *fs;
 	uint64_t seq;
 	void (*done)(void *arg, int err, uint64_t seq);
@@ -211,7 +212,8 @@ static void fence_replied(struct call *call, const struct msg *m)
 
 	f->seq = m->seq;
 	if (m->err == 0) {
-		notify_fence(f->fs->notify, fence_passed, f);
+		f->passed = (struct notify_fence){.done = fence_passed, .arg = f};
+		notify_fence(f->fs->notify, &f->passed);
 		return;
 	}
 	f->done(f->arg, -(int)m->err, 0);

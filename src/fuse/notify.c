@@ -8,6 +8,7 @@
 
 #include "core/cleanup.h"
 #include "core/fault.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "fuse/fs_priv.h"
 #include "fuse/mounts.h"
@@ -21,21 +22,27 @@
 #define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
 #define RETRY_DOUBLED 5		 /* this often */
 
+#define ACKS_MAX   64	/* acknowledgements that wait; more become one */
+#define QUEUE_FULL 4096 /* items, from which on names that nobody knows are not told one by one */
+
 /* A name that no directory has. */
 #define NO_NAME "/"
 
 struct item {
 	struct item *next;	    /* of the queue, or of those that wait for their time */
+	struct item *prev;	    /* of the latter */
 	struct item *older, *newer; /* of all that are not done */
+	struct hash_link same;	    /* notify.same, if hashed */
+	bool hashed;		    /* queued or waiting, and stands for its equals */
 	uint64_t ticket;	    /* ascending */
 	uint64_t ino;
-	bool asked;	  /* by the cache, which counts */
 	bool nothing;	  /* only done is called */
 	bool entry;	  /* a name in ino, and ino's listing; else ino itself */
 	bool data;	  /* with pages from off on, len of them or all (0) */
 	bool parked;	  /* behind a request in the directory */
 	uint64_t running; /* inside the kernel since then; 0: not */
 	unsigned tries;
+	unsigned drops; /* how often cache_pages_dropped is to be called */
 	uint64_t born, not_before;
 	uint64_t changed; /* on the host, on our clock; 0: it is no push */
 	uint64_t off, len;
@@ -45,13 +52,9 @@ struct item {
 	char name[];
 };
 
-/* Something is to be said when everything up to ticket is done. */
-struct mark {
-	struct mark *next;
-	uint64_t ticket;
-	uint64_t seq, deadline, born; /* an acknowledgement; done NULL */
-	void (*done)(void *arg);
-	void *arg;
+/* An acknowledgement is to be sent when everything up to ticket is done. */
+struct ack {
+	uint64_t ticket, seq, deadline, born;
 };
 
 struct shard {
@@ -59,7 +62,7 @@ struct shard {
 	pthread_t thread;
 	pthread_cond_t work;
 	struct item *head, **tail;
-	struct item *waiting; /* until not_before */
+	struct item *waiting, *last_waiting; /* by not_before */
 };
 
 struct notify {
@@ -70,7 +73,11 @@ struct notify {
 	unsigned started;
 	uint64_t ticket;
 	struct item *oldest, *newest;
-	struct mark *marks;
+	size_t count;		/* of items */
+	struct hash_table same; /* those that others may be merged into, by what they are about */
+	struct notify_fence *fences;
+	struct ack acks[ACKS_MAX]; /* ascending */
+	unsigned n_acks;
 	bool stopping;
 };
 
@@ -93,26 +100,111 @@ static void enqueue_locked(struct notify *n, struct item *i)
 	(void)pthread_cond_signal(&s->work);
 }
 
+static void wait_locked(struct shard *s, struct item *i, uint64_t not_before)
+{
+	struct item *before = s->last_waiting;
+
+	i->not_before = not_before;
+	while (before != NULL && before->not_before > not_before)
+		before = before->prev;
+	i->prev = before;
+	i->next = before != NULL ? before->next : s->waiting;
+	*(i->next != NULL ? &i->next->prev : &s->last_waiting) = i;
+	*(before != NULL ? &before->next : &s->waiting) = i;
+}
+
+static void unwait_locked(struct shard *s, struct item *i)
+{
+	*(i->prev != NULL ? &i->prev->next : &s->waiting) = i->next;
+	*(i->next != NULL ? &i->next->prev : &s->last_waiting) = i->prev;
+}
+
+static uint32_t item_hash(const struct item *i)
+{
+	return hash_bytes(i->name, i->name_len,
+			  hash_mix(i->ino << 2 | (i->entry ? 2u : 0u) | (i->data ? 1u : 0u)));
+}
+
+static struct item *equal_locked(const struct notify *n, const struct item *i)
+{
+	struct hash_link *l = hash_first(&n->same, item_hash(i));
+
+	for (; l != NULL; l = hash_next(l)) {
+		struct item *o = HASH_ENTRY(l, struct item, same);
+
+		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
+		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+static void hash_locked(struct notify *n, struct item *i)
+{
+	i->hashed =
+		!i->nothing && i->done == NULL && hash_add(&n->same, &i->same, item_hash(i)) == 0;
+}
+
+static void unhash_locked(struct notify *n, struct item *i)
+{
+	if (i->hashed)
+		hash_del(&n->same, &i->same);
+	i->hashed = false;
+}
+
+/* into, which is yet to be done, does what i asks for as well. */
+static void merge(struct item *into, const struct item *i)
+{
+	uint64_t end = into->off + into->len, end2 = i->off + i->len;
+	bool all = into->len == 0 || i->len == 0;
+
+	into->tries = 0;
+	into->drops += i->drops;
+	if (into->changed == 0 || (i->changed != 0 && i->changed < into->changed))
+		into->changed = i->changed;
+	if (i->off < into->off)
+		into->off = i->off;
+	into->len = all ? 0 : (end > end2 ? end : end2) - into->off;
+}
+
+/* Takes over i. What is queued already is not queued again: so the queue is no longer than
+ * what the kernel holds, and what our own requests ask for. */
 static void add(struct notify *n, struct item *i)
 {
 	SCOPE_LOCK(&n->lock);
+	struct item *o = i->done == NULL ? equal_locked(n, i) : NULL;
+
+	if (o != NULL) {
+		if (o->tries > 0) { /* waits for its time, which has come */
+			unwait_locked(shard_of(n, o->ino, o->entry), o);
+			enqueue_locked(n, o);
+		}
+		merge(o, i);
+		free(i);
+		return;
+	}
 	i->ticket = ++n->ticket;
 	i->born = cache_now();
 	i->older = n->newest;
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i;
 	n->newest = i;
+	n->count++;
 	stats_add(n->fs->stats, STAT_inval_waiting, 1);
+	hash_locked(n, i);
 	enqueue_locked(n, i);
 }
 
+/*
+ * Without memory for it the kernel would go on showing what is no longer true,
+ * for as long as a day: then it is better to show nothing.
+ */
 static struct item *item_new(uint64_t ino, const char *name, size_t len)
 {
 	struct item *i = calloc(1, sizeof(*i) + len + 1);
 
 	if (i == NULL) {
-		log_err("no memory to invalidate what the kernel keeps of inode %llu",
-			(unsigned long long)ino);
-		return NULL;
+		log_err("no memory to invalidate what the kernel keeps: the mount ends");
+		abort();
 	}
 	i->ino = ino;
 	i->name_len = len;
@@ -122,8 +214,10 @@ static struct item *item_new(uint64_t ino, const char *name, size_t len)
 
 static void finish_locked(struct notify *n, struct item *i)
 {
+	unhash_locked(n, i);
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i->newer;
 	*(i->newer != NULL ? &i->newer->older : &n->newest) = i->older;
+	n->count--;
 	stats_sub(n->fs->stats, STAT_inval_waiting, 1);
 	if (i->changed != 0)
 		stats_time(n->fs->stats, HIST_inval_lag, cache_now() - i->changed);
@@ -137,7 +231,7 @@ static void item_done(const struct item *i)
 		i->done(i->arg);
 }
 
-/* ---- marks ---- */
+/* ---- fences and acknowledgements ---- */
 
 /* Whether something up to ticket waits for a request of our own, which may wait for others. */
 static bool held_up_locked(const struct notify *n, uint64_t ticket, uint64_t now)
@@ -148,56 +242,66 @@ static bool held_up_locked(const struct notify *n, uint64_t ticket, uint64_t now
 	return false;
 }
 
-static struct mark *due_locked(struct notify *n, uint64_t now, bool *ret_deferred)
+static bool done_locked(const struct notify *n, uint64_t ticket)
 {
-	for (struct mark **at = &n->marks; *at != NULL; at = &(*at)->next) {
-		struct mark *m = *at;
-		bool done = n->oldest == NULL || n->oldest->ticket > m->ticket;
+	return n->oldest == NULL || n->oldest->ticket > ticket;
+}
 
-		if (!done && (m->done != NULL || now < m->deadline))
-			continue;
-		if (!done && now < m->born + DEFER_ALWAYS && !held_up_locked(n, m->ticket, now)) {
-			m->deadline = now + DEFER_AFTER; /* only slow */
-			continue;
+static struct notify_fence *take_fence_locked(struct notify *n)
+{
+	for (struct notify_fence **at = &n->fences; *at != NULL; at = &(*at)->next) {
+		struct notify_fence *f = *at;
+
+		if (done_locked(n, f->ticket)) {
+			*at = f->next;
+			return f;
 		}
-		*ret_deferred = !done;
-		*at = m->next;
-		return m;
 	}
 	return NULL;
 }
 
-/* Says what is due to be said. Called and returns with the lock. */
-static void say_marks_locked(struct notify *n)
+/* The oldest first: what it acknowledges includes all before it. */
+static bool take_ack_locked(struct notify *n, uint64_t now, uint64_t *ret_seq, bool *ret_deferred)
 {
-	struct mark *m;
+	struct ack *a = &n->acks[0];
+
+	if (n->n_acks == 0)
+		return false;
+	bool done = done_locked(n, a->ticket);
+	if (!done && now < a->deadline)
+		return false;
+	if (!done && now < a->born + DEFER_ALWAYS && !held_up_locked(n, a->ticket, now)) {
+		a->deadline = now + DEFER_AFTER; /* only slow */
+		return false;
+	}
+	*ret_seq = a->seq;
+	*ret_deferred = !done;
+	memmove(a, a + 1, --n->n_acks * sizeof(*a));
+	return true;
+}
+
+/* Says what is due to be said. Called and returns with the lock. */
+static void say_locked(struct notify *n)
+{
+	struct notify_fence *f;
+	uint64_t seq;
 	bool deferred;
 
-	while ((m = due_locked(n, cache_now(), &deferred)) != NULL) {
+	while ((f = take_fence_locked(n)) != NULL) {
 		(void)pthread_mutex_unlock(&n->lock);
-		if (m->done != NULL)
-			m->done(m->arg);
-		else
-			cache_acknowledge(n->fs->cache, m->seq, deferred);
-		free(m);
+		f->done(f->arg);
+		(void)pthread_mutex_lock(&n->lock);
+	}
+	while (take_ack_locked(n, cache_now(), &seq, &deferred)) {
+		(void)pthread_mutex_unlock(&n->lock);
+		cache_acknowledge(n->fs->cache, seq, deferred);
 		(void)pthread_mutex_lock(&n->lock);
 	}
 }
 
-static void add_mark(struct notify *n, const struct mark *what)
+/* All: any of them may be inside the kernel. */
+static void wake_locked(struct notify *n)
 {
-	struct mark *m = malloc(sizeof(*m));
-
-	SCOPE_LOCK(&n->lock);
-	if (m == NULL) {
-		log_err("no memory to acknowledge invalidations");
-		return;
-	}
-	*m = *what;
-	m->next = n->marks;
-	m->ticket = n->ticket;
-	n->marks = m;
-	/* All: any of them may be inside the kernel. */
 	for (unsigned i = 0; i < NOTIFIERS; i++)
 		(void)pthread_cond_signal(&n->shards[i].work);
 }
@@ -217,7 +321,7 @@ static enum outcome inval_inode(struct notify *n, uint64_t ino, int64_t off, int
 											   : DONE;
 }
 
-static enum outcome do_inode(struct notify *n, const struct item *i)
+static enum outcome do_inode(struct notify *n, struct item *i)
 {
 	bool known = !i->nothing && cache_kernel_knows(n->fs->cache, i->ino);
 	enum outcome o = DONE;
@@ -226,7 +330,7 @@ static enum outcome do_inode(struct notify *n, const struct item *i)
 		return inval_inode(n, i->ino, -1, 0);
 	if (known)
 		o = inval_inode(n, i->ino, (int64_t)i->off, (int64_t)i->len);
-	if (i->data && i->tries == 0)
+	for (; i->drops > 0; i->drops--)
 		cache_pages_dropped(n->fs->cache, i->ino);
 	return o;
 }
@@ -240,7 +344,7 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 	struct fs *fs = n->fs;
 	enum mounted m = MOUNTED_NONE;
 
-	if (!cache_kernel_knows(fs->cache, i->ino))
+	if (i->nothing || !cache_kernel_knows(fs->cache, i->ino))
 		return DONE;
 	if (i->tries == 0) {
 		if (i->name_len > 0)
@@ -261,37 +365,25 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 
 /* ---- the notifiers ---- */
 
-static void wait_locked(struct shard *s, struct item *i, uint64_t not_before)
-{
-	i->not_before = not_before;
-	i->next = s->waiting;
-	s->waiting = i;
-}
-
 /* The next to be done; NULL: none now, and *ret_until tells when to look again. */
 static struct item *next_locked(struct shard *s, uint64_t *ret_until)
 {
-	uint64_t now = cache_now(), until = UINT64_MAX;
+	const struct notify *n = s->notify;
+	struct item *i = s->waiting;
 
-	for (struct item **at = &s->waiting; *at != NULL; at = &(*at)->next) {
-		struct item *i = *at;
-
-		if (i->not_before <= now) {
-			*at = i->next;
-			return i;
-		}
-		until = i->not_before < until ? i->not_before : until;
+	if (i != NULL && i->not_before <= cache_now()) {
+		unwait_locked(s, i);
+		return i;
 	}
-	struct item *i = s->head;
+	*ret_until = i != NULL ? i->not_before : UINT64_MAX;
+	if (n->n_acks > 0 && n->acks[0].deadline < *ret_until)
+		*ret_until = n->acks[0].deadline;
+	i = s->head;
 	if (i != NULL) {
 		s->head = i->next;
 		if (s->head == NULL)
 			s->tail = &s->head;
 	}
-	for (const struct mark *m = s->notify->marks; m != NULL; m = m->next)
-		if (m->done == NULL && m->deadline < until)
-			until = m->deadline;
-	*ret_until = until;
 	return i;
 }
 
@@ -305,27 +397,52 @@ static bool park(struct shard *s, struct item *i)
 	struct notify *n = s->notify;
 	struct cache *c = n->fs->cache;
 	uint64_t now = cache_now();
+	bool late = now - i->born >= PARK_MAX && cache_link_alive(c);
 
-	if (i->tries > 0 || (now - i->born >= PARK_MAX && cache_link_alive(c)))
-		return false;
 	(void)pthread_mutex_lock(&n->lock);
-	bool first = !i->parked;
-	i->parked = true;
-	wait_locked(s, i, now + PARK_MAX);
+	bool first = !i->parked, may = i->tries == 0 && !late;
+	i->parked = may;
+	if (may)
+		wait_locked(s, i, now + PARK_MAX);
 	(void)pthread_mutex_unlock(&n->lock);
+	if (!may)
+		return false;
 	/* unpark may come from now on */
 	if (cache_dir_park(c, i->ino)) {
 		stats_add(n->fs->stats, STAT_inval_parked, first);
 		return true;
 	}
-	/* nothing is in flight: this thread alone takes from the list */
+	/* nothing is in flight */
 	(void)pthread_mutex_lock(&n->lock);
-	struct item **at = &s->waiting;
-	while (*at != i)
-		at = &(*at)->next;
-	*at = i->next;
+	unwait_locked(s, i); /* this thread alone takes from the list */
+	i->parked = false;
 	(void)pthread_mutex_unlock(&n->lock);
 	return false;
+}
+
+/* It is to be done later, with what was asked for meanwhile. */
+static void rejoin_locked(struct notify *n, struct item *i)
+{
+	struct item *o = equal_locked(n, i);
+
+	if (o != NULL) {
+		unhash_locked(n, o);
+		merge(i, o);
+		o->nothing = true;
+		o->drops = 0;
+		o->changed = 0;
+	}
+	hash_locked(n, i);
+}
+
+static void again_locked(struct shard *s, struct item *i)
+{
+	unsigned doubled = i->tries < RETRY_DOUBLED ? i->tries : RETRY_DOUBLED;
+
+	stats_add(s->notify->fs->stats, STAT_inval_retried, 1);
+	i->tries++;
+	wait_locked(s, i, cache_now() + (RETRY_FIRST << doubled));
+	rejoin_locked(s->notify, i);
 }
 
 static void execute_locked(struct shard *s, struct item *i)
@@ -334,25 +451,21 @@ static void execute_locked(struct shard *s, struct item *i)
 	enum outcome o = DONE;
 
 	i->running = cache_now();
+	unhash_locked(n, i); /* what is asked for from now on is not done by it */
 	(void)pthread_mutex_unlock(&n->lock);
-	bool parked = i->entry && park(s, i);
+	bool parked = i->entry && !i->nothing && park(s, i);
 	if (!parked)
 		o = i->entry ? do_entry(n, i) : do_inode(n, i);
+	if (!parked && o == DONE)
+		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
 	i->running = 0;
 	if (parked)
-		return;
-	if (o == DONE) {
-		(void)pthread_mutex_unlock(&n->lock);
-		item_done(i);
-		(void)pthread_mutex_lock(&n->lock);
+		rejoin_locked(n, i);
+	else if (o == DONE)
 		finish_locked(n, i);
-		return;
-	}
-	stats_add(n->fs->stats, STAT_inval_retried, 1);
-	unsigned doubled = i->tries < RETRY_DOUBLED ? i->tries : RETRY_DOUBLED;
-	i->tries++;
-	wait_locked(s, i, cache_now() + (RETRY_FIRST << doubled));
+	else
+		again_locked(s, i);
 }
 
 static void *notify_main(void *arg)
@@ -364,7 +477,7 @@ static void *notify_main(void *arg)
 	while (!n->stopping) {
 		uint64_t until;
 
-		say_marks_locked(n);
+		say_locked(n);
 		struct item *i = next_locked(s, &until);
 		if (i != NULL) {
 			execute_locked(s, i);
@@ -388,11 +501,10 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	struct notify *n = arg;
 	struct item *i = item_new(ino, "", 0);
 
-	if (i != NULL) {
-		i->data = data;
-		i->changed = cache_changed_at(n->fs->cache);
-		add(n, i);
-	}
+	i->data = data;
+	i->drops = data;
+	i->changed = cache_changed_at(n->fs->cache);
+	add(n, i);
 }
 
 static void add_entry(struct notify *n, uint64_t parent, const char *name, size_t len,
@@ -400,11 +512,9 @@ static void add_entry(struct notify *n, uint64_t parent, const char *name, size_
 {
 	struct item *i = item_new(parent, name, len);
 
-	if (i != NULL) {
-		i->entry = true;
-		i->changed = changed;
-		add(n, i);
-	}
+	i->entry = true;
+	i->changed = changed;
+	add(n, i);
 }
 
 static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
@@ -420,23 +530,41 @@ static void sink_unpark(void *arg, uint64_t parent)
 	struct shard *s = shard_of(n, parent, true);
 
 	SCOPE_LOCK(&n->lock);
-	for (struct item *i = s->waiting; i != NULL; i = i->next)
-		if (i->parked && i->ino == parent)
-			i->not_before = 0;
+	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
+		next = i->next;
+		if (i->parked && i->ino == parent) {
+			unwait_locked(s, i);
+			wait_locked(s, i, 0);
+		}
+	}
 	(void)pthread_cond_signal(&s->work);
 }
 
 static void sink_mark(void *arg, uint64_t seq)
 {
+	struct notify *n = arg;
 	uint64_t now = cache_now();
-	const struct mark m = {.seq = seq, .deadline = now + DEFER_AFTER, .born = now};
 
-	add_mark(arg, &m);
+	SCOPE_LOCK(&n->lock);
+	if (n->n_acks < ACKS_MAX)
+		n->acks[n->n_acks++] = (struct ack){.deadline = now + DEFER_AFTER, .born = now};
+	n->acks[n->n_acks - 1].ticket = n->ticket;
+	n->acks[n->n_acks - 1].seq = seq;
+	wake_locked(n);
+}
+
+static bool sink_full(void *arg)
+{
+	struct notify *n = arg;
+
+	SCOPE_LOCK(&n->lock);
+	return n->count >= QUEUE_FULL;
 }
 
 const struct cache_sink notify_sink = {
 	.inode = sink_inode,
 	.entry = sink_entry,
+	.full = sink_full,
 	.unpark = sink_unpark,
 	.mark = sink_mark,
 };
@@ -445,13 +573,12 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 {
 	struct item *i = item_new(ino, "", 0);
 
-	if (i != NULL) {
-		cache_drops_pages(n->fs->cache, ino);
-		i->data = true;
-		i->off = off;
-		i->len = len;
-		add(n, i);
-	}
+	cache_drops_pages(n->fs->cache, ino);
+	i->data = true;
+	i->drops = 1;
+	i->off = off;
+	i->len = len;
+	add(n, i);
 }
 
 void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice data)
@@ -468,10 +595,6 @@ void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), voi
 {
 	struct item *i = item_new(ino, "", 0);
 
-	if (i == NULL) {
-		done(arg);
-		return;
-	}
 	i->nothing = true;
 	i->done = done;
 	i->arg = arg;
@@ -483,12 +606,9 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 {
 	struct item *i = item_new(ino, "", 0);
 
-	if (i == NULL) {
-		done(arg);
-		return;
-	}
 	cache_drops_pages(n->fs->cache, ino);
 	i->data = true;
+	i->drops = 1;
 	i->off = off;
 	i->done = done;
 	i->arg = arg;
@@ -505,11 +625,13 @@ void notify_inval_listing(struct notify *n, fuse_ino_t ino)
 	add_entry(n, ino, "", 0, 0);
 }
 
-void notify_fence(struct notify *n, void (*done)(void *arg), void *arg)
+void notify_fence(struct notify *n, struct notify_fence *f)
 {
-	const struct mark m = {.done = done, .arg = arg};
-
-	add_mark(n, &m);
+	SCOPE_LOCK(&n->lock);
+	f->ticket = n->ticket;
+	f->next = n->fences;
+	n->fences = f;
+	wake_locked(n);
 }
 
 /* ---- life ---- */
@@ -562,14 +684,13 @@ void notify_free(struct notify *n)
 		item_done(n->oldest);
 		finish_locked(n, n->oldest);
 	}
-	while (n->marks != NULL) {
-		struct mark *m = n->marks;
+	while (n->fences != NULL) {
+		struct notify_fence *f = n->fences;
 
-		n->marks = m->next;
-		if (m->done != NULL)
-			m->done(m->arg);
-		free(m);
+		n->fences = f->next;
+		f->done(f->arg);
 	}
+	hash_done(&n->same);
 	for (unsigned i = 0; i < NOTIFIERS; i++)
 		(void)pthread_cond_destroy(&n->shards[i].work);
 	mounts_free(n->mounts);

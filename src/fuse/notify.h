@@ -8,6 +8,9 @@
  * held until one of our replies, are not those that drop pages, which replies
  * may wait for. Everything here only queues and may be called from any thread
  * with any lock of ours held.
+ *
+ * What is queued already is not queued again. Nothing fails: without memory
+ * the process ends, and the mount with it.
  */
 #pragma once
 
@@ -39,13 +42,22 @@ void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice d
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg);
 
 /*
- * The same, and then done: for a reply that must not come before. done runs on
- * a notifier, or, without memory for it, before this returns.
+ * Drops attributes and pages from off on, and then calls done, on a notifier:
+ * for a reply that must not come before.
  */
 void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
 			void *arg);
 /* The listing of a directory, once no request in it is in flight. */
 void notify_inval_listing(struct notify *n, fuse_ino_t ino);
 
-/* Calls done, on a notifier, when everything that is queued now has been done. */
-void notify_fence(struct notify *n, void (*done)(void *arg), void *arg);
+struct notify_fence {
+	void (*done)(void *arg);
+	void *arg;
+	/* notify's own */
+	struct notify_fence *next;
+	uint64_t ticket;
+};
+
+/* Calls f->done, on a notifier, when everything that is queued now has been done. f stays until
+ * then. */
+void notify_fence(struct notify *n, struct notify_fence *f);

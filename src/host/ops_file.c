@@ -24,8 +24,6 @@ static int host_flags(uint64_t flags)
 
 static int check_flags(const struct request *r, uint64_t flags)
 {
-	if ((flags & O_ACCMODE) == O_ACCMODE)
-		return -EINVAL;
 	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
 		return request_writable(r);
 	return 0;

@@ -394,8 +394,6 @@ static bool next_batch(struct promise_session *s, struct batch *b)
 	SCOPE_LOCK(&s->mutex);
 	if (b->seq > 0) {
 		s->sent = b->seq;
-		if (b->reset && s->acked < b->seq)
-			s->acked = b->seq; /* it has nothing left that could be waited for */
 		(void)pthread_cond_broadcast(&s->done);
 	}
 	while (s->sent == s->seq && !atomic_load(&s->ended))

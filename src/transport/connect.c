@@ -27,7 +27,14 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* A server that is not there yet may come: every failure but a wrong address is tried again. */
+/* Trying again would not help. */
+static bool lasting(int r)
+{
+	return r == -EAFNOSUPPORT || r == -EMFILE || r == -EACCES || r == -EPERM || r == -ENOTDIR ||
+	       r == -ELOOP;
+}
+
+/* A server that is not there yet may come. */
 static int connect_until(const struct endpoint *e, unsigned timeout_ms, int *ret_fd, char *err,
 			 size_t err_len)
 {
@@ -36,8 +43,7 @@ static int connect_until(const struct endpoint *e, unsigned timeout_ms, int *ret
 	for (;;) {
 		int r = endpoint_connect(e, ret_fd, err, err_len);
 
-		if (r == 0 || e->kind == ENDPOINT_FD || r == -EAFNOSUPPORT || r == -EMFILE ||
-		    now_ms() >= deadline)
+		if (r == 0 || e->kind == ENDPOINT_FD || lasting(r) || now_ms() >= deadline)
 			return r;
 		struct timespec ts = {.tv_nsec = RETRY_MS * 1000000L};
 		(void)nanosleep(&ts, NULL);

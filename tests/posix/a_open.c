@@ -301,6 +301,16 @@ static void descriptor_flags(void)
 	EXPECT_ERR(EBADF, read(fd, &c, 1));
 	EXPECT_ERR(EBADF, pread(fd, &c, 1, 0));
 	close(fd);
+	/* "Neither": the permissions of both, for what is only asked about and ioctl(2). */
+	fd = (int)REQUIRE_OK(open("f", O_ACCMODE));
+	EXPECT_ERR(EBADF, read(fd, &c, 1));
+	EXPECT_ERR(EBADF, write(fd, "x", 1));
+	EXPECT_OK(fstat(fd, &(struct stat){0}));
+	close(fd);
+	fd = (int)REQUIRE_OK(open("g", O_ACCMODE | O_CREAT, 0600));
+	EXPECT_ERR(EBADF, write(fd, "x", 1));
+	close(fd);
+	EXPECT_OK(unlink("g"));
 	/* Many at once, of the same file and of several. */
 	int fds[200];
 

@@ -86,6 +86,8 @@ struct fake {
 		uint64_t seq, flags;
 	} acks[64];
 	size_t n_acks;
+	bool stuck;	   /* ACK stays on its way */
+	struct call *sending; /* which */
 	/* Where pushes go. */
 	void (*pushed)(void *arg, const struct msg *m);
 	void *pushed_arg;
@@ -126,16 +128,19 @@ static inline void fake_submit(struct backend *b, struct call *call)
 {
 	struct fake *f = (struct fake *)b;
 	bool oneway = call->done == NULL;
+	bool stays = oneway && f->stuck && call->req.op == MSG_ACK;
 
 	(void)pthread_mutex_lock(&f->lock);
 	if (oneway) {
 		fake_oneway(f, &call->req);
+		if (stays)
+			f->sending = call;
 	} else {
 		assert_true(f->n_waiting < FAKE_CALLS);
 		f->waiting[f->n_waiting++] = call; /* may be answered as soon as it is there */
 	}
 	(void)pthread_mutex_unlock(&f->lock);
-	if (oneway)
+	if (oneway && !stays)
 		call->sent(call);
 }
 

@@ -41,6 +41,7 @@ struct world {
 	uint64_t version, seq;
 	struct told *told;
 	size_t n_told, told_cap;
+	bool full; /* the sink's queue */
 };
 
 static inline void tell(struct world *w, struct told t)
@@ -77,8 +78,18 @@ static inline void sink_mark(void *arg, uint64_t seq)
 	tell(arg, (struct told){.kind = TOLD_MARK, .ino = seq});
 }
 
+static inline bool sink_full(void *arg)
+{
+	return ((const struct world *)arg)->full;
+}
+
 static const struct cache_sink recording_sink = {
-    .inode = sink_inode, .entry = sink_entry, .unpark = sink_unpark, .mark = sink_mark};
+    .inode = sink_inode,
+    .entry = sink_entry,
+    .full = sink_full,
+    .unpark = sink_unpark,
+    .mark = sink_mark,
+};
 
 /* How often the kernel was told this since the last told_clear; name NULL: whatever name. */
 static inline size_t told(const struct world *w, enum told_kind kind, uint64_t ino,

@@ -245,6 +245,8 @@ static inline void host_record(struct host_client *c, const struct msg *m)
 	c->seq = m->seq;
 	if (m->op == MSG_RESET) {
 		c->n_resets++;
+		if (c->ack != HOST_ACK_NONE)
+			host_ack(c, m->seq, 0);
 		return;
 	}
 	assert_true(m->op == MSG_INV && MSG_HAS(m, age));

@@ -181,9 +181,11 @@ static void test_root_stays(void **state)
 {
 	struct world *w = world_new();
 	struct asked *a = ask(w->c, MSG_LOOKUP, CACHE_ROOT);
+	struct attr attr = attr_of(1, 1);
 
 	(void)state;
-	answer_node(w->f, a, FAKE_ROOT, attr_of(1, 1));
+	attr.mode = S_IFDIR | 0755;
+	answer_node(w->f, a, FAKE_ROOT, attr);
 	assert_int_equal(a->reply.ino, CACHE_ROOT);
 	free(a);
 	cache_forget(w->c, CACHE_ROOT, 1);

@@ -359,6 +359,7 @@ static void test_read_only(void **state)
 	assert_int_equal(host_lookup(c, c->root, "a", &p), 0);
 	uint64_t a = p.node;
 	assert_int_equal(host_open(c, a, O_RDWR, &p), -EROFS);
+	assert_int_equal(host_open(c, a, O_ACCMODE, &p), -EROFS);
 	assert_int_equal(host_open(c, a, O_RDONLY | O_TRUNC, &p), -EROFS);
 	MSG_SET(&q, node, a);
 	MSG_SET(&q, name, SLICE("a"));

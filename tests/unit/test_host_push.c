@@ -1206,6 +1206,56 @@ static void test_second_change_waits(void **state)
 	free(other);
 }
 
+static int setup_push_mounts(void **state)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		skip();
+	return setup_push(state);
+}
+
+static int teardown_push_mounts(void **state)
+{
+	const struct fixture *f = *state;
+	char where[96];
+
+	(void)snprintf(where, sizeof(where), "%s/e", f->hs.dir);
+	(void)umount2(where, MNT_DETACH);
+	return teardown(state);
+}
+
+/* A RESET that is sent is not one that is digested: the change behind it goes on waiting. */
+static void test_reset_is_waited_for(void **state)
+{
+	enum { ROUND_TRIPS = 100 };
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+	char where[96];
+	struct known k;
+	struct msg p, q = {0};
+
+	if (!watched(f)) {
+		free(other);
+		skip();
+	}
+	uint64_t id = begin_wait(f, other, &k);
+	(void)snprintf(where, sizeof(where), "%s/e", f->hs.dir);
+	assert_int_equal(mount("none", where, "tmpfs", 0, NULL), 0);
+	(void)host_fence(other);
+	assert_int_equal(other->n_resets, 1);
+	MSG_SET(&q, node, k.d);
+	for (int i = 0; i < ROUND_TRIPS; i++) {
+		uint64_t id2 = host_send(&f->c, MSG_GETATTR, &q);
+		do {
+			host_recv_any(&f->c, &p); /* it hears of the mount as well */
+		} while (!MSG_HAS(&p, id));
+		assert_true(p.id == id2);
+	}
+	host_ack(other, other->seq, 0);
+	expect_reply(&f->c, id);
+	host_client_stop(other);
+	free(other);
+}
+
 /* Many more changes than the server has threads for, in both directions, before any ACK. */
 static void test_crossed_waits(void **state)
 {
@@ -1346,6 +1396,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ack_deferred, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_end_while_waited_for, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_second_change_waits, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_reset_is_waited_for, setup_push_mounts,
+						teardown_push_mounts),
 		cmocka_unit_test_setup_teardown(test_crossed_waits, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_silent_client, setup_impatient, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_ack, setup_push, teardown),

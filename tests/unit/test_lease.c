@@ -945,6 +945,38 @@ static void change_type(uint32_t from, uint32_t to)
 	world_free(w);
 }
 
+/* Nobody is told of such a change: it is an error, which leaves nothing behind. */
+static void test_other_type(void **state)
+{
+	static const enum msg_op ops[] = {MSG_SETATTR, MSG_GETATTR, MSG_OPEN};
+	struct world *w = world_new();
+	uint64_t ino = look_up(w, CACHE_ROOT, "x", 50, S_IFREG | 0600, NO_STAMP);
+	struct msg m = reply_attr(w, w->seq, S_IFDIR | 0700, 1);
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(ops); i++) {
+		struct asked *a = ask(w->c, ops[i], ino);
+
+		if (ops[i] == MSG_OPEN)
+			MSG_SET(&m, fh, 7);
+		answer(w->f, a, &m);
+		assert_int_equal(a->reply.err, EIO);
+		free(a);
+	}
+	assert_int_equal(w->f->n_closed, 1);
+	assert_int_equal(w->f->closed[0], 7);
+	struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "x");
+	m = reply_node(w, w->seq, 50, S_IFDIR | 0700, 1);
+	answer(w->f, a, &m);
+	assert_int_equal(a->reply.err, EIO);
+	assert_int_equal(a->reply.ino, 0);
+	free(a);
+	cache_forget(w->c, ino, 1); /* the only reference: both of the server's go back */
+	cache_forget_flush(w->c);
+	assert_int_equal(fake_forgotten(w->f, 50), 2);
+	world_free(w);
+}
+
 static void test_change_of_type(void **state)
 {
 	static const uint32_t types[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, 0};
@@ -953,6 +985,57 @@ static void test_change_of_type(void **state)
 	for (size_t from = 0; from < COUNT(types); from++)
 		for (size_t to = 0; to < COUNT(types); to++)
 			change_type(types[from], types[to]);
+}
+
+/* However many there are, and whatever becomes of them: one is on its way, and the last comes. */
+static void test_one_acknowledgement(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	w->f->stuck = true;
+	for (uint64_t seq = 1; seq <= 1000; seq++)
+		cache_acknowledge(w->c, seq, seq == 500);
+	assert_int_equal(w->f->n_acks, 1);
+	assert_int_equal(w->f->acks[0].seq, 1);
+	w->f->stuck = false;
+	w->f->sending->sent(w->f->sending);
+	assert_int_equal(w->f->n_acks, 2);
+	assert_int_equal(w->f->acks[1].seq, 1000);
+	assert_int_equal(w->f->acks[1].flags, ACK_DEFERRED); /* one of them was */
+	cache_acknowledge(w->c, 1001, false);
+	assert_int_equal(w->f->n_acks, 3);
+	assert_int_equal(w->f->acks[2].seq, 1001);
+	assert_int_equal(w->f->acks[2].flags, 0);
+	world_free(w);
+}
+
+/*
+ * The name of a directory with a request in flight is told though nobody is
+ * known to hold it: not when too much is queued, then all names are void.
+ */
+static void test_full_queue(void **state)
+{
+	(void)state;
+	for (int full = 0; full < 2; full++) {
+		struct world *w = world_new();
+		struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "slow");
+		uint64_t old = w->seq;
+
+		look_up_absent(w, CACHE_ROOT, "known", w->seq);
+		told_clear(w);
+		w->full = full;
+		push_item(w, ++w->seq, 0, FAKE_ROOT, INV_NAME, "unknown");
+		assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "unknown"), !full);
+		assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "known"), full);
+		assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, ""), full);
+		/* the reply is older than that */
+		struct msg m = reply_err(old, ENOENT);
+		answer(w->f, a, &m);
+		assert_int_equal(a->reply.entry_ttl == 0, full);
+		free(a);
+		world_free(w);
+	}
 }
 
 /* Numbers that go back, the same node under many names, its own parent. */
@@ -1016,6 +1099,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_promised_attributes),
+	    cmocka_unit_test(test_one_acknowledgement),
+	    cmocka_unit_test(test_full_queue),
 	    cmocka_unit_test(test_without_a_stamp),
 	    cmocka_unit_test(test_no_lease),
 	    cmocka_unit_test(test_stamp_of_a_node),
@@ -1046,6 +1131,7 @@ int main(void)
 	    cmocka_unit_test(test_malformed_payload),
 	    cmocka_unit_test(test_long_and_strange_names),
 	    cmocka_unit_test(test_change_of_type),
+	    cmocka_unit_test(test_other_type),
 	    cmocka_unit_test(test_random_pushes),
 	};
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -578,6 +579,15 @@ static void test_full_tables(void **state)
 	stats_free(s);
 }
 
+/* What anybody can hold who may read the file. */
+static void read_locks(int fd)
+{
+	struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &l), 0);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+}
+
 /* The default place: under a name of its own, gone at the end; what a dead one left is no obstacle.
  */
 static void test_default_place(void **state)
@@ -603,12 +613,18 @@ static void test_default_place(void **state)
 	stats_free(a);
 	assert_int_equal(access(expected, F_OK), -1);
 	assert_int_equal(access(second, F_OK), -1);
-	FILE *left = fopen(expected, "w");
-	assert_non_null(left);
-	assert_int_equal(fclose(left), 0);
+	int left = open(expected, O_RDONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_true(left >= 0);
+	read_locks(left);
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), 0);
 	assert_string_equal(stats_path(a), expected);
+	assert_int_equal(close(left), 0);
+	left = open(expected, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(left, LOCK_EX | LOCK_NB), 0);
+	assert_true(stats_locked(left));
 	stats_free(a);
+	assert_false(stats_locked(left));
+	assert_int_equal(close(left), 0);
 	/* where others could replace what is ours */
 	assert_int_equal(chmod(sub, 0777), 0);
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), -EPERM);

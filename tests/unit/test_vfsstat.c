@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -229,8 +230,11 @@ static void test_widths(void **state)
 	}
 	snapshot_free(now);
 	stats_free(s);
+	int other = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), 0); /* which is of no importance */
 	now = segment_take(g);
 	assert_int_equal(snapshot_daemon(now), DAEMON_DIED); /* nobody has it locked any more */
+	assert_int_equal(close(other), 0);
 	snapshot_free(now);
 	segment_close(g);
 }

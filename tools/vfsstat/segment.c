@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/stats.h"
 
 #define SIZE_LIMIT   ((size_t)16 << 20)
 #define HANGS_AFTER  UINT64_C(3000000000) /* ns; it shows signs of life every second */
@@ -175,9 +175,7 @@ struct snapshot *segment_take(struct segment *g)
 
 		memcpy(s->copy + 8 * i, &v, 8);
 	}
-	s->locked = flock(g->fd, LOCK_SH | LOCK_NB) < 0;
-	if (!s->locked)
-		(void)flock(g->fd, LOCK_UN);
+	s->locked = stats_locked(g->fd);
 	parse(s);
 	return s;
 }

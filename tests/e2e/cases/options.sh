@@ -78,6 +78,14 @@ before=$SECONDS
 says 1 no-socket vsockfs unix:no-socket mnt -o connect_timeout=1
 same "the address, once" 'vsockfs: unix:no-socket: cannot connect: No such file or directory' "$(cat err)"
 [ $((SECONDS - before)) -lt $((10 * VFS_SLOW)) ] || fail "connect_timeout=1 took $((SECONDS - before)) s"
+says 1 'cannot connect: Not a directory' vsockfs unix:file/s mnt -o connect_timeout=1000
+python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("closed")'
+if [ $EUID = 0 ]; then
+	chown 65534 closed
+	chmod 600 closed
+	says 1 'cannot connect: Permission denied' setpriv --bounding-set=-dac_override --inh-caps=-dac_override \
+		vsockfs unix:closed mnt -o connect_timeout=1000
+fi
 long=$(printf 'x%.0s' {1..200})
 says 2 'long' vsockfs "unix:$long" mnt -o connect_timeout=1
 

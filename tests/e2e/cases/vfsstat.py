@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import socket
@@ -426,6 +427,49 @@ unmount(without, third)
 note("others are refused, by the socket's mode and by the daemon")
 control = figures()["mount.control"]
 same("mode of the socket", 0o600, os.stat(control).st_mode & 0o7777)
+
+
+def sleeps_in_poll():
+    """How often a thread of the daemon that waits in poll(2) has gone to sleep: the one of the socket."""
+    for task in os.listdir(f"/proc/{daemon.pid}/task"):
+        at = f"/proc/{daemon.pid}/task/{task}/"
+        if b"poll" in read(at + "wchan"):
+            return at + "status"
+    return None
+
+
+if os.geteuid() == 0:
+    note("without descriptors the socket's thread waits, and does not spin")
+    status = sleeps_in_poll()
+    check(status, "a thread waits in poll(2)")
+
+    def slept():
+        return int(re.search(rb"^voluntary_ctxt_switches:\s*(\d+)", read(status), re.M)[1])
+
+    def descriptors():
+        return {int(fd) for fd in os.listdir(f"/proc/{daemon.pid}/fd")}
+
+    def connected():
+        peer = socket.socket(socket.AF_UNIX)
+        peer.connect(control)
+        return peer
+    limit = max(20, max(descriptors()) + 1)  # with less than it watches, poll(2) fails
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    idle = []
+    while len(descriptors()) < limit:
+        had = len(descriptors())
+        idle.append(connected())
+        wait_for(lambda had=had: len(descriptors()) > had, 20, "it accepts")
+    with connected() as peer:
+        first = slept()
+        wait_for(lambda: slept() >= first + 3, 20, "it goes to sleep")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+        idle.pop().close()
+        peer.sendall(b"get attr_timeout\n")
+        check(peer.recv(100), "and then it accepts")
+    for one in idle:
+        one.close()
 if os.geteuid() == 0:
     def as_other(*args):
         return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", VFSSTAT, *args],
