@@ -10,20 +10,19 @@
  *
  * Exit code: 0 well, 1 not, 2 usage, 3 could not go on.
  */
+#include "child.h"
 #include "fence.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,21 +161,6 @@ static void enter(const char *place)
 		err(3, "%s", place);
 }
 
-static void start(unsigned i, const char *place, bool fence, pid_t *ret)
-{
-	pid_t parent = getpid(), pid = fork();
-
-	if (pid < 0)
-		err(3, "fork");
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(3);
-		read_on(&shared->reader[i], place, fence);
-	}
-	*ret = pid;
-}
-
 /* Absolute paths, because the writer works in its directory. */
 int main(int argc, char **argv)
 {
@@ -200,7 +184,9 @@ int main(int argc, char **argv)
 	for (int i = 0; i < n; i++) {
 		if (fence)
 			(void)fence_mount(reader[i]);
-		start((unsigned)i, reader[i], fence, &pid[i]);
+		pid[i] = child_fork();
+		if (pid[i] == 0)
+			read_on(&shared->reader[i], reader[i], fence);
 	}
 	while (atomic_load(&shared->ready) < (unsigned)n)
 		if (waitpid(-1, NULL, WNOHANG) > 0)
