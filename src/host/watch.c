@@ -287,6 +287,8 @@ void watch_fence(struct watch *w)
 		return;
 	SCOPE_LOCK(&w->mutex);
 	drain_locked(w);
+	/* Whether it has changed or not: poll(2) tells nothing of a mount that moves with a
+	 * directory above it. */
 	check_mounts_locked(w);
 }
 
