@@ -11,9 +11,9 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/mountinfo.h"
 #include "fuse/control.h"
 #include "fuse/fs_priv.h"
-#include "fuse/mounts.h"
 #include "fuse/tuning.h"
 
 /* ---- mounting ---- */
@@ -147,27 +147,16 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 /* "MAJOR:MINOR" of our mount, from mountinfo: a stat(2) would wait for ourselves. */
 bool fs_device(const struct fs *fs, char *ret, size_t len)
 {
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
-	size_t cap = 0;
+	struct mountinfo m CLEANUP(mountinfo_close) = mountinfo_open(MOUNTINFO_SELF);
 	bool found = false;
 
-	if (f == NULL)
-		return false;
-	while (getline(&line, &cap, f) > 0) {
-		char dev[32], path[4096];
-
+	while (mountinfo_next(&m) > 0) {
 		/* of several mounts here the last is ours */
-		if (sscanf(line, "%*d %*d %31s %*s %4095s", dev, path) != 2)
-			continue;
-		mounts_unescape(path);
-		if (strcmp(path, fs->mountpoint) == 0 && strstr(line, " fuse.vsockfs ") != NULL) {
-			(void)snprintf(ret, len, "%s", dev);
+		if (strcmp(m.path, fs->mountpoint) == 0 && strcmp(m.type, "fuse.vsockfs") == 0) {
+			(void)snprintf(ret, len, "%s", m.device);
 			found = true;
 		}
 	}
-	free(line);
-	(void)fclose(f);
 	return found;
 }
 

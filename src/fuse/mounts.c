@@ -5,11 +5,11 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/cleanup.h"
+#include "core/mountinfo.h"
 
 struct mounts {
 	char *mountpoint;
@@ -19,23 +19,6 @@ struct mounts {
 	char **below; /* paths relative to the mountpoint */
 	size_t count;
 };
-
-void mounts_unescape(char *p)
-{
-	char *to = p;
-
-	while (*p != '\0') {
-		unsigned v;
-
-		if (p[0] == '\\' && sscanf(p + 1, "%3o", &v) == 1 && v < 256) {
-			*to++ = (char)v;
-			p += 4;
-		} else {
-			*to++ = *p++;
-		}
-	}
-	*to = '\0';
-}
 
 static void forget(struct mounts *m)
 {
@@ -66,23 +49,12 @@ static int note(struct mounts *m, const char *path)
 /* Through a fd of its own: m->fd's change flag stands for what this has not seen. */
 static int read_table(struct mounts *m)
 {
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
-	size_t cap = 0;
-	int r = f == NULL ? -errno : 0;
+	struct mountinfo table CLEANUP(mountinfo_close) = mountinfo_open(MOUNTINFO_SELF);
+	int r;
 
 	forget(m);
-	while (r == 0 && getline(&line, &cap, f) > 0) {
-		char path[PATH_MAX];
-
-		if (sscanf(line, "%*d %*d %*s %*s %4095s", path) == 1) {
-			mounts_unescape(path);
-			r = note(m, path);
-		}
-	}
-	free(line);
-	if (f != NULL)
-		(void)fclose(f);
+	while ((r = mountinfo_next(&table)) > 0 && (r = note(m, table.path)) == 0)
+		;
 	return r;
 }
 
@@ -123,7 +95,7 @@ int mounts_new(const char *mountpoint, struct mounts **ret)
 	if (m == NULL)
 		return -ENOMEM;
 	(void)pthread_mutex_init(&m->lock, NULL);
-	m->fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	m->fd = open(MOUNTINFO_SELF, O_RDONLY | O_CLOEXEC);
 	m->mountpoint = strdup(mountpoint);
 	if (m->fd < 0 || m->mountpoint == NULL) {
 		int e = m->fd < 0 ? -errno : -ENOMEM;

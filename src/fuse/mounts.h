@@ -23,6 +23,3 @@ void mounts_free(struct mounts *m);
 /* Whether something is mounted at name in the directory `parent`, or below that. */
 enum mounted mounts_below(struct mounts *m, struct cache *cache, uint64_t parent, const char *name,
 			  size_t len);
-
-/* Undoes the octal escapes of a path in mountinfo, in place. */
-void mounts_unescape(char *path);

@@ -17,6 +17,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/mountinfo.h"
 #include "core/stats.h"
 #include "host/export.h"
 #include "host/filesystem.h"
@@ -246,26 +247,19 @@ static bool inside(const struct watch *w, const char *path)
 	return strncmp(path, w->root, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
-/* Of the mounts that are inside: which they are and where. Blanks in paths are \040 in both. */
+/* Of the mounts that are inside: which they are and where. */
 static uint64_t fingerprint(const struct watch *w, unsigned *ret_below)
 {
-	CLEANUP_FREE char *line = NULL;
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char where[PATH_MAX];
+	struct mountinfo m CLEANUP(mountinfo_close) = mountinfo_open(MOUNTINFO_SELF);
 	uint64_t sum = 0;
-	size_t cap = 0;
 
 	*ret_below = 0;
-	if (f == NULL)
-		return 0;
-	while (getline(&line, &cap, f) > 0) {
-		/* 36 35 98:0 /root /mount/point options... */
-		if (sscanf(line, "%*s %*s %*s %*s %4095s", where) == 1 && inside(w, where)) {
-			sum += identity_handle_hash(0, line, (uint32_t)strlen(line));
-			*ret_below += strcmp(where, w->root) != 0;
+	while (mountinfo_next(&m) > 0) {
+		if (inside(w, m.path)) {
+			sum += identity_handle_hash(0, m.line, (uint32_t)strlen(m.line));
+			*ret_below += strcmp(m.path, w->root) != 0;
 		}
 	}
-	(void)fclose(f);
 	return sum;
 }
 
@@ -293,6 +287,8 @@ void watch_fence(struct watch *w)
 		return;
 	SCOPE_LOCK(&w->mutex);
 	drain_locked(w);
+	/* Whether it has changed or not: poll(2) tells nothing of a mount that moves with a
+	 * directory above it. */
 	check_mounts_locked(w);
 }
 
@@ -399,7 +395,6 @@ static size_t read_number(const char *path, size_t otherwise)
 	return v;
 }
 
-/* As mountinfo writes it: blanks and backslashes in octal. */
 static int root_path(struct watch *w)
 {
 	char link[EXPORT_PROC_PATH_MAX], path[PATH_MAX];
@@ -408,20 +403,9 @@ static int root_path(struct watch *w)
 
 	if (n < 0)
 		return -errno;
-	w->root = malloc((size_t)n * 4 + 1);
-	if (w->root == NULL)
-		return -ENOMEM;
-	char *to = w->root;
-	for (ssize_t i = 0; i < n; i++) {
-		if (strchr(" \t\n\\", path[i]) != NULL)
-			to += sprintf(to, "\\%03o", (unsigned)path[i]);
-		else
-			*to++ = path[i];
-	}
-	if (n == 1)
-		to--; /* "/": everything is inside */
-	*to = '\0';
-	return 0;
+	path[n == 1 ? 0 : n] = '\0'; /* of "/" nothing: everything is inside */
+	w->root = strdup(path);
+	return w->root == NULL ? -ENOMEM : 0;
 }
 
 static size_t max_marks(void)
@@ -474,7 +458,7 @@ static int start(struct watch *w)
 		r = root_path(w);
 	if (r < 0)
 		return r;
-	w->mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	w->mountinfo = open(MOUNTINFO_SELF, O_RDONLY | O_CLOEXEC);
 	w->mounts = fingerprint(w, &w->below);
 	w->queue_max = read_number("/proc/sys/fs/fanotify/max_queued_events", 16384) + 1;
 	w->buf = malloc(BUFFER_SIZE);

@@ -10,20 +10,19 @@
  *
  * Exit code: 0 well, 1 not, 2 usage, 3 could not go on.
  */
+#include "child.h"
 #include "fence.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,7 +38,6 @@ struct reader {
 
 static struct shared {
 	atomic_bool done;
-	atomic_uint ready; /* readers that have read */
 	atomic_ulong shown, last;
 	struct reader reader[READERS_MAX];
 } * shared;
@@ -114,7 +112,8 @@ static uint64_t look(struct reader *r, const char *place, int dir)
 	return words[0];
 }
 
-static _Noreturn void read_on(struct reader *r, const char *place, bool fence)
+/* Writes to `ready` when it has read for the first time. */
+static _Noreturn void read_on(struct reader *r, const char *place, bool fence, int ready)
 {
 	uint64_t last = 0, now;
 	int dir = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -131,8 +130,8 @@ static _Noreturn void read_on(struct reader *r, const char *place, bool fence)
 			atomic_fetch_add(&r->generations, 1);
 			last = now;
 		}
-		if (first)
-			atomic_fetch_add(&shared->ready, 1);
+		if (first && write(ready, "", 1) != 1)
+			err(3, "%s", place);
 	}
 	if (fence && fence_mount(place) < 0)
 		err(3, "%s: no fence", place);
@@ -162,19 +161,22 @@ static void enter(const char *place)
 		err(3, "%s", place);
 }
 
-static void start(unsigned i, const char *place, bool fence, pid_t *ret)
+/* Starts a reader, and waits until it has read. */
+static pid_t start(struct reader *r, const char *place, bool fence)
 {
-	pid_t parent = getpid(), pid = fork();
+	int ready[2];
+	char byte;
 
-	if (pid < 0)
-		err(3, "fork");
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(3);
-		read_on(&shared->reader[i], place, fence);
-	}
-	*ret = pid;
+	if (pipe2(ready, O_CLOEXEC) != 0)
+		err(3, "pipe");
+	pid_t pid = child_fork();
+	if (pid == 0)
+		read_on(r, place, fence, ready[1]);
+	(void)close(ready[1]);
+	if (read(ready[0], &byte, 1) != 1)
+		errx(3, "%s: the reader ended", place);
+	(void)close(ready[0]);
+	return pid;
 }
 
 /* Absolute paths, because the writer works in its directory. */
@@ -200,11 +202,8 @@ int main(int argc, char **argv)
 	for (int i = 0; i < n; i++) {
 		if (fence)
 			(void)fence_mount(reader[i]);
-		start((unsigned)i, reader[i], fence, &pid[i]);
+		pid[i] = start(&shared->reader[i], reader[i], fence);
 	}
-	while (atomic_load(&shared->ready) < (unsigned)n)
-		if (waitpid(-1, NULL, WNOHANG) > 0)
-			errx(3, "a reader ended");
 	for (uint64_t g = 2; g <= count; g++)
 		replace(g);
 	atomic_store(&shared->last, count);

@@ -10,6 +10,7 @@
  * only when nothing repairs it before the checkpoint.
  */
 #include "actor.h"
+#include "child.h"
 #include "fence.h"
 #include "view.h"
 
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -80,16 +80,10 @@ static bool start(void)
 {
 	if (workers == WORKERS_MAX)
 		give_up("too many workers");
-	pid_t parent = getpid(), pid = fork();
+	pid_t pid = child_fork();
 
-	if (pid < 0)
-		err(3, "fork");
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(3);
+	if (pid == 0)
 		return true;
-	}
 	worker[workers++] = pid;
 	return false;
 }

@@ -1,5 +1,6 @@
 /* Addresses: what is one, and Unix sockets and inherited descriptors. Nothing here opens a vsock.
  */
+#include "temp_path.h"
 #include "unit.h"
 
 #include <fcntl.h>
@@ -11,24 +12,14 @@
 
 #include "transport/endpoint.h"
 
-static char dir[] = "/tmp/vsockfs-test-XXXXXX";
-static char path[64], address[80];
+static char address[80];
 
-static int make_dir(void **state)
+static int make_address(void **state)
 {
-	(void)state;
-	if (mkdtemp(dir) == NULL)
-		return -1;
-	(void)snprintf(path, sizeof(path), "%s/socket", dir);
-	(void)snprintf(address, sizeof(address), "unix:%s", path);
-	return 0;
-}
+	int r = temp_setup(state);
 
-static int remove_dir(void **state)
-{
-	(void)state;
-	(void)unlink(path);
-	return rmdir(dir);
+	(void)snprintf(address, sizeof(address), "unix:%s", temp_path);
+	return r;
 }
 
 /* ---- parsing ---- */
@@ -215,7 +206,7 @@ static void test_listen_and_connect(void **state)
 	int listener, client;
 
 	(void)state;
-	(void)unlink(path);
+	(void)unlink(temp_path);
 	assert_int_equal(connect_to(address, &client, err), -ENOENT);
 	assert_string_equal(err, "cannot connect: No such file or directory");
 
@@ -224,7 +215,7 @@ static void test_listen_and_connect(void **state)
 	assert_int_equal(umask(old), 022); /* as it was */
 	assert_false(connected);
 	assert_cloexec(listener);
-	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(stat(temp_path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600); /* whoever may connect may do anything */
 
 	assert_int_equal(connect_to(address, &client, err), 0);
@@ -246,7 +237,7 @@ static void test_socket_in_use(void **state)
 	int listener, other = -1, client;
 
 	(void)state;
-	(void)unlink(path);
+	(void)unlink(temp_path);
 	assert_int_equal(listen_on(address, &listener, &connected, err), 0);
 	/* somebody listens there: it is not taken away from him */
 	assert_int_equal(listen_on(address, &other, &connected, err), -EADDRINUSE);
@@ -257,7 +248,7 @@ static void test_socket_in_use(void **state)
 
 	/* once he is gone his socket is an old one, and replaced */
 	(void)close(listener);
-	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(access(temp_path, F_OK), 0);
 	assert_int_equal(connect_to(address, &client, err), -ECONNREFUSED);
 	assert_string_equal(err, "cannot connect: Connection refused");
 	assert_int_equal(listen_on(address, &listener, &connected, err), 0);
@@ -275,31 +266,31 @@ static void test_something_else_there(void **state)
 	int listener;
 
 	(void)state;
-	(void)unlink(path);
-	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+	(void)unlink(temp_path);
+	int fd = open(temp_path, O_WRONLY | O_CREAT, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, "precious", 8), 8);
 	assert_int_equal(fstat(fd, &before), 0);
 	(void)close(fd);
 	assert_int_equal(listen_on(address, &listener, &connected, err), -EADDRINUSE);
-	assert_int_equal(lstat(path, &after), 0);
+	assert_int_equal(lstat(temp_path, &after), 0);
 	assert_true(before.st_ino == after.st_ino && after.st_size == 8);
-	(void)unlink(path);
+	(void)unlink(temp_path);
 
 	/* not even a link to an old socket */
-	(void)snprintf(target, sizeof(target), "unix:%s/target", dir);
+	(void)snprintf(target, sizeof(target), "unix:%s/target", temp_dir);
 	assert_int_equal(listen_on(target, &listener, &connected, err), 0);
 	(void)close(listener);
-	assert_int_equal(symlink(target + 5, path), 0);
+	assert_int_equal(symlink(target + 5, temp_path), 0);
 	assert_int_equal(listen_on(address, &listener, &connected, err), -EADDRINUSE);
-	assert_int_equal(lstat(path, &after), 0);
+	assert_int_equal(lstat(temp_path, &after), 0);
 	assert_true(S_ISLNK(after.st_mode));
 	assert_int_equal(lstat(target + 5, &after), 0);
 	assert_true(S_ISSOCK(after.st_mode));
 	(void)unlink(target + 5);
-	(void)unlink(path);
+	(void)unlink(temp_path);
 
-	(void)snprintf(target, sizeof(target), "unix:%s/missing/socket", dir);
+	(void)snprintf(target, sizeof(target), "unix:%s/missing/socket", temp_dir);
 	assert_int_equal(listen_on(target, &listener, &connected, err), -ENOENT);
 }
 
@@ -330,7 +321,7 @@ static void test_inherited(void **state)
 	assert_string_equal(err, "Bad file descriptor");
 	assert_int_equal(listen_on(text, &fd, &connected, err), -EBADF);
 
-	(void)unlink(path);
+	(void)unlink(temp_path);
 	assert_int_equal(listen_on(address, &listener, &connected, err), 0);
 	(void)snprintf(text, sizeof(text), "fd:%d", listener);
 	connected = true;
@@ -362,5 +353,5 @@ int main(void)
 	    cmocka_unit_test(test_inherited),
 	};
 
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, make_address, temp_teardown);
 }

@@ -98,83 +98,45 @@ static int prepare(int dir)
 	return symlinkat("file", dir, "d/link");
 }
 
-static int do_write(int d)
-{
-	return write_at_end(d, "d/file", 0, "HELLO");
-}
-static int do_append(int d)
-{
-	return write_at_end(d, "d/file", O_APPEND, "more");
-}
-static int do_truncate(int d)
-{
-	return write_at_end(d, "d/file", O_TRUNC, "");
-}
-static int do_chmod(int d)
-{
-	return fchmodat(d, "d/file", 0600, 0);
-}
+/* What is one call. */
+/* clang-format off */
+#define DO(name, call)                                                                             \
+	static int do_##name(int d)                                                                \
+	{                                                                                          \
+		return call;                                                                       \
+	}
+DO(write, write_at_end(d, "d/file", 0, "HELLO"))
+DO(append, write_at_end(d, "d/file", O_APPEND, "more"))
+DO(truncate, write_at_end(d, "d/file", O_TRUNC, ""))
+DO(chmod, fchmodat(d, "d/file", 0600, 0))
+DO(create, write_at_end(d, "d/new", O_CREAT, ""))
+DO(unlink, unlinkat(d, "d/file", 0))
+DO(rename, renameat(d, "d/file", d, "d/renamed"))
+DO(rename_back, renameat(d, "d/renamed", d, "d/file"))
+DO(rename_over, renameat(d, "d/other", d, "d/file"))
+DO(rename_across, renameat(d, "d/file", d, "e/moved"))
+DO(rename_out, renameat(d, "d/file", d, "../gone"))
+DO(rename_in, renameat(d, "../outside", d, "d/file"))
+DO(mkdir, mkdirat(d, "d/dir", 0755))
+DO(rmdir, unlinkat(d, "e/empty", AT_REMOVEDIR))
+DO(symlink, symlinkat("target", d, "d/sym"))
+DO(link, linkat(d, "d/file", d, "e/second", 0))
+DO(write_second, write_at_end(d, "e/second", 0, "HELLO"))
+DO(chmod_dir, fchmodat(d, "d", 0700, 0))
+DO(unknown, write_at_end(d, "e/unknown", O_CREAT, "x"))
+DO(outside, write_at_end(d, "../outside", 0, "x"))
+DO(move_within, renameat(d, "a/sub", d, "b/sub"))
+DO(move_out, renameat(d, "b/sub", d, "../sub"))
+DO(move_back, renameat(d, "../sub", d, "a/sub"))
+DO(write_moved, write_at_end(d, "e/moved", 0, "HELLO"))
+DO(write_linked, write_at_end(d, "e/linked", 0, "OTHER"))
+/* clang-format on */
+
 static int do_utimens(int d)
 {
 	const struct timespec ts[2] = {{1, 2}, {3, 4}};
 
 	return utimensat(d, "d/file", ts, 0);
-}
-static int do_create(int d)
-{
-	return write_at_end(d, "d/new", O_CREAT, "");
-}
-static int do_unlink(int d)
-{
-	return unlinkat(d, "d/file", 0);
-}
-static int do_rename(int d)
-{
-	return renameat(d, "d/file", d, "d/renamed");
-}
-static int do_rename_back(int d)
-{
-	return renameat(d, "d/renamed", d, "d/file");
-}
-static int do_rename_over(int d)
-{
-	return renameat(d, "d/other", d, "d/file");
-}
-static int do_rename_across(int d)
-{
-	return renameat(d, "d/file", d, "e/moved");
-}
-static int do_rename_out(int d)
-{
-	return renameat(d, "d/file", d, "../gone");
-}
-static int do_rename_in(int d)
-{
-	return renameat(d, "../outside", d, "d/file");
-}
-static int do_mkdir(int d)
-{
-	return mkdirat(d, "d/dir", 0755);
-}
-static int do_rmdir(int d)
-{
-	return unlinkat(d, "e/empty", AT_REMOVEDIR);
-}
-static int do_symlink(int d)
-{
-	return symlinkat("target", d, "d/sym");
-}
-static int do_link(int d)
-{
-	return linkat(d, "d/file", d, "e/second", 0);
-}
-static int do_write_second(int d)
-{
-	return write_at_end(d, "e/second", 0, "HELLO");
-}
-static int do_chmod_dir(int d)
-{
-	return fchmodat(d, "d", 0700, 0);
 }
 static int do_mmap(int d)
 {
@@ -193,14 +155,6 @@ static int do_read(int d)
 	int fd = openat(d, "d/file", O_RDONLY | O_CLOEXEC);
 
 	return read(fd, buf, sizeof(buf)) == 5 ? close(fd) : -1;
-}
-static int do_unknown(int d)
-{
-	return write_at_end(d, "e/unknown", O_CREAT, "x");
-}
-static int do_outside(int d)
-{
-	return write_at_end(d, "../outside", 0, "x");
 }
 
 /* What the client knows of the prepared tree. */
@@ -686,18 +640,6 @@ static int prepare_deep(int d)
 		return -1;
 	return write_at_end(d, "a/sub/deep/file", O_CREAT, "x");
 }
-static int do_move_within(int d)
-{
-	return renameat(d, "a/sub", d, "b/sub");
-}
-static int do_move_out(int d)
-{
-	return renameat(d, "b/sub", d, "../sub");
-}
-static int do_move_back(int d)
-{
-	return renameat(d, "../sub", d, "a/sub");
-}
 
 /* What is moved out of the export, and all below it, is nobody's any more, but for open files. */
 static void test_moved_out(void **state)
@@ -1044,16 +986,6 @@ static void test_plain_client(void **state)
 	listen_stop(&l);
 	host_client_stop(plain);
 	free(plain);
-}
-
-static int do_write_moved(int d)
-{
-	return write_at_end(d, "e/moved", 0, "HELLO");
-}
-
-static int do_write_linked(int d)
-{
-	return write_at_end(d, "e/linked", 0, "OTHER");
 }
 
 /* What a plain client moves out of the directory whose mark saw it is still watched. */

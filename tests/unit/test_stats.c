@@ -2,6 +2,7 @@
  * The statistics segment, read as a program does that has no header of this
  * project: by the layout that stats.h promises.
  */
+#include "temp_path.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -15,25 +16,6 @@
 #include "core/msg.h"
 #include "core/stats.h"
 
-static char dir[] = "/tmp/vsockfs-test-XXXXXX";
-static char path[64];
-
-static int make_dir(void **state)
-{
-	(void)state;
-	if (mkdtemp(dir) == NULL)
-		return -1;
-	(void)snprintf(path, sizeof(path), "%s/stats", dir);
-	return 0;
-}
-
-static int remove_dir(void **state)
-{
-	(void)state;
-	(void)unlink(path);
-	return rmdir(dir);
-}
-
 /* ---- a reader ---- */
 
 struct reader {
@@ -44,7 +26,7 @@ struct reader {
 static struct reader reader_open(void)
 {
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(temp_path, O_RDONLY | O_CLOEXEC);
 
 	assert_true(fd >= 0);
 	assert_int_equal(fstat(fd, &st), 0);
@@ -178,7 +160,7 @@ static void test_describes_itself(void **state)
 
 	(void)state;
 	assert_int_equal(COUNT(rows), STAT_COUNT);
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	struct reader r = reader_open();
 	check_scalars(&r, 0, STAT_SERVER);
 	assert_int_equal(read_value(&r, "fuse.requests"), 0);
@@ -194,7 +176,7 @@ static void test_server(void **state)
 	struct section sec;
 
 	(void)state;
-	assert_int_equal(stats_new_side(path, STATS_SERVER, &s), 0);
+	assert_int_equal(stats_new_side(temp_path, STATS_SERVER, &s), 0);
 	struct reader r = reader_open();
 	check_scalars(&r, STAT_COMMON, STAT_COUNT);
 	stats_add(s, STAT_server_connections, 2);
@@ -223,9 +205,9 @@ static void test_seen_elsewhere(void **state)
 
 	(void)state;
 	mode_t old = umask(0);
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	(void)umask(old);
-	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(stat(temp_path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0644);
 	assert_true(st.st_blocks * 512 >= st.st_size); /* no hole: a full disk is noticed at once */
 
@@ -250,10 +232,10 @@ static void test_made_anew(void **state)
 	struct stats *a, *b;
 
 	(void)state;
-	assert_int_equal(stats_new(path, &a), 0);
+	assert_int_equal(stats_new(temp_path, &a), 0);
 	stats_add(a, STAT_fuse_requests, 5);
 	struct reader old = reader_open();
-	assert_int_equal(stats_new(path, &b), 0);
+	assert_int_equal(stats_new(temp_path, &b), 0);
 	stats_add(b, STAT_fuse_requests, 1);
 	struct reader new = reader_open();
 	assert_int_equal(read_value(&old, "fuse.requests"), 5);
@@ -272,12 +254,12 @@ static void test_link_in_its_place(void **state)
 	char target[80];
 
 	(void)state;
-	(void)unlink(path);
-	(void)snprintf(target, sizeof(target), "%s/target", dir);
-	assert_int_equal(symlink(target, path), 0);
-	assert_int_equal(stats_new(path, &s), 0);
+	(void)unlink(temp_path);
+	(void)snprintf(target, sizeof(target), "%s/target", temp_dir);
+	assert_int_equal(symlink(target, temp_path), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	stats_free(s);
-	assert_int_equal(lstat(path, &st), 0);
+	assert_int_equal(lstat(temp_path, &st), 0);
 	assert_true(S_ISREG(st.st_mode));
 	assert_int_equal(access(target, F_OK), -1);
 }
@@ -312,7 +294,7 @@ static void test_histogram(void **state)
 	struct stats *s;
 
 	(void)state;
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	struct reader r = reader_open();
 	const struct stats_hist *h = named_row(&r, "hist", "rpc.rtt");
 	for (size_t i = 0; i < COUNT(values); i++) {
@@ -344,7 +326,7 @@ static void test_texts(void **state)
 	char longer[600];
 
 	(void)state;
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	struct reader r = reader_open();
 	assert_string_equal(text_of(&r, "conn.state"), "");
 	stats_text(s, TEXT_conn_state, "connected");
@@ -404,7 +386,7 @@ static void test_a_request(void **state)
 	struct stats *s;
 
 	(void)state;
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	struct reader r = reader_open();
 	const struct stats_op *op = named_row(&r, "fuse", "READ");
 	const struct stats_op *rpc = named_row(&r, "rpc", "READ");
@@ -472,7 +454,7 @@ static void test_errors(void **state)
 	struct stats *s;
 
 	(void)state;
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	struct reader r = reader_open();
 	const struct stats_op *op = named_row(&r, "fuse", "LOOKUP");
 	static const int errors[] = {0, ENOENT, ENOENT, EACCES, 4095};
@@ -519,7 +501,7 @@ static void test_messages(void **state)
 	struct stats *s;
 
 	(void)state;
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	struct reader r = reader_open();
 	stats_fuse_begin(s, &q);
 	stats_rpc_queue(s, &a, false);
@@ -557,7 +539,7 @@ static void test_full_tables(void **state)
 	struct section sec;
 
 	(void)state;
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	struct reader r = reader_open();
 	for (uint64_t i = 1; i <= STATS_PENDING + 5; i++) {
 		q.unique = 2 * i;
@@ -598,11 +580,11 @@ static void test_default_place(void **state)
 	(void)state;
 	bool root = geteuid() == 0;
 	if (root) { /* whose place would be /run/vsockfs */
-		assert_int_equal(chown(dir, 65534, 65534), 0);
+		assert_int_equal(chown(temp_dir, 65534, 65534), 0);
 		assert_int_equal(seteuid(65534), 0);
 	}
-	(void)snprintf(sub, sizeof(sub), "%s/vsockfs", dir);
-	assert_int_equal(setenv("XDG_RUNTIME_DIR", dir, 1), 0);
+	(void)snprintf(sub, sizeof(sub), "%s/vsockfs", temp_dir);
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", temp_dir, 1), 0);
 	(void)snprintf(expected, sizeof(expected), "%s/%d.stats", sub, (int)getpid());
 	(void)snprintf(second, sizeof(second), "%s/%d-1.stats", sub, (int)getpid());
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), 0);
@@ -629,14 +611,14 @@ static void test_default_place(void **state)
 	assert_int_equal(chmod(sub, 0777), 0);
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), -EPERM);
 	assert_int_equal(rmdir(sub), 0);
-	assert_int_equal(symlink(dir, sub), 0);
+	assert_int_equal(symlink(temp_dir, sub), 0);
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), -ENOTDIR);
 	assert_int_equal(unlink(sub), 0);
 	assert_int_equal(unsetenv("XDG_RUNTIME_DIR"), 0);
 	assert_int_equal(stats_new_default(STATS_MOUNT, &a), -ENOENT);
 	if (root) {
 		assert_int_equal(seteuid(0), 0);
-		assert_int_equal(chown(dir, 0, 0), 0);
+		assert_int_equal(chown(temp_dir, 0, 0), 0);
 	}
 }
 
@@ -646,9 +628,9 @@ static void test_failures(void **state)
 	char bad[80];
 
 	(void)state;
-	(void)snprintf(bad, sizeof(bad), "%s/missing/stats", dir);
+	(void)snprintf(bad, sizeof(bad), "%s/missing/stats", temp_dir);
 	assert_int_equal(stats_new(bad, &s), -ENOENT);
-	assert_true(stats_new(dir, &s) < 0); /* a directory */
+	assert_true(stats_new(temp_dir, &s) < 0); /* a directory */
 	assert_null(s);
 	/* No statistics at all are allowed everywhere. */
 	stats_add(NULL, STAT_fuse_requests, 1);
@@ -702,5 +684,5 @@ int main(void)
 		cmocka_unit_test(test_many_threads),
 	};
 
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

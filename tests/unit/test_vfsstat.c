@@ -1,5 +1,6 @@
 /* The parts of vfsstat: figures in few columns, percentiles, segments that lie, and how wide a
  * report is. */
+#include "temp_path.h"
 #include "unit.h"
 
 #include <fcntl.h>
@@ -12,25 +13,6 @@
 #include "find.h"
 #include "verbs.h"
 #include "views.h"
-
-static char dir[] = "/tmp/vsockfs-test-XXXXXX";
-static char path[64];
-
-static int make_dir(void **state)
-{
-	(void)state;
-	if (mkdtemp(dir) == NULL)
-		return -1;
-	(void)snprintf(path, sizeof(path), "%s/x.stats", dir);
-	return 0;
-}
-
-static int remove_dir(void **state)
-{
-	(void)state;
-	(void)unlink(path);
-	return rmdir(dir);
-}
 
 /* ---- figures ---- */
 
@@ -146,7 +128,7 @@ static struct stats *busy_stats(void)
 {
 	struct stats *s;
 
-	assert_int_equal(stats_new(path, &s), 0);
+	assert_int_equal(stats_new(temp_path, &s), 0);
 	stats_text(s, TEXT_mount_point,
 		   "/a/rather/long/name/for/a/mountpoint/that/goes/on/and/on/and/on/"
 		   "until/it/is/wider/than/a/terminal");
@@ -195,7 +177,7 @@ static void test_widths(void **state)
 	struct segment *g;
 
 	(void)state;
-	assert_int_equal(segment_open(path, &g), 0);
+	assert_int_equal(segment_open(temp_path, &g), 0);
 	struct snapshot *now = segment_take(g);
 	assert_non_null(now);
 	assert_true(snapshot_is_mount(now));
@@ -230,7 +212,7 @@ static void test_widths(void **state)
 	}
 	snapshot_free(now);
 	stats_free(s);
-	int other = open(path, O_RDONLY | O_CLOEXEC);
+	int other = open(temp_path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), 0); /* which is of no importance */
 	now = segment_take(g);
 	assert_int_equal(snapshot_daemon(now), DAEMON_DIED); /* nobody has it locked any more */
@@ -249,7 +231,7 @@ static void test_hostile_segments(void **state)
 
 	(void)state;
 	stats_free(s);
-	int fd = open(path, O_RDWR);
+	int fd = open(temp_path, O_RDWR);
 	assert_true(fd >= 0);
 	ssize_t size = read(fd, good, sizeof(good));
 	assert_true(size > 0 && (size_t)size < sizeof(good));
@@ -263,7 +245,7 @@ static void test_hostile_segments(void **state)
 			bad[at] = (unsigned char)unit_below(&random, 256);
 		}
 		assert_int_equal(pwrite(fd, bad, (size_t)size, 0), size);
-		if (segment_open(path, &g) < 0)
+		if (segment_open(temp_path, &g) < 0)
 			continue;
 		struct snapshot *now = segment_take(g);
 		FILE *f = fopen("/dev/null", "w");
@@ -278,11 +260,11 @@ static void test_hostile_segments(void **state)
 		segment_close(g);
 	}
 	assert_int_equal(ftruncate(fd, 100), 0);
-	assert_int_equal(segment_open(path, &g), -EPROTO);
+	assert_int_equal(segment_open(temp_path, &g), -EPROTO);
 	assert_int_equal(ftruncate(fd, 0), 0);
-	assert_int_equal(segment_open(path, &g), -EPROTO);
+	assert_int_equal(segment_open(temp_path, &g), -EPROTO);
 	assert_int_equal(close(fd), 0);
-	assert_int_equal(segment_open(dir, &g), -EPROTO);
+	assert_int_equal(segment_open(temp_dir, &g), -EPROTO);
 	assert_int_equal(segment_open("/nonexistent", &g), -ENOENT);
 	assert_true(segment_open("/dev/zero", &g) < 0);
 }
@@ -297,5 +279,5 @@ int main(void)
 		cmocka_unit_test(test_hostile_segments),
 	};
 
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

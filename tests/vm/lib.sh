@@ -149,7 +149,7 @@ started() { # PID COMMAND...: it is so, or will never be, as that process ended
 	local pid=$1
 	shift
 	"$@" && return 0
-	gone "$pid" && ! { usleep 100000; "$@"; }
+	gone "$pid" && ! "$@" # it may have become so just before that
 }
 stop_client() { # MOUNTPOINT: a clean end
 	{ local -; set +x; } 2>/dev/null

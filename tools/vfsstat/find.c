@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/mountinfo.h"
 #include "core/stats.h"
 
 #define SEGMENTS_MAX 256
@@ -62,24 +63,6 @@ static const char *below(const char *path, const char *dir)
 	return path[n] == '/' ? path + n + 1 : path + n;
 }
 
-/* Undoes the octal escapes of mountinfo, in place. */
-static void unescape(char *p)
-{
-	char *to = p;
-
-	while (*p != '\0') {
-		unsigned v;
-
-		if (p[0] == '\\' && sscanf(p + 1, "%3o", &v) == 1 && v < 256) {
-			*to++ = (char)v;
-			p += 4;
-		} else {
-			*to++ = *p++;
-		}
-	}
-	*to = '\0';
-}
-
 struct mount {
 	char device[32], path[PATH_MAX];
 };
@@ -87,28 +70,20 @@ struct mount {
 /* The innermost mount that holds path, if it is one of ours; the last of several at one place. */
 static bool mount_of(const char *path, struct mount *ret)
 {
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
-	size_t cap = 0, longest = 0;
+	struct mountinfo m CLEANUP(mountinfo_close) = mountinfo_open(MOUNTINFO_SELF);
+	size_t longest = 0;
 	bool ours = false;
 
-	while (f != NULL && getline(&line, &cap, f) > 0) {
-		struct mount m;
-
-		if (sscanf(line, "%*d %*d %31s %*s %4095s", m.device, m.path) != 2)
-			continue;
-		unescape(m.path);
+	while (mountinfo_next(&m) > 0) {
 		size_t n = strlen(m.path);
+
 		if (below(path, m.path) == NULL || n < longest)
 			continue;
 		longest = n;
-		ours = strstr(line, " - fuse.vsockfs ") != NULL;
-		if (ours)
-			*ret = m;
+		ours = strcmp(m.type, "fuse.vsockfs") == 0;
+		(void)snprintf(ret->device, sizeof(ret->device), "%s", m.device);
+		(void)snprintf(ret->path, sizeof(ret->path), "%s", m.path);
 	}
-	free(line);
-	if (f != NULL)
-		(void)fclose(f);
 	return ours;
 }
 

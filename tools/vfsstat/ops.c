@@ -109,24 +109,16 @@ void ops_table(FILE *f, const struct snapshot *before, const struct snapshot *no
 	}
 }
 
+static void show(const struct snapshot *before, const struct snapshot *now, unsigned long n)
+{
+	if (n > 0)
+		(void)putchar('\n');
+	ops_table(stdout, before, now);
+	if (before == NULL)
+		report_notes(stdout, output_width(stdout), now);
+}
+
 int view_ops(struct segment *g, const struct repeat *r)
 {
-	struct snapshot *before = NULL;
-	unsigned long n = 0;
-
-	do {
-		struct snapshot *now = segment_take(g);
-
-		if (now == NULL)
-			break;
-		if (n > 0)
-			(void)putchar('\n');
-		ops_table(stdout, before, now);
-		if (before == NULL)
-			report_notes(stdout, output_width(stdout), now);
-		snapshot_free(before);
-		before = now;
-	} while (repeat_wait(r, ++n));
-	snapshot_free(before);
-	return fflush(stdout) == 0 ? 0 : 1;
+	return repeat_view(g, r, show);
 }

@@ -332,6 +332,24 @@ bool repeat_wait(const struct repeat *r, unsigned long shown)
 	return !ferror(stdout);
 }
 
+int repeat_view(struct segment *g, const struct repeat *r, show_fn *each)
+{
+	struct snapshot *before = NULL;
+	unsigned long n = 0;
+
+	do {
+		struct snapshot *now = segment_take(g);
+
+		if (now == NULL)
+			break;
+		each(before, now, n);
+		snapshot_free(before);
+		before = now;
+	} while (repeat_wait(r, ++n));
+	snapshot_free(before);
+	return fflush(stdout) == 0 ? 0 : 1;
+}
+
 /* ---- a server's ---- */
 
 static void server_report(const struct snapshot *before, const struct snapshot *now, bool header,
@@ -371,9 +389,10 @@ static unsigned header_every(void)
 									 : HEADER_EVERY;
 }
 
-static void one_report(const struct snapshot *before, const struct snapshot *now, bool header)
+static void one_report(const struct snapshot *before, const struct snapshot *now, unsigned long n)
 {
 	unsigned width = output_width(stdout);
+	bool header = n % header_every() == 0;
 
 	if (!snapshot_is_mount(now)) {
 		server_report(before, now, header, width);
@@ -390,18 +409,5 @@ static void one_report(const struct snapshot *before, const struct snapshot *now
 
 int view_report(struct segment *g, const struct repeat *r)
 {
-	struct snapshot *before = NULL;
-	unsigned long n = 0;
-
-	do {
-		struct snapshot *now = segment_take(g);
-
-		if (now == NULL)
-			break;
-		one_report(before, now, n % header_every() == 0);
-		snapshot_free(before);
-		before = now;
-	} while (repeat_wait(r, ++n));
-	snapshot_free(before);
-	return fflush(stdout) == 0 ? 0 : 1;
+	return repeat_view(g, r, one_report);
 }

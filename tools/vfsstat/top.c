@@ -291,31 +291,18 @@ static int full_screen(struct segment *g, const struct repeat *r)
 	return 0;
 }
 
-static int plain_text(struct segment *g, const struct repeat *r)
+static void plain_text(const struct snapshot *before, const struct snapshot *now, unsigned long n)
 {
-	struct snapshot *before = NULL;
-	unsigned long n = 0;
-
-	do {
-		struct snapshot *now = segment_take(g);
-
-		if (now == NULL)
-			break;
-		if (n > 0)
-			(void)putchar('\n');
-		print_rows(stdout, before, now, 't', STATS_PROCESSES, "\n");
-		if (before == NULL)
-			report_notes(stdout, output_width(stdout), now);
-		snapshot_free(before);
-		before = now;
-	} while (repeat_wait(r, ++n));
-	snapshot_free(before);
-	return fflush(stdout) == 0 ? 0 : 1;
+	if (n > 0)
+		(void)putchar('\n');
+	print_rows(stdout, before, now, 't', STATS_PROCESSES, "\n");
+	if (before == NULL)
+		report_notes(stdout, output_width(stdout), now);
 }
 
 int view_top(struct segment *g, const struct repeat *r)
 {
 	if (isatty(STDOUT_FILENO) && tcgetattr(STDIN_FILENO, &saved) == 0)
 		return full_screen(g, r);
-	return plain_text(g, r);
+	return repeat_view(g, r, plain_text);
 }

@@ -17,6 +17,10 @@ struct repeat {
 unsigned output_width(FILE *f);
 /* Waits until the next report is due; false at the end. */
 bool repeat_wait(const struct repeat *r, unsigned long shown);
+/* Snapshots one after the other, the n-th with the one before it: NULL for the first. Returns an
+ * exit code. */
+typedef void show_fn(const struct snapshot *before, const struct snapshot *now, unsigned long n);
+int repeat_view(struct segment *g, const struct repeat *r, show_fn *each);
 
 int view_report(struct segment *g, const struct repeat *r);
 int view_ops(struct segment *g, const struct repeat *r);
