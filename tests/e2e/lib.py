@@ -111,10 +111,6 @@ def requests_sent():
     return 0 if BIND else counter("rpc.requests")
 
 
-def need_lease():
-    bash("need_lease")
-
-
 def fence(*mounts):
     """Whatever returned on the host before is visible in these mounts."""
     if not BIND and not CACHE:

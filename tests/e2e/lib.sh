@@ -170,11 +170,6 @@ umount_vfs() {
 # The cache that the runner's -o asked for (cache=none, cache=ttl), for further mounts; none is the default, lease.
 VFS_CACHE=$(grep -oP '(?<![a-z_])cache=[a-z]+' <<<"${VFS_OPTIONS:-}" || :)
 
-# need_lease : for cases about the coherent cache. With -o cache=none they pass as well, with -o cache=ttl they must not.
-need_lease() {
-	is_bind || [ "$VFS_CACHE" ] || "$VFS_BIN/vsockfs" --help | grep -q 'cache=.*lease' ||
-		skip 'vsockfs has no cache=lease yet'
-}
 # fence MOUNTPOINT... : whatever returned on the host before is visible
 fence() {
 	is_bind || [ "$VFS_CACHE" ] || python3 -c '

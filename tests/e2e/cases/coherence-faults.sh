@@ -7,7 +7,6 @@ set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/torture
 grep -q '^VSOCKFS_FAULTS:BOOL=ON' "$VFS_BUILD/CMakeCache.txt" || skip 'not a build with faults'
-need_lease
 seconds=$((60 * VFS_SLOW))
 names=$(sed -n 's/^\tX(\([a-z_]*\)).*/\1/p' "$VFS_TOP/src/core/fault.h")
 # A version drawn late misleads only who has nothing else to go by: the second bump of an own change, or a stamp.

@@ -10,9 +10,8 @@ import stat
 import subprocess
 import sys
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import HOST, MNT, check, fence, need_lease, same
+from lib import HOST, MNT, check, fence, same
 
-need_lease()
 COMMITS = 30
 RECENT = 60  # commits of a real repository
 

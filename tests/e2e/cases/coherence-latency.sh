@@ -4,7 +4,6 @@
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test bench/latency
-need_lease
 fenced=()
 is_bind || [ "$VFS_CACHE" ] || fenced=(--fence)
 "$VFS_TESTS/bench/latency" "${fenced[@]}" 200 "$VFS_HOST" "$VFS_MNT" >latency.said 2>&1 || fail "$(cat latency.said)"

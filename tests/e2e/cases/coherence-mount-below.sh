@@ -3,7 +3,6 @@
 # timeout: 60
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
-need_lease
 host=$VFS_HOST mnt=$VFS_MNT
 mkdir -p "$host/top/dir/point/deeper" "$host/side/point"
 echo old >"$host/top/dir/file"

@@ -5,7 +5,6 @@
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/replace
-need_lease
 count=${VFS_REPLACE_COUNT:-10000}
 second=$VFS_TMP/second
 mount_again "$second"

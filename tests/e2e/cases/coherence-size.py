@@ -8,9 +8,8 @@ import os
 import random
 import sys
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import CACHE, HOST, MNT, TMP, check, fail, fence, get, mount_again, need_lease, same, umount_vfs, wait_for
+from lib import CACHE, HOST, MNT, TMP, check, fail, fence, get, mount_again, same, umount_vfs, wait_for
 
-need_lease()
 PAGE = 4096
 second = TMP + "/second"
 mount_again(second)

@@ -5,7 +5,6 @@
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/torture
-is_bind || need_lease
 ! is_bind || [ "$VFS_AS" = root ] || skip "a second bind mount is root's to make"
 flags=(--settle "fence,quiet")
 ! is_bind || flags=(--settle none)

@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import BIN, CACHE, HOST, TMP, bash, check, counter, need_lease, same, umount_vfs, wait_for
+from lib import BIN, CACHE, HOST, TMP, bash, check, counter, same, umount_vfs, wait_for
 
 if os.environ["VFS_TRANSPORT"] == "bind":
     print("a bind mount counts nothing")
     sys.exit(77)
-need_lease()
 DIRS, FILES, ABSENT = 500, 20, 1000
 
 
