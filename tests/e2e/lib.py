@@ -55,11 +55,13 @@ def refused(code, call, *args, **more):
 
 
 def wait_for(done, seconds, what):
-    """Until done() is true."""
-    end = time.monotonic() + seconds * SLOW
+    """Until done() is true; fails if it still is not when begun after so many seconds."""
+    begun = time.monotonic()
+    end = begun + seconds * SLOW
     while not done():
-        check(time.monotonic() < end, f"still not so after {seconds * SLOW:g} s: {what}")
+        check(begun < end, f"still not so after {seconds * SLOW:g} s: {what}")
         select.select([], [], [], 0.02)
+        begun = time.monotonic()
 
 
 def put(path, data):

@@ -61,14 +61,16 @@ same() { [ "$2" = "$3" ] || fail "$1: expected '$2', found '$3'"; }
 exec {vfs_silence}<> <(:)
 pause() { read -rt 0.05 -u "$vfs_silence" || :; }
 
-# wait_for SECONDS CMD... : until CMD succeeds; fails after SECONDS (times VFS_SLOW)
+# wait_for SECONDS CMD... : until CMD succeeds; fails if it still does not when begun after SECONDS (times VFS_SLOW)
 wait_for() {
-	local seconds=$1 end
+	local seconds=$1 begun end
 	shift
-	end=$((${EPOCHREALTIME/./} + seconds * 1000000 * VFS_SLOW))
+	begun=${EPOCHREALTIME/./}
+	end=$((begun + seconds * 1000000 * VFS_SLOW))
 	until "$@" >/dev/null 2>&1; do
-		[ $((${EPOCHREALTIME/./})) -lt $end ] || fail "still not so after $((seconds * VFS_SLOW)) s: $*"
+		[ "$begun" -lt $end ] || fail "still not so after $((seconds * VFS_SLOW)) s: $*"
 		pause
+		begun=${EPOCHREALTIME/./}
 	done
 }
 

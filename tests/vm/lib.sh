@@ -26,14 +26,16 @@ now() { # centiseconds since boot
 wait_for() { # SECONDS COMMAND...: until it succeeds
 	{ local -; set +x; } 2>/dev/null # the trace shows the call, that is enough
 	local limit=$(($1 * SLOW))
-	local end=$(($(now) + limit * 100))
+	local begun=$(now)
+	local end=$((begun + limit * 100))
 	shift
 	until "$@" >/dev/null 2>&1; do
-		if [ "$(now)" -gt $end ]; then
+		if [ "$begun" -gt $end ]; then
 			echo "not so within $limit s: $*" >&2
 			return 1
 		fi
 		usleep 20000
+		begun=$(now)
 	done
 }
 within() { # SECONDS COMMAND...: fails when it takes longer; 137 if it had to be killed

@@ -47,7 +47,7 @@ fi
 edit() { # edit FILE COMMAND : vim as it saves by default, swap file included
 	local before
 	before=$(stat -c %a "$1")
-	must timeout 30 vim -N -u NONE -i NONE -es -c "$2" -c wq "$1"
+	must timeout $((30 * VFS_SLOW)) vim -N -u NONE -i NONE -es -c "$2" -c wq "$1"
 	same "mode of $1 after vim" "$before" "$(stat -c %a "$1")"
 	same "what vim leaves beside $1" '' "$(find "$(dirname "$1")" -name '.*.sw?' -o -name '*~' -o -name 4913)"
 }

@@ -13,7 +13,7 @@ import threading
 sys.path.insert(0, os.environ["VFS_E2E"])
 sys.path.insert(0, os.environ["VFS_TOP"] + "/tests/support")
 sys.dont_write_bytecode = True
-from lib import BIN, TMP, check, counter, get, refused, same, umount_vfs, wait_for
+from lib import BIN, SLOW, TMP, check, counter, get, refused, same, umount_vfs, wait_for
 import minicbor as cbor
 
 HELLO, PING, FENCE, LOOKUP, GETATTR, READDIRPLUS, OPEN, READ, READLINK, STATFS = 32, 35, 36, 40, 41, 42, 44, 47, 56, 57
@@ -115,7 +115,7 @@ def mounted(number, names, targets, trial, kind=Server, options="cache=none"):
 def child_refused(code, path, call="stat"):
     """In a process of its own: one that hangs for ever would keep the case from saying so."""
     done = subprocess.run([sys.executable, "-c", f"import os, sys\ntry: os.{call}(sys.argv[1])\n"
-                           "except OSError as e: sys.exit(e.errno)", path], timeout=30, check=False)
+                           "except OSError as e: sys.exit(e.errno)", path], timeout=30 * SLOW, check=False)
     same(f"{call} {os.path.basename(path)}: errno", code, done.returncode)
 
 

@@ -19,7 +19,7 @@ says() {
 	local code=$1 text=$2 status=0 mounts
 	shift 2
 	mounts=$(wc -l </proc/self/mounts)
-	timeout 30 "$@" </dev/null >out 2>err || status=$?
+	timeout $((30 * VFS_SLOW)) "$@" </dev/null >out 2>err || status=$?
 	same "exit code of '$*' ($(head -n 1 err))" "$code" $status
 	same "lines that '$*' says ($(head -n 3 err))" 1 "$(wc -l <err)"
 	grep -qi -- "$text" err || fail "'$*' was to say '$text', and said '$(cat err)'"
@@ -174,10 +174,10 @@ note "a mountpoint inside its own export works; one that equals or contains it i
 mkdir -p src/in/side
 mount_vfs "dir:$VFS_TMP/src" "$VFS_TMP/src/in/side"
 same 'through the mount' hello "$(cat src/in/side/file)"
-same 'the mountpoint, seen in itself, is the empty directory below' '' "$(timeout 10 ls src/in/side/in/side)"
+same 'the mountpoint, seen in itself, is the empty directory below' '' "$(timeout $((10 * VFS_SLOW)) ls src/in/side/in/side)"
 echo more >src/in/side/more
 same 'written' more "$(cat src/more)"
-must timeout 20 find src/in/side
+must timeout $((20 * VFS_SLOW)) find src/in/side
 umount_vfs "$VFS_TMP/src/in/side"
 says 1 mountpoint vsockfs dir:src src
 says 1 mountpoint vsockfs dir:src/in src

@@ -32,7 +32,7 @@ must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt -o attr_timeout=0,entry_timeout=0,n
 echo ours >mnt/ours
 /usr/bin/python3 "$support/plain_client.py" --socket "$PWD/sock" selftest root >out 2>&1 || fail "$(tail -n 8 out)"
 same "our file" ours "$(cat root/ours)"
-must umount mnt
+umount_vfs mnt
 stop_server
 
 note "hostile ones"
@@ -46,7 +46,7 @@ note "$(tail -n 1 out)"
 must grep -q 'HELLO accepted' out
 must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt
 must ls mnt
-must umount mnt
+umount_vfs mnt
 lines=$(grep -c 'connection closed' server.log || :)
 [ "$lines" -gt 100 ] || fail "only $lines lines tell what was wrong"
 stop_server
@@ -66,7 +66,7 @@ EOF
 server=$!
 wait_for 20 grep -q ready ready
 status=0
-timeout 60 "$VFS_BIN/vsockfs" "unix:$PWD/garbage.sock" mnt 2>err || status=$?
+timeout $((60 * VFS_SLOW)) "$VFS_BIN/vsockfs" "unix:$PWD/garbage.sock" mnt 2>err || status=$?
 same "exit code" 1 $status
 same "lines on standard error: $(head -n 3 err)" 1 "$(wc -l <err)"
 is_unmounted "$PWD/mnt" || fail "it mounted"

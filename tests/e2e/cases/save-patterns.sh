@@ -59,7 +59,7 @@ for how in auto yes; do
 	printf 'one\ntwo\n' >vim.$how
 	chmod 755 vim.$how
 	before=$(inode vim.$how)
-	must timeout 30 vim -N -u NONE -i NONE -es --cmd "set backupcopy=$how" -c '1s/one/uno/' -c wq vim.$how
+	must timeout $((30 * VFS_SLOW)) vim -N -u NONE -i NONE -es --cmd "set backupcopy=$how" -c '1s/one/uno/' -c wq vim.$how
 	same "vim with backupcopy=$how" $'uno\ntwo' "$(cat vim.$how)"
 	same 'mode' 755 "$(stat -c %a vim.$how)"
 	case $how in
@@ -67,9 +67,9 @@ for how in auto yes; do
 	yes) same 'inode' "$before" "$(inode vim.$how)" ;;
 	esac
 done
-must timeout 30 vim -N -u NONE -i NONE -es --cmd 'set backup' -c '1s/uno/eins/' -c wq vim.auto
+must timeout $((30 * VFS_SLOW)) vim -N -u NONE -i NONE -es --cmd 'set backup' -c '1s/uno/eins/' -c wq vim.auto
 same 'backup' $'uno\ntwo' "$(cat vim.auto~)"
-must timeout 30 vim -N -u NONE -i NONE -es -c '1s/eins/one/' -c 'wq!' vim.auto
+must timeout $((30 * VFS_SLOW)) vim -N -u NONE -i NONE -es -c '1s/eins/one/' -c 'wq!' vim.auto
 same 'swap files' '' "$(find . -name '.*.sw?')"
 
 note "sed -i, and a save through a symlink"

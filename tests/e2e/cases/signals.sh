@@ -13,7 +13,8 @@ mkdir -p src/sub mnt
 echo hello >src/file
 serve "$VFS_TMP/s" src
 server=$served
-sockets() { find "/proc/$server/fd" -lname 'socket:*' | wc -l; }
+# A descriptor may go while find looks.
+sockets() { { find "/proc/$server/fd" -lname 'socket:*' 2>/dev/null || :; } | wc -l; }
 idle=$(sockets)
 server_is_idle() { [ "$(sockets)" = "$idle" ]; }
 
@@ -48,20 +49,24 @@ ends 'umount -l' umount -l "$VFS_TMP/mnt"
 
 note "SIGTERM while somebody works in the mount"
 mount_vfs "unix:$VFS_TMP/s" "$VFS_TMP/mnt"
-(cd mnt && exec tail -f file >/dev/null 2>&1) &
-tail=$!
-wait_for 10 eval "[ \"\$(readlink /proc/$tail/cwd)\" = '$VFS_TMP/mnt' ]"
+# One that stays whatever it is told of the file, as tail -f would not.
+(cd mnt && exec sleep infinity <file) &
+worker=$!
+works() { [ "$(readlink "/proc/$worker/cwd") $(readlink "/proc/$worker/fd/0")" = "$VFS_TMP/mnt $VFS_TMP/mnt/file" ]; }
+wait_for 10 works
 kill -TERM "$(client_of "$VFS_TMP/mnt")"
 wait_for 10 no_clients_of "$VFS_TMP/mnt"
-kill $tail
-wait $tail 2>/dev/null || :
+kill $worker
+wait $worker 2>/dev/null || :
 wait_for 10 is_unmounted "$VFS_TMP/mnt"
 wait_for 10 server_is_idle
 
 note "while the server is stopped, SIGKILL ends a caller; afterwards the mount works on"
 mount_vfs "unix:$VFS_TMP/s" "$VFS_TMP/mnt" cache=none
 same 'before' hello "$(cat mnt/file)"
+stopped() { grep -q '^State:.[Tt]' "/proc/$server/status"; }
 kill -STOP "$server"
+wait_for 10 stopped # until then it may still answer
 blocked=()
 # A name is made in a directory of its own, and nothing else is opened with O_CREAT: the kernel locks the directory
 # meanwhile, and looks no other name up in it.
@@ -106,5 +111,5 @@ same 'before' hello "$(cat mnt/file)"
 kill -TERM "$server"
 wait "$server" || fail "vsockfsd: exit code $? on SIGTERM with a client"
 timeout -s KILL 5 ls mnt/other >/dev/null 2>&1 && fail 'a name was found with no server'
-must timeout -s KILL 20 umount -l "$VFS_TMP/mnt"
+must timeout -s KILL $((20 * VFS_SLOW)) umount -l "$VFS_TMP/mnt"
 wait_for 10 no_clients_of "$VFS_TMP/mnt"
