@@ -116,15 +116,18 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 	(void)pthread_condattr_destroy(&attr);
 	fuse_set_log_func(fuse_log_line);
 
-	char why[512] = "";
+	char why[512] = "", device[32];
 	capture.buf = why;
 	capture.len = sizeof(why);
 	int r = session_new(fs, &fs->se);
 	if (r == 0 && fuse_session_mount(fs->se, mountpoint) < 0)
 		r = -EIO;
 	capture.buf = NULL;
+	fs->mounted = r == 0;
 	if (r == 0)
 		r = loop_hook_io(fs);
+	if (r == 0 && fs_device(fs, device, sizeof(device)))
+		(void)snprintf(fs->device, sizeof(fs->device), "%s", device);
 	if (r == 0)
 		r = notify_new(fs, &fs->notify);
 	if (r == 0)
@@ -137,14 +140,16 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 	}
 	fs->trace = control_trace(fs->control);
 	cache_set_sink(cache, &notify_sink, fs->notify);
-	fs->mounted = true;
 	*ret = fs;
 	return 0;
 }
 
 /* ---- after INIT ---- */
 
-/* "MAJOR:MINOR" of our mount, from mountinfo: a stat(2) would wait for ourselves. */
+/*
+ * "MAJOR:MINOR" of our mount, from mountinfo: a stat(2) would wait for ourselves. False too if
+ * another mount has taken its place.
+ */
 bool fs_device(const struct fs *fs, char *ret, size_t len)
 {
 	struct mountinfo m CLEANUP(mountinfo_close) = mountinfo_open(MOUNTINFO_SELF);
@@ -157,7 +162,7 @@ bool fs_device(const struct fs *fs, char *ret, size_t len)
 			found = true;
 		}
 	}
-	return found;
+	return found && (fs->device[0] == '\0' || strcmp(ret, fs->device) == 0);
 }
 
 /*
@@ -304,14 +309,33 @@ void fs_stop(struct fs *fs)
 	loop_stop(fs);
 }
 
+/*
+ * Makes libfuse pass over the unmounting, whose mount is gone: it would take away whatever is
+ * there now. It takes POLLERR for that (fuse_kern_unmount), but with users left there is none.
+ */
+static void mount_is_gone(const struct fs *fs)
+{
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return;
+	(void)close(p[0]);
+	(void)dup3(p[1], fuse_session_fd(fs->se), O_CLOEXEC);
+	(void)close(p[1]);
+}
+
 void fs_free(struct fs *fs)
 {
+	char dev[32];
+
 	if (fs == NULL)
 		return;
 	control_stop(fs->control);
 	cache_set_sink(fs->cache, NULL, NULL);
 	notify_free(fs->notify);
 	if (fs->se != NULL) {
+		if (fs->mounted && !fs_device(fs, dev, sizeof(dev)))
+			mount_is_gone(fs);
 		if (fs->mounted)
 			fuse_session_unmount(fs->se);
 		fuse_session_destroy(fs->se);

@@ -27,6 +27,7 @@ struct fs {
 	struct control *control;
 	struct trace *trace; /* of control; NULL before it starts */
 	bool mounted;
+	char device[32];     /* "MAJOR:MINOR" */
 	bool expire_entries; /* the kernel knows of entries that only expire */
 	atomic_bool stopping;
 

@@ -14,6 +14,12 @@
 #include "core/cleanup.h"
 #include "host/idmap.h"
 
+/* The headers may be older than the kernel. */
+#ifndef AT_HANDLE_FID
+#define AT_HANDLE_FID 0x200
+#endif
+#define HANDLE_OVERLAY 0xf8 /* OVL_FILEID_V1 */
+
 #define FILESYSTEMS_MAX 4096 /* mounts are the host's; a guest cannot make any */
 #define DEVICES_MAX	4096 /* btrfs has a device per subvolume */
 #define INO_RANGE_SHIFT 48
@@ -210,18 +216,38 @@ static void from_handle(uint32_t fs, const struct handle_buf *hb, struct identit
 	memcpy(ret->bytes, hb->fh.f_handle, ret->len);
 }
 
+/*
+ * An overlayfs that is not for NFS has handles that tell objects apart, and
+ * stand in fanotify's events, but open nothing (Linux 6.6). They are those of the
+ * lower object also when it has been copied up (ovl_check_encode_origin).
+ * Others that have such handles only make them of inode numbers.
+ */
+static int make_handle(int dirfd, const char *name, int flags, struct handle_buf *hb,
+		       int *ret_mount_id)
+{
+	hb->fh.handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(dirfd, name, &hb->fh, ret_mount_id, flags) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -errno;
+	hb->fh.handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(dirfd, name, &hb->fh, ret_mount_id, flags | AT_HANDLE_FID) == 0 &&
+	    hb->fh.handle_type == HANDLE_OVERLAY)
+		return 0;
+	return -EOPNOTSUPP;
+}
+
 int filesystems_identify(struct filesystems *t, int fd, struct identity *ret)
 {
 	struct handle_buf hb;
 	int mount_id;
 	uint32_t fs;
 
-	hb.fh.handle_bytes = MAX_HANDLE_SZ;
-	if (name_to_handle_at(fd, "", &hb.fh, &mount_id, AT_EMPTY_PATH) < 0) {
-		if (errno == EOPNOTSUPP || errno == EOVERFLOW)
-			return identify_by_inode(t, fd, ret);
-		return -errno;
-	}
+	int e = make_handle(fd, "", AT_EMPTY_PATH, &hb, &mount_id);
+	if (e == -EOPNOTSUPP || e == -EOVERFLOW)
+		return identify_by_inode(t, fd, ret);
+	if (e < 0)
+		return e;
 	int known = find_mount(t, mount_id);
 	if (known >= 0) {
 		fs = (uint32_t)known;
@@ -240,9 +266,9 @@ int filesystems_identify_at(struct filesystems *t, int dirfd, const char *name,
 	struct handle_buf hb;
 	int mount_id;
 
-	hb.fh.handle_bytes = MAX_HANDLE_SZ;
-	if (name_to_handle_at(dirfd, name, &hb.fh, &mount_id, 0) < 0)
-		return -errno;
+	int e = make_handle(dirfd, name, 0, &hb, &mount_id);
+	if (e < 0)
+		return e;
 	int known = find_mount(t, mount_id);
 	if (known < 0)
 		return -EAGAIN;

@@ -17,7 +17,7 @@
 #include "transport/codec.h"
 #include "transport/stream.h"
 
-#define SESSION_NODES_MAX ((size_t)8 << 20) /* some 300 bytes each */
+#define NODES_MAX	  ((size_t)16 << 20) /* of all sessions; some 300 bytes each */
 #define FRAME_PAYLOAD_MAX ((size_t)64 << 10)
 #define RECENT_SLOTS	  256
 
@@ -57,6 +57,8 @@ struct promises {
 	struct hnodes *nodes;
 	struct stats *stats;
 	unsigned ack_ms;
+	size_t nodes_max;
+	atomic_size_t n_nodes; /* of all sessions */
 	atomic_uint n_pushing;
 	pthread_rwlock_t lock;
 	struct promise_session *pushing; /* lock */
@@ -119,10 +121,21 @@ int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct st
 	return 0;
 }
 
+/*
+ * Each may have as many as are left for all others: so one alone gets no more
+ * than half of them, and whoever comes later still finds some.
+ */
+static bool may_tell_locked(const struct promise_session *s)
+{
+	size_t all = atomic_load(&s->all->n_nodes), max = s->all->nodes_max;
+
+	return all < max && s->nodes.used < max - all;
+}
+
 int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
 {
 	SCOPE_LOCK(&s->mutex);
-	if (s->nodes.used >= SESSION_NODES_MAX)
+	if (idmap_get(&s->nodes, hnode_id(n)) == NULL && !may_tell_locked(s))
 		return -ENFILE;
 	struct idmap_slot *slot = idmap_put(&s->nodes, hnode_id(n));
 	if (slot == NULL)
@@ -130,6 +143,7 @@ int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struc
 	if (slot->value == NULL) {
 		hnode_ref(n);
 		slot->value = n;
+		atomic_fetch_add(&s->all->n_nodes, 1);
 	}
 	slot->n += ONE_REPLY;
 	arm_locked(s, slot, arm, stamp);
@@ -163,6 +177,7 @@ bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
 		}
 		gone = slot->value;
 		idmap_del(&s->nodes, id);
+		atomic_fetch_sub(&s->all->n_nodes, 1);
 	}
 	hnode_unref(s->all->nodes, gone);
 	return true;
@@ -552,12 +567,14 @@ void promise_session_free(struct promise_session *s)
 	}
 	while ((slot = idmap_next(&s->nodes, slot)) != NULL)
 		hnode_unref(s->all->nodes, slot->value);
+	atomic_fetch_sub(&s->all->n_nodes, s->nodes.used);
 	idmap_done(&s->nodes);
 	pending_done(&s->pending);
 	session_unref(s);
 }
 
-int promises_new(struct hnodes *nodes, unsigned ack_ms, struct stats *stats, struct promises **ret)
+int promises_new(struct hnodes *nodes, unsigned ack_ms, size_t nodes_max, struct stats *stats,
+		 struct promises **ret)
 {
 	struct promises *t = calloc(1, sizeof(*t));
 
@@ -566,6 +583,7 @@ int promises_new(struct hnodes *nodes, unsigned ack_ms, struct stats *stats, str
 	t->nodes = nodes;
 	t->stats = stats;
 	t->ack_ms = ack_ms > 0 ? ack_ms : PROMISE_ACK_MS;
+	t->nodes_max = nodes_max > 0 ? nodes_max : NODES_MAX;
 	(void)pthread_rwlock_init(&t->lock, NULL);
 	*ret = t;
 	return 0;

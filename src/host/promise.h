@@ -45,8 +45,9 @@ struct stream;
 	10000 /* a session that does not acknowledge for so long is not waited for                 \
 	       */
 
-/* ack_ms: 0 means PROMISE_ACK_MS. */
-int promises_new(struct hnodes *nodes, unsigned ack_ms, struct stats *stats, struct promises **ret);
+/* ack_ms: 0 means PROMISE_ACK_MS; nodes_max, which all sessions share: 0 means 16 Mi. */
+int promises_new(struct hnodes *nodes, unsigned ack_ms, size_t nodes_max, struct stats *stats,
+		 struct promises **ret);
 void promises_free(struct promises *t); /* NULL is allowed */
 
 int promise_session_new(struct promises *t, struct promise_session **ret);

@@ -96,8 +96,8 @@ static int setup(struct server *s, char *err, size_t err_len)
 	s->host.handles.max = (fds - node_fds) / 5 * 3;
 	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
 	if (r == 0)
-		r = promises_new(s->host.nodes, s->config.ack_ms, s->config.stats,
-				 &s->host.promises);
+		r = promises_new(s->host.nodes, s->config.ack_ms, s->config.nodes_max,
+				 s->config.stats, &s->host.promises);
 	if (r == 0)
 		r = watch_new(s->host.export, s->host.nodes, s->host.promises, s->config.stats,
 			      &s->host.watch);

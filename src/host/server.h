@@ -27,6 +27,7 @@ struct server_config {
 	bool special; /* sockets and device nodes may be created */
 	enum xdev xdev;
 	unsigned ack_ms;     /* how long a change waits for another client's ACK; 0: 10 s */
+	size_t nodes_max;    /* that all clients together may hold; 0: 16 Mi */
 	struct stats *stats; /* NULL: nothing is counted */
 };
 

@@ -476,7 +476,7 @@ static void log_mode(const struct watch *w, int error)
 		log_info("changes on the host are seen: file system marks of fanotify");
 	else if (w->mode == WATCH_OBJECTS)
 		log_notice("changes on the host are seen in up to %zu directories; without "
-			   "CAP_SYS_ADMIN fanotify marks no file system",
+			   "CAP_SYS_ADMIN, or on this file system, fanotify marks no more",
 			   w->marks_max);
 	else
 		log_notice("changes on the host are not seen, clients look again after their "

@@ -137,6 +137,45 @@ static void test_exhausted(void **state)
 	assert_int_equal(nodes, 50);
 }
 
+static int setup_few_nodes(void **state)
+{
+	const struct server_config config = {.nodes_max = 40};
+
+	return start(state, &config);
+}
+
+/* One client gets half of what there is, the next half of the rest; what goes comes back. */
+static void test_nodes(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+	unsigned nodes;
+	struct msg p;
+
+	make_files(f, 50);
+	assert_int_equal(list(&f->c, f->c.root, &nodes), 50);
+	assert_int_equal(nodes, 19); /* and the root */
+	assert_int_equal(list(&f->c, f->c.root, &nodes), 50);
+	assert_int_equal(nodes, 19); /* those that it has already */
+	host_client_start(other, &f->hs);
+	assert_int_equal(list(other, other->root, &nodes), 50);
+	assert_int_equal(nodes, 9);
+	host_client_stop(other);
+	host_client_stop(&f->c);
+	memset(&f->c, 0, sizeof(f->c));
+	host_client_start(&f->c, &f->hs);
+	int r = -ENFILE; /* the server may not have seen the others off yet */
+	for (int i = 0; i < 100000 && r == -ENFILE; i++)
+		for (int n = 0; n < 15; n++) {
+			char name[16];
+
+			(void)snprintf(name, sizeof(name), "file%d", n);
+			r = host_lookup(&f->c, f->c.root, name, &p);
+		}
+	assert_int_equal(r, 0);
+	free(other);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -144,6 +183,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_open_files),
 		T(test_unlinked),
+		cmocka_unit_test_setup_teardown(test_nodes, setup_few_nodes, teardown),
 		T(test_exhausted),
 	};
 	const struct rlimit rl = {FDS, FDS};

@@ -61,6 +61,24 @@ wait $worker 2>/dev/null || :
 wait_for 10 is_unmounted "$VFS_TMP/mnt"
 wait_for 10 server_is_idle
 
+note "SIGTERM to one whose mount was taken away while somebody works in it, with another in its place"
+vsockfs -f "unix:$VFS_TMP/s" "$VFS_TMP/mnt" >out 2>&1 &
+client=$!
+wait_for 20 is_mounted "$VFS_TMP/mnt"
+(cd mnt && exec tail -f file >/dev/null 2>&1) &
+tail=$!
+wait_for 10 eval "[ \"\$(readlink /proc/$tail/cwd)\" = '$VFS_TMP/mnt' ]"
+umount -l "$VFS_TMP/mnt"
+mount_vfs "unix:$VFS_TMP/s" "$VFS_TMP/mnt"
+kill -TERM $client
+wait $client || fail "exit code $?: $(tail -n 1 out)"
+same 'what it said' '' "$(cat out)"
+same 'the other one' hello "$(cat mnt/file)"
+kill $tail
+wait $tail 2>/dev/null || :
+umount_vfs "$VFS_TMP/mnt"
+wait_for 10 server_is_idle
+
 note "while the server is stopped, SIGKILL ends a caller; afterwards the mount works on"
 mount_vfs "unix:$VFS_TMP/s" "$VFS_TMP/mnt" cache=none
 same 'before' hello "$(cat mnt/file)"
