@@ -88,17 +88,23 @@ struct dir {
 	bool parked;	       /* an invalidation waits for busy to be 0 */
 };
 
-/* An open file of the server that nobody has open, for the next open(2) that only reads. */
+/*
+ * An open file of the server that nobody has open, for the next open(2) that only reads; with
+ * no_open, for all requests of its node.
+ */
 struct idle_file {
 	struct idle_file *next; /* of the same node */
 	struct idle_file *newer, *older;
 	struct node *node;
 	uint64_t fh, flags;
+	uint32_t uses;	 /* requests in flight that go by it */
+	uint32_t access; /* O_RDONLY, O_WRONLY, O_RDWR */
 };
 
 /* What a regular file has besides a node. */
 struct file {
 	struct idle_file *idle;
+	struct opening *opening; /* our own OPENs in flight */
 	struct block *blocks;
 	uint64_t asked;		/* hashed blocks that the kernel has read once */
 	uint32_t appending;	/* opened for appending so often now */
@@ -252,6 +258,15 @@ bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
 int name_answer_locked(struct cache *c, struct node *dir, const char *name, size_t len,
 		       uint64_t now, struct node **ret, uint64_t *ret_ttl);
 
+/*
+ * With no_open the look-up of its name is all that is seen of a file's being
+ * opened. Without a promise the kernel looks up each time, and its pages go.
+ */
+static inline bool name_opens(const struct cache *c, uint32_t mode)
+{
+	return c->options.no_open && S_ISREG(mode);
+}
+
 /* ---- push.c ---- */
 
 void cache_pushed(void *arg, const struct msg *m);
@@ -285,10 +300,19 @@ bool listing_complete_locked(const struct cache *c, const struct node *n, uint64
 struct file *file_of_locked(struct node *n);
 /* An idle open file of the node, taken out; false if there is none. */
 bool idle_take_locked(struct cache *c, struct node *n, uint64_t *ret_fh, uint64_t *ret_flags);
-/* Closes those of a node; NULL: all. */
+/* Closes those of a node that no request goes by; NULL: all. */
 void idle_close_locked(struct cache *c, struct node *n);
+/*
+ * A name of the node was taken away: its blocks are to be free if that was the last one. Not with
+ * no_open: nobody knows who has the file open.
+ */
+void idle_unnamed_locked(struct cache *c, struct node *n);
 /* Keeps fh for the next open(2); closes the oldest above the bound. */
 void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t flags);
+/* Submits r, by_node with the open files that it goes by. Without cache.lock. */
+void files_submit(struct cache *c, struct cache_req *r);
+/* r is done with its open files. */
+void files_put_locked(struct cache *c, struct cache_req *r);
 
 /* ---- pages.c ---- */
 

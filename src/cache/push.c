@@ -106,7 +106,7 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 
 	if (n != NULL && S_ISREG(n->attr.mode))
-		idle_close_locked(c, n); /* if it is gone, its blocks are to be free */
+		idle_unnamed_locked(c, n);
 	if (dir != NULL) {
 		dir->complete = dir->ordered = false;
 		dir->build = 0;
