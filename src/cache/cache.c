@@ -697,7 +697,10 @@ static void cache_done(struct call *call, const struct msg *m)
 	struct node *node = r->node, *node2 = r->node2;
 	struct node *busy = r->busy && holds_node(&call->req) ? node : NULL;
 	struct node *busy2 = r->busy && holds_node2(call->req.op) ? node2 : NULL;
+	bool closes = r->by_node && c->closes.len > 0;
 	(void)pthread_mutex_unlock(&c->lock);
+	if (closes) /* before somebody acts upon the reply: see files_put_locked */
+		cache_forget_flush(c);
 	r->done(r, &out); /* r may be gone */
 	(void)pthread_rwlock_unlock(&c->gate);
 

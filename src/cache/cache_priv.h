@@ -97,6 +97,7 @@ struct idle_file {
 	struct idle_file *newer, *older;
 	struct node *node;
 	uint64_t fh, flags;
+	uint64_t used;	 /* when a request last did */
 	uint32_t uses;	 /* requests in flight that go by it */
 	uint32_t access; /* O_RDONLY, O_WRONLY, O_RDWR */
 };
@@ -313,6 +314,8 @@ void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t fla
 void files_submit(struct cache *c, struct cache_req *r);
 /* r is done with its open files. */
 void files_put_locked(struct cache *c, struct cache_req *r);
+/* Closes what was open for writing and is not used any more; when to call it again. */
+uint64_t files_tick_locked(struct cache *c, uint64_t now);
 
 /* ---- pages.c ---- */
 

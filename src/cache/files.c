@@ -5,8 +5,10 @@
  *
  * With no_open the kernel opens and closes without a word. Then an open file is
  * asked for when the first request wants to go by it, one for reading and one
- * for writing, and is kept until the kernel forgets the node or there are too
- * many.
+ * for writing, and is kept: the former until the kernel forgets the node or there
+ * are too many, the latter until it has not been used for a moment. Nobody tells of
+ * close(2), and as long as a file is open for writing the host's programs do not
+ * hear IN_CLOSE_WRITE, and cannot execute it (ETXTBSY).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +18,8 @@
 #include "cache/cache_priv.h"
 #include "core/cleanup.h"
 
-#define IDLE_MAX 1024 /* a descriptor of the server each */
+#define IDLE_MAX   1024			/* a descriptor of the server each */
+#define WRITE_IDLE UINT64_C(1000000000) /* ns for which an unused one for writing is kept */
 
 struct file *file_of_locked(struct node *n)
 {
@@ -96,6 +99,7 @@ static int keep_locked(struct cache *c, struct node *n, const struct idle_file *
 	}
 	*f = *what;
 	f->node = n;
+	f->used = cache_now();
 	link_idle(c, f);
 	return 0;
 }
@@ -184,6 +188,7 @@ static void use_locked(struct cache *c, struct cache_req *r, unsigned i, struct 
 	unlink_idle(c, f);
 	link_idle(c, f); /* the newest */
 	f->uses++;
+	f->used = cache_now();
 	r->files[i] = f;
 	if (i == 0)
 		MSG_SET(m, fh, f->fh);
@@ -281,8 +286,27 @@ void files_submit(struct cache *c, struct cache_req *r)
 		b->ops->submit(b, open);
 }
 
+/* A server without privileges may not be let in again through the mode. */
+static bool reopens(const struct cache *c, const struct node *n)
+{
+	return c->backend->info.server_root || (n->attr.mode & S_IWUSR) != 0;
+}
+
+static void close_written(struct cache *c, struct node *n)
+{
+	struct idle_file *f = idle_of(n), *next;
+
+	for (; f != NULL; f = next) {
+		next = f->next;
+		if (f->uses == 0 && f->access != O_RDONLY)
+			close_idle(c, f);
+	}
+}
+
 void files_put_locked(struct cache *c, struct cache_req *r)
 {
+	const uint32_t exec = S_IXUSR | S_IXGRP | S_IXOTH;
+
 	for (unsigned i = 0; i < 2; i++) {
 		struct idle_file *f = r->files[i];
 
@@ -290,6 +314,25 @@ void files_put_locked(struct cache *c, struct cache_req *r)
 		if (f != NULL && --f->uses == 0 && f->node->nlookup == 0)
 			close_idle(c, f);
 	}
+	/* What may be executed is not kept at all; its mode and times are set when it is complete.
+	 */
+	if (c->options.no_open && r->node != NULL && (r->node->attr.mode & exec) != 0 &&
+	    (r->call.req.op == MSG_SETATTR || reopens(c, r->node)))
+		close_written(c, r->node);
+}
+
+uint64_t files_tick_locked(struct cache *c, uint64_t now)
+{
+	struct idle_file *f = c->file_oldest, *newer;
+
+	if (!c->options.no_open)
+		return UINT64_MAX;
+	for (; f != NULL && f->used + WRITE_IDLE <= now; f = newer) {
+		newer = f->newer;
+		if (f->uses == 0 && f->access != O_RDONLY && reopens(c, f->node))
+			close_idle(c, f);
+	}
+	return now + WRITE_IDLE;
 }
 
 /* The server is out of descriptors, and some of them are only kept for later. */
