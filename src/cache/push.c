@@ -48,7 +48,11 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 {
 	if (c->sink == NULL || n->nlookup == 0)
 		return;
-	data = data && (n->flags & NODE_KERNEL_DATA) != 0;
+	/*
+	 * A file may get pages before the kernel is told, and attributes that are on their
+	 * way there with an old size would then cut them off (truncate_pagecache).
+	 */
+	data = data && ((n->flags & NODE_KERNEL_DATA) != 0 || S_ISREG(n->attr.mode));
 	if (data) {
 		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
 		if (S_ISREG(n->attr.mode) && n->file != NULL) {

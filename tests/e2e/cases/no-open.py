@@ -250,6 +250,16 @@ def locks():
             fcntl.flock(host, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is the guest's own
 
 
+def tortured():
+    os.mkdir(HOST + "/torture")
+    fence(MNT, OTHER)
+    more = [] if os.environ["VFS_AS"] == "root" else ["--any-links"]
+    done = subprocess.run([os.environ["VFS_TESTS"] + "/coherence/torture", "--settle", "fence,quiet", "--no-open",
+                           "--seconds", "6", *more, HOST + "/torture", MNT + "/torture", OTHER + "/torture"],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    same(f"the torture test, which says {done.stdout}{done.stderr}", 0, done.returncode)
+
+
 def many():
     def open_files():
         return figures(TMP + "/served")["server.files"]
@@ -290,7 +300,7 @@ try:
     mount(MNT, "no_open")
     mount(OTHER, "locks=local")
     for step in (opening, without_a_name, truncating, appending, edited_on_the_host, executed_on_the_host,
-                 git, locks, many):
+                 git, locks, tortured, many):
         note(step.__name__)
         step()
 finally:
