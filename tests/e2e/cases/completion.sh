@@ -23,7 +23,9 @@ names() { grep -oE "^$1\(\"[^\"]+" "$VFS_TOP/tools/$2" | sed 's/.*"//'; }
 offers() {
 	local word=$1
 	shift
-	completed "$@" | grep -qxE -- "$word=?" || fail "'$*' does not complete to $word: $(completed "$@" | tr '\n' ' ')"
+	# grep -q may end before what it reads from, which then fails
+	completed "$@" | grep -xE -- "$word=?" >/dev/null ||
+		fail "'$*' does not complete to $word: $(completed "$@" | tr '\n' ' ')"
 }
 
 note "every mount option"
