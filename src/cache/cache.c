@@ -634,7 +634,7 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, good, out);
 		if (named != NULL && name_opens(c, named->attr.mode) &&
-		    !stamp_good_node_locked(c, m, named->server))
+		    (!MSG_HAS(m, stamp) || c->expired))
 			node_lose_data_locked(c, named);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
 		out->hold = holds_reply(named != NULL ? named : r->node) && may_grow(r);
