@@ -36,7 +36,7 @@ enum cache_mode { CACHE_NONE, CACHE_TTL, CACHE_LEASE };
 #define TIMEOUT_UNSET UINT64_MAX
 #define TIMEOUT_TTL   UINT64_C(1000000000)	     /* without a promise */
 #define TIMEOUT_CAP   (UINT64_C(86400) * 1000000000) /* under one */
-enum locks { LOCKS_HOST, LOCKS_LOCAL };
+enum locks { LOCKS_UNSET = -1, LOCKS_HOST, LOCKS_LOCAL };
 
 #define ID_UNSET UINT64_MAX
 
@@ -48,7 +48,7 @@ struct settings {
 	uint64_t lease, connect_timeout; /* ns */
 	uint64_t page_cache, node_cache;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
-	bool xattr, read_only, allow_other;
+	bool xattr, no_open, read_only, allow_other;
 	const char *plain_base, *fsname, *stats, *log_level;
 	char mount_flags[256]; /* generic options for the kernel */
 	/* the rest of the command line */
@@ -261,6 +261,10 @@ static int parse_arguments(struct settings *s, int argc, char **argv, char **lis
 		return usage_error("%s", err);
 	if ((s->uid == ID_UNSET) != (s->gid == ID_UNSET))
 		return usage_error("%s", "options uid and gid go together");
+	if (s->no_open && s->cache != CACHE_LEASE)
+		return usage_error("%s", "option no_open needs cache=lease");
+	if (s->no_open && s->locks == LOCKS_HOST)
+		return usage_error("%s", "options no_open and locks=host exclude each other");
 	if (s->log_level != NULL && log_level_parse(s->log_level) < 0)
 		return usage_error("option log_level: '%s' is no level", s->log_level);
 	return take_operands(s, argc - optind, argv + optind);
@@ -382,7 +386,9 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
 		.mount_flags = s->mount_flags,
 		.allow_other = s->allow_other,
 		.read_only = s->read_only,
-		.host_locks = s->locks == LOCKS_HOST && !cache_backend(cache)->info.plain,
+		.host_locks =
+			s->locks != LOCKS_LOCAL && !s->no_open && !cache_backend(cache)->info.plain,
+		.no_open = s->no_open,
 		.xattr = s->xattr,
 		.map_ids = s->uid != ID_UNSET && !cache_backend(cache)->info.plain,
 		.uid = (uint32_t)s->uid,
@@ -476,6 +482,7 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		.lease = s->lease,
 		.page_budget = s->page_cache,
 		.node_budget = s->node_cache,
+		.no_open = s->no_open,
 		.stats = stats,
 	};
 	if (s->cache != CACHE_NONE)
@@ -495,7 +502,12 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		return 1;
 	}
 	if (cache_new(backend, &options, &cache) == 0) {
-		result = run_mount(s, cache, stats);
+		if (!s->no_open || cache_leased(cache)) {
+			result = run_mount(s, cache, stats);
+		} else {
+			log_err("no_open needs a server that tells of changes, and this one does not");
+			backend->ops->shutdown(backend);
+		}
 		cache_free(cache);
 	} else {
 		log_err("out of memory");
@@ -571,6 +583,7 @@ int main(int argc, char **argv)
 {
 	static struct settings s = {
 		.cache = CACHE_LEASE,
+		.locks = LOCKS_UNSET,
 		.attr_timeout = TIMEOUT_UNSET,
 		.entry_timeout = TIMEOUT_UNSET,
 		.negative_timeout = TIMEOUT_UNSET,

@@ -314,10 +314,8 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 	if (a == NULL || (MSG_HAS(m, stamp) && !good) ||
 	    node_install_locked(c, n, a, r->submitted, good) == 0)
 		node_bump_locked(c, n);
-	if (a != NULL && a->nlink == 0)
-		idle_close_locked(c, n);
-	else if (a == NULL)
-		idle_close_locked(c, n); /* replaced by a RENAME: maybe its last name */
+	if (a == NULL || a->nlink == 0) /* NULL: replaced by a RENAME, maybe its last name */
+		idle_unnamed_locked(c, n);
 	node_check_locked(c, n);
 }
 
@@ -371,8 +369,11 @@ static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, 
 static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct node *dir,
 				    const char *name, size_t len, struct node *node)
 {
-	if (!c->leased || !MSG_HAS(m, stamp))
+	if (!c->leased || !MSG_HAS(m, stamp)) {
+		if (node != NULL && name_opens(c, node->attr.mode))
+			return 0;
 		return node != NULL ? c->options.ttl.entry : c->options.ttl.negative;
+	}
 	if (!stamp_good_name_locked(c, m, dir->server, name, len)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		return 0;
@@ -657,6 +658,9 @@ static void done_locked(struct cache *c, struct cache_req *r, const struct msg *
 			    r->node->bumped <= r->submitted;
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, good, out);
+		if (named != NULL && name_opens(c, named->attr.mode) &&
+		    (!MSG_HAS(m, stamp) || c->expired))
+			node_lose_data_locked(c, named);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
 		out->hold = holds_reply(named != NULL ? named : r->node) && may_grow(r);
 		if (named != NULL)
@@ -712,12 +716,16 @@ static void cache_done(struct call *call, const struct msg *m)
 	(void)pthread_rwlock_rdlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	done_locked(c, r, m, &out);
+	files_put_locked(c, r);
 	if (out.err != (int)m->err && MSG_HAS(m, fh))
 		cache_close_locked(c, m->fh); /* of a file whose node could not be made */
 	struct node *node = r->node, *node2 = r->node2;
 	struct node *busy = r->busy && holds_node(&call->req) ? node : NULL;
 	struct node *busy2 = r->busy && holds_node2(call->req.op) ? node2 : NULL;
+	bool closes = r->by_node && c->closes.len > 0;
 	(void)pthread_mutex_unlock(&c->lock);
+	if (closes) /* before somebody acts upon the reply: see files_put_locked */
+		cache_forget_flush(c);
 	r->done(r, &out); /* r may be gone */
 	(void)pthread_rwlock_unlock(&c->gate);
 
@@ -991,7 +999,7 @@ void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t i
 	if (failed)
 		complete_here(r, a.out.err);
 	else if (!answered)
-		c->backend->ops->submit(c->backend, &r->call);
+		files_submit(c, r);
 }
 
 void cache_reply_begin(struct cache *c)

@@ -56,6 +56,7 @@ struct cache_options {
 	uint64_t lease;		/* promises end this long after the last sign of life; 0: never */
 	uint64_t page_budget;	/* bytes */
 	uint64_t node_budget;	/* nodes that the kernel has forgotten; absent names as well */
+	bool no_open;		/* the kernel opens without asking; needs promises */
 	struct stats *stats;
 };
 
@@ -110,6 +111,7 @@ struct cache_req {
 
 	bool writeback; /* WRITE: of pages that were stored to through a mapping */
 	bool direct;	/* READ, WRITE: past the kernel's cache; READ wants the host's own bytes */
+	bool by_node;	/* the cache finds the open file; COPY: from that of the second node */
 
 	/* The cache's own. */
 	struct cache *cache;
@@ -117,8 +119,10 @@ struct cache_req {
 	uint64_t submitted; /* generation clock */
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
-	bool busy;	 /* counted in its directories */
-	bool retried;	 /* OPEN: once more after idle files were closed */
+	bool busy;		    /* counted in its directories */
+	bool retried;		    /* OPEN: once more after idle files were closed */
+	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
+	struct cache_req *waiting;  /* the next one that waits for the same open file */
 	uint64_t had[2]; /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];
@@ -153,6 +157,13 @@ void cache_reply_end(struct cache *c);
  * reads only may have it.
  */
 void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again);
+
+/*
+ * fh, which CREATE has opened with these flags, and whose reply had reply_flags, is to serve
+ * requests by_node.
+ */
+void cache_keep_open(struct cache *c, uint64_t ino, uint64_t fh, uint64_t flags,
+		     uint64_t reply_flags);
 
 /* A file that is open for appending, past the kernel's cache, was opened or closed. */
 void cache_appending(struct cache *c, uint64_t ino, bool opened);

@@ -92,17 +92,24 @@ struct dir {
 	bool parked;	       /* an invalidation waits for busy to be 0 */
 };
 
-/* An open file of the server that nobody has open, for the next open(2) that only reads. */
+/*
+ * An open file of the server that nobody has open, for the next open(2) that only reads; with
+ * no_open, for all requests of its node.
+ */
 struct idle_file {
 	struct idle_file *next; /* of the same node */
 	struct idle_file *newer, *older;
 	struct node *node;
 	uint64_t fh, flags;
+	uint64_t used;	 /* when a request last did */
+	uint32_t uses;	 /* requests in flight that go by it */
+	uint32_t access; /* O_RDONLY, O_WRONLY, O_RDWR */
 };
 
 /* What a regular file has besides a node. */
 struct file {
 	struct idle_file *idle;
+	struct opening *opening; /* our own OPENs in flight */
 	struct block *blocks;
 	uint64_t asked;	    /* hashed blocks that the kernel has read once */
 	uint32_t appending; /* opened for appending so often now */
@@ -276,6 +283,15 @@ bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
 int name_answer_locked(struct cache *c, struct node *dir, const char *name, size_t len,
 		       uint64_t now, struct node **ret, uint64_t *ret_ttl);
 
+/*
+ * With no_open the look-up of its name is all that is seen of a file's being
+ * opened. Without a promise the kernel looks up each time, and its pages go.
+ */
+static inline bool name_opens(const struct cache *c, uint32_t mode)
+{
+	return c->options.no_open && S_ISREG(mode);
+}
+
 /* ---- push.c ---- */
 
 void cache_pushed(void *arg, const struct msg *m);
@@ -307,6 +323,35 @@ bool listing_complete_locked(const struct cache *c, const struct node *n, uint64
 /* ---- files.c ---- */
 
 struct file *file_of_locked(struct node *n);
+/* An idle open file of the node, taken out; false if there is none. */
+bool idle_take_locked(struct cache *c, struct node *n, uint64_t *ret_fh, uint64_t *ret_flags);
+/* Closes those of a node that no request goes by; NULL: all. */
+void idle_close_locked(struct cache *c, struct node *n);
+/*
+ * A name of the node was taken away: its blocks are to be free if that was the last one. Not with
+ * no_open: nobody knows who has the file open.
+ */
+void idle_unnamed_locked(struct cache *c, struct node *n);
+/* Keeps fh for the next open(2); closes the oldest above the bound. */
+void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t flags);
+/* Submits r, by_node with the open files that it goes by. Without cache.lock. */
+void files_submit(struct cache *c, struct cache_req *r);
+/* r is done with its open files. */
+void files_put_locked(struct cache *c, struct cache_req *r);
+/* Closes what was open for writing and is not used any more; when to call it again. */
+uint64_t files_tick_locked(struct cache *c, uint64_t now);
+
+/* ---- pages.c ---- */
+
+void pages_drop_locked(struct cache *c, struct node *n);
+/* Copies what is there of a READ to a new buffer; false if a part is missing. */
+bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size, void **ret,
+		       size_t *ret_len);
+void pages_evict_locked(struct cache *c);
+/* A READ's reply: keeps blocks that were asked for before. */
+void pages_install_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
+			  struct slice data);
+
 /*
  * A WRITE through the kernel's cache copies its bytes into a page, lets go of
  * its lock, and comes here. If the page is dropped meanwhile, a READ may bring
@@ -319,20 +364,3 @@ void file_watch_reads_locked(struct file *f);
 void file_read_locked(struct node *n, uint64_t off, uint64_t size);
 /* At the reply of a WRITE: whether READs of its range came. last: it is the writer's. */
 bool file_written_locked(struct node *n, uint64_t off, uint64_t size, bool last);
-/* An idle open file of the node, taken out; false if there is none. */
-bool idle_take_locked(struct cache *c, struct node *n, uint64_t *ret_fh, uint64_t *ret_flags);
-/* Closes those of a node; NULL: all. */
-void idle_close_locked(struct cache *c, struct node *n);
-/* Keeps fh for the next open(2); closes the oldest above the bound. */
-void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t flags);
-
-/* ---- pages.c ---- */
-
-void pages_drop_locked(struct cache *c, struct node *n);
-/* Copies what is there of a READ to a new buffer; false if a part is missing. */
-bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size, void **ret,
-		       size_t *ret_len);
-void pages_evict_locked(struct cache *c);
-/* A READ's reply: keeps blocks that were asked for before. */
-void pages_install_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
-			  struct slice data);

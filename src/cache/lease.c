@@ -57,7 +57,7 @@ uint64_t cache_tick(struct cache *c)
 
 	(void)pthread_rwlock_wrlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
-	uint64_t now = cache_now(), next = UINT64_MAX;
+	uint64_t now = cache_now(), next = UINT64_MAX, files = files_tick_locked(c, now);
 	uint64_t beat = c->options.lease / BEATS;
 	if (c->leased && beat > 0) {
 		if (!c->expired && now + beat >= c->lease_until) {
@@ -86,7 +86,7 @@ uint64_t cache_tick(struct cache *c)
 	(void)pthread_rwlock_unlock(&c->gate);
 	if (send)
 		c->backend->ops->submit(c->backend, &c->ping);
-	if (drop)
+	if (drop || c->options.no_open)
 		cache_forget_flush(c);
-	return next;
+	return files < next ? files : next;
 }

@@ -203,7 +203,8 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 	ret->ino = n->id;
 	ret->attr = e->attr;
 	ret->attr_ttl = ttl - age;
-	ret->entry_ttl = age < c->options.ttl.entry ? c->options.ttl.entry - age : 0;
+	if (age < c->options.ttl.entry && !name_opens(c, e->attr.mode))
+		ret->entry_ttl = c->options.ttl.entry - age;
 }
 
 /* ---- from the cache ---- */

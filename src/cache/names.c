@@ -230,7 +230,7 @@ void names_drop_locked(struct cache *c, struct node *node, bool tell)
 		struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 
 		if (tell && n != NULL)
-			idle_close_locked(c, n); /* if it is gone, its blocks are to be free */
+			idle_unnamed_locked(c, n);
 		if (tell && c->sink != NULL && name_kernel_holds_locked(c, d))
 			c->sink->entry(c->sink_arg, node->id, d->name, d->len);
 		name_remove_locked(c, d);

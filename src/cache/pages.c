@@ -1,6 +1,7 @@
 /*
  * Pages: blocks of files that the kernel has asked for more than once, and so
- * has dropped in between. What the kernel holds is not kept a second time.
+ * has dropped in between. What the kernel holds is not kept a second time. And
+ * READs that may bring it old bytes again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -161,4 +162,37 @@ bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t siz
 	*ret = out;
 	*ret_len = got;
 	return out != NULL;
+}
+
+/* ---- the kernel's own pages ---- */
+
+void file_watch_reads_locked(struct file *f)
+{
+	if (f->watched)
+		return;
+	f->watched = true;
+	f->read_from = UINT64_MAX;
+	f->read_to = 0;
+}
+
+void file_read_locked(struct node *n, uint64_t off, uint64_t size)
+{
+	struct file *f = S_ISREG(n->attr.mode) ? n->file : NULL;
+	uint64_t end = off + size;
+
+	if (f == NULL || !f->watched)
+		return;
+	f->read_from = off < f->read_from ? off : f->read_from;
+	f->read_to = end > f->read_to ? end : f->read_to;
+}
+
+bool file_written_locked(struct node *n, uint64_t off, uint64_t size, bool last)
+{
+	struct file *f = S_ISREG(n->attr.mode) ? n->file : NULL;
+
+	if (f == NULL || !f->watched)
+		return false;
+	if (last && f->drops == 0)
+		f->watched = false;
+	return f->read_from < off + size && f->read_to > off;
 }

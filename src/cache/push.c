@@ -49,7 +49,11 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 {
 	if (c->sink == NULL || n->nlookup == 0)
 		return;
-	data = data && (n->flags & NODE_KERNEL_DATA) != 0;
+	/*
+	 * A file may get pages before the kernel is told, and attributes that are on their
+	 * way there with an old size would then cut them off (truncate_pagecache).
+	 */
+	data = data && ((n->flags & NODE_KERNEL_DATA) != 0 || S_ISREG(n->attr.mode));
 	if (data) {
 		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
 		if (S_ISREG(n->attr.mode) && n->file != NULL) {
@@ -123,7 +127,7 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 
 	if (n != NULL && S_ISREG(n->attr.mode))
-		idle_close_locked(c, n); /* if it is gone, its blocks are to be free */
+		idle_unnamed_locked(c, n);
 	if (dir != NULL) {
 		dir->complete = dir->ordered = false;
 		dir->build = 0;

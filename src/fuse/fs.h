@@ -28,6 +28,8 @@ struct fs_options {
 	bool allow_other;
 	bool read_only;
 	bool host_locks; /* POSIX and BSD locks are the host's; else the guest kernel's */
+	bool no_open; /* the kernel opens without asking; of a leased cache, and without host_locks
+		       */
 	bool xattr;
 	bool map_ids; /* show the server's account as uid:gid, two-way */
 	uint32_t uid, gid;

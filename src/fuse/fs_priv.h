@@ -46,7 +46,7 @@ struct fs {
 	bool lease_changed; /* by whoever signals watch */
 };
 
-/* An open file, in fuse_file_info.fh. */
+/* An open file, in fuse_file_info.fh; that is 0 with no_open. */
 struct file {
 	uint64_t fh;		  /* the server's */
 	bool flush;		  /* its file system may report errors at close */
@@ -155,6 +155,8 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
  */
 void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg);
 
+/* Which open file of the server r goes by: that of fi; with no_open the cache finds one. */
+void krequest_file(struct krequest *r, const struct fuse_file_info *fi);
 /* NULL without memory. */
 struct file *file_new(struct fs *fs);
 void file_free(struct fs *fs, struct file *f); /* NULL is allowed */

@@ -46,7 +46,8 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 	struct fs *fs = userdata;
 
 	want(conn, FUSE_CAP_ASYNC_READ, true);
-	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, true);
+	/* without OPEN nobody would truncate: then SETATTR does */
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !fs->options.no_open);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_ASYNC_DIO, true);
 	/*

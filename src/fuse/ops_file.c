@@ -15,6 +15,14 @@ static struct file *file_of(const struct fuse_file_info *fi)
 	return (struct file *)(uintptr_t)fi->fh;
 }
 
+void krequest_file(struct krequest *r, const struct fuse_file_info *fi)
+{
+	if (r->fs->options.no_open)
+		r->creq.by_node = true;
+	else
+		REQUEST_SET(r, fh, file_of(fi)->fh);
+}
+
 /* ---- open, create, release ---- */
 
 struct file *file_new(struct fs *fs)
@@ -43,10 +51,16 @@ void file_free(struct fs *fs, struct file *f)
 	free(f);
 }
 
-/* Makes the struct file before the request leaves: no open file may be lost to ENOMEM. */
+/*
+ * Makes the struct file before the request leaves: no open file may be lost to ENOMEM. With
+ * no_open there is none: the kernel sends no RELEASE, not even of what CREATE opened
+ * (fuse_file_put).
+ */
 static bool with_file(struct krequest *r, const struct fuse_file_info *fi)
 {
 	r->fi = *fi;
+	if (r->fs->options.no_open)
+		return true;
 	r->file = file_new(r->fs);
 	if (r->file != NULL)
 		return true;
@@ -83,12 +97,21 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
 }
 
+/* What CREATE opened serves whoever opens it next, too. */
+static void opened_by_node(struct krequest *r, const struct cache_reply *reply)
+{
+	cache_keep_open(r->fs->cache, reply->ino, reply->fh, r->creq.call.req.flags, reply->flags);
+	r->fi.fh = 0;
+	r->fi.noflush = 1;
+}
+
 /* The kernel does not know the file: nobody waits for it any more. */
 static void open_refused(struct krequest *r, const struct cache_reply *reply)
 {
-	if (r->file->direct)
+	if (r->file != NULL && r->file->direct)
 		cache_appending(r->fs->cache, reply->ino != 0 ? reply->ino : r->ino, false);
-	cache_close(r->fs->cache, r->ino, reply->fh, false);
+	if (r->file != NULL) /* else it goes with the node */
+		cache_close(r->fs->cache, r->ino, reply->fh, false);
 	if (reply->ino != 0)
 		cache_undo_lookup(r->fs->cache, reply->ino);
 	file_free(r->fs, r->file);
@@ -112,8 +135,12 @@ static void finish_open(struct krequest *r, const struct cache_reply *reply)
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const int not_again = O_ACCMODE | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME;
-	struct krequest *r = krequest_new(req, MSG_OPEN, finish_open);
 
+	if (req_fs(req)->options.no_open) {
+		(void)fuse_reply_err(req, ENOSYS); /* and the kernel never asks again */
+		return;
+	}
+	struct krequest *r = krequest_new(req, MSG_OPEN, finish_open);
 	if (r == NULL || !with_file(r, fi))
 		return;
 	r->ino = ino;
@@ -132,9 +159,12 @@ static void finish_create(struct krequest *r, const struct cache_reply *reply)
 	} else {
 		struct fuse_entry_param e;
 
-		opened(r, reply);
+		if (r->file != NULL)
+			opened(r, reply);
+		else
+			opened_by_node(r, reply);
 		entry_param(r->fs, reply->ino, reply->attr, reply->attr_ttl, reply->entry_ttl, &e);
-		if (r->file->direct)
+		if (r->file != NULL && r->file->direct)
 			cache_appending(r->fs->cache, reply->ino, true);
 		if (fuse_reply_create(r->req, &e, &r->fi) < 0)
 			open_refused(r, reply);
@@ -152,6 +182,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		return;
 	if (current.tmpfile)
 		flags |= O_TMPFILE;
+	if (r->fs->options.no_open) /* others will go by it: these are theirs to ask for */
+		flags &= ~(uint64_t)(O_SYNC | O_DSYNC | O_NOATIME);
 	REQUEST_SET(r, flags, flags);
 	REQUEST_SET(r, mode, mode & 07777 & ~r->fs->options.umask);
 	krequest_caller(r, mode);
@@ -163,6 +195,10 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct fs *fs = req_fs(req);
 	struct file *file = file_of(fi);
 
+	if (file == NULL) { /* no_open, and CREATE was the first to open anything */
+		(void)fuse_reply_err(req, 0);
+		return;
+	}
 	if (file->direct)
 		cache_appending(fs->cache, ino, false);
 	/* one that kept errors back, or was locked through, ends here */
@@ -181,6 +217,10 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = req_fs(req);
 	const struct file *file = file_of(fi);
 
+	if (fs->options.no_open) {
+		(void)fuse_reply_err(req, ENOSYS); /* and the kernel never asks again */
+		return;
+	}
 	if (!file->flush && !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
 		(void)fuse_reply_err(req, 0);
 		return;
@@ -199,7 +239,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 
 	if (r == NULL)
 		return;
-	REQUEST_SET(r, fh, file_of(fi)->fh);
+	krequest_file(r, fi);
 	if (datasync)
 		REQUEST_SET(r, flags, 1);
 	krequest_submit(r, ino, 0);
@@ -215,7 +255,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	if (r == NULL)
 		return;
 	r->creq.direct = (fi->flags & O_DIRECT) != 0;
-	REQUEST_SET(r, fh, file_of(fi)->fh);
+	krequest_file(r, fi);
 	REQUEST_SET(r, off, (uint64_t)off);
 	REQUEST_SET(r, size, size < MSG_PAYLOAD_MAX ? size : MSG_PAYLOAD_MAX);
 	krequest_submit(r, ino, 0);
@@ -304,11 +344,15 @@ static void finish_write(struct krequest *r, const struct cache_reply *reply)
 		finish_direct_write(r, reply);
 		return;
 	}
-	bool moved = reply->msg->off != off, raced = reply->raced;
-	write_reply(r);
-	if (moved) /* an append that landed behind what the kernel knew of */
+	bool moved = reply->msg->off != off, raced = reply->raced && !moved;
+	/*
+	 * An append that landed behind what the kernel knew of: whoever asks for the
+	 * size from now on hears it when the pages have gone.
+	 */
+	if (moved)
 		notify_inval_range(n, ino, 0, 0);
-	else if (raced) /* a READ in between may have brought back the old bytes */
+	write_reply(r);
+	if (raced) /* a READ in between may have brought back the old bytes */
 		notify_inval_range(n, ino, off, len);
 }
 
@@ -323,9 +367,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	r->off = (uint64_t)off;
 	r->size = size;
 	/* what is written back from a mapping comes from the kernel's cache */
-	r->creq.direct = file_of(fi)->direct && !fi->writepage;
+	r->creq.direct = !r->fs->options.no_open && file_of(fi)->direct && !fi->writepage;
 	r->creq.writeback = fi->writepage;
-	REQUEST_SET(r, fh, file_of(fi)->fh);
+	krequest_file(r, fi);
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */
 	uint64_t flags = fi->writepage ? 0 : (unsigned)fi->flags;
@@ -353,7 +397,7 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 
 	if (r == NULL)
 		return;
-	REQUEST_SET(r, fh, file_of(fi)->fh);
+	krequest_file(r, fi);
 	REQUEST_SET(r, off, (uint64_t)off);
 	REQUEST_SET(r, flags, (uint64_t)(unsigned)whence);
 	krequest_submit(r, ino, 0);
@@ -366,7 +410,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 
 	if (r == NULL)
 		return;
-	REQUEST_SET(r, fh, file_of(fi)->fh);
+	krequest_file(r, fi);
 	REQUEST_SET(r, off, (uint64_t)offset);
 	REQUEST_SET(r, size, (uint64_t)length);
 	if (mode != 0)
@@ -389,17 +433,17 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 {
 	struct krequest *r = krequest_new(req, MSG_COPY, finish_copy);
 
-	(void)ino_in;
 	if (r == NULL)
 		return;
-	REQUEST_SET(r, fh, file_of(fi_in)->fh);
+	krequest_file(r, fi_in);
 	REQUEST_SET(r, off, (uint64_t)off_in);
-	REQUEST_SET(r, fh2, file_of(fi_out)->fh);
+	if (!r->creq.by_node)
+		REQUEST_SET(r, fh2, file_of(fi_out)->fh);
 	REQUEST_SET(r, off2, (uint64_t)off_out);
 	REQUEST_SET(r, size, len < COPY_MAX ? len : COPY_MAX);
 	if (flags != 0)
 		REQUEST_SET(r, flags, (uint64_t)(unsigned)flags);
-	krequest_submit(r, ino_out, 0);
+	krequest_submit(r, ino_out, r->creq.by_node ? ino_in : 0);
 }
 
 /* ---- the fence ---- */

@@ -94,7 +94,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 		valid |= SET_SIZE;
 		REQUEST_SET(r, size, (uint64_t)attr->st_size);
 		if (fi != NULL)
-			REQUEST_SET(r, fh, ((struct file *)(uintptr_t)fi->fh)->fh);
+			krequest_file(r, fi);
 	}
 	set_time(r, to_set, FUSE_SET_ATTR_ATIME_NOW, FUSE_SET_ATTR_ATIME, &attr->st_atim, true,
 		 &valid);

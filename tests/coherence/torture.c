@@ -50,6 +50,7 @@ static struct settings set = {.mappings = true,
 			      .instant = true,
 			      .owners = true,
 			      .links = true,
+			      .removed = true,
 			      .git = true};
 static struct world *world;
 static pid_t worker[WORKERS_MAX];
@@ -250,6 +251,8 @@ static void usage(FILE *to)
 		"  --any-owner        uid and gid are not compared\n"
 		"  --any-links        a file's ctime is not compared, nor its link count where it has, or\n"
 		"                     had, more names than one (a server that watches by directory)\n"
+		"  --no-open          a file may be gone (ESTALE) that the host removed when it was open, and\n"
+		"                     empty or not read yet (the mount option no_open)\n"
 		"  --no-git           no checkout on the host\n"
 		"  --stop             end at the first difference\n"
 		"exit code: 0 no difference, 1 differences, 2 usage, 3 could not go on\n",
@@ -309,6 +312,7 @@ enum {
 	OPT_OWN_LATE,
 	OPT_ANY_OWNER,
 	OPT_ANY_LINKS,
+	OPT_NO_OPEN,
 	OPT_NO_GIT,
 	OPT_STOP,
 	OPT_HELP,
@@ -332,6 +336,7 @@ static const struct option options[] = {
 	{"own-late-ms", required_argument, NULL, OPT_OWN_LATE},
 	{"any-owner", no_argument, NULL, OPT_ANY_OWNER},
 	{"any-links", no_argument, NULL, OPT_ANY_LINKS},
+	{"no-open", no_argument, NULL, OPT_NO_OPEN},
 	{"no-git", no_argument, NULL, OPT_NO_GIT},
 	{"stop", no_argument, NULL, OPT_STOP},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -395,6 +400,9 @@ static unsigned parse(int argc, char **argv)
 			break;
 		case OPT_ANY_LINKS:
 			set.links = false;
+			break;
+		case OPT_NO_OPEN:
+			set.removed = false;
 			break;
 		case OPT_NO_GIT:
 			set.git = false;

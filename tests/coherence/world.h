@@ -41,6 +41,7 @@ struct settings {
 	unsigned long late_ms; /* ...or so much later, where it had to defer its acknowledgement */
 	bool owners;	       /* uid and gid */
 	bool links;	       /* ctime of files, and link count of those with more names than one */
+	bool removed;	       /* what was opened, and lost its name on the host before it was read */
 	bool git;	       /* a repository that is checked out on the host */
 };
 

@@ -256,13 +256,10 @@ static void test_inv_attr(void **state)
 	world_free(w);
 }
 
-/* Data is told as such only if the kernel can have some: after READ, WRITE or a listing. */
+/* Data of a file is told as such also if the kernel has none: it may, before it is told. */
 static void test_inv_data(void **state)
 {
-	static const struct {
-		enum msg_op op;
-		bool data;
-	} cases[] = {{MSG_READ, true}, {MSG_WRITE, true}, {MSG_GETATTR, false}};
+	static const enum msg_op cases[] = {MSG_READ, MSG_WRITE, MSG_GETATTR};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -270,19 +267,19 @@ static void test_inv_data(void **state)
 		uint64_t ino = look_up_file(w, "f", 50);
 
 		(void)inv(w, 50, INV_ATTR); /* so that the GETATTR gets through */
-		done_with(w, ask(w->c, cases[i].op, ino), reply_attr(w, w->seq, FILE_MODE, 50));
+		done_with(w, ask(w->c, cases[i], ino), reply_attr(w, w->seq, FILE_MODE, 50));
 		assert_int_equal(known_size(w, ino), 50);
 		told_clear(w);
 		(void)inv(w, 50, INV_ATTR);
 		assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 1);
 		(void)inv(w, 50, INV_DATA);
-		assert_int_equal(told(w, TOLD_DATA, ino, NULL), cases[i].data);
-		assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 1 + !cases[i].data);
+		assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
+		assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 1);
 		assert_int_equal(known_size(w, ino), UNKNOWN); /* the size is part of it */
 		told_clear(w);
-		(void)inv(w, 50, INV_DATA); /* it has none any more */
-		assert_int_equal(told(w, TOLD_DATA, ino, NULL), 0);
-		assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 1);
+		(void)inv(w, 50, INV_DATA);
+		assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
+		assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 0);
 		world_free(w);
 	}
 }
@@ -375,7 +372,7 @@ static void test_drop(void **state)
 	cache_drop(w->c, ino);
 	assert_int_equal(known_size(w, ino), UNKNOWN);
 	assert_int_equal(known_size(w, other), 51);
-	assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 1);
+	assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
 	cache_drop(w->c, 12345); /* nobody's */
 	cache_drop(w->c, 0);
 	assert_int_equal(known_size(w, other), UNKNOWN);
@@ -508,7 +505,7 @@ static void test_hold(void **state)
 		struct world *w = world_new();
 		uint64_t ino = look_up_file(w, "f", 50);
 
-		done_with(w, ask(w->c, ops[i], ino), reply_attr(w, w->seq, FILE_MODE, 9));
+		done_with(w, ask(w->c, ops[i], ino), reply_attr(w, w->seq, FILE_MODE, 50));
 		for (int more = 2; more >= 0; more--) {
 			if (more == 2) {
 				(void)inv(w, 50, INV_DATA);
@@ -520,7 +517,7 @@ static void test_hold(void **state)
 				cache_pages_dropped(w->c, ino);
 			}
 			struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "f");
-			struct msg m = reply_node(w, w->seq, 50, FILE_MODE, 9);
+			struct msg m = reply_node(w, w->seq, 50, FILE_MODE, 50);
 
 			if (a->completions == 0)
 				answer(w->f, a, &m);
@@ -629,7 +626,8 @@ static void test_ack(void **state)
 	push_item(w, ++w->seq, INV_ACK, 50, INV_DATA, NULL);
 	assert_int_equal(told(w, TOLD_MARK, w->seq, NULL), 1);
 	assert_int_equal(w->told[w->n_told - 1].kind, TOLD_MARK); /* behind what it is about */
-	assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 2);
+	assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 1);
+	assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
 	assert_int_equal(w->f->n_acks, 0); /* not before the mark is reached */
 	cache_acknowledge(w->c, w->seq, false);
 	cache_acknowledge(w->c, w->seq, true);

@@ -14,6 +14,7 @@ flags+=(--late-ms $((1000 * VFS_SLOW)) --own-late-ms $((100 * VFS_SLOW)))
 [ "$VFS_TRANSPORT" != dir ] || flags+=(--separate-servers)
 # A server that watches by directory hears nothing of other names of a file.
 [ "$VFS_AS" = root ] || flags+=(--any-links)
+[[ ,$VFS_OPTIONS, != *,no_open,* ]] || flags+=(--no-open)
 mount_again "$VFS_TMP/second"
 for guests in '' --guest-writers; do
 	# VFS_TORTURE_SECONDS: tests/coherence/run

@@ -51,6 +51,8 @@ says 2 locks vsockfs dir:src mnt -o locks=
 says 2 max_background vsockfs dir:src mnt -o max_background=9999999
 says 2 uid vsockfs dir:src mnt -o uid=0
 says 2 umask vsockfs dir:src mnt -o umask=999
+says 2 cache=lease vsockfs dir:src mnt -o no_open,cache=ttl
+says 2 locks=host vsockfs dir:src mnt -o no_open,locks=host
 says 2 xattr vsockfs dir:src mnt -o xattr=3
 says 2 frobnicate vsockfs --frobnicate dir:src mnt
 says 2 gopher vsockfs gopher:src mnt
