@@ -123,7 +123,7 @@ struct cache_req {
 	bool retried;		    /* OPEN: once more after idle files were closed */
 	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
 	struct cache_req *waiting;  /* the next one that waits for the same open file */
-	uint64_t had[2]; /* RENAME: what the kernel has under the names; 0: not known */
+	uint64_t had[2];	    /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];
 };
