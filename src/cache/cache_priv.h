@@ -181,6 +181,60 @@ struct cache {
 	struct call ping;
 };
 
+/* ---- request.c ---- */
+
+/* What a request changes, as far as names and attributes go. */
+enum touch {
+	TOUCH_NOTHING,
+	TOUCH_NODE,   /* the object `node` */
+	TOUCH_NAMES,  /* names in the directory `node` */
+	TOUCH_LINK,   /* the object `node` and names in `node2` */
+	TOUCH_RENAME, /* names in `node` and `node2` */
+};
+
+enum touch request_touches(const struct msg *m);
+bool request_changes_data(const struct msg *m);
+/* Its successful reply gives the kernel a reference to an object. */
+bool request_names_object(uint64_t op);
+/* O_TMPFILE: the name that comes with it is the kernel's own. */
+bool request_is_nameless(const struct msg *m);
+/* A regular file may grow in the kernel with its reply. */
+bool request_may_grow(const struct cache_req *r);
+/* Raises the generations of what it changes: when it is submitted, and when it is answered. */
+void request_bump_locked(struct cache *c, struct cache_req *r);
+/* It is about to be submitted. */
+void request_leaves_locked(struct cache *c, struct cache_req *r);
+/* The directories, 0 and 1, whose lock the kernel holds until the reply; or NULL. */
+struct node *request_holds(const struct cache_req *r, unsigned i);
+/* A request of ours does not hold n up any more; NULL is allowed. */
+void node_not_busy_locked(struct cache *c, struct node *n);
+
+/* ---- reply.c ---- */
+
+/* Takes what a reply tells; out: what is to be told to the kernel. */
+void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
+		  struct cache_reply *out);
+
+/* ---- answer.c ---- */
+
+struct answer {
+	struct cache_reply out;
+	struct attr attr;
+	struct fsinfo fs;
+	void *buffer;
+};
+
+/* Requests that may be answered from the cache. */
+bool answer_possible(uint64_t op);
+bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a);
+
+/* ---- oneway.c ---- */
+
+/* n references to a server node are to go back, an open file is to be closed: see
+ * cache_forget_flush. */
+void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
+void cache_close_locked(struct cache *c, uint64_t fh);
+
 /* ---- node.c ---- */
 
 #define NODES_PER_CHUNK 1024u
@@ -197,10 +251,6 @@ static inline struct node *node_at_locked(const struct cache *c, uint32_t slot)
 
 	return (n->flags & NODE_FREE) == 0 ? n : NULL;
 }
-
-/* n references to a server node are to go back, an open file is to be closed: see cache_flush. */
-void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
-void cache_close_locked(struct cache *c, uint64_t fh);
 
 /* Frees the listings that nobody closed. No fetch is in flight any more. */
 void listings_free(struct cache *c);
@@ -222,6 +272,7 @@ struct node *node_find_server_locked(struct cache *c, uint64_t server);
 
 void node_bump_locked(struct cache *c, struct node *n);
 void node_bump_names_locked(struct cache *c, struct node *n);
+void node_bump_data_locked(struct cache *c, struct node *n);
 uint64_t node_names_bumped(const struct node *n);
 
 /* What never changes, type and inode number, is noted whatever is kept of the rest. */
@@ -334,6 +385,9 @@ void idle_close_locked(struct cache *c, struct node *n);
 void idle_unnamed_locked(struct cache *c, struct node *n);
 /* Keeps fh for the next open(2); closes the oldest above the bound. */
 void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t flags);
+/* The server is out of descriptors, and some of them were only kept for later: OPEN is sent again.
+ */
+bool files_open_again(struct cache *c, struct call *open, uint64_t err, bool *retried);
 /* Submits r, by_node with the open files that it goes by. Without cache.lock. */
 void files_submit(struct cache *c, struct cache_req *r);
 /* r is done with its open files. */
@@ -351,6 +405,21 @@ void pages_evict_locked(struct cache *c);
 /* A READ's reply: keeps blocks that were asked for before. */
 void pages_install_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
 			  struct slice data);
+
+/*
+ * Pages that the kernel is still to drop: attributes with which the file may
+ * grow there, over a page of its old end, are to wait.
+ */
+static inline bool pages_to_drop(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0;
+}
+
+/* Open for appending, past the kernel's cache. */
+static inline bool is_appended(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL && n->file->appending > 0;
+}
 
 /*
  * A WRITE through the kernel's cache copies its bytes into a page, lets go of

@@ -335,12 +335,9 @@ uint64_t files_tick_locked(struct cache *c, uint64_t now)
 	return now + WRITE_IDLE;
 }
 
-/* The server is out of descriptors, and some of them are only kept for later. */
-static bool open_again(struct opening *o, uint64_t err)
+bool files_open_again(struct cache *c, struct call *open, uint64_t err, bool *retried)
 {
-	struct cache *c = o->cache;
-
-	if ((err != EMFILE && err != ENFILE) || o->retried)
+	if ((err != EMFILE && err != ENFILE) || *retried)
 		return false;
 	(void)pthread_mutex_lock(&c->lock);
 	size_t before = c->file_count;
@@ -349,9 +346,9 @@ static bool open_again(struct opening *o, uint64_t err)
 	(void)pthread_mutex_unlock(&c->lock);
 	if (!some)
 		return false;
-	o->retried = true;
+	*retried = true;
 	cache_forget_flush(c);
-	c->backend->ops->submit(c->backend, &o->call);
+	c->backend->ops->submit(c->backend, open);
 	return true;
 }
 
@@ -377,7 +374,7 @@ static void opened(struct call *call, const struct msg *m)
 	struct cache *c = o->cache;
 	struct cache_req *r, *next;
 
-	if (open_again(o, m->err))
+	if (files_open_again(c, &o->call, m->err, &o->retried))
 		return;
 	(void)pthread_mutex_lock(&c->lock);
 	uint64_t err = opened_locked(o, m);

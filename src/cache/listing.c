@@ -169,7 +169,7 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 
 	if (!node_fresh_locked(c, n, now) || now >= until)
 		return;
-	if (S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0)
+	if (pages_to_drop(n))
 		return; /* see cache_reply.hold */
 	ret->ino = n->id;
 	node_attr(n, &ret->attr);

@@ -202,6 +202,13 @@ void node_bump_locked(struct cache *c, struct node *n)
 	n->flags &= ~(uint32_t)NODE_NO_XATTR;
 }
 
+void node_bump_data_locked(struct cache *c, struct node *n)
+{
+	node_bump_locked(c, n);
+	if (S_ISREG(n->attr.mode))
+		pages_drop_locked(c, n);
+}
+
 void node_bump_names_locked(struct cache *c, struct node *n)
 {
 	struct dir *d = dir_of_locked(n);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "cache/cache_priv.h"
+#include "core/cleanup.h"
 
 #define BLOCK_SHIFT 17 /* 128 KiB, the kernel's smallest readahead */
 #define BLOCK_SIZE  ((uint64_t)1 << BLOCK_SHIFT)
@@ -195,4 +196,39 @@ bool file_written_locked(struct node *n, uint64_t off, uint64_t size, bool last)
 	if (last && f->drops == 0)
 		f->watched = false;
 	return f->read_from < off + size && f->read_to > off;
+}
+
+void cache_drops_pages(struct cache *c, uint64_t ino)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	file_watch_reads_locked(f);
+	f->drops++;
+}
+
+void cache_pages_dropped(struct cache *c, uint64_t ino)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+
+	if (n != NULL && S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0)
+		n->file->drops--;
+}
+
+void cache_appending(struct cache *c, uint64_t ino, bool opened)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	if (opened)
+		f->appending++;
+	else if (f->appending > 0)
+		f->appending--;
 }
