@@ -532,7 +532,8 @@ static void sink_unpark(void *arg, uint64_t parent)
 	SCOPE_LOCK(&n->lock);
 	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
 		next = i->next;
-		if (i->parked && i->ino == parent) {
+		/* what an earlier call has let go would change places for ever */
+		if (i->parked && i->ino == parent && i->not_before > 0) {
 			unwait_locked(s, i);
 			wait_locked(s, i, 0);
 		}
