@@ -495,6 +495,24 @@ static void test_raced_write(void **state)
 	}
 }
 
+/* The same with the very first WRITE: the daemon has seen neither READ nor WRITE of the file. */
+static void test_raced_first_write(void **state)
+{
+	struct world *w = world_new();
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	(void)inv(w, 50, INV_ATTR);
+	done_with(w, ask(w->c, MSG_GETATTR, ino), reply_attr(w, w->seq, FILE_MODE, 9000));
+	(void)inv(w, 50, INV_DATA);
+	assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
+	cache_pages_dropped(w->c, ino);
+	read_page(w, ino, 0);
+	assert_true(write_raced(w, ask_range(w, MSG_WRITE, ino, 100, 1)));
+	assert_false(write_raced(w, ask_range(w, MSG_WRITE, ino, 100, 1)));
+	world_free(w);
+}
+
 /* With attributes the file could grow over a page that the kernel has still to drop. */
 static void test_hold(void **state)
 {
@@ -1115,6 +1133,7 @@ int main(void)
 	    cmocka_unit_test(test_drop),
 	    cmocka_unit_test(test_double_bump),
 	    cmocka_unit_test(test_raced_write),
+	    cmocka_unit_test(test_raced_first_write),
 	    cmocka_unit_test(test_hold),
 	    cmocka_unit_test(test_size_that_nobody_explained),
 	    cmocka_unit_test(test_readlink),
