@@ -76,6 +76,13 @@ void node_lose_data_locked(struct cache *c, struct node *n)
 		tell_inode_locked(c, n, true);
 }
 
+void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out)
+{
+	node_lose_data_locked(c, n);
+	out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
+	out->hold = pages_to_drop(n);
+}
+
 void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
 {
 	const struct kept_attr *k = &n->attr;
