@@ -55,6 +55,8 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
 	a->out.keep = (n->flags & NODE_PROMISED) != 0;
+	if (!a->out.keep)
+		node_open_locked(c, n, &a->out);
 	return true;
 }
 

@@ -361,6 +361,12 @@ void node_drop_locked(struct cache *c, struct node *n);
 void node_compare_locked(struct cache *c, struct node *n, const struct attr *a);
 void node_lose_data_locked(struct cache *c, struct node *n);
 void tell_inode_locked(struct cache *c, struct node *n, bool data);
+/*
+ * The reply to an OPEN without a promise: the kernel would drop the pages by itself when it
+ * has it (fuse_finish_open), nobody knows when. A WRITE on its way would not hear of the
+ * READs behind that, so they go before the reply.
+ */
+void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out);
 
 /* ---- lease.c ---- */
 

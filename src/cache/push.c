@@ -55,10 +55,13 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 	 */
 	data = data && ((n->flags & NODE_KERNEL_DATA) != 0 || S_ISREG(n->attr.mode));
 	if (data) {
+		/* also of one whose first WRITE is yet to come: the kernel may have its pages */
+		struct file *f = file_of_locked(n);
+
 		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		if (S_ISREG(n->attr.mode) && n->file != NULL) {
-			file_watch_reads_locked(n->file);
-			n->file->drops++;
+		if (f != NULL) {
+			file_watch_reads_locked(f);
+			f->drops++;
 		}
 	}
 	c->sink->inode(c->sink_arg, n->id, data);
@@ -71,6 +74,13 @@ void node_lose_data_locked(struct cache *c, struct node *n)
 	pages_drop_locked(c, n);
 	if (n->flags & NODE_KERNEL_DATA)
 		tell_inode_locked(c, n, true);
+}
+
+void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out)
+{
+	node_lose_data_locked(c, n);
+	out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
+	out->hold = pages_to_drop(n);
 }
 
 void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)

@@ -260,7 +260,11 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 
 	switch (r->call.req.op) {
 	case MSG_OPEN:
-		out->keep = good && (r->call.req.flags & O_TRUNC) == 0;
+		if ((r->call.req.flags & O_TRUNC) == 0) {
+			out->keep = good;
+			if (c->leased && !good)
+				node_open_locked(c, n, out);
+		}
 		out->appended = is_appended(n);
 		break;
 	case MSG_READ:
@@ -363,7 +367,8 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		    (!MSG_HAS(m, stamp) || c->expired))
 			node_lose_data_locked(c, named);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
-		out->hold = pages_to_drop(named != NULL ? named : r->node) && request_may_grow(r);
+		if (request_may_grow(r))
+			out->hold = pages_to_drop(named != NULL ? named : r->node);
 		if (named != NULL)
 			named->refs--; /* nlookup holds it now */
 	} else if (request_touches(&r->call.req) != TOUCH_NOTHING) {

@@ -205,7 +205,9 @@ static bool hold(struct krequest *r, const struct cache_reply *reply)
 	h->reply = *reply;
 	/* it may be outdated by then: nobody is to keep it */
 	h->reply.attr_ttl = h->reply.entry_ttl = 0;
-	h->reply.keep = h->reply.hold = false;
+	h->reply.hold = false;
+	if (r->creq.call.req.op != MSG_OPEN) /* of which the pages have gone by then */
+		h->reply.keep = false;
 	if (reply->attr != NULL) {
 		h->attr = *reply->attr;
 		h->reply.attr = &h->attr;

@@ -258,6 +258,15 @@ static void renamed_else(struct request *r, const struct pinned *dir, const char
 	promises_break(r->host->promises, p.node, INV_ATTR, NULL, promise_clock());
 }
 
+/*
+ * Two names of one file: both stay (rename(2)). The client that asked, and that did not know,
+ * takes the old one for gone.
+ */
+static void still_there(struct request *r, const struct pinned *dir, const char *name)
+{
+	promises_break(r->host->promises, dir->node, INV_NAME, name, promise_clock());
+}
+
 int op_RENAME(struct request *r)
 {
 	CLEANUP_PINNED struct pinned from = {0}, to = {0};
@@ -281,7 +290,7 @@ int op_RENAME(struct request *r)
 	victim_again(&moved);
 	victim_again(&other);
 	if (moved.node == other.node)
-		other.links = 0; /* two names of one file: both stay */
+		other.links = 0; /* it has lost none */
 	change_broke_name(&r->change, from.node, name);
 	change_broke_name(&r->change, to.node, name2);
 	change_broke(&r->change, moved.node, INV_ATTR);
@@ -299,6 +308,8 @@ int op_RENAME(struct request *r)
 			renamed_else(r, &from, name);
 	} else {
 		victim_gone(r, &other);
+		if (victim_is_at(&moved, &from, name))
+			still_there(r, &from, name);
 	}
 	/* attr and node are the moved object's; of the other only which one it was. */
 	r->p.present &= ~(MSG_BIT(attr) | MSG_BIT(node));

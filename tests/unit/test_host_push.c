@@ -400,6 +400,37 @@ static void test_hard_link(void **state)
 	assert_int_equal(host_told(&f->c, file, NULL), INV_ATTR);
 }
 
+/*
+ * The host has linked the file to the new name just before: rename(2) of two names of one
+ * file leaves both, and whoever asked for it takes the old one for gone.
+ */
+static void test_rename_to_itself(void **state)
+{
+	struct fixture *f = *state;
+	struct msg q = {0}, p;
+	struct known k;
+
+	foreign(f, prepare);
+	learn(&f->c, &k);
+	foreign(f, do_link);
+	(void)host_fence(&f->c);
+	host_clear(&f->c);
+	MSG_SET(&q, node, k.d);
+	MSG_SET(&q, name, SLICE("file"));
+	MSG_SET(&q, node2, k.e);
+	MSG_SET(&q, name2, SLICE("second"));
+	assert_int_equal(host_call(&f->c, MSG_RENAME, &q, &p), 0);
+	assert_int_equal(host_lookup(&f->c, k.d, "file", &p), 0);
+	(void)host_fence(&f->c);
+	assert_true(host_told(&f->c, k.d, "file") & INV_NAME);
+	/* one that takes the old name away is the client's own, and not told */
+	host_clear(&f->c);
+	MSG_SET(&q, name2, SLICE("third"));
+	assert_int_equal(host_call(&f->c, MSG_RENAME, &q, &p), 0);
+	(void)host_fence(&f->c);
+	assert_int_equal(host_told(&f->c, k.d, "file"), 0);
+}
+
 /* A promise is broken once; what was not promised is not told. */
 static void test_consumed(void **state)
 {
@@ -1309,6 +1340,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_few_marks, setup_few_marks, teardown),
 		cmocka_unit_test_setup_teardown(test_hard_link, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_hard_link, setup_unprivileged, teardown),
+		cmocka_unit_test_setup_teardown(test_rename_to_itself, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_overflow, setup_remote, teardown),
 		cmocka_unit_test_setup_teardown(test_mount, setup_mounts, teardown),
 		cmocka_unit_test_setup_teardown(test_moved_out, setup_push, teardown),

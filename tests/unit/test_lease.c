@@ -495,6 +495,78 @@ static void test_raced_write(void **state)
 	}
 }
 
+/* The same with the very first WRITE: the daemon has seen neither READ nor WRITE of the file. */
+static void test_raced_first_write(void **state)
+{
+	struct world *w = world_new();
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	(void)inv(w, 50, INV_ATTR);
+	done_with(w, ask(w->c, MSG_GETATTR, ino), reply_attr(w, w->seq, FILE_MODE, 9000));
+	(void)inv(w, 50, INV_DATA);
+	assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
+	cache_pages_dropped(w->c, ino);
+	read_page(w, ino, 0);
+	assert_true(write_raced(w, ask_range(w, MSG_WRITE, ino, 100, 1)));
+	assert_false(write_raced(w, ask_range(w, MSG_WRITE, ino, 100, 1)));
+	world_free(w);
+}
+
+/* The reply to an OPEN: keep, or behind the pages of whose drop the daemon knows. */
+static void check_open(struct world *w, uint64_t ino, uint64_t flags, uint64_t stamp, bool keep,
+		       bool drop)
+{
+	struct asked *a = asked_new(MSG_OPEN);
+	struct msg m = reply_attr(w, stamp, FILE_MODE, 9000);
+
+	told_clear(w);
+	MSG_SET(&a->req.call.req, flags, flags);
+	cache_submit(w->c, &a->req, ino, 0);
+	if (a->completions == 0) {
+		MSG_SET(&m, fh, 7);
+		answer(w->f, a, &m);
+	}
+	assert_int_equal(a->reply.keep, keep);
+	assert_int_equal(a->reply.hold, drop);
+	assert_int_equal(told(w, TOLD_DATA, ino, NULL), drop);
+	free(a);
+}
+
+/*
+ * If the kernel dropped the pages itself when it has the reply to OPEN, READs behind that
+ * would go unnoticed by a WRITE whose bytes were in them.
+ */
+static void test_open_without_a_promise(void **state)
+{
+	struct world *w = world_new();
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	check_open(w, ino, O_RDONLY, NO_STAMP, true, false); /* there are none */
+	(void)inv(w, 50, INV_ATTR);
+	done_with(w, ask(w->c, MSG_GETATTR, ino), reply_attr(w, w->seq, FILE_MODE, 9000));
+	for (int cached = 0; cached < 2; cached++) {
+		read_page(w, ino, 0);
+		check_open(w, ino, O_RDONLY, w->seq, true, false);
+		check_open(w, ino, O_RDWR | O_TRUNC, NO_STAMP, false, false);
+		read_page(w, ino, 0);
+		if (cached) {
+			(void)inv(w, 50, INV_ATTR);
+			done_with(w, ask(w->c, MSG_GETATTR, ino),
+				  reply_attr(w, NO_STAMP, FILE_MODE, 9000));
+			cache_close(w->c, ino, 7, true);
+		}
+		check_open(w, ino, O_RDONLY, NO_STAMP, true, true);
+		assert_int_equal(stats_get(w->stats, STAT_cache_open_hits), cached);
+		cache_pages_dropped(w->c, ino);
+		read_page(w, ino, 0);
+		assert_true(write_raced(w, ask_range(w, MSG_WRITE, ino, 100, 1)));
+		assert_false(write_raced(w, ask_range(w, MSG_WRITE, ino, 100, 1)));
+	}
+	world_free(w);
+}
+
 /* With attributes the file could grow over a page that the kernel has still to drop. */
 static void test_hold(void **state)
 {
@@ -1115,6 +1187,8 @@ int main(void)
 	    cmocka_unit_test(test_drop),
 	    cmocka_unit_test(test_double_bump),
 	    cmocka_unit_test(test_raced_write),
+	    cmocka_unit_test(test_raced_first_write),
+	    cmocka_unit_test(test_open_without_a_promise),
 	    cmocka_unit_test(test_hold),
 	    cmocka_unit_test(test_size_that_nobody_explained),
 	    cmocka_unit_test(test_readlink),
