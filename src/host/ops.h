@@ -133,6 +133,8 @@ void victim_find(struct request *r, const struct pinned *dir, const char *name, 
 void victim_again(struct victim *v);
 /* After a rename: whether it is what has the name now. */
 bool victim_is_at(const struct victim *v, const struct pinned *dir, const char *name);
+/* The call has taken something away that was not there when it was looked for. */
+void victim_unknown(struct request *r, const struct pinned *dir);
 /* The call has succeeded: keeps the file reachable for those who have it. */
 void victim_gone(struct request *r, struct victim *v);
 void victim_done(struct victim *v);

@@ -224,6 +224,12 @@ bool victim_is_at(const struct victim *v, const struct pinned *dir, const char *
 	       a.st_ino == b.st_ino;
 }
 
+void victim_unknown(struct request *r, const struct pinned *dir)
+{
+	if (hnode_watched(r->host->nodes, dir->node))
+		promises_reset(r->host->promises);
+}
+
 void victim_gone(struct request *r, struct victim *v)
 {
 	victim_again(v);

@@ -9,6 +9,7 @@
 #include <sys/sysmacros.h>
 
 #include "core/cleanup.h"
+#include "host/dirlock.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
@@ -215,10 +216,13 @@ static int remove_name(struct request *r, int flags)
 
 	if (e < 0)
 		return e;
+	struct dirlock lock CLEANUP(dirlock_release) = dirlock_take(dir.fd, -1);
 	victim_find(r, &dir, name, &victim);
 	if (unlinkat(dir.fd, name, flags) < 0)
 		return -errno;
 	change_broke_name(&r->change, dir.node, name);
+	if (victim.fd < 0)
+		victim_unknown(r, &dir);
 	victim_gone(r, &victim);
 	request_parent_attr(r, &dir);
 	return 0;
@@ -267,6 +271,35 @@ static void still_there(struct request *r, const struct pinned *dir, const char 
 	promises_break(r->host->promises, dir->node, INV_NAME, name, promise_clock());
 }
 
+#define LOOKS_MAX 8 /* at a name that the host makes and removes */
+
+/*
+ * Looks at what has the new name, and renames. Where there is nothing, nothing
+ * is replaced: the host may put something there in between.
+ */
+static int look_and_rename(struct request *r, const struct pinned *from, const char *name,
+			   const struct pinned *to, const char *name2, unsigned flags,
+			   struct victim *other)
+{
+	bool sure = (flags & RENAME_NOREPLACE) != 0;
+
+	for (unsigned looks = 0; !sure && looks < LOOKS_MAX; looks++) {
+		victim_find(r, to, name2, other);
+		if (other->fd >= 0 || (flags & RENAME_EXCHANGE))
+			break;
+		if (renameat2(from->fd, name, to->fd, name2, RENAME_NOREPLACE) == 0)
+			return 0;
+		if (errno != EEXIST && errno != EINVAL)
+			return -errno;
+		sure = errno == EINVAL; /* not of this file system, or of no rename at all */
+	}
+	if (renameat2(from->fd, name, to->fd, name2, flags) < 0)
+		return -errno;
+	if (other->fd < 0 && !sure)
+		victim_unknown(r, to);
+	return 0;
+}
+
 int op_RENAME(struct request *r)
 {
 	CLEANUP_PINNED struct pinned from = {0}, to = {0};
@@ -282,11 +315,11 @@ int op_RENAME(struct request *r)
 		e = target(r, r->q.node2, r->q.name2, &to, name2);
 	if (e < 0)
 		return e;
+	struct dirlock lock CLEANUP(dirlock_release) = dirlock_take(from.fd, to.fd);
 	victim_find(r, &from, name, &moved);
-	if (!(flags & RENAME_NOREPLACE))
-		victim_find(r, &to, name2, &other);
-	if (renameat2(from.fd, name, to.fd, name2, flags) < 0)
-		return -errno;
+	e = look_and_rename(r, &from, name, &to, name2, flags, &other);
+	if (e < 0)
+		return e;
 	victim_again(&moved);
 	victim_again(&other);
 	if (moved.node == other.node)

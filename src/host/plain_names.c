@@ -9,6 +9,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "host/dirlock.h"
 #include "host/hnode.h"
 #include "host/plain_priv.h"
 #include "transport/codec.h"
@@ -101,6 +102,17 @@ int plain_serve_mkdirall(struct plain_job *j)
 	return r;
 }
 
+/* With the lock of its directory: what is there now is what the call will take away. */
+static void look_again(struct plain_job *j, struct export_place *place)
+{
+	int fd;
+
+	if (export_open(j->s->export, place->dirfd, place->name, O_PATH, 0, &fd) < 0)
+		return;
+	cleanup_close(&place->object);
+	place->object = fd;
+}
+
 /* os.Remove: a file or an empty directory, whichever of the two operations is used. */
 int plain_serve_remove(struct plain_job *j)
 {
@@ -109,6 +121,8 @@ int plain_serve_remove(struct plain_job *j)
 	if (r < 0)
 		return r;
 	int flags = S_ISDIR(j->place.mode) ? AT_REMOVEDIR : 0;
+	struct dirlock lock CLEANUP(dirlock_release) = dirlock_take(j->place.dirfd, -1);
+	look_again(j, &j->place);
 	if (unlinkat(j->place.dirfd, j->place.name, flags) < 0)
 		return -errno;
 	plain_broke_name(j, &j->place);
@@ -153,6 +167,10 @@ int plain_serve_rename(struct plain_job *j)
 		r = -EBUSY;
 	if (r < 0)
 		return r;
+	struct dirlock lock CLEANUP(dirlock_release) =
+		dirlock_take(j->place.dirfd, j->place2.dirfd);
+	look_again(j, &j->place);
+	look_again(j, &j->place2);
 	if (renameat(j->place.dirfd, j->place.name, j->place2.dirfd, j->place2.name) < 0)
 		return -errno;
 	tell_renamed(j);

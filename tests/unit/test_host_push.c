@@ -960,6 +960,75 @@ static void test_other_client(void **state)
 	free(other);
 }
 
+struct renamer {
+	struct host_client *c;
+	pthread_barrier_t turn;
+	_Atomic bool done;
+};
+
+enum { TURNS = 1500 };
+
+static void *renamer_main(void *arg)
+{
+	struct renamer *r = arg;
+
+	for (int i = 0; i < TURNS; i++) {
+		(void)pthread_barrier_wait(&r->turn);
+		rename_within(r->c, r->c->root, "x", "v");
+		r->done = true;
+		(void)pthread_barrier_wait(&r->turn);
+	}
+	return NULL;
+}
+
+/* One client replaces a name that the other has made just then: that one hears of the lost link. */
+static void test_replaced_as_it_is_made(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+	struct renamer r = {.c = other};
+	struct msg p, q = {0};
+	unsigned replaced = 0;
+	pthread_t thread;
+
+	assert_non_null(other);
+	host_client_start(other, &f->hs);
+	host_put(&f->hs, "f", "f");
+	assert_int_equal(host_lookup(&f->c, f->c.root, "f", &p), 0);
+	uint64_t file = p.node;
+	MSG_SET(&q, node, file);
+	MSG_SET(&q, node2, f->c.root);
+	MSG_SET(&q, name2, SLICE("v"));
+	assert_int_equal(pthread_barrier_init(&r.turn, NULL, 2), 0);
+	assert_int_equal(pthread_create(&thread, NULL, renamer_main, &r), 0);
+	for (int i = 0; i < TURNS; i++) {
+		struct stat st;
+
+		host_put(&f->hs, "x", "x");
+		r.done = false;
+		host_clear(&f->c);
+		(void)pthread_barrier_wait(&r.turn);
+		int e = host_call(&f->c, MSG_LINK, &q, &p);
+		while (!r.done) /* takes what is pushed meanwhile */
+			assert_int_equal(host_getattr(&f->c, f->c.root, &p), 0);
+		(void)host_fence(&f->c);
+		assert_int_equal(fstatat(f->hs.fd, "f", &st, 0), 0);
+		assert_int_equal(st.st_nlink, 1);
+		if (e == 0) {
+			replaced++;
+			assert_true((host_told(&f->c, file, NULL) & INV_ATTR) != 0 ||
+				    f->c.n_resets > 0);
+		}
+		(void)pthread_barrier_wait(&r.turn);
+		assert_int_equal(unlinkat(f->hs.fd, "v", 0), 0);
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(pthread_barrier_destroy(&r.turn), 0);
+	print_message("%u of %d links were replaced at once\n", replaced, TURNS);
+	host_client_stop(other);
+	free(other);
+}
+
 /* A server without privileges in this process, for a second client. */
 static int setup_nobody(void **state)
 {
@@ -1354,6 +1423,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fence, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_collapse, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_other_client, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_replaced_as_it_is_made, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_plain_client, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_plain_moves, setup_nobody, teardown_nobody),
 		cmocka_unit_test_setup_teardown(test_ack, setup_push, teardown),
