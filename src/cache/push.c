@@ -93,11 +93,10 @@ void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
 	node_lose_data_locked(c, n);
 }
 
-static void lose_attr(struct cache *c, struct node *n)
+static void lose_attr(struct node *n)
 {
 	n->attr_until = 0;
 	n->flags &= ~(uint32_t)NODE_NO_XATTR;
-	(void)c;
 }
 
 static void lose_data(struct cache *c, struct node *n)
@@ -223,7 +222,7 @@ static void take_item(struct cache *c, const struct inv_item *i, uint64_t seq)
 	}
 	if (i->class & (INV_ATTR | INV_DATA)) {
 		known = known || n->attr_until > 0 || n->nlookup > 0;
-		lose_attr(c, n);
+		lose_attr(n);
 		if (i->class & INV_DATA)
 			lose_data(c, n);
 		tell_inode_locked(c, n, (i->class & INV_DATA) != 0);
@@ -235,7 +234,7 @@ static void take_item(struct cache *c, const struct inv_item *i, uint64_t seq)
 
 void node_drop_locked(struct cache *c, struct node *n)
 {
-	lose_attr(c, n);
+	lose_attr(n);
 	lose_data(c, n);
 	if (S_ISDIR(n->attr.mode))
 		lose_names(c, n);
@@ -252,7 +251,7 @@ void cache_drop_all_locked(struct cache *c)
 
 		if (n == NULL)
 			continue;
-		lose_attr(c, n);
+		lose_attr(n);
 		if (c->sink != NULL && n->nlookup > 0)
 			c->sink->inode(c->sink_arg, n->id, false);
 	}

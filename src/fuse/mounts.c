@@ -15,7 +15,7 @@ struct mounts {
 	char *mountpoint;
 	int fd; /* /proc/self/mountinfo: poll(2) tells of changes */
 	pthread_mutex_t lock;
-	bool read;    /* since the last change */
+	bool read;    /* since something was mounted or unmounted */
 	char **below; /* paths relative to the mountpoint */
 	size_t count;
 };
@@ -65,7 +65,8 @@ enum mounted mounts_below(struct mounts *m, struct cache *cache, uint64_t parent
 	char path[PATH_MAX];
 
 	SCOPE_LOCK(&m->lock);
-	if (poll(&p, 1, 0) != 0)
+	/* of a mount that moves with a directory above it poll(2) tells nothing */
+	if (poll(&p, 1, 0) != 0 || m->count > 0)
 		m->read = false;
 	if (!m->read && read_table(m) < 0)
 		return MOUNTED_BELOW;

@@ -414,7 +414,7 @@ static bool park(struct shard *s, struct item *i)
 	}
 	/* nothing is in flight */
 	(void)pthread_mutex_lock(&n->lock);
-	unwait_locked(s, i); /* this thread alone takes from the list */
+	unwait_locked(s, i); /* where it still is: unpark only moves it, add does not see it */
 	i->parked = false;
 	(void)pthread_mutex_unlock(&n->lock);
 	return false;
@@ -618,7 +618,7 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 
 void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, size_t len)
 {
-	sink_entry(n, parent, name, len);
+	add_entry(n, parent, name, len, 0);
 }
 
 void notify_inval_listing(struct notify *n, fuse_ino_t ino)

@@ -51,6 +51,19 @@ is_bind || for i in $(seq 20); do
 	fence "$mnt"
 	both_there "after a rename and back, round $i"
 done
+
+note 'a directory above is renamed in the guest: the mount moves with it, and nobody says so'
+mv "$mnt/top" "$mnt/up"
+below=("$mnt/up/dir/point" "$mnt/side/point")
+both_there 'after a rename in the guest'
+is_bind || for i in $(seq 3); do
+	mv "$host/up" "$host/away"
+	mv "$host/away" "$host/up"
+	fence "$mnt"
+	both_there "after a rename and back of what was renamed, round $i"
+done
+mv "$mnt/up" "$mnt/top"
+below=("$mnt/top/dir/point" "$mnt/side/point")
 umount "${below[@]}"
 fence "$mnt"
 same 'what the mount hid' 20 "$(find "$mnt/top/dir/point" -name 'hidden*' | wc -l)"
