@@ -120,6 +120,7 @@ struct cache_req {
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
 	bool busy;		    /* counted in its directories */
+	bool writing;		    /* counted in its file */
 	bool retried;		    /* OPEN: once more after idle files were closed */
 	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
 	struct cache_req *waiting;  /* the next one that waits for the same open file */

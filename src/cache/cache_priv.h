@@ -113,6 +113,7 @@ struct file {
 	struct block *blocks;
 	uint64_t asked;	    /* hashed blocks that the kernel has read once */
 	uint32_t appending; /* opened for appending so often now */
+	uint32_t writing;   /* WRITEs in flight through the kernel's cache */
 	uint32_t drops;	    /* invalidations of data that the kernel has still to be told */
 	bool watched;	    /* see file_watch_reads_locked */
 	uint64_t read_from, read_to;

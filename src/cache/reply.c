@@ -254,15 +254,16 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 
 /* What single requests leave in the cache. */
 static void install_more_locked(struct cache *c, struct cache_req *r, const struct msg *m,
-				bool good, struct cache_reply *out)
+				bool promised, bool good, struct cache_reply *out)
 {
 	struct node *n = r->node;
 
 	switch (r->call.req.op) {
 	case MSG_OPEN:
 		if ((r->call.req.flags & O_TRUNC) == 0) {
-			out->keep = good;
-			if (c->leased && !good)
+			/* what we write ourselves is in the kernel's pages */
+			out->keep = promised;
+			if (c->leased && !promised)
 				node_open_locked(c, n, out);
 		}
 		out->appended = is_appended(n);
@@ -335,6 +336,8 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 {
 	uint64_t op = r->call.req.op;
 
+	if (r->writing)
+		r->node->file->writing--;
 	if (m->err == ESTALE) {
 		gone_locked(c, r->node);
 		gone_locked(c, r->node2);
@@ -358,11 +361,11 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		} else if (request_names_object(op)) {
 			out->err = ENOMEM;
 		}
-		/* before its own second bump */
-		bool good = stamp_good_node_locked(c, m, r->node->server) &&
-			    r->node->bumped <= r->submitted;
+		bool promised = stamp_good_node_locked(c, m, r->node->server);
+		/* nor have we changed it: before its own second bump */
+		bool good = promised && r->node->bumped <= r->submitted;
 		install_reply_locked(c, r, m, named, out);
-		install_more_locked(c, r, m, good, out);
+		install_more_locked(c, r, m, promised, good, out);
 		if (named != NULL && name_opens(c, named->attr.mode) &&
 		    (!MSG_HAS(m, stamp) || c->expired))
 			node_lose_data_locked(c, named);

@@ -166,8 +166,11 @@ void request_leaves_locked(struct cache *c, struct cache_req *r)
 	struct file *f = op == MSG_READ || op == MSG_WRITE ? file_of_locked(r->node) : NULL;
 	if (f != NULL && op == MSG_READ)
 		file_read_locked(r->node, r->call.req.off, r->call.req.size);
-	else if (f != NULL && !r->direct)
+	else if (f != NULL && !r->direct) {
 		file_watch_reads_locked(f);
+		f->writing++;
+		r->writing = true;
+	}
 }
 
 void node_not_busy_locked(struct cache *c, struct node *n)

@@ -625,6 +625,45 @@ static void test_size_that_nobody_explained(void **state)
 	world_free(w);
 }
 
+/*
+ * While the kernel writes through its own cache, what others hear of the file
+ * may be of that: its pages stay, when it is looked at and when it is opened.
+ */
+static void test_own_write_in_flight(void **state)
+{
+	(void)state;
+	for (int direct = 0; direct < 2; direct++) {
+		struct world *w = world_new();
+		uint64_t ino = look_up_file(w, "f", 50);
+
+		done_with(w, ask(w->c, MSG_READ, ino), reply_attr(w, w->seq, FILE_MODE, 50));
+		struct asked *a = asked_new(MSG_WRITE);
+		a->req.direct = direct != 0;
+		MSG_SET(&a->req.call.req, off, 50);
+		cache_submit(w->c, &a->req, ino, 0);
+		told_clear(w);
+		done_with(w, ask(w->c, MSG_GETATTR, ino), reply_attr(w, w->seq, FILE_MODE, 60));
+		assert_int_equal(told(w, TOLD_DATA, ino, NULL), direct);
+		struct asked *o = ask(w->c, MSG_OPEN, ino);
+		struct msg m = reply_attr(w, w->seq, FILE_MODE, 60);
+		MSG_SET(&m, off, 50);
+		MSG_SET(&m, size, 10);
+		answer(w->f, a, &m);
+		free(a);
+		m = reply_attr(w, w->seq, FILE_MODE, 60);
+		MSG_SET(&m, fh, 1);
+		answer(w->f, o, &m);
+		assert_true(o->reply.keep);
+		free(o);
+		/* and when it is over they go again */
+		told_clear(w);
+		done_with(w, ask(w->c, MSG_READ, ino), reply_attr(w, w->seq, FILE_MODE, 60));
+		done_with(w, ask(w->c, MSG_OPEN, ino), reply_attr(w, w->seq, FILE_MODE, 61));
+		assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
+		world_free(w);
+	}
+}
+
 /* ---- small things that are kept ---- */
 
 static void test_readlink(void **state)
@@ -1191,6 +1230,7 @@ int main(void)
 	    cmocka_unit_test(test_open_without_a_promise),
 	    cmocka_unit_test(test_hold),
 	    cmocka_unit_test(test_size_that_nobody_explained),
+	    cmocka_unit_test(test_own_write_in_flight),
 	    cmocka_unit_test(test_readlink),
 	    cmocka_unit_test(test_no_xattr),
 	    cmocka_unit_test(test_ack),
