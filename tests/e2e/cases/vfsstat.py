@@ -413,6 +413,7 @@ def drop(path):
     vfsstat("sync", MNT)
 
 
+vfsstat("sync", MNT)  # the server stood still, and sent a RESET
 os.stat(MNT + "/big")
 same("requests of 20 stat(2), warm", 0, stats_of(MNT + "/big", 20))
 vfsstat("set", "attr_timeout=0", "entry_timeout=3600", MNT)
