@@ -7,7 +7,7 @@ set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/torture
 need_program vsockfs
-SHORT=attr_timeout=0.2,entry_timeout=0.2,negative_timeout=0.2
+SHORT=attr_timeout=0.4,entry_timeout=0.4,negative_timeout=0.4
 
 # torture SOURCE OPTIONS [FLAG...]
 torture() {
@@ -25,7 +25,7 @@ torture() {
 
 note 'cache=ttl'
 serve "$VFS_TMP/s" "$VFS_HOST"
-torture "unix:$VFS_TMP/s" "cache=ttl,$SHORT" --settle wait:300 --seconds 12 || fail "$(cat torture.said)"
+torture "unix:$VFS_TMP/s" "cache=ttl,$SHORT" --settle wait:700 --seconds 15 || fail "$(cat torture.said)"
 note "$(tail -n 3 torture.said)"
 note 'compared before they are over, the same differs'
 status=0
@@ -40,7 +40,7 @@ unshare --user --map-root-user -- sh -c 'echo 0 >/proc/sys/user/max_fanotify_gro
 	"$VFS_BIN/vsockfsd" --listen "unix:$VFS_TMP/s" "--pidfile=$VFS_TMP/s.pid" "$VFS_HOST" </dev/null >server.said 2>&1 &
 served=$!
 wait_for 10 test -s "$VFS_TMP/s.pid"
-torture "unix:$VFS_TMP/s" "$SHORT" --settle wait:300 --seconds 12 || fail "$(cat torture.said) $(cat server.said)"
+torture "unix:$VFS_TMP/s" "$SHORT" --settle wait:700 --seconds 15 || fail "$(cat torture.said) $(cat server.said)"
 note "$(tail -n 3 torture.said)" "$(cat server.said)"
 kill "$served"
 wait "$served" || :
