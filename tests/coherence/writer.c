@@ -244,8 +244,9 @@ static void op_save(void)
 
 	if (!put("save to", tmp.s, O_CREAT | O_TRUNC, 0))
 		return;
+	/* By now it may be a directory, whose owner is to get in. */
 	if (result(rename(tmp.s, n.s), "rename", tmp.s, n.s) && prng_below(&rng, 2))
-		(void)result(chmod(n.s, 0600 | (mode_t)prng_below(&rng, 0100)), "chmod", n.s, NULL);
+		(void)result(chmod(n.s, 0700 | (mode_t)prng_below(&rng, 0100)), "chmod", n.s, NULL);
 }
 
 static void op_save_backup(void)
