@@ -156,6 +156,8 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 
 /* ---- acknowledgements ---- */
 
+static void ack_sent(struct call *call);
+
 /*
  * A server that does not take them has one waiting: the next says what those
  * between would have said. Called and returns with the lock.
@@ -163,6 +165,7 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 static void send_ack_locked(struct cache *c)
 {
 	while (c->ack_due && !c->ack_sending && !c->ack_inside) {
+		c->ack.sent = ack_sent;
 		c->ack.req = (struct msg){0};
 		MSG_SET(&c->ack.req, op, MSG_ACK);
 		MSG_SET(&c->ack.req, seq, c->ack_seq);
@@ -189,7 +192,6 @@ static void ack_sent(struct call *call)
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred)
 {
 	SCOPE_LOCK(&c->lock);
-	c->ack.sent = ack_sent;
 	if (seq > c->ack_seq)
 		c->ack_seq = seq;
 	c->ack_due = true;
