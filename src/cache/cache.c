@@ -8,7 +8,6 @@
 
 #include "cache/cache_priv.h"
 #include "core/cleanup.h"
-#include "core/fault.h"
 
 /* ---- replies ---- */
 

@@ -87,9 +87,13 @@ void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
 {
 	const struct kept_attr *k = &n->attr;
 
-	/* of a WRITE of its own in flight the kernel takes no size from others
-	 * (FUSE_I_SIZE_UNSTABLE) */
-	if (S_ISREG(k->mode) && n->file != NULL && n->file->writing > 0)
+	/*
+	 * It may be of a WRITE of our own in flight, during which the kernel takes no
+	 * size from others (FUSE_I_SIZE_UNSTABLE); of what else it is, an
+	 * invalidation will tell.
+	 */
+	if (S_ISREG(k->mode) && n->file != NULL && n->file->writing > 0 &&
+	    (n->flags & NODE_PROMISED) != 0)
 		return;
 	if (!S_ISREG(k->mode) || k->version == 0 || a->version <= k->version ||
 	    (a->size == k->size && a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec))

@@ -1,5 +1,4 @@
-/* Requests: what they are about, what they change, and which locks of the kernel they hold
- * meanwhile. */
+/* Requests: what they are about and change, and which locks the kernel holds until the reply. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
