@@ -274,7 +274,10 @@ struct node *node_find_server_locked(struct cache *c, uint64_t server);
 void node_bump_locked(struct cache *c, struct node *n);
 void node_bump_names_locked(struct cache *c, struct node *n);
 void node_bump_data_locked(struct cache *c, struct node *n);
-uint64_t node_names_bumped(const struct node *n);
+/* Whether a change of ours of it, or of any name in it, began or ended after that time of the
+ * clock. */
+bool node_bumped_since(const struct node *n, uint64_t clock);
+bool node_names_bumped_since(const struct node *n, uint64_t clock);
 
 /* What never changes, type and inode number, is noted whatever is kept of the rest. */
 void node_identify(struct node *n, const struct attr *a);

@@ -197,8 +197,9 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 			promised_attributes(c, d, n, now, ret);
 		return;
 	}
-	if (node_names_bumped(dir) > l->submitted || age >= ttl || n->bumped > l->submitted ||
-	    e->attr.version < n->attr.version || node_other_type(n, &e->attr))
+	if (node_names_bumped_since(dir, l->submitted) || age >= ttl ||
+	    node_bumped_since(n, l->submitted) || e->attr.version < n->attr.version ||
+	    node_other_type(n, &e->attr))
 		return;
 	ret->ino = n->id;
 	ret->attr = e->attr;
@@ -434,7 +435,7 @@ static int install_batch(struct listing *l, size_t len, struct node *dir)
 	SCOPE_LOCK(&c->lock);
 	bool promised = dir != NULL && dir_of_locked(dir) != NULL &&
 			stamp_good_listing_locked(c, &l->stamp, dir->server) &&
-			dir->dir->names_bumped <= l->submitted;
+			!node_names_bumped_since(dir, l->submitted);
 	if (promised && l->start == 0)
 		build_begin(l, dir->dir);
 	else if (!promised || l->build_off != l->start)

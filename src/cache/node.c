@@ -175,7 +175,7 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 	if (node_other_type(n, a))
 		return 0;
 	node_identify(n, a);
-	if (n->bumped > submitted && !FAULT(taint_ignored)) {
+	if (node_bumped_since(n, submitted)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		if (a->version > n->attr.version)
 			keep_attr(n, a); /* to compare with, not to be told */
@@ -220,10 +220,17 @@ void node_bump_names_locked(struct cache *c, struct node *n)
 	}
 }
 
-uint64_t node_names_bumped(const struct node *n)
+bool node_bumped_since(const struct node *n, uint64_t clock)
+{
+	return n->bumped > clock && !FAULT(taint_ignored);
+}
+
+bool node_names_bumped_since(const struct node *n, uint64_t clock)
 {
 	/* of what has no struct dir, for want of memory: any change */
-	return S_ISDIR(n->attr.mode) && n->dir != NULL ? n->dir->names_bumped : n->bumped;
+	uint64_t at = S_ISDIR(n->attr.mode) && n->dir != NULL ? n->dir->names_bumped : n->bumped;
+
+	return at > clock && !FAULT(taint_ignored);
 }
 
 /* ---- the list of nodes that the kernel has forgotten ---- */

@@ -156,6 +156,14 @@ static bool kernel_outdates(const struct cache_req *r)
 	return op == MSG_SETATTR || op == MSG_OPEN || (op == MSG_WRITE && !r->writeback);
 }
 
+static void outdate_other_locked(struct cache *c, uint64_t server)
+{
+	struct node *n = node_find_server_locked(c, server);
+
+	if (n != NULL)
+		tell_inode_locked(c, n, false);
+}
+
 /*
  * After any other the kernel marks the attributes of what was changed as
  * invalid (fuse_dir_changed, fuse_update_ctime), but not as newer: a
@@ -165,16 +173,17 @@ static bool kernel_outdates(const struct cache_req *r)
 static void outdate_locked(struct cache *c, const struct cache_req *r, const struct msg *m)
 {
 	enum touch t = request_touches(&r->call.req);
-	struct node *moved =
-		t == TOUCH_RENAME && MSG_HAS(m, node) ? node_find_server_locked(c, m->node) : NULL;
 
 	if (!c->leased || t == TOUCH_NOTHING || kernel_outdates(r))
 		return;
 	tell_inode_locked(c, r->node, false);
 	if (r->node2 != NULL && r->node2 != r->node)
 		tell_inode_locked(c, r->node2, false);
-	if (moved != NULL)
-		tell_inode_locked(c, moved, false);
+	/* what moved, and what was exchanged for it or replaced */
+	if (t == TOUCH_RENAME && MSG_HAS(m, node))
+		outdate_other_locked(c, m->node);
+	if (t == TOUCH_RENAME && MSG_HAS(m, node2))
+		outdate_other_locked(c, m->node2);
 }
 
 /* Where a request that names an object has the name, and the directory that it is in. */
@@ -204,11 +213,10 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 		parent = r->node;
 		parent2 = r->node2;
 	}
-	bool raced = (parent != NULL && node_names_bumped(parent) > r->submitted) ||
-		     (op == MSG_LINK && r->node->bumped > r->submitted);
+	bool raced = (parent != NULL && node_names_bumped_since(parent, r->submitted)) ||
+		     (op == MSG_LINK && node_bumped_since(r->node, r->submitted));
 	uint64_t ttl = 0, parent_ttl = 0, parent2_ttl = 0;
 
-	raced = raced && !FAULT(taint_ignored);
 	if (object != NULL && MSG_HAS(m, attr))
 		ttl = install_attr_locked(c, r, m, object, &m->attr);
 	if (parent != NULL && MSG_HAS(m, attr2))
@@ -363,7 +371,7 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		}
 		bool promised = stamp_good_node_locked(c, m, r->node->server);
 		/* nor have we changed it: before its own second bump */
-		bool good = promised && r->node->bumped <= r->submitted;
+		bool good = promised && !node_bumped_since(r->node, r->submitted);
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, promised, good, out);
 		if (named != NULL && name_opens(c, named->attr.mode) &&
@@ -377,7 +385,7 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 	} else if (request_touches(&r->call.req) != TOUCH_NOTHING) {
 		request_bump_locked(c, r);
 	} else if (m->err == ENOENT && op == MSG_LOOKUP) {
-		out->entry_ttl = node_names_bumped(r->node) > r->submitted
+		out->entry_ttl = node_names_bumped_since(r->node, r->submitted)
 					 ? 0
 					 : install_name_locked(c, m, r->node, r->names[0],
 							       r->name_len[0], NULL);

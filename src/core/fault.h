@@ -17,7 +17,8 @@
 	X(no_barrier)	 /* client: an invalidation that found no inode is not repeated */         \
 	X(late_promise)	 /* server: the promise is armed after the read */                         \
 	X(late_version)	 /* server: the version is drawn after the fstat */                        \
-	X(no_own_break)	 /* server: changes by one client break no promise of another */
+	X(no_own_break)	 /* server: changes by one client break no promise of another */           \
+	X(slow_reply)	 /* server: no fault, but time for others: replies that wait for a moment */
 
 enum fault {
 #define FAULT_ENUM(name) FAULT_##name,

@@ -12,6 +12,7 @@
 
 #include "core/cleanup.h"
 #include "core/fault.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "core/stats.h"
 #include "host/export.h"
@@ -162,6 +163,16 @@ static void set_stamp(struct request *r, int result)
 		MSG_SET(&r->p, stamp, stamp->seq);
 }
 
+/* With FAULT(slow_reply): one in four takes up to 2 ms, as on a busy host. */
+static void reply_slowly(const struct request *r)
+{
+	uint64_t x = hash_mix(r->q.id);
+	const struct timespec ts = {.tv_nsec = (long)(x / 4 % 2000) * 1000};
+
+	if (x % 4 == 0)
+		(void)nanosleep(&ts, NULL);
+}
+
 /* With FAULT(late_promise): what should have been armed before. */
 static void arm_late(struct request *r)
 {
@@ -232,6 +243,8 @@ static int execute(struct session *s, struct request *r)
 		return 0;
 	if (result == OP_MALFORMED)
 		return -EPROTO;
+	if (FAULT(slow_reply))
+		reply_slowly(r);
 	if (FAULT(late_promise))
 		arm_late(r);
 	set_stamp(r, result);

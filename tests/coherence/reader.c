@@ -60,7 +60,8 @@ static void look_once(void)
 
 	/* What a writer of this mount is changing and is about to look at itself. */
 	if (prng_below(&rng, 6) == 0) {
-		(void)snprintf(n.s, sizeof(n.s), "own%u", (unsigned)prng_below(&rng, OWNERS));
+		(void)snprintf(n.s, sizeof(n.s), "own%u%s", (unsigned)prng_below(&rng, OWNERS),
+			       prng_below(&rng, 2) ? "" : "-b");
 		slash = NULL;
 	}
 	switch (prng_below(&rng, 16)) {

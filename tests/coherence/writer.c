@@ -327,9 +327,33 @@ static void see_own(unsigned i, const char *a, const char *b)
 	unsigned long us = (unsigned long)(waited / 1000), most = atomic_load(&t->latest_us);
 	while (us > most && !atomic_compare_exchange_weak(&t->latest_us, &most, us))
 		;
-	unsigned long bound = i == place ? world_settings(world)->own_late_ms : world_settings(world)->late_ms;
+	unsigned long bound =
+		i == place ? world_settings(world)->own_late_ms : world_settings(world)->late_ms;
 	if (waited > bound * UINT64_C(1000000))
 		view_late(&views[i], a, waited);
+}
+
+/*
+ * Of the second file the reply has no attributes, so whoever looks at it asks the host, and may be
+ * asking while the next exchange is made.
+ */
+static void exchange_own(const char *a, const char *b)
+{
+	for (unsigned i = 1 + (unsigned)prng_below(&rng, 8); i > 0; i--)
+		if (!result(renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE), "own exchange", a,
+			    b))
+			break;
+}
+
+/* What is replaced lives on under its other name. */
+static void replace_linked_own(const char *name, const char *other)
+{
+	struct name tmp;
+
+	(void)snprintf(tmp.s, sizeof(tmp.s), "own%u-tmp", id);
+	(void)result(link(name, other), "own link", name, other);
+	if (put("own save to", tmp.s, O_CREAT | O_TRUNC, 0))
+		(void)result(rename(tmp.s, name), "own rename", tmp.s, name);
 }
 
 /*
@@ -346,7 +370,7 @@ static void op_own(void)
 		return;
 	(void)snprintf(n.s, sizeof(n.s), "own%u", id);
 	other = with_suffix(&n, "-b");
-	switch (prng_below(&rng, 8)) {
+	switch (prng_below(&rng, 10)) {
 	case 0:
 		(void)put("own write", n.s, O_CREAT | O_TRUNC, 0);
 		break;
@@ -369,6 +393,12 @@ static void op_own(void)
 		break;
 	case 6:
 		(void)result(unlink(n.s), "own unlink", n.s, NULL);
+		break;
+	case 7:
+		exchange_own(n.s, other.s);
+		break;
+	case 8:
+		replace_linked_own(n.s, other.s);
 		break;
 	default:
 		(void)result(utimensat(AT_FDCWD, n.s, ts, 0), "own utimens", n.s, NULL);

@@ -421,6 +421,8 @@ static void test_exchange(void **state)
 	(void)state;
 	MSG_SET(&m, node2, 51);
 	done_with(w, a, m);
+	assert_int_equal(told(w, TOLD_ATTR, f, NULL), 1);
+	assert_int_equal(told(w, TOLD_ATTR, g, NULL), 1);
 	/* the second one's attributes did not come */
 	done_with(w, ask(w->c, MSG_GETATTR, g), reply_attr(w, w->seq, FILE_MODE, 51));
 	assert_int_equal(known_name(w, CACHE_ROOT, "f"), g);
