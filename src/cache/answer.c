@@ -37,7 +37,8 @@ static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, st
 		a->out.err = ENOENT;
 		return true;
 	}
-	(void)answer_attr(c, n, now, a);
+	if (answer_attr(c, n, now, a) && n->nlookup > 0)
+		a->out.grow = size_told_locked(n, a->attr.size) ? a->attr.size : 0;
 	node_told_locked(c, n);
 	a->out.ino = n->id;
 	return true;
@@ -119,6 +120,8 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 	switch (r->call.req.op) {
 	case MSG_GETATTR:
 		hit = answer_attr(c, r->node, now, a);
+		if (hit && c->leased && size_told_locked(r->node, a->attr.size))
+			a->out.grow = a->attr.size;
 		break;
 	case MSG_LOOKUP:
 		hit = c->leased && answer_lookup(c, r, now, a);

@@ -70,6 +70,8 @@ struct cache_sink {
 	void (*inode)(void *arg, uint64_t ino, bool data);
 	/* a name, and then the listing of its directory */
 	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len);
+	/* the pages of a range of offsets, soon and several times again within a second */
+	void (*repeat)(void *arg, uint64_t ino, uint64_t from, uint64_t to);
 	/* so much is queued that names which nobody is known to hold are better not told */
 	bool (*full)(void *arg);
 	/* the directory has no request in flight any more: see cache_dir_park */
@@ -82,6 +84,7 @@ struct cache_reply {
 	int err;		 /* errno, 0 on success */
 	const struct msg *msg;	 /* the reply; NULL if the cache answered by itself */
 	const struct attr *attr; /* of the object; NULL if none came */
+	struct attr newest;	 /* what attr leads to, if the reply's are not the newest known */
 	uint64_t attr_ttl;
 	/* Requests that name an object: its node, of which the kernel now holds one more reference.
 	 */
@@ -97,6 +100,8 @@ struct cache_reply {
 	bool appended; /* OPEN: the file is open for appending here */
 	bool hold; /* the kernel still has pages to drop: reply when that is done, with timeouts 0
 		    */
+	uint64_t grow;	  /* not 0: make the file grow so far in the kernel first, and then as with
+			     hold */
 	bool stale_pages; /* WRITE past the kernel's cache: it may hold pages of the file */
 };
 
@@ -212,6 +217,9 @@ bool cache_dir_park(struct cache *c, uint64_t ino);
  */
 void cache_drops_pages(struct cache *c, uint64_t ino);
 void cache_pages_dropped(struct cache *c, uint64_t ino);
+/* cache_reply.grow: whether the file is to grow still, and that it has in the kernel. */
+bool cache_grows(struct cache *c, uint64_t ino, uint64_t size);
+void cache_grown(struct cache *c, uint64_t ino, uint64_t size);
 
 /* Everything up to seq is done with, or held up by a request of ours (deferred). */
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred);

@@ -28,6 +28,7 @@ enum node_flag {
 	NODE_VISITED = 1 << 4,	   /* used again since it came there */
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
 	NODE_FREE = 1 << 6,	   /* not in use */
+	NODE_RESIZED = 1 << 7,	   /* others have changed the size, and the kernel has another */
 };
 
 struct node {
@@ -115,7 +116,10 @@ struct file {
 	uint32_t appending; /* opened for appending so often now */
 	uint32_t writing;   /* WRITEs in flight through the kernel's cache */
 	uint32_t drops;	    /* invalidations of data that the kernel has still to be told */
-	bool watched;	    /* see file_watch_reads_locked */
+	uint64_t told_size; /* with NODE_RESIZED: what the kernel has */
+	uint64_t edge_from, edge_to, edge_at; /* see resize.c */
+	bool edge_forced;
+	bool watched; /* see file_watch_reads_locked */
 	uint64_t read_from, read_to;
 };
 
@@ -294,6 +298,8 @@ bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now
  */
 uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr *a,
 			     uint64_t submitted, bool promised);
+/* Notes attributes that nobody may keep: later ones are compared with them. */
+void node_note_locked(struct node *n, const struct attr *a);
 
 /* One more reference of the kernel's. */
 void node_told_locked(struct cache *c, struct node *n);
@@ -405,6 +411,20 @@ void files_put_locked(struct cache *c, struct cache_req *r);
 /* Closes what was open for writing and is not used any more; when to call it again. */
 uint64_t files_tick_locked(struct cache *c, uint64_t now);
 
+/* ---- resize.c ---- */
+
+/* The size that is known of a file changes, and not by what the guest does. */
+void size_changes_locked(struct node *n);
+/*
+ * The kernel, which knows the file, is to get attributes with that size. True: it is to be
+ * made to grow first.
+ */
+bool size_told_locked(struct node *n, uint64_t size);
+/* The kernel takes that size whenever it comes to it. */
+void size_forced_locked(struct node *n, uint64_t size);
+/* Content of the file changes, by the guest itself (ours) or by others. */
+void size_edges_locked(struct cache *c, struct node *n, bool ours);
+
 /* ---- pages.c ---- */
 
 void pages_drop_locked(struct cache *c, struct node *n);
@@ -440,6 +460,7 @@ static inline bool is_appended(const struct node *n)
  * before that.
  */
 void file_watch_reads_locked(struct file *f);
+
 void file_read_locked(struct node *n, uint64_t off, uint64_t size);
 /* At the reply of a WRITE: whether READs of its range came. last: it is the writer's. */
 bool file_written_locked(struct node *n, uint64_t off, uint64_t size, bool last);

@@ -169,8 +169,8 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 
 	if (!node_fresh_locked(c, n, now) || now >= until)
 		return;
-	if (pages_to_drop(n))
-		return; /* see cache_reply.hold */
+	if (pages_to_drop(n) || (n->nlookup > 0 && (n->flags & NODE_RESIZED) != 0))
+		return; /* see cache_reply.hold, cache_reply.grow */
 	ret->ino = n->id;
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;

@@ -105,6 +105,8 @@ static bool is_device(uint32_t mode)
 
 static void keep_attr(struct node *n, const struct attr *a)
 {
+	if (S_ISREG(a->mode) && n->nlookup > 0 && n->attr.version != 0 && a->size != n->attr.size)
+		size_changes_locked(n);
 	n->attr = (struct kept_attr){
 		.version = a->version,
 		.ino = a->ino,
@@ -166,6 +168,14 @@ bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now
 	return n->attr_until > now && ((n->flags & NODE_PROMISED) == 0 || now < c->lease_until);
 }
 
+void node_note_locked(struct node *n, const struct attr *a)
+{
+	if (a->version <= n->attr.version || node_other_type(n, a))
+		return;
+	keep_attr(n, a);
+	n->attr_until = 0;
+}
+
 uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr *a,
 			     uint64_t submitted, bool promised)
 {
@@ -177,8 +187,7 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 	node_identify(n, a);
 	if (node_bumped_since(n, submitted)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
-		if (a->version > n->attr.version)
-			keep_attr(n, a); /* to compare with, not to be told */
+		node_note_locked(n, a);
 		return 0;
 	}
 	if (promised && now < c->lease_until)
@@ -348,7 +357,8 @@ void node_put_locked(struct cache *c, struct node *n)
 
 void node_told_locked(struct cache *c, struct node *n)
 {
-	n->nlookup++;
+	if (n->nlookup++ == 0)
+		n->flags &= ~(uint32_t)NODE_RESIZED; /* it makes a new inode */
 	if (n->flags & NODE_IDLE) {
 		idle_del(c, n);
 		n->flags |= NODE_VISITED;

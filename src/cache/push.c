@@ -62,6 +62,7 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 		if (f != NULL) {
 			file_watch_reads_locked(f);
 			f->drops++;
+			size_edges_locked(c, n, false);
 		}
 	}
 	c->sink->inode(c->sink_arg, n->id, data);

@@ -29,9 +29,10 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 
 /*
  * Attributes that tell of a change by somebody else, before its invalidation
- * has come: pages go before the kernel hears of the new size.
+ * has come: pages go before the kernel hears of the new size. Whether the size is
+ * what the request itself made of it.
  */
-static void compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
+static bool compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 			   struct node *n, const struct attr *a)
 {
 	const struct msg *q = &r->call.req;
@@ -39,7 +40,7 @@ static void compare_locked(struct cache *c, const struct cache_req *r, const str
 
 	if (!request_changes_data(q) && q->op != MSG_CREATE) {
 		node_compare_locked(c, n, a);
-		return;
+		return false;
 	}
 	/* our own: then the size is what it made of it */
 	if (q->op == MSG_SETATTR)
@@ -49,25 +50,41 @@ static void compare_locked(struct cache *c, const struct cache_req *r, const str
 	else if (q->op == MSG_FALLOCATE)
 		end = q->off + q->size;
 	else
-		return;
-	if (a->size > (end > size ? end : size))
-		node_lose_data_locked(c, n);
+		return q->op == MSG_COPY;
+	if (a->size <= (end > size ? end : size))
+		return true;
+	node_lose_data_locked(c, n);
+	return false;
+}
+
+/* Whether the kernel is given the attributes of its object, and takes no size of its own for them.
+ */
+static bool tells_size(const struct msg *q)
+{
+	return request_names_object(q->op) || q->op == MSG_GETATTR ||
+	       (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0);
 }
 
 /* Attributes of a node of the request; how long the kernel may keep them. */
 static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 				    struct node *n, const struct attr *a)
 {
-	bool good = stamp_good_node_locked(c, m, n->server);
+	bool good = stamp_good_node_locked(c, m, n->server), ours = false;
+	uint32_t resized = n->flags & NODE_RESIZED;
+	uint64_t ttl = 0;
 
 	node_identify(n, a);
 	if (c->leased)
-		compare_locked(c, r, m, n, a);
-	if (c->leased && MSG_HAS(m, stamp) && !good) {
+		ours = compare_locked(c, r, m, n, a);
+	if (!c->leased || !MSG_HAS(m, stamp) || good) {
+		ttl = node_install_locked(c, n, a, r->submitted, good);
+	} else {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
-		return 0;
+		node_note_locked(n, a);
 	}
-	return node_install_locked(c, n, a, r->submitted, good);
+	if (ours && resized == 0)
+		n->flags &= ~(uint32_t)NODE_RESIZED;
+	return ttl;
 }
 
 /*
@@ -339,6 +356,26 @@ static struct node *told_object(const struct cache_req *r, struct node *named)
 	return op == MSG_UNLINK || op == MSG_RMDIR || op == MSG_RENAME ? NULL : r->node;
 }
 
+/* known: the kernel knows it already. */
+static void tell_object_locked(const struct cache_req *r, struct node *n, bool known,
+			       struct cache_reply *out)
+{
+	const struct msg *q = &r->call.req;
+
+	if (out->attr->version < n->attr.version) {
+		node_attr(n, &out->newest);
+		out->attr = &out->newest;
+	}
+	if (!known || !tells_size(q))
+		return;
+	if (size_told_locked(n, out->attr->size))
+		out->grow = out->attr->size;
+	if (q->op == MSG_LINK || q->op == MSG_CREATE)
+		out->attr_ttl = 0; /* the kernel may be told otherwise before it digests that */
+	if (q->op != MSG_LOOKUP && q->op != MSG_GETATTR)
+		size_forced_locked(n, out->attr->size);
+}
+
 void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		  struct cache_reply *out)
 {
@@ -363,6 +400,7 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 			node_put_locked(c, named);
 			return;
 		}
+		bool known = named == NULL || named->nlookup > 0; /* by the kernel */
 		if (named != NULL) {
 			node_told_locked(c, named);
 			out->ino = named->id;
@@ -378,6 +416,8 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		    (!MSG_HAS(m, stamp) || c->expired))
 			node_lose_data_locked(c, named);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
+		if (c->leased && object != NULL && out->attr != NULL)
+			tell_object_locked(r, named != NULL ? named : r->node, known, out);
 		if (request_may_grow(r))
 			out->hold = pages_to_drop(named != NULL ? named : r->node);
 		if (named != NULL)

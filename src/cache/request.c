@@ -102,8 +102,10 @@ void request_bump_locked(struct cache *c, struct cache_req *r)
 		node_bump_names_locked(c, r->node2);
 		break;
 	}
-	if (request_changes_data(&r->call.req) && S_ISREG(r->node->attr.mode))
+	if (request_changes_data(&r->call.req) && S_ISREG(r->node->attr.mode)) {
 		pages_drop_locked(c, r->node);
+		size_edges_locked(c, r->node, true);
+	}
 }
 
 /* What the kernel has under a name, as far as is known. */

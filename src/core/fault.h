@@ -14,11 +14,12 @@
 	X(taint_ignored) /* client: so it is though a change of its own did */                     \
 	X(bump_once)	 /* client: own changes bump when submitted only */                        \
 	X(no_notify)	 /* client: the kernel is told of no invalidation */                       \
+	X(no_growth)	 /* client: a file does not grow before the reply that says so */          \
 	X(no_barrier)	 /* client: an invalidation that found no inode is not repeated */         \
 	X(late_promise)	 /* server: the promise is armed after the read */                         \
 	X(late_version)	 /* server: the version is drawn after the fstat */                        \
 	X(no_own_break)	 /* server: changes by one client break no promise of another */           \
-	X(slow_reply)	 /* server: no fault, but time for others: replies that wait for a moment */
+	X(slow_host)	 /* server: no fault, but time for others: what waits for a moment */
 
 enum fault {
 #define FAULT_ENUM(name) FAULT_##name,

@@ -190,6 +190,9 @@ static void release(void *arg)
 {
 	struct held *h = arg;
 
+	if (h->reply.grow > 0)
+		notify_grow(h->r->fs->notify, h->reply.ino != 0 ? h->reply.ino : h->r->ino,
+			    h->reply.grow);
 	h->r->finish(h->r, &h->reply);
 	free(h);
 }
@@ -227,7 +230,7 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 
 	untrack(r);
 	if (krequest_claim(r)) {
-		if (!reply->hold || !hold(r, reply))
+		if ((!reply->hold && reply->grow == 0) || !hold(r, reply))
 			r->finish(r, reply);
 	} else {
 		discard(r, reply);

@@ -1,9 +1,12 @@
 #include "fuse/notify.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "core/cleanup.h"
@@ -21,6 +24,9 @@
 #define DEFER_ALWAYS  (100 * MS) /* whatever it is that takes so long */
 #define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
 #define RETRY_DOUBLED 5		 /* this often */
+#define REPEAT_FIRST  (2 * MS)	 /* multiplied by four each time, */
+#define REPEATS	      5		 /* that is for 0.7 s */
+#define REPEATED_SOON (45 * MS)	 /* three of them are done: a fence waits for these */
 
 #define ACKS_MAX   64	/* acknowledgements that wait; more become one */
 #define QUEUE_FULL 4096 /* items, from which on names that nobody knows are not told one by one */
@@ -39,6 +45,7 @@ struct item {
 	bool nothing;	  /* only done is called */
 	bool entry;	  /* a name in ino, and ino's listing; else ino itself */
 	bool data;	  /* with pages from off on, len of them or all (0) */
+	bool repeated;	  /* not itself: adds one with data now and then, and nobody waits for it */
 	bool parked;	  /* behind a request in the directory */
 	uint64_t running; /* inside the kernel since then; 0: not */
 	unsigned tries;
@@ -76,9 +83,11 @@ struct notify {
 	size_t count;		/* of items */
 	struct hash_table same; /* those that others may be merged into, by what they are about */
 	struct notify_fence *fences;
+	uint64_t repeated_until;   /* until then something will have been repeated too seldom */
 	struct ack acks[ACKS_MAX]; /* ascending */
 	unsigned n_acks;
 	bool stopping;
+	void *unreadable; /* a page, without the lock */
 };
 
 /* ---- what is not done yet ---- */
@@ -133,7 +142,8 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 		struct item *o = HASH_ENTRY(l, struct item, same);
 
 		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
-		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
+		    o->repeated == i->repeated && o->name_len == i->name_len &&
+		    memcmp(o->name, i->name, i->name_len) == 0)
 			return o;
 	}
 	return NULL;
@@ -249,9 +259,17 @@ static bool done_locked(const struct notify *n, uint64_t ticket)
 
 static struct notify_fence *take_fence_locked(struct notify *n)
 {
+	uint64_t now = cache_now();
+
 	for (struct notify_fence **at = &n->fences; *at != NULL; at = &(*at)->next) {
 		struct notify_fence *f = *at;
 
+		if (f->not_before > now)
+			continue;
+		if (f->not_before > 0) { /* what was repeated counts as well */
+			f->not_before = 0;
+			f->ticket = n->ticket;
+		}
 		if (done_locked(n, f->ticket)) {
 			*at = f->next;
 			return f;
@@ -378,6 +396,9 @@ static struct item *next_locked(struct shard *s, uint64_t *ret_until)
 	*ret_until = i != NULL ? i->not_before : UINT64_MAX;
 	if (n->n_acks > 0 && n->acks[0].deadline < *ret_until)
 		*ret_until = n->acks[0].deadline;
+	for (const struct notify_fence *f = n->fences; f != NULL; f = f->next)
+		if (f->not_before > 0 && f->not_before < *ret_until)
+			*ret_until = f->not_before;
 	i = s->head;
 	if (i != NULL) {
 		s->head = i->next;
@@ -445,11 +466,33 @@ static void again_locked(struct shard *s, struct item *i)
 	rejoin_locked(s->notify, i);
 }
 
+static void repeat_locked(struct shard *s, struct item *i)
+{
+	struct notify *n = s->notify;
+
+	i->tries++; /* 0 if it is asked for again meanwhile */
+	(void)pthread_mutex_unlock(&n->lock);
+	bool known = cache_kernel_knows(n->fs->cache, i->ino);
+	if (known)
+		notify_inval_range(n, i->ino, i->off, i->len);
+	(void)pthread_mutex_lock(&n->lock);
+	if (known && i->tries < REPEATS) {
+		wait_locked(s, i, cache_now() + (REPEAT_FIRST << 2 * i->tries));
+	} else {
+		unhash_locked(n, i);
+		free(i);
+	}
+}
+
 static void execute_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
 	enum outcome o = DONE;
 
+	if (i->repeated) {
+		repeat_locked(s, i);
+		return;
+	}
 	i->running = cache_now();
 	unhash_locked(n, i); /* what is asked for from now on is not done by it */
 	(void)pthread_mutex_unlock(&n->lock);
@@ -524,6 +567,28 @@ static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
 	add_entry(n, parent, name, len, cache_changed_at(n->fs->cache));
 }
 
+static void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
+{
+	struct notify *n = arg;
+	struct shard *s = shard_of(n, ino, false);
+	struct item *i = item_new(ino, "", 0), *o;
+
+	i->data = i->repeated = true;
+	i->off = from;
+	i->len = to - from + 1;
+	SCOPE_LOCK(&n->lock);
+	n->repeated_until = cache_now() + REPEATED_SOON;
+	o = equal_locked(n, i);
+	if (o != NULL) {
+		merge(o, i); /* its next time stays, and then it begins anew */
+		free(i);
+		return;
+	}
+	hash_locked(n, i);
+	wait_locked(s, i, cache_now() + REPEAT_FIRST);
+	(void)pthread_cond_signal(&s->work);
+}
+
 static void sink_unpark(void *arg, uint64_t parent)
 {
 	struct notify *n = arg;
@@ -565,6 +630,7 @@ static bool sink_full(void *arg)
 const struct cache_sink notify_sink = {
 	.inode = sink_inode,
 	.entry = sink_entry,
+	.repeat = sink_repeat,
 	.full = sink_full,
 	.unpark = sink_unpark,
 	.mark = sink_mark,
@@ -590,6 +656,29 @@ void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice d
 	if (!FAULT(no_notify))
 		(void)fuse_lowlevel_notify_store(n->fs->se, ino, (off_t)off, &v, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
+}
+
+/*
+ * There is no notification of a size alone. One that stores a byte at the end
+ * sets the size, and then takes the byte (fuse_notify_store): it is given one that
+ * cannot be read. The page that this leaves, empty and not up to date, goes.
+ */
+void notify_grow(struct notify *n, fuse_ino_t ino, uint64_t size)
+{
+	struct fuse_notify_store_out store = {.nodeid = ino, .offset = size - 1, .size = 1};
+	struct fuse_out_header out = {.len = sizeof(out) + sizeof(store) + 1,
+				      .error = FUSE_NOTIFY_STORE};
+	struct iovec iov[] = {{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, 1}};
+
+	if (!cache_grows(n->fs->cache, ino, size))
+		return; /* the guest itself may have made it shorter meanwhile */
+	if (!FAULT(no_notify))
+		(void)writev(fuse_session_fd(n->fs->se), iov, 3);
+	stats_add(n->fs->stats, STAT_inval_sent, 1);
+	cache_drops_pages(n->fs->cache, ino);
+	(void)inval_inode(n, ino, (int64_t)size - 1, 1);
+	cache_pages_dropped(n->fs->cache, ino);
+	cache_grown(n->fs->cache, ino, size);
 }
 
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
@@ -630,6 +719,7 @@ void notify_fence(struct notify *n, struct notify_fence *f)
 {
 	SCOPE_LOCK(&n->lock);
 	f->ticket = n->ticket;
+	f->not_before = n->repeated_until > cache_now() ? n->repeated_until : 0;
 	f->next = n->fences;
 	n->fences = f;
 	wake_locked(n);
@@ -646,6 +736,12 @@ int notify_new(struct fs *fs, struct notify **ret)
 	if (e < 0) {
 		free(n);
 		return e;
+	}
+	n->unreadable = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (n->unreadable == MAP_FAILED) {
+		mounts_free(n->mounts);
+		free(n);
+		return -ENOMEM;
 	}
 	n->fs = fs;
 	(void)pthread_mutex_init(&n->lock, NULL);
@@ -670,6 +766,19 @@ int notify_new(struct fs *fs, struct notify **ret)
 	return 0;
 }
 
+/* They are in no other list. */
+static void free_repeated(struct notify *n, struct shard *s)
+{
+	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
+		next = i->next;
+		if (!i->repeated)
+			continue;
+		unwait_locked(s, i);
+		unhash_locked(n, i);
+		free(i);
+	}
+}
+
 void notify_free(struct notify *n)
 {
 	if (n == NULL)
@@ -681,6 +790,8 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
+	for (unsigned i = 0; i < NOTIFIERS; i++)
+		free_repeated(n, &n->shards[i]);
 	while (n->oldest != NULL) {
 		item_done(n->oldest);
 		finish_locked(n, n->oldest);
@@ -695,6 +806,7 @@ void notify_free(struct notify *n)
 	for (unsigned i = 0; i < NOTIFIERS; i++)
 		(void)pthread_cond_destroy(&n->shards[i].work);
 	mounts_free(n->mounts);
+	(void)munmap(n->unreadable, 1);
 	(void)pthread_mutex_destroy(&n->lock);
 	free(n);
 }

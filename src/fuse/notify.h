@@ -38,6 +38,9 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
  */
 void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice data);
 
+/* Lets the file grow to size. Only on a notifier too. */
+void notify_grow(struct notify *n, fuse_ino_t ino, uint64_t size);
+
 /* Calls done, on a notifier, when what is queued for ino now has been done. */
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg);
 
@@ -55,7 +58,7 @@ struct notify_fence {
 	void *arg;
 	/* notify's own */
 	struct notify_fence *next;
-	uint64_t ticket;
+	uint64_t ticket, not_before;
 };
 
 /* Calls f->done, on a notifier, when everything that is queued now has been done. f stays until

@@ -163,10 +163,11 @@ static void set_stamp(struct request *r, int result)
 		MSG_SET(&r->p, stamp, stamp->seq);
 }
 
-/* With FAULT(slow_reply): one in four takes up to 2 ms, as on a busy host. */
-static void reply_slowly(const struct request *r)
+/* With FAULT(slow_host): one in four takes up to 2 ms before it is executed, one in four after it.
+ */
+static void wait_a_moment(const struct request *r, bool executed)
 {
-	uint64_t x = hash_mix(r->q.id);
+	uint64_t x = hash_mix(r->q.id) >> (executed ? 0 : 16);
 	const struct timespec ts = {.tv_nsec = (long)(x / 4 % 2000) * 1000};
 
 	if (x % 4 == 0)
@@ -233,6 +234,8 @@ static int execute(struct session *s, struct request *r)
 	r->stamp = (struct stamp){0};
 	if (!in_order(&r->q))
 		session_pass_turn(r);
+	if (FAULT(slow_host))
+		wait_a_moment(r, false);
 	uint64_t start = stats_now();
 	int result = dispatch(r);
 	stats_executed(s->host->config->stats, r->q.op, stats_now() - start,
@@ -243,8 +246,8 @@ static int execute(struct session *s, struct request *r)
 		return 0;
 	if (result == OP_MALFORMED)
 		return -EPROTO;
-	if (FAULT(slow_reply))
-		reply_slowly(r);
+	if (FAULT(slow_host))
+		wait_a_moment(r, true);
 	if (FAULT(late_promise))
 		arm_late(r);
 	set_stamp(r, result);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define SHOWN_MAX   25
@@ -146,6 +147,31 @@ void view_name(const struct view *v, const char *name)
 	(void)readlinkat(v->host, name, te, sizeof(te) - 1);
 	(void)readlinkat(v->guest, name, tf, sizeof(tf) - 1);
 	(void)same_text(v, name, "target", te, tf);
+}
+
+static const char *xattr_of(int dir, const char *name, char *to, size_t size)
+{
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return outcome(fd);
+	n = fgetxattr(fd, XATTR_NAME, to, size - 1);
+	const char *r = n >= 0 ? to : outcome(n);
+	if (n >= 0)
+		to[n] = '\0';
+	(void)close(fd);
+	return r;
+}
+
+void view_xattr(const struct view *v, const char *name)
+{
+	char e[64], f[64];
+	const char *expected = xattr_of(v->host, name, e, sizeof(e));
+	const char *found = xattr_of(v->guest, name, f, sizeof(f));
+
+	if (strcmp(found, "EOPNOTSUPP") != 0) /* the plain protocol has none */
+		(void)same_text(v, name, XATTR_NAME, expected, found);
 }
 
 /* ---- content --------------------------------------------------------------------------------- */

@@ -24,6 +24,9 @@ void view_init(struct view *v, struct world *w, unsigned me, unsigned place);
 void view_name(const struct view *v, const char *name);
 /* Size and bytes through an open of both files just now. */
 void view_content(const struct view *v, const char *name);
+/* The extended attribute XATTR_NAME. */
+#define XATTR_NAME "user.torture"
+void view_xattr(const struct view *v, const char *name);
 /* The names and types of a listing. */
 void view_dir(const struct view *v, const char *name);
 /* Of an instant view: what differed did so for this long, which is a difference. */

@@ -34,15 +34,15 @@ struct settings {
 	unsigned places;
 	uint64_t seed;
 	/* What is compared; doc/coherence.md tells which promise leaves out what. */
-	bool mappings;	       /* what a mapping shows that was made before */
-	bool opened;	       /* what a file shows that was opened before */
-	bool instant;	       /* what the other mounts show when a guest's call returns... */
+	bool mappings;		   /* what a mapping shows that was made before */
+	bool opened;		   /* what a file shows that was opened before */
+	bool instant;		   /* what the other mounts show when a guest's call returns... */
 	unsigned long own_late_ms; /* the same for the mount that made the change */
 	unsigned long late_ms; /* ...or so much later, where it had to defer its acknowledgement */
 	bool owners;	       /* uid and gid */
-	bool links;	       /* ctime of files, and link count of those with more names than one */
-	bool removed;	       /* what was opened, and lost its name on the host before it was read */
-	bool git;	       /* a repository that is checked out on the host */
+	bool links;   /* ctime of files, and link count of those with more names than one */
+	bool removed; /* what was opened, and lost its name on the host before it was read */
+	bool git;     /* a repository that is checked out on the host */
 };
 
 struct name {

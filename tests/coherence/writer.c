@@ -4,13 +4,16 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define OWN_BOUND_NS UINT64_C(2000000000)
@@ -39,6 +42,8 @@ static bool is_race(int error)
 	case ETXTBSY:
 	case ENODEV: /* a shared mapping of a file that is open for appending */
 	case ENAMETOOLONG:
+	case ENODATA:
+	case EOPNOTSUPP: /* extended attributes */
 		return true;
 	default:
 		return false;
@@ -310,6 +315,7 @@ static bool shows_own(unsigned i, const char *a, const char *b)
 	view_name(&views[i], a);
 	view_name(&views[i], b);
 	view_content(&views[i], a);
+	view_xattr(&views[i], a);
 	return differing == 0;
 }
 
@@ -345,6 +351,36 @@ static void exchange_own(const char *a, const char *b)
 			break;
 }
 
+static atomic_bool listing;
+
+static void *list_xattrs(void *arg)
+{
+	char names[256];
+
+	while (atomic_load(&listing))
+		(void)listxattr(arg, names, sizeof(names));
+	return NULL;
+}
+
+/* While a thread lists them, which may be told that there are none (NODE_NO_XATTR). */
+static void xattr_own(char *name)
+{
+	char value[24];
+	pthread_t thread;
+
+	atomic_store(&listing, true);
+	if (pthread_create(&thread, NULL, list_xattrs, name) != 0)
+		err(3, "pthread_create");
+	for (unsigned i = 1 + (unsigned)prng_below(&rng, 4); i > 0; i--) {
+		(void)result(removexattr(name, XATTR_NAME), "own removexattr", name, NULL);
+		(void)snprintf(value, sizeof(value), "%lu", (unsigned long)++serial);
+		(void)result(setxattr(name, XATTR_NAME, value, strlen(value), 0), "own setxattr",
+			     name, NULL);
+	}
+	atomic_store(&listing, false);
+	(void)pthread_join(thread, NULL);
+}
+
 /* What is replaced lives on under its other name. */
 static void replace_linked_own(const char *name, const char *other)
 {
@@ -370,7 +406,7 @@ static void op_own(void)
 		return;
 	(void)snprintf(n.s, sizeof(n.s), "own%u", id);
 	other = with_suffix(&n, "-b");
-	switch (prng_below(&rng, 10)) {
+	switch (prng_below(&rng, 11)) {
 	case 0:
 		(void)put("own write", n.s, O_CREAT | O_TRUNC, 0);
 		break;
@@ -399,6 +435,9 @@ static void op_own(void)
 		break;
 	case 8:
 		replace_linked_own(n.s, other.s);
+		break;
+	case 9:
+		xattr_own(n.s);
 		break;
 	default:
 		(void)result(utimensat(AT_FDCWD, n.s, ts, 0), "own utimens", n.s, NULL);

@@ -24,7 +24,7 @@
 
 /* ---- what the kernel is told ---- */
 
-enum told_kind { TOLD_ATTR, TOLD_DATA, TOLD_ENTRY, TOLD_UNPARK, TOLD_MARK };
+enum told_kind { TOLD_ATTR, TOLD_DATA, TOLD_REPEAT, TOLD_ENTRY, TOLD_UNPARK, TOLD_MARK };
 
 struct told {
 	enum told_kind kind;
@@ -32,6 +32,7 @@ struct told {
 	char name[32];
 	size_t len;
 	uint64_t changed_at;
+	uint64_t from, to; /* of what is to be repeated */
 };
 
 struct world {
@@ -60,6 +61,11 @@ static inline void sink_inode(void *arg, uint64_t ino, bool data)
 	tell(arg, (struct told){.kind = data ? TOLD_DATA : TOLD_ATTR, .ino = ino});
 }
 
+static inline void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
+{
+	tell(arg, (struct told){.kind = TOLD_REPEAT, .ino = ino, .from = from, .to = to});
+}
+
 static inline void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
 {
 	struct told t = {.kind = TOLD_ENTRY, .ino = parent, .len = len};
@@ -85,6 +91,7 @@ static inline bool sink_full(void *arg)
 
 static const struct cache_sink recording_sink = {
     .inode = sink_inode,
+    .repeat = sink_repeat,
     .entry = sink_entry,
     .full = sink_full,
     .unpark = sink_unpark,
