@@ -38,6 +38,9 @@ static bool compare_locked(struct cache *c, const struct cache_req *r, const str
 	const struct msg *q = &r->call.req;
 	uint64_t size = n->attr.size, end = 0;
 
+	if (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0 &&
+	    (q->valid & (SET_MTIME | SET_MTIME_NOW)) != 0 && a->size == size)
+		return false; /* the time is our own */
 	if (!request_changes_data(q) && q->op != MSG_CREATE) {
 		node_compare_locked(c, n, a);
 		return false;
@@ -45,6 +48,8 @@ static bool compare_locked(struct cache *c, const struct cache_req *r, const str
 	/* our own: then the size is what it made of it */
 	if (q->op == MSG_SETATTR)
 		size = q->size;
+	else if (q->op == MSG_OPEN)
+		size = 0;
 	else if (q->op == MSG_WRITE)
 		end = m->off + m->size;
 	else if (q->op == MSG_FALLOCATE)
@@ -82,7 +87,8 @@ static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, 
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		node_note_locked(n, a);
 	}
-	if (ours && resized == 0)
+	/* a size that was set the kernel sets itself */
+	if (ours && (resized == 0 || r->call.req.op == MSG_SETATTR || r->call.req.op == MSG_OPEN))
 		n->flags &= ~(uint32_t)NODE_RESIZED;
 	return ttl;
 }
@@ -366,6 +372,8 @@ static void tell_object_locked(const struct cache_req *r, struct node *n, bool k
 		node_attr(n, &out->newest);
 		out->attr = &out->newest;
 	}
+	if (!known)
+		n->flags &= ~(uint32_t)NODE_RESIZED; /* it makes a new inode */
 	if (!known || !tells_size(q))
 		return;
 	if (size_told_locked(n, out->attr->size))

@@ -71,7 +71,8 @@ bool cache_grows(struct cache *c, uint64_t ino, uint64_t size)
 	SCOPE_LOCK(&c->lock);
 	const struct node *n = node_find_locked(c, ino);
 
-	return n != NULL && (n->flags & NODE_RESIZED) != 0 && n->attr.size == size;
+	return n != NULL && (n->flags & NODE_RESIZED) != 0 && n->file->told_size < size &&
+	       size <= n->attr.size;
 }
 
 void cache_grown(struct cache *c, uint64_t ino, uint64_t size)

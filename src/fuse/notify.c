@@ -470,12 +470,16 @@ static void repeat_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
 
+	uint64_t off = i->off, len = i->len;
+
 	i->tries++; /* 0 if it is asked for again meanwhile */
+	i->running = cache_now();
 	(void)pthread_mutex_unlock(&n->lock);
 	bool known = cache_kernel_knows(n->fs->cache, i->ino);
 	if (known)
-		notify_inval_range(n, i->ino, i->off, i->len);
+		notify_inval_range(n, i->ino, off, len);
 	(void)pthread_mutex_lock(&n->lock);
+	i->running = 0;
 	if (known && i->tries < REPEATS) {
 		wait_locked(s, i, cache_now() + (REPEAT_FIRST << 2 * i->tries));
 	} else {
@@ -579,12 +583,16 @@ static void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
 	SCOPE_LOCK(&n->lock);
 	n->repeated_until = cache_now() + REPEATED_SOON;
 	o = equal_locked(n, i);
-	if (o != NULL) {
-		merge(o, i); /* its next time stays, and then it begins anew */
+	if (o != NULL) { /* begins anew */
+		merge(o, i);
 		free(i);
-		return;
+		if (o->running != 0 || o->not_before <= cache_now() + REPEAT_FIRST)
+			return;
+		unwait_locked(s, o);
+		i = o;
+	} else {
+		hash_locked(n, i);
 	}
-	hash_locked(n, i);
 	wait_locked(s, i, cache_now() + REPEAT_FIRST);
 	(void)pthread_cond_signal(&s->work);
 }

@@ -1,10 +1,10 @@
 #include "actor.h"
+#include "child.h"
 #include "view.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -351,34 +351,33 @@ static void exchange_own(const char *a, const char *b)
 			break;
 }
 
-static atomic_bool listing;
-
-static void *list_xattrs(void *arg)
+/* While another process lists them, which may be told that there are none (NODE_NO_XATTR). */
+static void xattr_own(const char *name)
 {
-	char names[256];
+	static atomic_bool *listing;
+	char names[256], value[24];
 
-	while (atomic_load(&listing))
-		(void)listxattr(arg, names, sizeof(names));
-	return NULL;
-}
-
-/* While a thread lists them, which may be told that there are none (NODE_NO_XATTR). */
-static void xattr_own(char *name)
-{
-	char value[24];
-	pthread_t thread;
-
-	atomic_store(&listing, true);
-	if (pthread_create(&thread, NULL, list_xattrs, name) != 0)
-		err(3, "pthread_create");
+	if (listing == NULL)
+		listing = mmap(NULL, sizeof(*listing), PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (listing == MAP_FAILED)
+		err(3, "mmap");
+	atomic_store(listing, true);
+	pid_t pid = child_fork();
+	if (pid == 0) {
+		while (atomic_load(listing))
+			(void)listxattr(name, names, sizeof(names));
+		_exit(0);
+	}
 	for (unsigned i = 1 + (unsigned)prng_below(&rng, 4); i > 0; i--) {
 		(void)result(removexattr(name, XATTR_NAME), "own removexattr", name, NULL);
 		(void)snprintf(value, sizeof(value), "%lu", (unsigned long)++serial);
 		(void)result(setxattr(name, XATTR_NAME, value, strlen(value), 0), "own setxattr",
 			     name, NULL);
 	}
-	atomic_store(&listing, false);
-	(void)pthread_join(thread, NULL);
+	atomic_store(listing, false);
+	if (waitpid(pid, NULL, 0) != pid)
+		err(3, "waitpid");
 }
 
 /* What is replaced lives on under its other name. */

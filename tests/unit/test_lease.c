@@ -518,7 +518,7 @@ static void check_open(struct world *w, uint64_t ino, uint64_t flags, uint64_t s
 		       bool drop)
 {
 	struct asked *a = asked_new(MSG_OPEN);
-	struct msg m = reply_attr(w, stamp, FILE_MODE, 9000);
+	struct msg m = reply_attr(w, stamp, FILE_MODE, flags & O_TRUNC ? 0 : 9000);
 
 	told_clear(w);
 	MSG_SET(&a->req.call.req, flags, flags);
@@ -550,6 +550,11 @@ static void test_open_without_a_promise(void **state)
 		read_page(w, ino, 0);
 		check_open(w, ino, O_RDONLY, w->seq, true, false);
 		check_open(w, ino, O_RDWR | O_TRUNC, NO_STAMP, false, false);
+		struct asked *a = asked_new(MSG_SETATTR);
+		MSG_SET(&a->req.call.req, valid, SET_SIZE);
+		MSG_SET(&a->req.call.req, size, 9000);
+		cache_submit(w->c, &a->req, ino, 0);
+		done_with(w, a, reply_attr(w, w->seq, FILE_MODE, 9000));
 		read_page(w, ino, 0);
 		if (cached) {
 			(void)inv(w, 50, INV_ATTR);

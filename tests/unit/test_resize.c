@@ -204,6 +204,44 @@ static void test_shrinking(void **state)
 	assert_int_equal(repeated(0, 0), 0);
 }
 
+/* The guest's own times are no change by others; nor is what it has emptied itself one. */
+static void test_own_changes(void **state)
+{
+	(void)state;
+	done_with(w, ask(w->c, MSG_READ, ino), reply_attr(w, w->seq, FILE_MODE, 50));
+	done_with(w, ask(w->c, MSG_SETATTR, ino), reply_attr(w, w->seq, FILE_MODE, 50));
+	struct asked *a = asked_new(MSG_SETATTR);
+	struct msg m = reply_attr(w, w->seq, FILE_MODE, 50);
+	MSG_SET(&a->req.call.req, valid, SET_MTIME);
+	m.attr.mtime.sec = 1234;
+	cache_submit(w->c, &a->req, ino, 0);
+	done_with(w, a, m);
+	assert_int_equal(w->n_told, 0);
+	a = asked_new(MSG_OPEN);
+	MSG_SET(&a->req.call.req, flags, O_WRONLY | O_TRUNC);
+	cache_submit(w->c, &a->req, ino, 0);
+	m = reply_attr(w, w->seq, FILE_MODE, 0);
+	MSG_SET(&m, fh, 7);
+	done_with(w, a, m);
+	write_bytes(0, 20, 20);
+	assert_int_equal(look(CACHED), 0);
+	write_bytes(20, 100, 120);
+	assert_int_equal(look(CACHED), 0);
+	assert_int_equal(repeated(0, 0), 0);
+}
+
+/* A reply that is held has been overtaken by another: the file grows for each in turn. */
+static void test_overtaken(void **state)
+{
+	(void)state;
+	changed(60);
+	changed(70);
+	assert_true(cache_grows(w->c, ino, 60));
+	cache_grown(w->c, ino, 60);
+	assert_false(cache_grows(w->c, ino, 60));
+	assert_true(cache_grows(w->c, ino, 70));
+}
+
 /* What the kernel takes whatever it was told since. */
 static void test_forced(void **state)
 {
@@ -246,7 +284,7 @@ int main(void)
 #define TEST(t) cmocka_unit_test_setup_teardown(t, begin, end)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_growth),	  TEST(test_no_growth), TEST(test_tainted),
-	    TEST(test_shrinking), TEST(test_forced),
+	    TEST(test_shrinking), TEST(test_own_changes), TEST(test_overtaken), TEST(test_forced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,7 @@
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/grow
-count=${VFS_GROW_COUNT:-400}
+count=${VFS_GROW_COUNT:-$((200 / VFS_SLOW))}
 fenced=()
 if is_bind || [ "$VFS_CACHE" ]; then
 	fenced=(--no-fence)
