@@ -38,7 +38,7 @@ static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, st
 		return true;
 	}
 	if (answer_attr(c, n, now, a) && n->nlookup > 0)
-		a->out.grow = size_told_locked(n, a->attr.size) ? a->attr.size : 0;
+		a->out.grow = size_told_locked(n, a->attr.size);
 	node_told_locked(c, n);
 	a->out.ino = n->id;
 	return true;
@@ -120,8 +120,8 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 	switch (r->call.req.op) {
 	case MSG_GETATTR:
 		hit = answer_attr(c, r->node, now, a);
-		if (hit && c->leased && size_told_locked(r->node, a->attr.size))
-			a->out.grow = a->attr.size;
+		if (hit && c->leased)
+			a->out.grow = size_told_locked(r->node, a->attr.size);
 		break;
 	case MSG_LOOKUP:
 		hit = c->leased && answer_lookup(c, r, now, a);

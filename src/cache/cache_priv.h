@@ -416,10 +416,10 @@ uint64_t files_tick_locked(struct cache *c, uint64_t now);
 /* The size that is known of a file changes, and not by what the guest does. */
 void size_changes_locked(struct node *n);
 /*
- * The kernel, which knows the file, is to get attributes with that size. True: it is to be
- * made to grow first.
+ * The kernel, which knows the file, is to get attributes with that size. Returns
+ * cache_reply.grow.
  */
-bool size_told_locked(struct node *n, uint64_t size);
+uint64_t size_told_locked(struct node *n, uint64_t size);
 /* The kernel takes that size whenever it comes to it. */
 void size_forced_locked(struct node *n, uint64_t size);
 /* Content of the file changes, by the guest itself (ours) or by others. */
@@ -460,7 +460,6 @@ static inline bool is_appended(const struct node *n)
  * before that.
  */
 void file_watch_reads_locked(struct file *f);
-
 void file_read_locked(struct node *n, uint64_t off, uint64_t size);
 /* At the reply of a WRITE: whether READs of its range came. last: it is the writer's. */
 bool file_written_locked(struct node *n, uint64_t off, uint64_t size, bool last);

@@ -376,8 +376,7 @@ static void tell_object_locked(const struct cache_req *r, struct node *n, bool k
 		n->flags &= ~(uint32_t)NODE_RESIZED; /* it makes a new inode */
 	if (!known || !tells_size(q))
 		return;
-	if (size_told_locked(n, out->attr->size))
-		out->grow = out->attr->size;
+	out->grow = size_told_locked(n, out->attr->size);
 	if (q->op == MSG_LINK || q->op == MSG_CREATE)
 		out->attr_ttl = 0; /* the kernel may be told otherwise before it digests that */
 	if (q->op != MSG_LOOKUP && q->op != MSG_GETATTR)

@@ -49,13 +49,13 @@ static void edge(struct node *n, uint64_t size, bool forced)
 	f->edge_at = now;
 }
 
-bool size_told_locked(struct node *n, uint64_t size)
+uint64_t size_told_locked(struct node *n, uint64_t size)
 {
 	if (!S_ISREG(n->attr.mode) || ((n->flags & NODE_RESIZED) == 0 && size == n->attr.size))
-		return false;
+		return 0;
 	uint64_t had = (n->flags & NODE_RESIZED) != 0 ? n->file->told_size : n->attr.size;
 	if (size > had && size == n->attr.size && !FAULT(no_growth))
-		return true;
+		return size;
 	if (size != had)
 		edge(n, size, false);
 	n->flags &= ~(uint32_t)NODE_RESIZED;
@@ -63,7 +63,7 @@ bool size_told_locked(struct node *n, uint64_t size)
 		n->file->told_size = size;
 		n->flags |= NODE_RESIZED;
 	}
-	return false;
+	return 0;
 }
 
 bool cache_grows(struct cache *c, uint64_t ino, uint64_t size)

@@ -469,7 +469,6 @@ static void again_locked(struct shard *s, struct item *i)
 static void repeat_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
-
 	uint64_t off = i->off, len = i->len;
 
 	i->tries++; /* 0 if it is asked for again meanwhile */

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -133,11 +134,16 @@ static double now_ms(void)
 	return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
 }
 
-static void pause_us(unsigned us)
+/* Until the readers have read so often. */
+static void let_read(unsigned long times)
 {
-	const struct timespec ts = {.tv_nsec = (long)us * 1000};
+	unsigned long until = atomic_load(&shared->reads) + times;
 
-	(void)nanosleep(&ts, NULL);
+	while (atomic_load(&shared->reads) < until) {
+		if (waitpid(-1, NULL, WNOHANG) != 0)
+			errx(3, "a process in %s has ended", mount);
+		(void)sched_yield();
+	}
 }
 
 /* Three appends, each in the middle of what the last one sets off. */
@@ -158,7 +164,7 @@ static void append(int fd, unsigned *seed)
 
 		if (write(fd, text, n) != (ssize_t)n)
 			err(3, "%s", host);
-		pause_us((unsigned)rand_r(seed) % 200);
+		let_read((unsigned long)rand_r(seed) % 20);
 	}
 }
 
