@@ -16,6 +16,8 @@
 	X(no_notify)	 /* client: the kernel is told of no invalidation */                       \
 	X(no_growth)	 /* client: a file does not grow before the reply that says so */          \
 	X(no_barrier)	 /* client: an invalidation that found no inode is not repeated */         \
+	X(no_sync_fence) /* both: a lock that is granted, or a new name, brings nobody up to date  \
+			  */                                                                       \
 	X(late_promise)	 /* server: the promise is armed after the read */                         \
 	X(late_version)	 /* server: the version is drawn after the fstat */                        \
 	X(no_own_break)	 /* server: changes by one client break no promise of another */           \
