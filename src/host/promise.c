@@ -456,8 +456,7 @@ static int send_items(struct promise_session *s, const struct batch *b, struct s
 	if (last && b->want_ack)
 		MSG_SET(&m, flags, INV_ACK);
 	MSG_SET(&m, seq, b->seq);
-	if (items.len > 0)
-		MSG_SET(&m, age, promise_clock() - pending_oldest(&b->pending));
+	MSG_SET(&m, age, items.len > 0 ? promise_clock() - pending_oldest(&b->pending) : 0);
 	MSG_SET(&m, payload, items);
 	return stream_send(s->stream, &m);
 }
