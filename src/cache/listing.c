@@ -68,6 +68,22 @@ int listing_new(struct cache *c, uint64_t ino, struct listing **ret)
 	return 0;
 }
 
+static bool building(const struct listing *l, const struct dir *dir)
+{
+	return l->build != 0 && dir->build == l->build;
+}
+
+/* Nobody will put it together to the end. */
+static void build_give_up_locked(struct listing *l)
+{
+	struct node *n = node_find_locked(l->cache, l->ino);
+	struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
+
+	if (dir != NULL && building(l, dir))
+		dir->build = 0;
+	l->build = 0;
+}
+
 static void drop_batch(struct listing *l)
 {
 	struct cache *c = l->cache;
@@ -90,6 +106,7 @@ static void destroy(struct listing *l)
 
 	drop_batch(l);
 	(void)pthread_mutex_lock(&c->lock);
+	build_give_up_locked(l);
 	*(l->prev != NULL ? &l->prev->next : &c->listings) = l->next;
 	if (l->next != NULL)
 		l->next->prev = l->prev;
@@ -365,11 +382,6 @@ static void build_begin(struct listing *l, struct dir *dir)
 	l->build_off = 0;
 }
 
-static bool building(const struct listing *l, const struct dir *dir)
-{
-	return l->build != 0 && dir->build == l->build;
-}
-
 /* The whole directory was seen, and nothing happened to it meanwhile. */
 static void build_end(struct cache *c, struct listing *l, struct dir *dir)
 {
@@ -409,7 +421,7 @@ static void install_entry(struct cache *c, struct listing *l, struct node *dir,
 							      e->ino, (uint8_t)e->type);
 
 	if (d == NULL) {
-		l->build = 0;
+		build_give_up_locked(l);
 		return;
 	}
 	d->off = e->off;
@@ -439,7 +451,7 @@ static int install_batch(struct listing *l, size_t len, struct node *dir)
 	if (promised && l->start == 0)
 		build_begin(l, dir->dir);
 	else if (!promised || l->build_off != l->start)
-		l->build = 0;
+		build_give_up_locked(l);
 	while ((r = c->backend->sequences->get_entry(&in, &e)) == 1) {
 		if (!name_valid(e.name))
 			return -EPROTO;

@@ -60,6 +60,11 @@ void name_to_end_locked(struct dentry *d)
 
 /* ---- one name ---- */
 
+static bool name_in_build(const struct dentry *d)
+{
+	return d->build != 0 && d->build == d->dir->dir->build;
+}
+
 static void set_kind(struct cache *c, struct dentry *d, enum name_kind kind)
 {
 	struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
@@ -77,6 +82,8 @@ void name_remove_locked(struct cache *c, struct dentry *d)
 {
 	struct dir *dir = d->dir->dir;
 
+	if (name_in_build(d))
+		dir->build = 0; /* what is being put together would lack it */
 	set_kind(c, d, NAME_UNSURE);
 	list_del(dir, d);
 	dir->changes++;
@@ -176,7 +183,8 @@ struct dentry *name_set_listed_locked(struct cache *c, struct node *dir, const c
 
 void name_lose_node_locked(struct cache *c, struct dentry *d, const struct node *n)
 {
-	if (!d->dir->dir->complete) {
+	/* it is there still, and what says that no other names are there may rest upon it */
+	if (!d->dir->dir->complete && !name_in_build(d)) {
 		name_remove_locked(c, d);
 		return;
 	}
