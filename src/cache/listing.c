@@ -192,7 +192,7 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;
 	ret->entry_ttl = until - now;
-	d->told = 1;
+	name_told_locked(c, d, false);
 }
 
 /* Fills in what the kernel may keep of an entry; leaves ino 0 if that is nothing. */
@@ -406,9 +406,8 @@ static void tell_moved(struct cache *c, struct node *dir, struct slice name, con
 {
 	const struct dentry *d = name_find_locked(c, dir, name.data, name.len);
 
-	if (d != NULL && c->sink != NULL && (d->kind != NAME_NODE || d->id != n->id) &&
-	    name_kernel_holds_locked(c, d))
-		c->sink->entry(c->sink_arg, dir->id, d->name, d->len);
+	if (d != NULL && (d->kind != NAME_NODE || d->id != n->id) && name_kernel_holds_locked(c, d))
+		name_take_back_locked(c, dir, d->name, d->len, d);
 }
 
 static void install_entry(struct cache *c, struct listing *l, struct node *dir,

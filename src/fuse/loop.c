@@ -58,7 +58,7 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_AUTO_INVAL_DATA, !leased);
 	want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, leased);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS, leased);
-	want(conn, FUSE_CAP_EXPIRE_ONLY, leased);
+	want(conn, FUSE_CAP_EXPIRE_ONLY, true);
 	want(conn, FUSE_CAP_IOCTL_DIR, true);
 	fs->expire_entries = (conn->capable & FUSE_CAP_EXPIRE_ONLY) != 0;
 	want(conn, FUSE_CAP_READDIRPLUS, true);
