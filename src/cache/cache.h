@@ -46,6 +46,8 @@ struct listing;
 #define CACHE_ROOT 1
 
 /* How long the kernel, and the cache, may keep what a reply tells. */
+#define REQUEST_LOCKS 4 /* directories that the kernel locks for a request at most: RENAME */
+
 struct cache_times {
 	uint64_t attr, entry, negative, dir;
 };
@@ -108,9 +110,15 @@ struct cache_reply {
 	bool appended; /* OPEN: the file is open for appending here */
 	bool hold; /* the kernel still has pages to drop: reply when that is done, with timeouts 0
 		    */
-	uint64_t grow;	  /* not 0: make the file grow so far in the kernel first, and then as with
-			     hold */
-	bool stale_pages; /* WRITE past the kernel's cache: it may hold pages of the file */
+	uint64_t grow;	   /* not 0: make the file grow so far in the kernel first, and then as with
+			      hold */
+	bool stale_pages;  /* WRITE past the kernel's cache: it may hold pages of the file */
+	bool synchronises; /* what the host had done before is to be seen before the reply is */
+	/*
+	 * NULL for what the cache has answered by itself. To be set if the reply goes to the kernel
+	 * after done has returned; cache_delivered follows.
+	 */
+	bool *ret_held;
 };
 
 /*
@@ -132,14 +140,21 @@ struct cache_req {
 	uint64_t submitted; /* generation clock */
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
-	bool busy;		    /* counted in its directories */
-	bool writing;		    /* counted in its file */
-	bool retried;		    /* OPEN: once more after idle files were closed */
-	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
-	struct cache_req *waiting;  /* the next one that waits for the same open file */
-	uint64_t had[2];	    /* RENAME: what the kernel has under the names; 0: not known */
+	struct node *locks[REQUEST_LOCKS]; /* directories that the kernel has locked for it */
+	bool writing;			   /* counted in its file */
+	bool retried;			   /* OPEN: once more after idle files were closed */
+	struct idle_file *files[2];	   /* by_node: what fh and fh2 are */
+	struct cache_req *waiting;	   /* the next one that waits for the same open file */
+	uint64_t had[2]; /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];
+};
+
+/* What a request holds of the cache until the kernel has its reply. */
+struct cache_holds {
+	struct node *node, *node2;
+	struct node *busy[REQUEST_LOCKS];
+	bool held;
 };
 
 int cache_new(struct backend *backend, const struct cache_options *options, struct cache **ret);
@@ -161,6 +176,13 @@ void cache_set_options(struct cache *c, const struct cache_options *options);
  * An unknown id completes with ESTALE. done may run before this returns.
  */
 void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2);
+
+/*
+ * For a reply that is held (cache_reply.ret_held): takes over what its request holds, before
+ * the request goes. When the reply has gone to the kernel it is free.
+ */
+void cache_hold(struct cache *c, const struct cache_req *r, struct cache_holds *ret);
+void cache_delivered(struct cache *c, const struct cache_holds *h);
 
 /* An answer of the adapter's own making from what the cache told: see the gate. */
 void cache_reply_begin(struct cache *c);
@@ -209,6 +231,8 @@ bool cache_is_locked(struct cache *c, uint64_t ino);
  * what was not pushed. Inside a call of the sink only.
  */
 uint64_t cache_changed_at(const struct cache *c);
+/* Whether what is taken back may have been changed by the host. Inside a call of the sink only. */
+bool cache_changed_by_host(const struct cache *c);
 
 /* How to take a name back that the kernel holds by now, as far as is known: ENTRY_DROPS too if it
  * does not. */
@@ -219,9 +243,17 @@ bool cache_kernel_knows(struct cache *c, uint64_t ino);
 
 /*
  * True if a request that holds the kernel's lock of this directory is in
- * flight: unpark is called when none is any more.
+ * flight; late: if one has its reply held. unpark is called when none is in flight any more.
  */
-bool cache_dir_park(struct cache *c, uint64_t ino);
+bool cache_dir_park(struct cache *c, uint64_t ino, bool late);
+bool cache_dir_busy(struct cache *c, uint64_t ino); /* without being called */
+/*
+ * Whether such a request has its reply held, or is in flight at all (busy): for several
+ * directories at one time. Locks of the sink's side come after this one.
+ */
+void cache_lock_dirs(struct cache *c);
+bool cache_dir_locked(const struct cache *c, uint64_t ino, bool busy);
+void cache_unlock_dirs(struct cache *c);
 
 /*
  * The kernel is about to drop pages of ino, and has done so: a WRITE on its way
@@ -244,6 +276,12 @@ bool cache_path(struct cache *c, uint64_t ino, char *ret, size_t len);
 
 /* The node at a path below the root, 0 if the cache does not know it. */
 uint64_t cache_find_path(struct cache *c, const char *path);
+
+/*
+ * Takes back what the kernel was told without a promise: the host may have changed it. What
+ * is queued by it is part of a fence.
+ */
+void cache_drop_timed(struct cache *c);
 
 /* Forgets what is kept of a node, in the kernel as well; 0: of all. */
 void cache_drop(struct cache *c, uint64_t ino);

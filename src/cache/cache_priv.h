@@ -29,6 +29,7 @@ enum node_flag {
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
 	NODE_FREE = 1 << 6,	   /* not in use */
 	NODE_RESIZED = 1 << 7,	   /* others have changed the size, and the kernel has another */
+	NODE_TIMED = 1 << 8,	   /* in cache.timed */
 };
 
 struct node {
@@ -87,6 +88,7 @@ struct dir {
 	uint64_t told_again;   /* when the kernel last had its own name confirmed; 0: never */
 	uint32_t changes;      /* of the list of names: tells cursors that they are void */
 	uint32_t busy;	       /* requests in flight that hold the kernel's lock of it */
+	uint32_t held;	       /* of these, those whose reply waits for notifications */
 	uint8_t build;	       /* number of the listing that is being put together; 0: none */
 	uint8_t last_build;    /* 7 bits */
 	bool complete;	       /* there are no names but those known */
@@ -129,6 +131,16 @@ struct heap {
 	size_t len, cap;
 };
 
+/* What was told without a promise: see timed.c. */
+struct timed {
+	uint64_t *nodes; /* ids */
+	size_t n_nodes, cap_nodes;
+	bool all;	      /* and of others, which there was no memory to note */
+	unsigned char *names; /* records, from names_from on */
+	size_t names_from, names_to, names_cap;
+	uint64_t dropped; /* generation: what was asked for before is told for no time */
+};
+
 #define SEQ_SLOTS 4096 /* a collision only makes a reply look raced */
 
 struct cache {
@@ -151,6 +163,7 @@ struct cache {
 	void *sink_arg;
 	uint64_t last_seq, floor_seq; /* of all, of the last RESET */
 	uint64_t changed_at;	      /* see cache_changed_at */
+	bool by_host;		      /* see cache_changed_by_host */
 	struct call ack;	      /* one at a time, with the last number */
 	uint64_t ack_seq;
 	bool ack_due, ack_deferred;	 /* there is something to say */
@@ -159,6 +172,8 @@ struct cache {
 	uint64_t name_seq[SEQ_SLOTS];	 /* by server node and name */
 	uint64_t names_seq[SEQ_SLOTS];	 /* by server node: all names */
 	uint64_t listing_seq[SEQ_SLOTS]; /* by server node: any name */
+
+	struct timed timed;
 
 	/* eviction */
 	uint32_t idle_newest, idle_oldest, idle_hand; /* slots */
@@ -210,10 +225,8 @@ bool request_may_grow(const struct cache_req *r);
 void request_bump_locked(struct cache *c, struct cache_req *r);
 /* It is about to be submitted. */
 void request_leaves_locked(struct cache *c, struct cache_req *r);
-/* The directories, 0 and 1, whose lock the kernel holds until the reply; or NULL. */
-struct node *request_holds(const struct cache_req *r, unsigned i);
 /* A request of ours does not hold n up any more; NULL is allowed. */
-void node_not_busy_locked(struct cache *c, struct node *n);
+void node_not_busy_locked(struct cache *c, struct node *n, bool held);
 
 /* ---- reply.c ---- */
 
@@ -386,6 +399,20 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data);
  * READs behind that, so they go before the reply.
  */
 void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out);
+
+/* Attributes and pages of n may be other ones now. */
+void node_lose_locked(struct cache *c, struct node *n);
+
+/* ---- timed.c ---- */
+
+/* The kernel, or this cache, is to keep attributes or pages of n without a promise. */
+void timed_node_locked(struct cache *c, struct node *n);
+/* The same of a name in dir, for ttl. False without memory: then it may be told for no time. */
+bool timed_name_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
+		       bool is_dir, uint64_t ttl);
+/* Takes all of that back, and sees to it that nothing older is told for a time. */
+void timed_drop_locked(struct cache *c);
+void timed_done(struct cache *c);
 
 /* ---- lease.c ---- */
 

@@ -215,14 +215,17 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 		return;
 	}
 	if (node_names_bumped_since(dir, l->submitted) || age >= ttl ||
-	    node_bumped_since(n, l->submitted) || e->attr.version < n->attr.version ||
-	    node_other_type(n, &e->attr))
+	    l->submitted < c->timed.dropped || node_bumped_since(n, l->submitted) ||
+	    e->attr.version < n->attr.version || node_other_type(n, &e->attr))
 		return;
 	ret->ino = n->id;
 	ret->attr = e->attr;
 	ret->attr_ttl = ttl - age;
-	if (age < c->options.ttl.entry && !name_opens(c, e->attr.mode))
-		ret->entry_ttl = c->options.ttl.entry - age;
+	timed_node_locked(c, n);
+	ttl = age < c->options.ttl.entry ? c->options.ttl.entry - age : 0;
+	if (ttl > 0 && !name_opens(c, e->attr.mode) &&
+	    timed_name_locked(c, dir, e->name.data, e->name.len, S_ISDIR(e->attr.mode), ttl))
+		ret->entry_ttl = ttl;
 }
 
 /* ---- from the cache ---- */

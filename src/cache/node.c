@@ -194,6 +194,8 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 		ttl = c->options.cap.attr;
 	else
 		promised = false;
+	if (!promised && ttl > 0)
+		timed_node_locked(c, n);
 	if (a->version != 0 && a->version <= n->attr.version) {
 		/* Older than what is known: tell it, but for no time. */
 		return a->version == n->attr.version ? ttl : 0;

@@ -114,6 +114,13 @@ static void lose_data(struct cache *c, struct node *n)
 		pages_drop_locked(c, n);
 }
 
+void node_lose_locked(struct cache *c, struct node *n)
+{
+	lose_attr(n);
+	lose_data(c, n);
+	tell_inode_locked(c, n, (n->flags & NODE_KERNEL_DATA) != 0);
+}
+
 static void lose_names(struct cache *c, struct node *node)
 {
 	names_drop_locked(c, node, true);
@@ -286,6 +293,11 @@ uint64_t cache_changed_at(const struct cache *c)
 	return c->changed_at;
 }
 
+bool cache_changed_by_host(const struct cache *c)
+{
+	return c->by_host;
+}
+
 void cache_pushed(void *arg, const struct msg *m)
 {
 	struct cache *c = arg;
@@ -294,6 +306,7 @@ void cache_pushed(void *arg, const struct msg *m)
 	(void)pthread_mutex_lock(&c->lock);
 	c->last_seq = m->seq;
 	c->changed_at = cache_now() - (MSG_HAS(m, age) ? m->age : 0);
+	c->by_host = true;
 	if (m->op == MSG_RESET) {
 		c->floor_seq = m->seq;
 		log_info("the server has lost track of changes: everything is read anew");
@@ -316,6 +329,7 @@ void cache_pushed(void *arg, const struct msg *m)
 		c->sink->mark(c->sink_arg, m->seq);
 	bool direct = ack && c->sink == NULL;
 	c->changed_at = 0;
+	c->by_host = false;
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_rwlock_unlock(&c->gate);
 	if (direct)

@@ -70,6 +70,12 @@ static bool tells_size(const struct msg *q)
 	       (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0);
 }
 
+/* It has no promise, and what has none was taken back since the request left. */
+static bool timed_out(const struct cache *c, const struct cache_req *r, const struct msg *m)
+{
+	return (!c->leased || !MSG_HAS(m, stamp)) && r->submitted < c->timed.dropped;
+}
+
 /* Attributes of a node of the request; how long the kernel may keep them. */
 static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 				    struct node *n, const struct attr *a)
@@ -81,7 +87,7 @@ static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, 
 	node_identify(n, a);
 	if (c->leased)
 		ours = compare_locked(c, r, m, n, a);
-	if (!c->leased || !MSG_HAS(m, stamp) || good) {
+	if (!timed_out(c, r, m) && (!c->leased || !MSG_HAS(m, stamp) || good)) {
 		ttl = node_install_locked(c, n, a, r->submitted, good);
 	} else {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
@@ -101,9 +107,12 @@ static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct
 				    const char *name, size_t len, struct node *node)
 {
 	if (!c->leased || !MSG_HAS(m, stamp)) {
-		if (node != NULL && name_opens(c, node->attr.mode))
+		uint64_t ttl = node != NULL ? c->options.ttl.entry : c->options.ttl.negative;
+
+		if (ttl == 0 || (node != NULL && name_opens(c, node->attr.mode)))
 			return 0;
-		return node != NULL ? c->options.ttl.entry : c->options.ttl.negative;
+		bool is_dir = node != NULL && S_ISDIR(node->attr.mode);
+		return timed_name_locked(c, dir, name, len, is_dir, ttl) ? ttl : 0;
 	}
 	if (!stamp_good_name_locked(c, m, dir->server, name, len)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
@@ -267,7 +276,7 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 		parent2->attr_until = now + parent2_ttl;
 
 	out->attr_ttl = raced ? 0 : ttl;
-	if (request_names_object(op) && named != NULL && !raced &&
+	if (request_names_object(op) && named != NULL && !raced && !timed_out(c, r, m) &&
 	    !request_is_nameless(&r->call.req)) {
 		out->entry_ttl =
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
@@ -416,6 +425,12 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		bool promised = stamp_good_node_locked(c, m, r->node->server);
 		/* nor have we changed it: before its own second bump */
 		bool good = promised && !node_bumped_since(r->node, r->submitted);
+		if (op == MSG_SETLK && msg_synchronises(&r->call.req) && !FAULT(no_sync_fence))
+			timed_drop_locked(c);
+		if ((op == MSG_READ || op == MSG_WRITE || op == MSG_READDIRPLUS) &&
+		    (!c->leased || !MSG_HAS(m, stamp)))
+			timed_node_locked(c, r->node);
+		out->synchronises = msg_synchronises(&r->call.req) && !FAULT(no_sync_fence);
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, promised, good, out);
 		if (named != NULL && name_opens(c, named->attr.mode) &&
@@ -431,9 +446,10 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 	} else if (request_touches(&r->call.req) != TOUCH_NOTHING) {
 		request_bump_locked(c, r);
 	} else if (m->err == ENOENT && op == MSG_LOOKUP) {
-		out->entry_ttl = node_names_bumped_since(r->node, r->submitted)
-					 ? 0
-					 : install_name_locked(c, m, r->node, r->names[0],
-							       r->name_len[0], NULL);
+		out->entry_ttl =
+			node_names_bumped_since(r->node, r->submitted) || timed_out(c, r, m)
+				? 0
+				: install_name_locked(c, m, r->node, r->names[0], r->name_len[0],
+						      NULL);
 	}
 }

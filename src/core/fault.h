@@ -18,6 +18,8 @@
 	X(no_expiry)	 /* client: names of directories are taken out of the kernel's tree */     \
 	X(expire_once)	 /* client: they expire once, whatever look-ups are being digested */      \
 	X(no_barrier)	 /* client: an invalidation that found no inode is not repeated */         \
+	X(no_sync_fence) /* both: a lock that is granted, or a new name, brings nobody up to date  \
+			  */                                                                       \
 	X(late_promise)	 /* server: the promise is armed after the read */                         \
 	X(late_version)	 /* server: the version is drawn after the fstat */                        \
 	X(no_own_break)	 /* server: changes by one client break no promise of another */           \

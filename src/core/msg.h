@@ -133,6 +133,9 @@ enum setattr_valid {
 	SET_MTIME_NOW = 1 << 7,
 };
 
+/* GETLK, SETLK, field type. */
+enum lock_type { LOCK_TYPE_READ = 0, LOCK_TYPE_WRITE = 1, LOCK_TYPE_NONE = 2 };
+
 /* SETLK, field flags. */
 enum lock_flag {
 	LOCK_WAIT = 1 << 0,  /* block until granted or cancelled */
@@ -175,6 +178,12 @@ const char *msg_op_name(uint64_t op);
 bool msg_request_complete(const struct msg *m);
 bool msg_reply_complete(uint64_t op, const struct msg *m);
 bool msg_op_known(uint64_t op);
+
+/*
+ * A request whose success brings its caller up to what the host had done before: a lock is
+ * granted, a name is made, moved or removed. Programs hand over by these what they wrote.
+ */
+bool msg_synchronises(const struct msg *m);
 
 /* An error (-errno) that a reply may carry: -EIO for one that no program may see. */
 int msg_errno(int r);

@@ -150,8 +150,8 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
 
 /*
  * Calls done, on whatever thread, when everything that had happened on the
- * host is visible in the mount, or with an error: -EOPNOTSUPP without a
- * server that tells, -ENOTCONN, -ENOMEM.
+ * host is visible in the mount, or with an error:
+ * -ENOTCONN, -ENOMEM.
  */
 void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg);
 

@@ -66,6 +66,7 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
 	memset(ret, 0, sizeof(*ret));
 	ret->ino = ino;
 	attr_to_stat(fs, a, &ret->attr);
-	ret->attr_timeout = seconds(attr_ttl);
+	/* who goes through the directory is to ask: see notify_names_passed */
+	ret->attr_timeout = notify_names_passed(fs->notify, ino) ? 0 : seconds(attr_ttl);
 	ret->entry_timeout = seconds(entry_ttl);
 }

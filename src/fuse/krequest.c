@@ -7,6 +7,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "fuse/fs_priv.h"
+#include "fuse/task.h"
 
 #define SPARE_MAX 64 /* freed requests kept for the next ones */
 
@@ -178,37 +179,80 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
 	done_unseen(r);
 }
 
-/* A reply that waits until the kernel has dropped pages. */
+/*
+ * A reply that waits for notifications. The request stays in the table meanwhile: whoever is
+ * killed while he waits need not wait on.
+ */
 struct held {
 	struct krequest *r;
 	struct cache_reply reply;
 	struct attr attr;
 	struct msg msg; /* without what its slices point to */
+	struct notify_fence fence;
+	uint64_t since;
+	bool taken; /* the request came from the host, and holds something of the cache */
+	struct cache_holds holds;
 };
+
+static uint64_t held_ino(const struct held *h)
+{
+	return h->reply.ino != 0 ? h->reply.ino : h->r->ino;
+}
+
+static void deliver(struct krequest *r, const struct cache_reply *reply)
+{
+	untrack(r);
+	if (krequest_claim(r)) {
+		r->finish(r, reply);
+	} else {
+		discard(r, reply);
+		file_free(r->fs, r->file);
+		krequest_free(r);
+	}
+}
 
 static void release(void *arg)
 {
 	struct held *h = arg;
+	struct krequest *r = h->r;
+	struct fs *fs = r->fs;
 
 	if (h->reply.grow > 0)
-		notify_grow(h->r->fs->notify, h->reply.ino != 0 ? h->reply.ino : h->r->ino,
-			    h->reply.grow);
-	h->r->finish(h->r, &h->reply);
+		notify_grow(fs->notify, held_ino(h), h->reply.grow);
+	deliver(r, &h->reply); /* r is gone */
+	if (h->taken)
+		cache_delivered(fs->cache, &h->holds);
 	free(h);
 }
 
-/* False without memory for it. */
-static bool hold(struct krequest *r, const struct cache_reply *reply)
+/* What is held for the names of a directory, or for pages. */
+static void hold_on(void *arg)
+{
+	struct held *h = arg;
+	struct notify *n = h->r->fs->notify;
+
+	if (h->reply.synchronises)
+		stats_time(h->r->fs->stats, HIST_fence_wait, cache_now() - h->since);
+	h->fence = (struct notify_fence){.done = release, .arg = h, .tid = h->r->pid};
+	if (h->reply.hold || h->reply.grow > 0)
+		notify_after(n, held_ino(h), release, h);
+	else if (h->r->creq.call.req.op != MSG_GETATTR ||
+		 !notify_after_names(n, h->r->ino, &h->fence))
+		release(h);
+}
+
+static struct held *held_new(struct krequest *r, const struct cache_reply *reply)
 {
 	struct held *h = malloc(sizeof(*h));
 
 	if (h == NULL)
-		return false;
+		return NULL;
 	h->r = r;
 	h->reply = *reply;
+	h->since = cache_now();
+	h->taken = reply->ret_held != NULL;
 	/* it may be outdated by then: nobody is to keep it */
 	h->reply.attr_ttl = h->reply.entry_ttl = 0;
-	h->reply.hold = false;
 	if (r->creq.call.req.op != MSG_OPEN) /* of which the pages have gone by then */
 		h->reply.keep = false;
 	if (reply->attr != NULL) {
@@ -220,23 +264,49 @@ static bool hold(struct krequest *r, const struct cache_reply *reply)
 		h->reply.msg = &h->msg;
 	}
 	h->reply.data = (struct slice){0}; /* gone by then */
-	notify_after(r->fs->notify, reply->ino != 0 ? reply->ino : r->ino, release, h);
-	return true;
+	return h;
+}
+
+static void hold(struct held *h, const struct cache_reply *reply)
+{
+	struct krequest *r = h->r;
+
+	if (h->taken) {
+		*reply->ret_held = true;
+		cache_hold(r->fs->cache, &r->creq, &h->holds);
+	}
+	(void)pthread_mutex_lock(&r->fs->lock);
+	r->waits_for_lock = false; /* it has it: the call is not the backend's any more */
+	(void)pthread_mutex_unlock(&r->fs->lock);
+	h->fence = (struct notify_fence){.done = hold_on, .arg = h};
+	if (!h->reply.synchronises || !notify_follow_host(r->fs->notify, &h->fence))
+		hold_on(h);
+}
+
+/* Whether the reply has to wait, as far as can be told without a lock. */
+static bool waits(const struct krequest *r, const struct cache_reply *reply)
+{
+	struct notify *n = r->fs->notify;
+
+	return reply->hold || reply->grow > 0 || (reply->synchronises && notify_host_waits(n)) ||
+	       (r->creq.call.req.op == MSG_GETATTR && notify_names_passed(n, r->ino));
 }
 
 static void krequest_done(struct cache_req *creq, const struct cache_reply *reply)
 {
 	struct krequest *r = (struct krequest *)creq;
+	struct held *h;
 
-	untrack(r);
-	if (krequest_claim(r)) {
-		if ((!reply->hold && reply->grow == 0) || !hold(r, reply))
-			r->finish(r, reply);
-	} else {
-		discard(r, reply);
-		file_free(r->fs, r->file);
-		krequest_free(r);
-	}
+	if (reply->synchronises)
+		stats_add(r->fs->stats,
+			  creq->call.req.op == MSG_SETLK ? STAT_fence_locks : STAT_fence_names, 1);
+	h = waits(r, reply) ? held_new(r, reply) : NULL; /* without memory it goes at once */
+	if (h != NULL && reply->synchronises)
+		stats_add(r->fs->stats, STAT_fence_waits, 1);
+	if (h != NULL)
+		hold(h, reply);
+	else
+		deliver(r, reply);
 }
 
 void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2)
@@ -348,30 +418,6 @@ bool krequest_interrupt(struct fs *fs, uint64_t unique)
 	return true;
 }
 
-/* Whether task tid has a SIGKILL that it has not seen yet, or is gone. */
-static bool being_killed(pid_t tid)
-{
-	char path[64], line[256];
-	bool killed = false;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
-	if (tid == 0)
-		return false; /* of a foreign pid namespace: not to be known */
-	FILE *f = fopen(path, "re");
-	if (f == NULL)
-		return true;
-	while (fgets(line, sizeof(line), f) != NULL) {
-		unsigned long long mask;
-
-		if ((sscanf(line, "SigPnd: %llx", &mask) == 1 ||
-		     sscanf(line, "ShdPnd: %llx", &mask) == 1) &&
-		    (mask >> (SIGKILL - 1) & 1) != 0)
-			killed = true;
-	}
-	(void)fclose(f);
-	return killed;
-}
-
 /*
  * The kernel sends one INTERRUPT per request, whatever signals follow, and
  * answering EINTR for any but a fatal one breaks programs that rely on
@@ -384,7 +430,7 @@ bool krequests_check_killed_locked(struct fs *fs)
 	for (struct krequest *r = fs->in_flight; r != NULL; r = r->next) {
 		if (!r->interrupted || atomic_load(&r->answered))
 			continue;
-		if (!being_killed(r->pid))
+		if (!task_being_killed(r->pid))
 			more = true;
 		else if (krequest_claim(r))
 			(void)fuse_reply_err(r->req, EINTR);
@@ -427,7 +473,8 @@ void finish_attr(struct krequest *r, const struct cache_reply *reply)
 		struct stat st;
 
 		attr_to_stat(r->fs, reply->attr, &st);
-		(void)fuse_reply_attr(r->req, &st, seconds(reply->attr_ttl));
+		bool passed = notify_names_passed(r->fs->notify, r->ino);
+		(void)fuse_reply_attr(r->req, &st, passed ? 0 : seconds(reply->attr_ttl));
 	}
 	krequest_free(r);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 #include "core/log.h"
 #include "fuse/fs_priv.h"
 #include "fuse/mounts.h"
+#include "fuse/task.h"
 
 #define NOTIFIERS 4 /* half of them for entries */
 
@@ -27,6 +29,9 @@
 #define REPEAT_FIRST  (2 * MS)	 /* multiplied by four each time, */
 #define REPEATS	      5		 /* that is for 0.7 s */
 #define REPEATED_SOON (45 * MS)	 /* three of them are done: a fence waits for these */
+
+#define NAMES_LOOK  (10 * MS) /* a directory that is asked for waits for its names: looked at */
+#define NAMES_LOOKS 10	      /* so often at most */
 
 #define ACKS_MAX   64	/* acknowledgements that wait; more become one */
 #define QUEUE_FULL 4096 /* items, from which on names that nobody knows are not told one by one */
@@ -41,6 +46,14 @@ struct item {
 	struct hash_link same;	    /* notify.same, if hashed */
 	bool hashed;		    /* queued or waiting, and stands for its equals */
 	uint64_t ticket;	    /* ascending */
+	/*
+	 * Of what the host has changed, until it is done: of n->host_inodes or n->host_entries;
+	 * an entry leaves the latter when a reply is given past it, and counts in its directory.
+	 */
+	struct chain *chain;
+	struct item *chain_older, *chain_newer;
+	uint64_t host_ticket; /* ascending in a chain */
+	struct passed_dir *passed;
 	uint64_t ino;
 	bool nothing;	/* only done is called */
 	bool entry;	/* a name in ino, and ino's listing; else ino itself */
@@ -61,6 +74,21 @@ struct item {
 	char name[];
 };
 
+struct chain {
+	struct item *oldest, *newest;
+};
+
+/*
+ * A directory in which names that the host has changed are still to be told, past which a
+ * reply that synchronises was given. Its attributes have been taken back: so whoever goes
+ * through it asks for them, and is answered when the names have been told.
+ */
+struct passed_dir {
+	struct hash_link link; /* notify.passed */
+	uint64_t ino;
+	unsigned count; /* of its items */
+};
+
 /* An acknowledgement is to be sent when everything up to ticket is done. */
 struct ack {
 	uint64_t ticket, seq, deadline, born;
@@ -72,6 +100,7 @@ struct shard {
 	pthread_cond_t work;
 	struct item *head, **tail;
 	struct item *waiting, *last_waiting; /* by not_before */
+	struct item *running;
 };
 
 struct notify {
@@ -85,8 +114,12 @@ struct notify {
 	size_t count;		/* of items */
 	struct hash_table same; /* those that others may be merged into, by what they are about */
 	struct notify_fence *fences;
-	uint64_t repeated_until;   /* until then something will have been repeated too seldom */
-	struct ack acks[ACKS_MAX]; /* ascending */
+	uint64_t host_ticket;
+	struct chain host_inodes, host_entries;
+	struct hash_table passed;
+	atomic_uint n_host, n_passed; /* items in the two chains; directories in passed */
+	uint64_t repeated_until;      /* until then something will have been repeated too seldom */
+	struct ack acks[ACKS_MAX];    /* ascending */
 	unsigned n_acks;
 	bool stopping;
 	void *unreadable; /* a page, without the lock */
@@ -110,6 +143,9 @@ static void enqueue_locked(struct notify *n, struct item *i)
 	s->tail = &i->next;
 	(void)pthread_cond_signal(&s->work);
 }
+
+static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry);
+static bool wait_for_names(struct notify *n, struct notify_fence *f);
 
 static void wait_locked(struct shard *s, struct item *i, uint64_t not_before)
 {
@@ -164,6 +200,88 @@ static void unhash_locked(struct notify *n, struct item *i)
 	i->hashed = false;
 }
 
+/* ---- what the host has changed ---- */
+
+static void chain_locked(struct notify *n, struct item *i)
+{
+	struct chain *c = i->entry ? &n->host_entries : &n->host_inodes;
+
+	i->chain = c;
+	i->host_ticket = ++n->host_ticket;
+	i->chain_newer = NULL;
+	i->chain_older = c->newest;
+	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = i;
+	c->newest = i;
+	atomic_fetch_add(&n->n_host, 1);
+}
+
+static void unchain_locked(struct notify *n, struct item *i)
+{
+	struct chain *c = i->chain;
+
+	if (c == NULL)
+		return;
+	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = i->chain_newer;
+	*(i->chain_newer != NULL ? &i->chain_newer->chain_older : &c->newest) = i->chain_older;
+	i->chain = NULL;
+	atomic_fetch_sub(&n->n_host, 1);
+}
+
+/* by takes the place that i has in its chain. */
+static void replace_locked(struct item *i, struct item *by)
+{
+	struct chain *c = by->chain = i->chain;
+
+	by->host_ticket = i->host_ticket;
+	by->chain_older = i->chain_older;
+	by->chain_newer = i->chain_newer;
+	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = by;
+	*(i->chain_newer != NULL ? &i->chain_newer->chain_older : &c->newest) = by;
+	i->chain = NULL;
+}
+
+static struct passed_dir *passed_locked(const struct notify *n, uint64_t ino)
+{
+	struct hash_link *l = hash_first(&n->passed, (uint32_t)hash_mix(ino));
+
+	for (; l != NULL; l = hash_next(l)) {
+		struct passed_dir *d = HASH_ENTRY(l, struct passed_dir, link);
+
+		if (d->ino == ino)
+			return d;
+	}
+	return NULL;
+}
+
+static void unpass_locked(struct notify *n, struct item *i)
+{
+	struct passed_dir *d = i->passed;
+
+	i->passed = NULL;
+	if (d == NULL || --d->count > 0)
+		return;
+	hash_del(&n->passed, &d->link);
+	free(d);
+	atomic_fetch_sub(&n->n_passed, 1);
+}
+
+/*
+ * i, which is to be done later, does what o was to do, too: and so o's place among what is
+ * waited for is i's.
+ */
+static void take_place_locked(struct notify *n, struct item *i, struct item *o)
+{
+	if (i->passed == NULL && o->passed != NULL) {
+		unchain_locked(n, i);
+		i->passed = o->passed;
+		o->passed = NULL;
+	}
+	if (i->passed != NULL)
+		return;
+	if (i->chain == NULL && o->chain != NULL)
+		replace_locked(o, i);
+}
+
 /* into, which is yet to be done, does what i asks for as well. */
 static void merge(struct item *into, const struct item *i)
 {
@@ -181,14 +299,18 @@ static void merge(struct item *into, const struct item *i)
 	into->len = all ? 0 : (end > end2 ? end : end2) - into->off;
 }
 
-/* Takes over i. What is queued already is not queued again: so the queue is no longer than
- * what the kernel holds, and what our own requests ask for. */
-static void add(struct notify *n, struct item *i)
+/*
+ * Takes over i. What is queued already is not queued again: so the queue is no longer than
+ * what the kernel holds, and what our own requests ask for. host: it is about a change by
+ * the host.
+ */
+static void add_locked(struct notify *n, struct item *i, bool host)
 {
-	SCOPE_LOCK(&n->lock);
 	struct item *o = i->done == NULL ? equal_locked(n, i) : NULL;
 
 	if (o != NULL) {
+		if (host && o->chain == NULL && o->passed == NULL)
+			chain_locked(n, o);
 		if (o->tries > 0) { /* waits for its time, which has come */
 			unwait_locked(shard_of(n, o->ino, o->entry), o);
 			enqueue_locked(n, o);
@@ -204,22 +326,42 @@ static void add(struct notify *n, struct item *i)
 	n->newest = i;
 	n->count++;
 	stats_add(n->fs->stats, STAT_inval_waiting, 1);
+	if (host)
+		chain_locked(n, i);
 	hash_locked(n, i);
 	enqueue_locked(n, i);
+}
+
+static void add(struct notify *n, struct item *i)
+{
+	SCOPE_LOCK(&n->lock);
+	add_locked(n, i, false);
+}
+
+/* From a call of the sink. */
+static void add_from_sink(struct notify *n, struct item *i)
+{
+	SCOPE_LOCK(&n->lock);
+	i->changed = cache_changed_at(n->fs->cache);
+	add_locked(n, i, cache_changed_by_host(n->fs->cache));
 }
 
 /*
  * Without memory for it the kernel would go on showing what is no longer true,
  * for as long as a day: then it is better to show nothing.
  */
+static _Noreturn void no_memory(void)
+{
+	log_err("no memory to invalidate what the kernel keeps: the mount ends");
+	abort();
+}
+
 static struct item *item_new(uint64_t ino, const char *name, size_t len)
 {
 	struct item *i = calloc(1, sizeof(*i) + len + 1);
 
-	if (i == NULL) {
-		log_err("no memory to invalidate what the kernel keeps: the mount ends");
-		abort();
-	}
+	if (i == NULL)
+		no_memory();
 	i->ino = ino;
 	i->name_len = len;
 	memcpy(i->name, name, len);
@@ -252,6 +394,8 @@ static void add_repeated(struct notify *n, struct item *i)
 static void finish_locked(struct notify *n, struct item *i)
 {
 	unhash_locked(n, i);
+	unchain_locked(n, i);
+	unpass_locked(n, i);
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i->newer;
 	*(i->newer != NULL ? &i->newer->older : &n->newest) = i->older;
 	n->count--;
@@ -284,6 +428,31 @@ static bool done_locked(const struct notify *n, uint64_t ticket)
 	return n->oldest == NULL || n->oldest->ticket > ticket;
 }
 
+static bool chain_done_locked(const struct chain *c, uint64_t ticket)
+{
+	return c->oldest == NULL || c->oldest->host_ticket > ticket;
+}
+
+static bool fence_done_locked(const struct notify *n, struct notify_fence *f, uint64_t now)
+{
+	switch (f->kind) {
+	case NOTIFY_HOST:
+		return now >= f->not_before || (chain_done_locked(&n->host_inodes, f->ticket) &&
+						chain_done_locked(&n->host_entries, f->ticket));
+	case NOTIFY_NAMES:
+		return now >= f->not_before || passed_locked(n, f->ino) == NULL;
+	default:
+		break;
+	}
+	if (f->not_before > now)
+		return false;
+	if (f->not_before > 0) { /* what was repeated counts as well */
+		f->not_before = 0;
+		f->ticket = n->ticket;
+	}
+	return done_locked(n, f->ticket);
+}
+
 static struct notify_fence *take_fence_locked(struct notify *n)
 {
 	uint64_t now = cache_now();
@@ -291,18 +460,41 @@ static struct notify_fence *take_fence_locked(struct notify *n)
 	for (struct notify_fence **at = &n->fences; *at != NULL; at = &(*at)->next) {
 		struct notify_fence *f = *at;
 
-		if (f->not_before > now)
-			continue;
-		if (f->not_before > 0) { /* what was repeated counts as well */
-			f->not_before = 0;
-			f->ticket = n->ticket;
-		}
-		if (done_locked(n, f->ticket)) {
+		if (fence_done_locked(n, f, now)) {
 			*at = f->next;
 			return f;
 		}
 	}
 	return NULL;
+}
+
+/*
+ * The names of a directory have not been told for so long. While a request of ours holds the
+ * lock of the directory, its reply is waited for. If none does, then maybe the very task that
+ * asks for the attributes (may_create, may_delete), which would wait for ever.
+ */
+static bool after_names_still(struct notify *n, struct notify_fence *f)
+{
+	bool busy = cache_dir_busy(n->fs->cache, f->ino);
+
+	f->looks += !busy;
+	if (busy || (f->looks < NAMES_LOOKS && !task_changes_names(f->tid)))
+		return wait_for_names(n, f);
+	stats_add(n->fs->stats, STAT_fence_late, notify_names_passed(n, f->ino));
+	return false;
+}
+
+/* f, taken out of the list, is not done yet, and was put back. */
+static bool waits_still(struct notify *n, struct notify_fence *f)
+{
+	switch (f->kind) {
+	case NOTIFY_HOST:
+		return cache_now() >= f->not_before && follow_host(n, f, true);
+	case NOTIFY_NAMES:
+		return after_names_still(n, f);
+	default:
+		return false;
+	}
 }
 
 /* The oldest first: what it acknowledges includes all before it. */
@@ -334,7 +526,8 @@ static void say_locked(struct notify *n)
 
 	while ((f = take_fence_locked(n)) != NULL) {
 		(void)pthread_mutex_unlock(&n->lock);
-		f->done(f->arg);
+		if (!waits_still(n, f))
+			f->done(f->arg);
 		(void)pthread_mutex_lock(&n->lock);
 	}
 	while (take_ack_locked(n, cache_now(), &seq, &deferred)) {
@@ -476,20 +669,18 @@ static bool park(struct shard *s, struct item *i)
 	uint64_t now = cache_now();
 	bool late = now - i->born >= PARK_MAX && cache_link_alive(c);
 
-	(void)pthread_mutex_lock(&n->lock);
-	bool first = !i->parked, may = i->tries == 0 && !late;
-	i->parked = may;
-	if (may)
-		wait_locked(s, i, now + PARK_MAX);
-	(void)pthread_mutex_unlock(&n->lock);
-	if (!may)
+	if (i->tries > 0)
 		return false;
+	(void)pthread_mutex_lock(&n->lock);
+	bool first = !i->parked;
+	i->parked = true;
+	wait_locked(s, i, now + PARK_MAX);
+	(void)pthread_mutex_unlock(&n->lock);
 	/* unpark may come from now on */
-	if (cache_dir_park(c, i->ino)) {
+	if (cache_dir_park(c, i->ino, late)) {
 		stats_add(n->fs->stats, STAT_inval_parked, first);
 		return true;
 	}
-	/* nothing is in flight */
 	(void)pthread_mutex_lock(&n->lock);
 	unwait_locked(s, i); /* where it still is: unpark only moves it, add does not see it */
 	i->parked = false;
@@ -505,6 +696,7 @@ static void rejoin_locked(struct notify *n, struct item *i)
 	if (o != NULL) {
 		unhash_locked(n, o);
 		merge(i, o);
+		take_place_locked(n, i, o);
 		o->nothing = true;
 		o->drops = 0;
 		o->changed = 0;
@@ -564,6 +756,7 @@ static void execute_locked(struct shard *s, struct item *i)
 		return;
 	}
 	i->running = cache_now();
+	s->running = i;
 	unhash_locked(n, i); /* what is asked for from now on is not done by it */
 	(void)pthread_mutex_unlock(&n->lock);
 	bool parked = i->entry && !i->nothing && park(s, i);
@@ -573,6 +766,7 @@ static void execute_locked(struct shard *s, struct item *i)
 		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
 	i->running = 0;
+	s->running = NULL;
 	if (parked)
 		rejoin_locked(n, i);
 	else if (o == DONE)
@@ -616,26 +810,16 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 
 	i->data = data;
 	i->drops = data;
-	i->changed = cache_changed_at(n->fs->cache);
-	add(n, i);
+	add_from_sink(n, i);
 }
 
-static void add_entry(struct notify *n, uint64_t parent, const char *name, size_t len,
-		      enum entry_way way, uint64_t changed)
+static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way)
 {
 	struct item *i = item_new(parent, name, len);
 
 	i->entry = true;
 	i->way = way;
-	i->changed = changed;
-	add(n, i);
-}
-
-static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way)
-{
-	struct notify *n = arg;
-
-	add_entry(n, parent, name, len, way, cache_changed_at(n->fs->cache));
+	add_from_sink(arg, i);
 }
 
 static void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
@@ -766,22 +950,139 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 
 void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, size_t len)
 {
-	add_entry(n, parent, name, len, ENTRY_EXPIRES, 0);
+	struct item *i = item_new(parent, name, len);
+
+	i->entry = true;
+	i->way = ENTRY_EXPIRES;
+	add(n, i);
 }
 
 void notify_inval_listing(struct notify *n, fuse_ino_t ino)
 {
-	add_entry(n, ino, "", 0, ENTRY_DROPS, 0);
+	notify_inval_entry(n, ino, "", 0);
+}
+
+static void add_fence_locked(struct notify *n, struct notify_fence *f)
+{
+	f->next = n->fences;
+	n->fences = f;
 }
 
 void notify_fence(struct notify *n, struct notify_fence *f)
 {
 	SCOPE_LOCK(&n->lock);
+	f->kind = NOTIFY_ALL;
 	f->ticket = n->ticket;
 	f->not_before = n->repeated_until > cache_now() ? n->repeated_until : 0;
-	f->next = n->fences;
-	n->fences = f;
+	add_fence_locked(n, f);
 	wake_locked(n);
+}
+
+/*
+ * A name is told under the lock of its directory, which a request may hold until its reply:
+ * then no reply waits for the name. The directory's attributes and listing go instead, which
+ * waits for no lock.
+ */
+static void pass_locked(struct notify *n, struct item *i)
+{
+	struct passed_dir *d = passed_locked(n, i->ino);
+
+	unchain_locked(n, i);
+	if (d == NULL) {
+		struct item *back = item_new(i->ino, "", 0);
+
+		d = calloc(1, sizeof(*d));
+		if (d == NULL || hash_add(&n->passed, &d->link, (uint32_t)hash_mix(i->ino)) < 0)
+			no_memory();
+		d->ino = i->ino;
+		atomic_fetch_add(&n->n_passed, 1);
+		back->data = true;
+		add_locked(n, back, true);
+	}
+	d->count++;
+	i->passed = d;
+}
+
+bool notify_host_waits(const struct notify *n)
+{
+	return atomic_load(&n->n_host) > 0;
+}
+
+/*
+ * No reply waits for a name in a directory that is locked until it has gone to the kernel, or
+ * until another one that is held has, nor for what a notifier comes to that is stuck there. So two
+ * replies never wait for each other: a name that is waited for can be held up by a later
+ * request only, whose reply passes it. hurry: nor for the host, in directories where a
+ * request is in flight.
+ */
+static void pass_names_locked(struct notify *n, bool hurry)
+{
+	struct cache *c = n->fs->cache;
+	bool stuck[NOTIFIERS];
+
+	for (unsigned k = 0; k < NOTIFIERS; k++) {
+		const struct item *i = n->shards[k].running;
+
+		stuck[k] = i != NULL && i->entry && cache_dir_locked(c, i->ino, hurry);
+	}
+	for (struct item *i = n->host_entries.oldest, *next; i != NULL; i = next) {
+		next = i->chain_newer;
+		if (stuck[shard_of(n, i->ino, true) - n->shards] ||
+		    cache_dir_locked(c, i->ino, hurry))
+			pass_locked(n, i);
+	}
+}
+
+/* f->ticket is set; false if nothing is to be waited for. */
+static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry)
+{
+	struct cache *c = n->fs->cache;
+
+	cache_lock_dirs(c);
+	(void)pthread_mutex_lock(&n->lock);
+	pass_names_locked(n, hurry);
+	if (!hurry || n->host_inodes.newest != NULL)
+		f->ticket = n->host_ticket; /* with the directories that were passed now */
+	f->not_before = cache_now() + PARK_MAX;
+	bool wait = n->host_inodes.oldest != NULL || n->host_entries.oldest != NULL;
+	if (wait)
+		add_fence_locked(n, f);
+	(void)pthread_mutex_unlock(&n->lock);
+	cache_unlock_dirs(c);
+	return wait;
+}
+
+bool notify_follow_host(struct notify *n, struct notify_fence *f)
+{
+	f->kind = NOTIFY_HOST;
+	return follow_host(n, f, false);
+}
+
+bool notify_names_passed(struct notify *n, fuse_ino_t ino)
+{
+	if (atomic_load(&n->n_passed) == 0)
+		return false;
+	SCOPE_LOCK(&n->lock);
+	return passed_locked(n, ino) != NULL;
+}
+
+static bool wait_for_names(struct notify *n, struct notify_fence *f)
+{
+	SCOPE_LOCK(&n->lock);
+	if (passed_locked(n, f->ino) == NULL)
+		return false;
+	f->not_before = cache_now() + NAMES_LOOK;
+	add_fence_locked(n, f);
+	wake_locked(n);
+	return true;
+}
+
+bool notify_after_names(struct notify *n, fuse_ino_t ino, struct notify_fence *f)
+{
+	f->kind = NOTIFY_NAMES;
+	f->ino = ino;
+	f->looks = 0;
+	return wait_for_names(n, f);
 }
 
 /* ---- life ---- */
@@ -862,6 +1163,7 @@ void notify_free(struct notify *n)
 		f->done(f->arg);
 	}
 	hash_done(&n->same);
+	hash_done(&n->passed);
 	for (unsigned i = 0; i < NOTIFIERS; i++)
 		(void)pthread_cond_destroy(&n->shards[i].work);
 	mounts_free(n->mounts);

@@ -59,8 +59,8 @@ void session_forget(struct session *s, uint64_t id, uint64_t n);
  */
 void session_pass_turn(struct request *r);
 
-/* Sends the reply to request id from whatever thread: 0 or -errno. */
-void session_reply_later(struct session *s, uint64_t id, int result);
+/* A lock that had to wait has been decided: sends the reply to request id, from whatever thread. */
+void session_lock_granted(struct session *s, uint64_t id, int result);
 
 /* ---- of ops_common.c ---- */
 

@@ -104,10 +104,29 @@ static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
 	return stream_send(s->stream, p);
 }
 
-void session_reply_later(struct session *s, uint64_t id, int result)
+/*
+ * A request that synchronises has been carried out: what the host had done before is broken
+ * now, and the INVs about it leave before the reply. So the client, which receives in order,
+ * knows of them when the reply comes.
+ */
+static void follow_host(struct session *s, struct change *c)
 {
+	if (FAULT(no_sync_fence) || !promise_pushing(s->promises))
+		return;
+	watch_drain(s->host->watch);
+	change_follows_host(c);
+}
+
+void session_lock_granted(struct session *s, uint64_t id, int result)
+{
+	struct change c = {.all = s->host->promises, .self = s->promises};
 	struct msg p = {0};
 
+	if (result == 0) {
+		follow_host(s, &c);
+		change_wait(&c);
+		(void)promise_fence(s->promises);
+	}
 	/* A connection that is broken is noticed by whoever receives. */
 	(void)send_reply(s, &p, id, result);
 }
@@ -241,7 +260,12 @@ static int execute(struct session *s, struct request *r)
 	stats_executed(s->host->config->stats, r->q.op, stats_now() - start,
 		       result < 0 ? -result : 0);
 	session_pass_turn(r); /* a reply may have to wait for the client to read */
+	bool synchronises = result == 0 && msg_synchronises(&r->q);
+	if (synchronises)
+		follow_host(s, &r->change);
 	wait_for_others(r);
+	if (synchronises)
+		(void)promise_fence(s->promises);
 	if (result == OP_NO_REPLY)
 		return 0;
 	if (result == OP_MALFORMED)
