@@ -62,6 +62,14 @@ struct cache_options {
 	struct stats *stats;
 };
 
+/* How a name is taken back from the kernel: see in_kernel_names.c. Each does more than those before
+ * it. */
+enum entry_way {
+	ENTRY_DROPS,	     /* the dentry goes (inval_entry) */
+	ENTRY_EXPIRES,	     /* it stays, and is looked up before it is used again */
+	ENTRY_EXPIRES_AGAIN, /* so, and soon several times again */
+};
+
 /*
  * Where invalidations for the kernel go. Called with cache.lock held: they
  * only queue. mark: when everything queued so far has been done,
@@ -71,7 +79,7 @@ struct cache_sink {
 	/* attributes, or with data also pages, listing and link target */
 	void (*inode)(void *arg, uint64_t ino, bool data);
 	/* a name, and then the listing of its directory */
-	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len);
+	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way);
 	/* the pages of a range of offsets, soon and several times again within a second */
 	void (*repeat)(void *arg, uint64_t ino, uint64_t from, uint64_t to);
 	/* so much is queued that names which nobody is known to hold are better not told */
@@ -225,6 +233,10 @@ bool cache_is_locked(struct cache *c, uint64_t ino);
 uint64_t cache_changed_at(const struct cache *c);
 /* Whether what is taken back may have been changed by the host. Inside a call of the sink only. */
 bool cache_changed_by_host(const struct cache *c);
+
+/* How to take a name back that the kernel holds by now, as far as is known: ENTRY_DROPS too if it
+ * does not. */
+enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *name, size_t len);
 
 /* Whether the kernel may know the inode. */
 bool cache_kernel_knows(struct cache *c, uint64_t ino);

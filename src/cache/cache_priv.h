@@ -85,6 +85,7 @@ struct dir {
 	struct dentry *first, *last;
 	uint64_t names_bumped; /* generation of the names */
 	uint64_t until;	       /* complete and ordered hold until then */
+	uint64_t told_again;   /* when the kernel last had its own name confirmed; 0: never */
 	uint32_t changes;      /* of the list of names: tells cursors that they are void */
 	uint32_t busy;	       /* requests in flight that hold the kernel's lock of it */
 	uint32_t held;	       /* of these, those whose reply waits for notifications */
@@ -352,7 +353,6 @@ void name_lose_node_locked(struct cache *c, struct dentry *d, const struct node 
 void name_to_end_locked(struct dentry *d);
 /* All names of a directory; tell: the kernel, of those that it may hold. */
 void names_drop_locked(struct cache *c, struct node *dir, bool tell);
-bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
 /* Answers a LOOKUP: 1 there, 0 absent, -EAGAIN unknown. *ret_ttl: for how long. */
 int name_answer_locked(struct cache *c, struct node *dir, const char *name, size_t len,
 		       uint64_t now, struct node **ret, uint64_t *ret_ttl);
@@ -365,6 +365,15 @@ static inline bool name_opens(const struct cache *c, uint32_t mode)
 {
 	return c->options.no_open && S_ISREG(mode);
 }
+
+/* ---- in_kernel_names.c ---- */
+
+/* The kernel is told the name, and may keep it. held: with a look-up, though it may have it. */
+void name_told_locked(struct cache *c, struct dentry *d, bool held);
+bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
+/* The kernel may not keep it any more. d: what is known of it, which may be NULL. */
+void name_take_back_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
+			   const struct dentry *d);
 
 /* ---- push.c ---- */
 
@@ -400,7 +409,7 @@ void node_lose_locked(struct cache *c, struct node *n);
 void timed_node_locked(struct cache *c, struct node *n);
 /* The same of a name in dir, for ttl. False without memory: then it may be told for no time. */
 bool timed_name_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
-		       uint64_t ttl);
+		       bool is_dir, uint64_t ttl);
 /* Takes all of that back, and sees to it that nothing older is told for a time. */
 void timed_drop_locked(struct cache *c);
 void timed_done(struct cache *c);

@@ -127,7 +127,7 @@ static void lose_names(struct cache *c, struct node *node)
 	if (c->sink != NULL && node->nlookup > 0) {
 		/* of no name: what follows is the listing */
 		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		c->sink->entry(c->sink_arg, node->id, "", 0);
+		c->sink->entry(c->sink_arg, node->id, "", 0, ENTRY_DROPS);
 	}
 }
 
@@ -157,13 +157,14 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 		dir->complete = dir->ordered = false;
 		dir->build = 0;
 	}
-	if (d != NULL)
-		name_remove_locked(c, d);
 	if (c->sink != NULL && node->nlookup > 0 && (tell || listing)) {
 		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		c->sink->entry(c->sink_arg, node->id, name.data, name.len);
+		name_take_back_locked(c, node, name.data, name.len, d);
 	}
-	return d != NULL || tell || listing;
+	bool known = d != NULL;
+	if (known)
+		name_remove_locked(c, d);
+	return known || tell || listing;
 }
 
 /* ---- acknowledgements ---- */

@@ -111,7 +111,8 @@ static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct
 
 		if (ttl == 0 || (node != NULL && name_opens(c, node->attr.mode)))
 			return 0;
-		return timed_name_locked(c, dir, name, len, ttl) ? ttl : 0;
+		bool is_dir = node != NULL && S_ISDIR(node->attr.mode);
+		return timed_name_locked(c, dir, name, len, is_dir, ttl) ? ttl : 0;
 	}
 	if (!stamp_good_name_locked(c, m, dir->server, name, len)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
@@ -122,8 +123,8 @@ static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct
 	if (d == NULL)
 		return 0;
 	uint64_t cap = node != NULL ? c->options.cap.entry : c->options.cap.negative;
-	if (cap > 0)
-		d->told = 1;
+	if (cap > 0) /* with one more reference by now */
+		name_told_locked(c, d, node != NULL && node->nlookup > 1);
 	return cap;
 }
 
@@ -152,8 +153,7 @@ static void moved_name_locked(struct cache *c, const struct msg *m, struct node 
 	if (n != NULL && n->id == had && MSG_HAS(m, stamp) &&
 	    install_name_locked(c, m, dir, name, len, n) > 0)
 		return;
-	if (c->sink != NULL)
-		c->sink->entry(c->sink_arg, dir->id, name, len);
+	name_take_back_locked(c, dir, name, len, name_find_locked(c, dir, name, len));
 }
 
 static void install_names_locked(struct cache *c, struct cache_req *r, const struct msg *m)

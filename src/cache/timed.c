@@ -57,7 +57,8 @@ void timed_node_locked(struct cache *c, struct node *n)
 
 struct timed_name {
 	uint64_t dir, until;
-	uint64_t len; /* of the name, which follows */
+	uint32_t len; /* of the name, which follows */
+	uint32_t way; /* enum entry_way */
 };
 
 static size_t record_size(size_t len)
@@ -77,8 +78,8 @@ static void tell_first(struct cache *c, uint64_t now)
 	const char *name = first_name(&c->timed, &r);
 
 	if (r.until > now && c->sink != NULL)
-		c->sink->entry(c->sink_arg, r.dir, name, (size_t)r.len);
-	c->timed.names_from += record_size((size_t)r.len);
+		c->sink->entry(c->sink_arg, r.dir, name, r.len, (enum entry_way)r.way);
+	c->timed.names_from += record_size(r.len);
 }
 
 static void pass_over(struct cache *c, uint64_t now)
@@ -116,11 +117,14 @@ static bool make_room(struct timed *t, size_t size)
 }
 
 bool timed_name_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
-		       uint64_t ttl)
+		       bool is_dir, uint64_t ttl)
 {
 	struct timed *t = &c->timed;
 	uint64_t now = cache_now();
-	const struct timed_name r = {.dir = dir->id, .until = now + ttl, .len = len};
+	const struct timed_name r = {.dir = dir->id,
+				     .until = now + ttl,
+				     .len = (uint32_t)len,
+				     .way = is_dir ? ENTRY_EXPIRES_AGAIN : ENTRY_DROPS};
 
 	pass_over(c, now);
 	if (!make_room(t, record_size(len)))

@@ -15,6 +15,8 @@
 	X(bump_once)	 /* client: own changes bump when submitted only */                        \
 	X(no_notify)	 /* client: the kernel is told of no invalidation */                       \
 	X(no_growth)	 /* client: a file does not grow before the reply that says so */          \
+	X(no_expiry)	 /* client: names of directories are taken out of the kernel's tree */     \
+	X(expire_once)	 /* client: they expire once, whatever look-ups are being digested */      \
 	X(no_barrier)	 /* client: an invalidation that found no inode is not repeated */         \
 	X(no_sync_fence) /* both: a lock that is granted, or a new name, brings nobody up to date  \
 			  */                                                                       \

@@ -55,10 +55,12 @@ struct item {
 	uint64_t host_ticket; /* ascending in a chain */
 	struct passed_dir *passed;
 	uint64_t ino;
-	bool nothing;	  /* only done is called */
-	bool entry;	  /* a name in ino, and ino's listing; else ino itself */
-	bool data;	  /* with pages from off on, len of them or all (0) */
-	bool repeated;	  /* not itself: adds one with data now and then, and nobody waits for it */
+	bool nothing;	/* only done is called */
+	bool entry;	/* a name in ino, and ino's listing; else ino itself */
+	bool data;	/* with pages from off on, len of them or all (0) */
+	bool repeated;	/* not itself: adds another now and then, and nobody waits for it */
+	bool name_only; /* an entry without ino's listing */
+	enum entry_way way;
 	bool parked;	  /* behind a request in the directory */
 	uint64_t running; /* inside the kernel since then; 0: not */
 	unsigned tries;
@@ -289,6 +291,8 @@ static void merge(struct item *into, const struct item *i)
 	bool all = into->len == 0 || i->len == 0;
 
 	into->tries = 0;
+	into->way = i->way > into->way ? i->way : into->way;
+	into->name_only = into->name_only && i->name_only;
 	into->drops += i->drops;
 	if (into->changed == 0 || (i->changed != 0 && i->changed < into->changed))
 		into->changed = i->changed;
@@ -364,6 +368,29 @@ static struct item *item_new(uint64_t ino, const char *name, size_t len)
 	i->name_len = len;
 	memcpy(i->name, name, len);
 	return i;
+}
+
+/* Takes over i, which others are to be made of now and then. */
+static void add_repeated(struct notify *n, struct item *i)
+{
+	struct shard *s = shard_of(n, i->ino, i->entry);
+
+	i->repeated = true;
+	SCOPE_LOCK(&n->lock);
+	n->repeated_until = cache_now() + REPEATED_SOON;
+	struct item *o = equal_locked(n, i);
+	if (o != NULL) { /* begins anew */
+		merge(o, i);
+		free(i);
+		if (o->running != 0 || o->not_before <= cache_now() + REPEAT_FIRST)
+			return;
+		unwait_locked(s, o);
+		i = o;
+	} else {
+		hash_locked(n, i);
+	}
+	wait_locked(s, i, cache_now() + REPEAT_FIRST);
+	(void)pthread_cond_signal(&s->work);
 }
 
 static void finish_locked(struct notify *n, struct item *i)
@@ -589,6 +616,40 @@ static enum outcome do_inode(struct notify *n, struct item *i)
 	return o;
 }
 
+/* Behind look-ups of the name that are being digested. */
+static void expire_again(struct notify *n, const struct item *i)
+{
+	struct item *r = item_new(i->ino, i->name, i->name_len);
+
+	r->entry = true;
+	r->way = ENTRY_EXPIRES;
+	add_repeated(n, r);
+}
+
+static void expire(struct notify *n, const struct item *i, enum entry_way way)
+{
+	(void)fuse_lowlevel_notify_expire_entry(n->fs->se, i->ino, i->name, i->name_len,
+						FUSE_LL_EXPIRE_ONLY);
+	if (way == ENTRY_EXPIRES_AGAIN)
+		expire_again(n, i);
+}
+
+/* What is mounted at the name or below it would go with the dentry. */
+static void tell_name(struct notify *n, const struct item *i)
+{
+	struct fs *fs = n->fs;
+	bool can = fs->expire_entries && !FAULT(no_expiry);
+	enum entry_way now = cache_entry_way(fs->cache, i->ino, i->name, i->name_len);
+	enum entry_way way = now > i->way ? now : i->way;
+
+	if (can && way != ENTRY_DROPS)
+		expire(n, i, way);
+	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)
+		(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, i->name, i->name_len);
+	else if (fs->expire_entries)
+		expire(n, i, ENTRY_EXPIRES_AGAIN);
+}
+
 /*
  * The name first, which waits for whoever reads the directory, and so sees to
  * it that what was told of it before is in the listing's pages when they go.
@@ -596,25 +657,20 @@ static enum outcome do_inode(struct notify *n, struct item *i)
 static enum outcome do_entry(struct notify *n, const struct item *i)
 {
 	struct fs *fs = n->fs;
-	enum mounted m = MOUNTED_NONE;
 
 	if (i->nothing || !cache_kernel_knows(fs->cache, i->ino))
 		return DONE;
 	if (i->tries == 0) {
-		if (i->name_len > 0)
-			m = mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len);
 		stats_add(fs->stats, STAT_inval_sent, 1);
 		if (FAULT(no_notify))
 			return DONE;
-		if (m == MOUNTED_NONE)
-			(void)fuse_lowlevel_notify_inval_entry(
-				fs->se, i->ino, i->name_len > 0 ? i->name : NO_NAME,
-				i->name_len > 0 ? i->name_len : sizeof(NO_NAME) - 1);
-		else if (fs->expire_entries)
-			(void)fuse_lowlevel_notify_expire_entry(fs->se, i->ino, i->name,
-								i->name_len, FUSE_LL_EXPIRE_ONLY);
+		if (i->name_len > 0)
+			tell_name(n, i);
+		else
+			(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, NO_NAME,
+							       sizeof(NO_NAME) - 1);
 	}
-	return inval_inode(n, i->ino, 0, 0);
+	return i->name_only ? DONE : inval_inode(n, i->ino, 0, 0);
 }
 
 /* ---- the notifiers ---- */
@@ -701,6 +757,15 @@ static void again_locked(struct shard *s, struct item *i)
 	rejoin_locked(s->notify, i);
 }
 
+static void add_name_only(struct notify *n, const struct item *of)
+{
+	struct item *i = item_new(of->ino, of->name, of->name_len);
+
+	i->entry = i->name_only = true;
+	i->way = of->way;
+	add(n, i);
+}
+
 static void repeat_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
@@ -710,7 +775,9 @@ static void repeat_locked(struct shard *s, struct item *i)
 	i->running = cache_now();
 	(void)pthread_mutex_unlock(&n->lock);
 	bool known = cache_kernel_knows(n->fs->cache, i->ino);
-	if (known)
+	if (known && i->entry)
+		add_name_only(n, i);
+	else if (known)
 		notify_inval_range(n, i->ino, off, len);
 	(void)pthread_mutex_lock(&n->lock);
 	i->running = 0;
@@ -789,38 +856,23 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	add_from_sink(n, i);
 }
 
-static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
+static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way)
 {
 	struct item *i = item_new(parent, name, len);
 
 	i->entry = true;
+	i->way = way;
 	add_from_sink(arg, i);
 }
 
 static void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
 {
-	struct notify *n = arg;
-	struct shard *s = shard_of(n, ino, false);
-	struct item *i = item_new(ino, "", 0), *o;
+	struct item *i = item_new(ino, "", 0);
 
-	i->data = i->repeated = true;
+	i->data = true;
 	i->off = from;
 	i->len = to - from + 1;
-	SCOPE_LOCK(&n->lock);
-	n->repeated_until = cache_now() + REPEATED_SOON;
-	o = equal_locked(n, i);
-	if (o != NULL) { /* begins anew */
-		merge(o, i);
-		free(i);
-		if (o->running != 0 || o->not_before <= cache_now() + REPEAT_FIRST)
-			return;
-		unwait_locked(s, o);
-		i = o;
-	} else {
-		hash_locked(n, i);
-	}
-	wait_locked(s, i, cache_now() + REPEAT_FIRST);
-	(void)pthread_cond_signal(&s->work);
+	add_repeated(arg, i);
 }
 
 static void sink_unpark(void *arg, uint64_t parent)
@@ -945,6 +997,7 @@ void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, s
 	struct item *i = item_new(parent, name, len);
 
 	i->entry = true;
+	i->way = ENTRY_EXPIRES;
 	add(n, i);
 }
 

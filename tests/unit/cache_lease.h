@@ -31,6 +31,7 @@ struct told {
 	uint64_t ino; /* of a mark: seq */
 	char name[32];
 	size_t len;
+	enum entry_way way;
 	uint64_t changed_at;
 	uint64_t from, to; /* of what is to be repeated */
 };
@@ -66,9 +67,10 @@ static inline void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t 
 	tell(arg, (struct told){.kind = TOLD_REPEAT, .ino = ino, .from = from, .to = to});
 }
 
-static inline void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
+static inline void sink_entry(void *arg, uint64_t parent, const char *name, size_t len,
+			      enum entry_way way)
 {
-	struct told t = {.kind = TOLD_ENTRY, .ino = parent, .len = len};
+	struct told t = {.kind = TOLD_ENTRY, .ino = parent, .len = len, .way = way};
 
 	memcpy(t.name, name, len < sizeof(t.name) ? len : sizeof(t.name) - 1);
 	tell(arg, t);
