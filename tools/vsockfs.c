@@ -49,7 +49,7 @@ struct settings {
 	uint64_t lease, connect_timeout; /* ns */
 	uint64_t page_cache, node_cache;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
-	bool xattr, no_open, read_only, allow_other, allow_suid, allow_dev;
+	bool xattr, acl, no_open, read_only, allow_other, allow_suid, allow_dev;
 	const char *plain_base, *fsname, *stats, *log_level;
 	char mount_flags[256]; /* generic options for the kernel */
 	/* the rest of the command line */
@@ -414,7 +414,8 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
 		.host_locks =
 			s->locks != LOCKS_LOCAL && !s->no_open && !cache_backend(cache)->info.plain,
 		.no_open = s->no_open,
-		.xattr = s->xattr,
+		.xattr = s->xattr || s->acl,
+		.acl = s->acl,
 		.map_ids = s->uid != ID_UNSET && !cache_backend(cache)->info.plain,
 		.uid = (uint32_t)s->uid,
 		.gid = (uint32_t)s->gid,
@@ -493,6 +494,16 @@ static struct cache_times cache_times(const struct settings *s, uint64_t unset)
 	};
 }
 
+/* What an option needs of the server, and this one does not have; else NULL. */
+static const char *missing(const struct settings *s, struct cache *cache)
+{
+	if (s->no_open && !cache_leased(cache))
+		return "no_open needs a server that tells of changes, and this one does not";
+	if (s->acl && !cache_backend(cache)->info.acl)
+		return "acl needs a server that passes ACLs on, and this one does not";
+	return NULL;
+}
+
 static int connect_and_run(const struct settings *s, const struct endpoint *e, struct stats *stats)
 {
 	struct connect_options connect = {
@@ -503,6 +514,7 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		.uid = s->uid != ID_UNSET ? (uint32_t)s->uid : geteuid(),
 		.gid = s->gid != ID_UNSET ? (uint32_t)s->gid : getegid(),
 		.push = s->cache == CACHE_LEASE,
+		.acl = s->acl,
 		.stats = stats,
 	};
 	struct cache_options options = {
@@ -529,10 +541,12 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		return 1;
 	}
 	if (cache_new(backend, &options, &cache) == 0) {
-		if (!s->no_open || cache_leased(cache)) {
+		const char *why = missing(s, cache);
+
+		if (why == NULL) {
 			result = run_mount(s, cache, stats);
 		} else {
-			log_err("no_open needs a server that tells of changes, and this one does not");
+			log_err("%s", why);
 			backend->ops->shutdown(backend);
 		}
 		cache_free(cache);

@@ -29,6 +29,7 @@ enum node_flag {
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
 	NODE_FREE = 1 << 6,	   /* not in use */
 	NODE_RESIZED = 1 << 7,	   /* others have changed the size, and the kernel has another */
+	NODE_NO_ACL = 1 << 8,	   /* attr: nothing but the mode decides access */
 };
 
 struct node {

@@ -135,7 +135,7 @@ void idle_unnamed_locked(struct cache *c, struct node *n)
 
 /* An OPEN of our own, and who waits for it. */
 struct opening {
-	struct call call; /* first; its flags are the access */
+	struct call call; /* first; its flags are the want's */
 	struct cache *cache;
 	struct node *node;    /* held */
 	struct opening *next; /* of the same node */
@@ -146,7 +146,8 @@ struct opening {
 struct want {
 	struct node *node;
 	uint32_t access;
-	bool open; /* else the request does without, if there is none */
+	bool open;	/* else the request does without, if there is none */
+	uint32_t flags; /* of the OPEN, besides */
 };
 
 /* What r goes by as fh (0) and fh2 (1); false: by none. */
@@ -155,18 +156,21 @@ static bool want_of(const struct cache_req *r, unsigned i, struct want *ret)
 	switch (r->call.req.op) {
 	case MSG_READ:
 	case MSG_LSEEK:
-		*ret = (struct want){r->node, O_RDONLY, true};
+		*ret = (struct want){r->node, O_RDONLY, true, 0};
 		break;
-	case MSG_WRITE:
+	case MSG_WRITE: /* with O_APPEND an append-only file can be opened as well */
+		*ret = (struct want){r->node, O_WRONLY, true,
+				     (uint32_t)r->call.req.flags & O_APPEND};
+		break;
 	case MSG_FALLOCATE:
-		*ret = (struct want){r->node, O_WRONLY, true};
+		*ret = (struct want){r->node, O_WRONLY, true, 0};
 		break;
 	case MSG_COPY:
-		*ret = i == 0 ? (struct want){r->node2, O_RDONLY, true}
-			      : (struct want){r->node, O_WRONLY, true};
+		*ret = i == 0 ? (struct want){r->node2, O_RDONLY, true, 0}
+			      : (struct want){r->node, O_WRONLY, true, 0};
 		return true;
 	default: /* SETATTR, FSYNC: go by what was written through, whatever became of the mode */
-		*ret = (struct want){r->node, O_WRONLY, false};
+		*ret = (struct want){r->node, O_WRONLY, false, 0};
 		break;
 	}
 	return i == 0;
@@ -214,7 +218,7 @@ static struct opening *opening_new(struct cache *c, const struct want *w)
 	o->call.done = opened;
 	MSG_SET(&o->call.req, op, MSG_OPEN);
 	MSG_SET(&o->call.req, node, w->node->server);
-	MSG_SET(&o->call.req, flags, w->access);
+	MSG_SET(&o->call.req, flags, w->access | w->flags);
 	o->next = w->node->file->opening;
 	w->node->file->opening = o;
 	return o;
@@ -227,7 +231,7 @@ static int wait_locked(struct cache *c, struct cache_req *r, const struct want *
 	struct file *file = file_of_locked(w->node);
 	struct opening *o = file != NULL ? file->opening : NULL;
 
-	while (o != NULL && o->call.req.flags != w->access)
+	while (o != NULL && o->call.req.flags != (w->access | w->flags))
 		o = o->next;
 	if (o == NULL) {
 		o = file != NULL ? opening_new(c, w) : NULL;
@@ -356,7 +360,7 @@ bool files_open_again(struct cache *c, struct call *open, uint64_t err, bool *re
 static uint64_t opened_locked(struct opening *o, const struct msg *m)
 {
 	struct opening **at = &o->node->file->opening;
-	struct idle_file f = {.access = (uint32_t)o->call.req.flags};
+	struct idle_file f = {.access = (uint32_t)o->call.req.flags & O_ACCMODE};
 
 	while (*at != o)
 		at = &(*at)->next;

@@ -36,6 +36,11 @@ struct msg_time {
 	uint32_t nsec;
 };
 
+/* struct attr, flags. */
+enum attr_flag {
+	ATTR_NO_ACL = 1 << 0, /* nothing but the mode decides who may access it */
+};
+
 /* What stat(2) tells, and the version that orders two replies about one node. */
 struct attr {
 	uint64_t version; /* drawn by the server before its fstat; higher is newer */
@@ -48,6 +53,7 @@ struct attr {
 	uint64_t blocks; /* of 512 bytes */
 	uint32_t blksize;
 	struct msg_time atime, mtime, ctime;
+	uint64_t flags; /* enum attr_flag, for who asked for them */
 };
 
 struct fsinfo {
@@ -162,7 +168,9 @@ enum hello_feature {
 		1 << 2, /* request: takes INV and RESET; reply: other clients' changes are pushed */
 	HELLO_WATCH = 1 << 3, /* and so are those of the host, wherever a reply has a stamp */
 	HELLO_WATCH_DIRS =
-		1 << 4, /* with HELLO_WATCH: by directory, and for so many of them only */
+		1 << 4,	      /* with HELLO_WATCH: by directory, and for so many of them only */
+	HELLO_UMASK = 1 << 5, /* the server applies the caller's umask */
+	HELLO_ACL = 1 << 6,   /* request: asks for POSIX ACLs; reply: passes them on */
 };
 
 /* "LOOKUP", or "?" for a code that no message has. Never NULL. */

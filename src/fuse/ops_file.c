@@ -185,7 +185,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	if (r->fs->options.no_open) /* others will go by it: these are theirs to ask for */
 		flags &= ~(uint64_t)(O_SYNC | O_DSYNC | O_NOATIME);
 	REQUEST_SET(r, flags, flags);
-	REQUEST_SET(r, mode, mode & 07777 & ~r->fs->options.umask);
+	krequest_mode(r, mode & 07777);
 	krequest_caller(r, mode);
 	krequest_submit(r, parent, 0);
 }

@@ -1,6 +1,7 @@
 #include "host/handle.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -52,6 +53,7 @@ int handle_add(struct handles *t, struct hnode *n, int fd, int access, uint64_t 
 			h->node = n;
 			h->user.fd = h->fd = take_fd(&owned);
 			h->access = access;
+			h->append = (fcntl(h->fd, F_GETFL) & O_APPEND) != 0;
 			h->refs = 1;
 			(void)pthread_mutex_init(&h->position, NULL);
 			hnode_attach(t->nodes, n, &h->user);

@@ -28,6 +28,7 @@ struct handle {
 	struct hnode_user user;
 	int fd;
 	int access;		  /* O_RDONLY, O_WRONLY, O_RDWR */
+	bool append;		  /* an append-only file (chattr +a): fd has O_APPEND */
 	pthread_mutex_t position; /* the file's offset: append, lseek */
 	_Atomic unsigned refs;
 	struct handle *next; /* of whoever removed it */

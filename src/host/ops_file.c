@@ -37,6 +37,8 @@ static int open_object(const struct request *r, int object, uint64_t q_flags, in
 
 	if (e == -EPERM && (flags & O_NOATIME)) /* it is the owner's, and the guest has asked him */
 		e = export_reopen(r->host->export, object, flags & ~O_NOATIME, ret_fd);
+	if (e == -EPERM && (q_flags & O_APPEND)) /* of an append-only file (may_open) */
+		e = export_reopen(r->host->export, object, (flags & ~O_NOATIME) | O_APPEND, ret_fd);
 	return e;
 }
 
@@ -158,7 +160,7 @@ static int make_file(struct request *r, const struct pinned *dir, const char *na
 		     int *ret_fd)
 {
 	gid_t groups[MSG_GROUPS_MAX];
-	int e = request_assume(r, false, groups);
+	int e = request_assume(r, (struct creds_caller){0}, groups);
 
 	if (e < 0)
 		return e;

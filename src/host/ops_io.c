@@ -123,6 +123,8 @@ int op_WRITE(struct request *r)
 		return e;
 	if (off > INT64_MAX - len)
 		return -EFBIG;
+	if (file.h->append && !(r->q.flags & O_APPEND))
+		return -EPERM; /* it would go to the end all the same */
 	request_arm(r, file.h, INV_ATTR | INV_DATA);
 	if (len > 0 && (r->q.flags & WRITE_STRIP_IDS))
 		request_strip_ids(r, file.h->fd);

@@ -593,6 +593,8 @@ int rpc_new(struct stream *stream, const struct msg *hello, const struct rpc_opt
 		.push = (hello->features & HELLO_PUSH) != 0,
 		.watch = (hello->features & HELLO_WATCH) != 0,
 		.watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0,
+		.umask = (hello->features & HELLO_UMASK) != 0,
+		.acl = (hello->features & HELLO_ACL) != 0,
 		.server_uid = (uint32_t)hello->uid,
 		.server_gid = (uint32_t)hello->gid,
 		.root_node = hello->node,

@@ -112,6 +112,8 @@ static void add_attr(struct out *t, const struct attr *a)
 	    a->blksize);
 	for (size_t i = 0; i < 3; i++)
 		add(t, ",%lld,%u", (long long)time[i]->sec, time[i]->nsec);
+	if (a->flags != 0)
+		add(t, ",%llu", (unsigned long long)a->flags);
 	add(t, "]");
 }
 
@@ -637,7 +639,8 @@ static void check_values(const char *heading, const struct value *v, size_t n)
 static void test_flags(void **state)
 {
 	static const struct value hello[] = {NAMED(HELLO_ROOT), NAMED(HELLO_READONLY), NAMED(HELLO_PUSH), NAMED(HELLO_WATCH),
-					     NAMED(HELLO_WATCH_DIRS)};
+					     NAMED(HELLO_WATCH_DIRS), NAMED(HELLO_UMASK), NAMED(HELLO_ACL)};
+	static const struct value attr[] = {NAMED(ATTR_NO_ACL)};
 	static const struct value readdir[] = {NAMED(READDIR_PLAIN), NAMED(READDIR_END)};
 	static const struct value class[] = {NAMED(INV_ATTR), NAMED(INV_DATA), NAMED(INV_NAME),
 					     NAMED(INV_NAMES)};
@@ -652,6 +655,7 @@ static void test_flags(void **state)
 
 	(void)state;
 	check_values("| features of HELLO | value | meaning |", hello, COUNT(hello));
+	check_values("| flags of ATTR | value | meaning |", attr, COUNT(attr));
 	check_values("| class of INV | value | meaning |", class, COUNT(class));
 	check_values("| flags of INV and ACK | value | meaning |", inv, COUNT(inv));
 	check_values("| flags of READDIRPLUS | value | meaning |", readdir, COUNT(readdir));

@@ -729,6 +729,42 @@ static void test_no_xattr(void **state)
 	world_free(w);
 }
 
+/* Attributes that say so answer the kernel's question for an ACL, as long as they are true. */
+static void test_no_acl(void **state)
+{
+	static const char *const names[] = {"system.posix_acl_access", "system.posix_acl_default"};
+	struct world *w = world_new();
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		struct msg m = reply_attr(w, w->seq, FILE_MODE, 9);
+
+		(void)inv(w, 50, INV_ATTR);
+		m.attr.flags = round == 1 ? 0 : ATTR_NO_ACL;
+		m.stamp = w->seq;
+		done_with(w, ask(w->c, MSG_GETATTR, ino), m);
+		if (round == 2)
+			(void)inv(w, 50, INV_ATTR);
+		for (unsigned i = 0; i < COUNT(names); i++) {
+			struct asked *a = asked_new(MSG_GETXATTR);
+
+			MSG_SET(&a->req.call.req, name2,
+				((struct slice){names[i], strlen(names[i])}));
+			cache_submit(w->c, &a->req, ino, 0);
+			if (round == 0 && i == 0) {
+				assert_true(a->local);
+				assert_int_equal(a->reply.err, ENODATA);
+			} else {
+				assert_int_equal(a->completions, 0);
+				answer_err(w->f, a, ENODATA);
+			}
+			free(a);
+		}
+	}
+	world_free(w);
+}
+
 /* ---- acknowledging ---- */
 
 static void test_ack(void **state)
@@ -1238,6 +1274,7 @@ int main(void)
 	    cmocka_unit_test(test_own_write_in_flight),
 	    cmocka_unit_test(test_readlink),
 	    cmocka_unit_test(test_no_xattr),
+	    cmocka_unit_test(test_no_acl),
 	    cmocka_unit_test(test_ack),
 	    cmocka_unit_test(test_beats),
 	    cmocka_unit_test(test_silence),
