@@ -8,7 +8,8 @@
  * for writing, and is kept: the former until the kernel forgets the node or there
  * are too many, the latter until it has not been used for a moment. Nobody tells of
  * close(2), and as long as a file is open for writing the host's programs do not
- * hear IN_CLOSE_WRITE, and cannot execute it (ETXTBSY).
+ * hear IN_CLOSE_WRITE, and cannot execute it (ETXTBSY): of what is executable the
+ * server gives up the descriptor after each request (OPEN_GIVE_UP).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -218,7 +219,7 @@ static struct opening *opening_new(struct cache *c, const struct want *w)
 	o->call.done = opened;
 	MSG_SET(&o->call.req, op, MSG_OPEN);
 	MSG_SET(&o->call.req, node, w->node->server);
-	MSG_SET(&o->call.req, flags, w->access | w->flags);
+	MSG_SET(&o->call.req, flags, w->access | w->flags | OPEN_GIVE_UP);
 	o->next = w->node->file->opening;
 	w->node->file->opening = o;
 	return o;
@@ -231,7 +232,7 @@ static int wait_locked(struct cache *c, struct cache_req *r, const struct want *
 	struct file *file = file_of_locked(w->node);
 	struct opening *o = file != NULL ? file->opening : NULL;
 
-	while (o != NULL && o->call.req.flags != (w->access | w->flags))
+	while (o != NULL && o->call.req.flags != (w->access | w->flags | OPEN_GIVE_UP))
 		o = o->next;
 	if (o == NULL) {
 		o = file != NULL ? opening_new(c, w) : NULL;
@@ -318,10 +319,9 @@ void files_put_locked(struct cache *c, struct cache_req *r)
 		if (f != NULL && --f->uses == 0 && f->node->nlookup == 0)
 			close_idle(c, f);
 	}
-	/* What may be executed is not kept at all; its mode and times are set when it is complete.
-	 */
-	if (c->options.no_open && r->node != NULL && (r->node->attr.mode & exec) != 0 &&
-	    (r->call.req.op == MSG_SETATTR || reopens(c, r->node)))
+	/* What may be executed is not kept at all, unless the server lets it be executed. */
+	if (c->options.no_open && !c->backend->info.gives_up && r->node != NULL &&
+	    (r->node->attr.mode & exec) != 0 && reopens(c, r->node))
 		close_written(c, r->node);
 }
 

@@ -141,10 +141,15 @@ enum setattr_valid {
 
 /* SETLK, field flags. */
 enum lock_flag {
-	LOCK_WAIT = 1 << 0,  /* block until granted or cancelled */
-	LOCK_BSD = 1 << 1,   /* flock(2); off and off2 are ignored */
-	LOCK_CLOSE = 1 << 2, /* FLUSH: the file goes: release the owner's BSD lock as well */
+	LOCK_WAIT = 1 << 0,	/* block until granted or cancelled */
+	LOCK_BSD = 1 << 1,	/* flock(2); off and off2 are ignored */
+	LOCK_CLOSE = 1 << 2,	/* FLUSH: the file goes: release the owner's BSD lock as well */
+	FLUSH_GIVE_UP = 1 << 3, /* FLUSH: let the host execute it until the next WRITE */
 };
+
+/* OPEN and CREATE, field flags: those of open(2), and above them: */
+#define OPEN_GIVE_UP                                                                               \
+	(UINT64_C(1) << 32) /* no FLUSH will come: let the host execute it after each request */
 
 /* MKNOD, field flags of the reply. */
 enum mknod_reply_flag {
@@ -168,9 +173,11 @@ enum hello_feature {
 		1 << 2, /* request: takes INV and RESET; reply: other clients' changes are pushed */
 	HELLO_WATCH = 1 << 3, /* and so are those of the host, wherever a reply has a stamp */
 	HELLO_WATCH_DIRS =
-		1 << 4,	      /* with HELLO_WATCH: by directory, and for so many of them only */
-	HELLO_UMASK = 1 << 5, /* the server applies the caller's umask */
-	HELLO_ACL = 1 << 6,   /* request: asks for POSIX ACLs; reply: passes them on */
+		1 << 4,		/* with HELLO_WATCH: by directory, and for so many of them only */
+	HELLO_UMASK = 1 << 5,	/* the server applies the caller's umask */
+	HELLO_ACL = 1 << 6,	/* request: asks for POSIX ACLs; reply: passes them on */
+	HELLO_GIVE_UP = 1 << 7, /* the server gives up descriptors for writing: OPEN_GIVE_UP,
+				   FLUSH_GIVE_UP */
 };
 
 /* "LOOKUP", or "?" for a code that no message has. Never NULL. */

@@ -50,6 +50,7 @@ struct fs {
 struct file {
 	uint64_t fh;		  /* the server's */
 	bool flush;		  /* its file system may report errors at close */
+	bool writes;		  /* open for writing */
 	bool direct;		  /* FOPEN_DIRECT_IO: written past the kernel's cache */
 	bool again;		  /* another open(2) may have it when this one is closed */
 	struct file *prev, *next; /* fs.lock */

@@ -84,6 +84,13 @@ int export_reopen(const struct export *e, int object, int flags, int *ret_fd)
 	return 0;
 }
 
+bool export_may_write(const struct export *e, int object)
+{
+	char name[16];
+
+	return faccessat(e->proc, fd_name(object, name), W_OK, AT_EACCESS) == 0;
+}
+
 int export_openable(mode_t mode)
 {
 	if (S_ISREG(mode))

@@ -49,7 +49,29 @@ static int set_size(struct request *r, const struct pinned *p)
 		return e;
 	if (file.h->node != p->node)
 		return -EBADF;
-	return ftruncate(file.h->fd, (off_t)r->q.size) < 0 ? -errno : 0;
+	e = handle_write_begin(r->host->export, file.h);
+	if (e < 0)
+		return e;
+	e = ftruncate(file.h->fd, (off_t)r->q.size) < 0 ? -errno : 0;
+	handle_write_end(r->host->export, file.h);
+	return e;
+}
+
+/*
+ * With the mode an open file may become one to be executed, or one that the server could not
+ * open for writing any more.
+ */
+static int set_mode(struct request *r, const struct pinned *p)
+{
+	const struct export *e = r->host->export;
+	mode_t mode = (mode_t)(r->q.mode & 07777);
+
+	if (!(mode & S_IWUSR) && !export_privileged(e))
+		handles_take_back(session_handles(r->session), e, p->node);
+	int result = export_chmod(e, p->fd, mode);
+	if (result == 0 && (mode & (S_IXUSR | S_IXGRP | S_IXOTH)))
+		handles_give_up(session_handles(r->session), e, p->node);
+	return result;
 }
 
 static int set_owner(const struct request *r, int fd)
@@ -122,7 +144,7 @@ int op_SETATTR(struct request *r)
 	if (e == 0 && (q->valid == 0 || (q->valid & (SET_UID | SET_GID))))
 		e = set_owner(r, p.fd);
 	if (e == 0 && (q->valid & SET_MODE))
-		e = export_chmod(r->host->export, p.fd, (mode_t)(q->mode & 07777));
+		e = set_mode(r, &p);
 	if (e == 0 && (q->valid & times))
 		e = set_times(r, p.fd);
 	change_broke(&r->change, p.node, q->valid & SET_SIZE ? INV_ATTR | INV_DATA : INV_ATTR);

@@ -435,8 +435,8 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	MSG_SET(p, features,
 		(export_privileged(h->export) ? HELLO_ROOT : 0u) |
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
-			(export_masks(h->export) ? HELLO_UMASK : 0u) | (asked & HELLO_ACL) |
-			(push ? push_features(s) : 0u));
+			(export_masks(h->export) ? HELLO_UMASK : 0u) | HELLO_GIVE_UP |
+			(asked & HELLO_ACL) | (push ? push_features(s) : 0u));
 	MSG_SET(p, uid, geteuid());
 	MSG_SET(p, gid, getegid());
 	s->acl = (asked & HELLO_ACL) != 0;

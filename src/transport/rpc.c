@@ -594,6 +594,7 @@ int rpc_new(struct stream *stream, const struct msg *hello, const struct rpc_opt
 		.watch = (hello->features & HELLO_WATCH) != 0,
 		.watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0,
 		.umask = (hello->features & HELLO_UMASK) != 0,
+		.gives_up = (hello->features & HELLO_GIVE_UP) != 0,
 		.acl = (hello->features & HELLO_ACL) != 0,
 		.server_uid = (uint32_t)hello->uid,
 		.server_gid = (uint32_t)hello->gid,

@@ -717,6 +717,112 @@ static void test_trusted(void **state)
 	assert_int_equal(host_call(c, MSG_GETXATTR, &q, &p), -EOPNOTSUPP);
 }
 
+/* How many descriptors of this process, which is the server, are open for writing the file. */
+static unsigned writers_of(const struct fixture *f, const char *name)
+{
+	char path[128], at[64], to[256], line[64];
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *d;
+	unsigned n = 0, flags;
+
+	assert_non_null(dir);
+	(void)snprintf(path, sizeof(path), "%s/%s", f->hs.dir, name);
+	while ((d = readdir(dir)) != NULL) {
+		(void)snprintf(at, sizeof(at), "/proc/self/fd/%.20s", d->d_name);
+		ssize_t len = readlink(at, to, sizeof(to));
+
+		if (len < 0 || (size_t)len != strlen(path) || memcmp(to, path, (size_t)len) != 0)
+			continue;
+		(void)snprintf(at, sizeof(at), "/proc/self/fdinfo/%.20s", d->d_name);
+		FILE *info = fopen(at, "re");
+		while (info != NULL && fgets(line, sizeof(line), info) != NULL)
+			if (sscanf(line, "flags: %o", &flags) == 1)
+				n += (flags & O_ACCMODE) != O_RDONLY;
+		if (info != NULL)
+			(void)fclose(info);
+	}
+	(void)closedir(dir);
+	return n;
+}
+
+static int host_flush(struct host_client *c, uint64_t fh, uint64_t flags)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, fh, fh);
+	if (flags != 0)
+		MSG_SET(&q, flags, flags);
+	return host_call(c, MSG_FLUSH, &q, NULL);
+}
+
+static int host_set(struct host_client *c, uint64_t node, uint64_t valid, uint64_t v, uint64_t fh)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, node);
+	MSG_SET(&q, valid, valid);
+	if (valid == SET_MODE)
+		MSG_SET(&q, mode, v);
+	else
+		MSG_SET(&q, size, v);
+	if (fh != 0)
+		MSG_SET(&q, fh, fh);
+	return host_call(c, MSG_SETATTR, &q, NULL);
+}
+
+/* The host can execute what is flushed, and whoever has it open can go on writing. */
+static void test_give_up(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg p;
+
+	assert_true(c->hello.features & HELLO_GIVE_UP);
+	assert_int_equal(host_create(c, c->root, "f", O_RDWR, 0755, &p), 0);
+	uint64_t node = p.node, fh = p.fh;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(host_write(c, fh, i, "x", O_RDWR, &p), 0);
+		assert_int_equal(writers_of(f, "f"), 1);
+		assert_int_equal(host_flush(c, fh, 0), 0);
+		assert_int_equal(writers_of(f, "f"), 1);
+		assert_int_equal(host_flush(c, fh, FLUSH_GIVE_UP), 0);
+		assert_int_equal(writers_of(f, "f"), 0);
+		assert_int_equal(host_read(c, fh, 0, 10, &p), 0);
+		assert_int_equal(p.payload.len, i + 1);
+	}
+	assert_int_equal(host_set(c, node, SET_SIZE, 1, fh), 0);
+	assert_int_equal(writers_of(f, "f"), 1);
+	/* what nobody may execute is left alone */
+	assert_int_equal(host_set(c, node, SET_MODE, 0644, 0), 0);
+	assert_int_equal(host_flush(c, fh, FLUSH_GIVE_UP), 0);
+	assert_int_equal(writers_of(f, "f"), 1);
+	/* until it becomes so: then at once, also through a second open file */
+	assert_int_equal(host_open(c, node, O_WRONLY, &p), 0);
+	uint64_t fh2 = p.fh;
+	assert_int_equal(writers_of(f, "f"), 2);
+	assert_int_equal(host_set(c, node, SET_MODE, 0755, 0), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	assert_int_equal(host_write(c, fh2, 1, "y", O_WRONLY, &p), 0);
+	assert_int_equal(host_write(c, fh, 2, "z", O_RDWR | O_APPEND, &p), 0);
+	assert_int_equal(p.off, 2);
+	assert_int_equal(writers_of(f, "f"), 2);
+	/* closed when CLOSE has been received, whatever its thread does then */
+	host_close(c, fh);
+	host_close(c, fh2);
+	assert_int_equal(host_getattr(c, node, &p), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	/* who sends no FLUSH */
+	assert_int_equal(host_open(c, node, O_WRONLY | OPEN_GIVE_UP, &p), 0);
+	fh = p.fh;
+	assert_int_equal(host_write(c, fh, 0, "w", O_WRONLY, &p), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	assert_int_equal(host_set(c, node, SET_SIZE, 2, fh), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	assert_int_equal(host_create(c, c->root, "g", O_WRONLY | OPEN_GIVE_UP, 0755, &p), 0);
+	assert_int_equal(writers_of(f, "g"), 0);
+	assert_int_equal(host_write(c, p.fh, 0, "w", O_WRONLY, &p), 0);
+}
+
 static int set_flag(const char *path, int flag, bool on)
 {
 	int flags, fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -865,6 +971,7 @@ int main(void)
 		T(test_acl),
 		T(test_acl_strips),
 		T(test_append_only),
+		T(test_give_up),
 		cmocka_unit_test_setup_teardown(test_trusted, setup_special, teardown),
 		T(test_readdir),
 	};
