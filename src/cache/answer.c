@@ -91,10 +91,10 @@ static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t
 }
 
 /* Told with every PING, and so no older than that, unless a change of ours has moved them. */
-static bool answer_statfs(const struct cache *c, uint64_t now, struct answer *a)
+static bool answer_statfs(struct cache *c, uint64_t now, struct answer *a)
 {
-	if (!c->one_fs || c->fs_clock < c->space_changed || c->options.lease == 0 ||
-	    !link_alive_locked(c, now))
+	if (!c->one_fs || !space_settled_locked(c, now) || c->fs_clock < c->space_changed ||
+	    c->options.lease == 0 || !link_alive_locked(c, now))
 		return false;
 	a->fs = c->fs;
 	a->out.fs = &a->fs;

@@ -63,6 +63,8 @@ static void close_idle(struct cache *c, struct idle_file *f)
 {
 	unlink_idle(c, f);
 	cache_close_locked(c, f->fh);
+	if (node_may_be_gone(f->node))
+		space_moves_locked(c);
 	free(f);
 }
 

@@ -289,6 +289,8 @@ static void idle_del(struct cache *c, struct node *n)
 static void free_node(struct cache *c, struct node *n)
 {
 	idle_del(c, n);
+	if (node_may_be_gone(n))
+		space_moves_locked(c);
 	if (S_ISDIR(n->attr.mode)) {
 		names_drop_locked(c, n, false);
 	} else if (S_ISREG(n->attr.mode)) {

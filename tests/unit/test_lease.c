@@ -1003,6 +1003,45 @@ static void test_space(void **state)
 	world_free(w);
 }
 
+/* What the host tells while it may still be freeing blocks is not kept. */
+static void test_space_given_back(void **state)
+{
+	struct world *w = world_with_lease();
+	struct msg m = {0}, gone = reply_node(w, w->seq, 50, FILE_MODE, 50);
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	MSG_SET(&m, fs, ((struct fsinfo){.bsize = 4096, .bfree = 7}));
+	fake_now = cache_tick(w->c);
+	(void)cache_tick(w->c);
+	assert_non_null(ping(w));
+	struct call *call = fake_take(w->f, 0);
+	call->done(call, &m);
+	gone.attr.nlink = 0;
+	done_with(w, ask_name(w, MSG_UNLINK, CACHE_ROOT, "f"), gone);
+	for (int step = 0; step < 5; step++) {
+		if (step == 2)
+			forget_all(w, ino); /* the blocks go with it */
+		if (step == 4)
+			fake_now += SECOND + 1;
+		/* the first after each change asks the host, and those beside it */
+		for (int i = 0; i < 2; i++) {
+			struct asked *a = ask(w->c, MSG_STATFS, CACHE_ROOT);
+			bool kept = i == 1 && (step < 2 || step == 4);
+
+			if (step == 1)
+				kept = true;
+			if (a->local != kept)
+				fail_msg("step %d, look %d", step, i);
+			if (kept)
+				free(a);
+			else
+				done_with(w, a, m);
+		}
+	}
+	world_free(w);
+}
+
 /* Without a lease there are no PINGs, and what is promised holds. */
 static void test_no_beats(void **state)
 {
@@ -1281,6 +1320,7 @@ int main(void)
 	    cmocka_unit_test(test_end_without_a_tick),
 	    cmocka_unit_test(test_link_error),
 	    cmocka_unit_test(test_space),
+	    cmocka_unit_test(test_space_given_back),
 	    cmocka_unit_test(test_no_beats),
 	    cmocka_unit_test(test_malformed_payload),
 	    cmocka_unit_test(test_long_and_strange_names),
