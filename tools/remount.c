@@ -11,18 +11,21 @@
 #include "core/log.h"
 #include "core/mountinfo.h"
 
+/*
+ * Not suid and dev: nobody asks for them here, and mount.fuse3 adds them to whatever it
+ * passes on.
+ */
 static const struct {
 	const char *name;
 	unsigned long set, clear;
 } words[] = {
-	{"ro", MS_RDONLY, 0},	      {"rw", 0, MS_RDONLY},
-	{"nosuid", MS_NOSUID, 0},     {"suid", 0, MS_NOSUID},
-	{"allow_suid", 0, MS_NOSUID}, {"nodev", MS_NODEV, 0},
-	{"dev", 0, MS_NODEV},	      {"allow_dev", 0, MS_NODEV},
-	{"noexec", MS_NOEXEC, 0},     {"exec", 0, MS_NOEXEC},
-	{"sync", MS_SYNCHRONOUS, 0},  {"async", 0, MS_SYNCHRONOUS},
-	{"dirsync", MS_DIRSYNC, 0},   {"noatime", MS_NOATIME, MS_RELATIME},
-	{"atime", 0, MS_NOATIME},     {"relatime", MS_RELATIME, MS_NOATIME},
+	{"ro", MS_RDONLY, 0},	     {"rw", 0, MS_RDONLY},
+	{"nosuid", MS_NOSUID, 0},    {"allow_suid", 0, MS_NOSUID},
+	{"nodev", MS_NODEV, 0},	     {"allow_dev", 0, MS_NODEV},
+	{"noexec", MS_NOEXEC, 0},    {"exec", 0, MS_NOEXEC},
+	{"sync", MS_SYNCHRONOUS, 0}, {"async", 0, MS_SYNCHRONOUS},
+	{"dirsync", MS_DIRSYNC, 0},  {"noatime", MS_NOATIME, MS_RELATIME},
+	{"atime", 0, MS_NOATIME},    {"relatime", MS_RELATIME, MS_NOATIME},
 };
 
 static void apply_word(unsigned long *flags, const char *word, size_t len)

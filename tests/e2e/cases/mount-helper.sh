@@ -74,8 +74,10 @@ must mount -o remount,rw,noexec "$VFS_TMP/mnt"
 same 'flags' nodev,noexec,nosuid "$(flags)"
 must touch mnt/new
 must test -e src/new
-must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,exec,noatime
+must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,exec,noatime,dev,suid # as mount.fuse3 does
 same 'flags, by the helper' noatime,nodev,nosuid "$(flags)"
+must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,allow_suid
+same 'flags, with allow_suid' noatime,nodev "$(flags)"
 same 'the same file system' "$ino" "$(stat -c %i mnt/file)"
 same 'one mount' 1 "$(findmnt -n "$VFS_TMP/mnt" | wc -l)"
 refused 'no mount of vsockfs' "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/src" -o remount,ro
