@@ -60,6 +60,8 @@ void krequest_free(struct krequest *r)
 {
 	struct fs *fs = r->fs;
 
+	if (r->past_pages)
+		cache_direct_write(fs->cache, r->ino, false);
 	(void)pthread_mutex_lock(&fs->lock);
 	if (r->buffer != NULL && fs->buffer_count < BUFFERS_MAX) {
 		/* a fresh one costs a page fault per page on each WRITE */
@@ -178,23 +180,43 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
 	done_unseen(r);
 }
 
-/* A reply that waits until the kernel has dropped pages. */
+/* A reply that waits until the kernel has dropped pages, or knows the size. */
 struct held {
 	struct krequest *r;
+	struct size_wait wait;
 	struct cache_reply reply;
 	struct attr attr;
 	struct msg msg; /* without what its slices point to */
 };
 
+static fuse_ino_t object_of(const struct krequest *r, const struct cache_reply *reply)
+{
+	return reply->ino != 0 ? reply->ino : r->ino;
+}
+
+static void finish(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->forces)
+		cache_size_forced(r->fs->cache, &r->creq, object_of(r, reply), reply->attr->size);
+	r->finish(r, reply);
+}
+
 static void release(void *arg)
 {
 	struct held *h = arg;
 
-	if (h->reply.grow > 0)
-		notify_grow(h->r->fs->notify, h->reply.ino != 0 ? h->reply.ino : h->r->ino,
-			    h->reply.grow);
-	h->r->finish(h->r, &h->reply);
+	if (h->reply.attr != NULL)
+		notify_size(h->r->fs->notify, object_of(h->r, &h->reply), &h->attr);
+	finish(h->r, &h->reply);
 	free(h);
+}
+
+/* An append past the page cache is up to date: see cache_direct_write. */
+static void appended(void *arg)
+{
+	struct held *h = arg;
+
+	notify_after(h->r->fs->notify, object_of(h->r, &h->reply), release, h);
 }
 
 /* False without memory for it. */
@@ -220,7 +242,9 @@ static bool hold(struct krequest *r, const struct cache_reply *reply)
 		h->reply.msg = &h->msg;
 	}
 	h->reply.data = (struct slice){0}; /* gone by then */
-	notify_after(r->fs->notify, reply->ino != 0 ? reply->ino : r->ino, release, h);
+	h->wait = (struct size_wait){.done = appended, .arg = h};
+	if (!reply->size_first || !cache_size_wait(r->fs->cache, object_of(r, reply), &h->wait))
+		appended(h);
 	return true;
 }
 
@@ -230,8 +254,8 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 
 	untrack(r);
 	if (krequest_claim(r)) {
-		if ((!reply->hold && reply->grow == 0) || !hold(r, reply))
-			r->finish(r, reply);
+		if ((!reply->hold && !reply->size_first) || !hold(r, reply))
+			finish(r, reply);
 	} else {
 		discard(r, reply);
 		file_free(r->fs, r->file);
@@ -244,6 +268,7 @@ void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2)
 	r->ino = ino;
 	r->ino2 = ino2;
 	r->creq.done = krequest_done;
+	r->creq.task = (uint32_t)r->pid;
 	track(r);
 	cache_submit(r->fs->cache, &r->creq, ino, ino2);
 }

@@ -24,15 +24,14 @@
 #define DEFER_ALWAYS  (100 * MS) /* whatever it is that takes so long */
 #define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
 #define RETRY_DOUBLED 5		 /* this often */
-#define REPEAT_FIRST  (2 * MS)	 /* multiplied by four each time, */
-#define REPEATS	      5		 /* that is for 0.7 s */
-#define REPEATED_SOON (45 * MS)	 /* three of them are done: a fence waits for these */
+#define SIZE_TRIES    20	 /* that is for 0.6 s */
 
 #define ACKS_MAX   64	/* acknowledgements that wait; more become one */
 #define QUEUE_FULL 4096 /* items, from which on names that nobody knows are not told one by one */
 
-/* A name that no directory has. */
+/* A name that no directory has, and a node that none is. */
 #define NO_NAME "/"
+#define NO_NODE UINT64_MAX
 
 struct item {
 	struct item *next;	    /* of the queue, or of those that wait for their time */
@@ -45,7 +44,9 @@ struct item {
 	bool nothing;	  /* only done is called */
 	bool entry;	  /* a name in ino, and ino's listing; else ino itself */
 	bool data;	  /* with pages from off on, len of them or all (0) */
-	bool repeated;	  /* not itself: adds one with data now and then, and nobody waits for it */
+	bool settles;	  /* an entry: only to wait for a lock (cache_sink.settle) */
+	bool asks;	  /* for the size as well, if the file is open, when all else is done */
+	bool asked;	  /* it has; or that is not to be */
 	bool parked;	  /* behind a request in the directory */
 	uint64_t running; /* inside the kernel since then; 0: not */
 	unsigned tries;
@@ -55,6 +56,9 @@ struct item {
 	uint64_t off, len;
 	void (*done)(void *arg);
 	void *arg;
+	struct notify *notify;
+	uint32_t serial; /* with settles: of node */
+	uint64_t node;
 	size_t name_len;
 	char name[];
 };
@@ -83,7 +87,6 @@ struct notify {
 	size_t count;		/* of items */
 	struct hash_table same; /* those that others may be merged into, by what they are about */
 	struct notify_fence *fences;
-	uint64_t repeated_until;   /* until then something will have been repeated too seldom */
 	struct ack acks[ACKS_MAX]; /* ascending */
 	unsigned n_acks;
 	bool stopping;
@@ -142,8 +145,7 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 		struct item *o = HASH_ENTRY(l, struct item, same);
 
 		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
-		    o->repeated == i->repeated && o->name_len == i->name_len &&
-		    memcmp(o->name, i->name, i->name_len) == 0)
+		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
 			return o;
 	}
 	return NULL;
@@ -151,8 +153,8 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 
 static void hash_locked(struct notify *n, struct item *i)
 {
-	i->hashed =
-		!i->nothing && i->done == NULL && hash_add(&n->same, &i->same, item_hash(i)) == 0;
+	i->hashed = !i->nothing && !i->settles && !i->asked && i->done == NULL &&
+		    hash_add(&n->same, &i->same, item_hash(i)) == 0;
 }
 
 static void unhash_locked(struct notify *n, struct item *i)
@@ -170,6 +172,7 @@ static void merge(struct item *into, const struct item *i)
 
 	into->tries = 0;
 	into->drops += i->drops;
+	into->asks = into->asks || i->asks;
 	if (into->changed == 0 || (i->changed != 0 && i->changed < into->changed))
 		into->changed = i->changed;
 	if (i->off < into->off)
@@ -182,8 +185,9 @@ static void merge(struct item *into, const struct item *i)
 static void add(struct notify *n, struct item *i)
 {
 	SCOPE_LOCK(&n->lock);
-	struct item *o = i->done == NULL ? equal_locked(n, i) : NULL;
+	struct item *o = i->done == NULL && !i->settles ? equal_locked(n, i) : NULL;
 
+	i->notify = n;
 	if (o != NULL) {
 		if (o->tries > 0) { /* waits for its time, which has come */
 			unwait_locked(shard_of(n, o->ino, o->entry), o);
@@ -237,6 +241,8 @@ static void finish_locked(struct notify *n, struct item *i)
 /* What waits for the item goes on, whatever became of the item. Without the lock. */
 static void item_done(const struct item *i)
 {
+	if (i->settles)
+		cache_size_settled(i->notify->fs->cache, i->node, i->serial);
 	if (i->done != NULL)
 		i->done(i->arg);
 }
@@ -259,17 +265,9 @@ static bool done_locked(const struct notify *n, uint64_t ticket)
 
 static struct notify_fence *take_fence_locked(struct notify *n)
 {
-	uint64_t now = cache_now();
-
 	for (struct notify_fence **at = &n->fences; *at != NULL; at = &(*at)->next) {
 		struct notify_fence *f = *at;
 
-		if (f->not_before > now)
-			continue;
-		if (f->not_before > 0) { /* what was repeated counts as well */
-			f->not_before = 0;
-			f->ticket = n->ticket;
-		}
 		if (done_locked(n, f->ticket)) {
 			*at = f->next;
 			return f;
@@ -326,7 +324,7 @@ static void wake_locked(struct notify *n)
 
 /* ---- the kernel ---- */
 
-enum outcome { DONE, AGAIN };
+enum outcome { DONE, AGAIN, WAITS };
 
 /* The kernel creates the inode only when whoever waits for our reply has run: until then it knows
  * none. */
@@ -354,6 +352,23 @@ static enum outcome do_inode(struct notify *n, struct item *i)
 }
 
 /*
+ * The lock of the directory, or that of what has the name in it: of a node that it cannot be
+ * (fuse_reverse_inval_entry looks at the node with the lock held), so that nothing is deleted.
+ */
+static enum outcome do_settle(struct notify *n, const struct item *i)
+{
+	struct fs *fs = n->fs;
+
+	stats_add(fs->stats, STAT_inval_sent, 1);
+	if (i->name_len == 0)
+		(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, NO_NAME,
+						       sizeof(NO_NAME) - 1);
+	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)
+		(void)fuse_lowlevel_notify_delete(fs->se, i->ino, NO_NODE, i->name, i->name_len);
+	return DONE;
+}
+
+/*
  * The name first, which waits for whoever reads the directory, and so sees to
  * it that what was told of it before is in the listing's pages when they go.
  */
@@ -364,6 +379,8 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 
 	if (i->nothing || !cache_kernel_knows(fs->cache, i->ino))
 		return DONE;
+	if (i->settles)
+		return do_settle(n, i);
 	if (i->tries == 0) {
 		if (i->name_len > 0)
 			m = mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len);
@@ -396,9 +413,6 @@ static struct item *next_locked(struct shard *s, uint64_t *ret_until)
 	*ret_until = i != NULL ? i->not_before : UINT64_MAX;
 	if (n->n_acks > 0 && n->acks[0].deadline < *ret_until)
 		*ret_until = n->acks[0].deadline;
-	for (const struct notify_fence *f = n->fences; f != NULL; f = f->next)
-		if (f->not_before > 0 && f->not_before < *ret_until)
-			*ret_until = f->not_before;
 	i = s->head;
 	if (i != NULL) {
 		s->head = i->next;
@@ -456,6 +470,64 @@ static void rejoin_locked(struct notify *n, struct item *i)
 	hash_locked(n, i);
 }
 
+/* ---- sizes ---- */
+
+/*
+ * There is no notification of a size alone. NOTIFY_STORE sets i_size to the end of what it
+ * stores, and then takes the bytes (fuse_notify_store): these are where they cannot be read.
+ */
+static void store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t size)
+{
+	struct fuse_notify_store_out store = {
+		.nodeid = ino, .offset = from, .size = (uint32_t)(size - from)};
+	struct fuse_out_header out = {.len = (uint32_t)(sizeof(out) + sizeof(store)) + store.size,
+				      .error = FUSE_NOTIFY_STORE};
+	struct iovec iov[] = {
+		{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, store.size}};
+
+	stats_add(n->fs->stats, STAT_inval_sent, 1);
+	if (FAULT(no_notify))
+		return;
+	if (writev(fuse_session_fd(n->fs->se), iov, 3) < 0 && errno == EFAULT)
+		cache_size_stored(n->fs->cache, ino, size);
+}
+
+void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a)
+{
+	uint64_t from;
+
+	if (cache_size_to_tell(n->fs->cache, ino, a, &from))
+		store_size(n, ino, from, a->size);
+}
+
+/* The size has been asked for, and is to be made known. */
+static enum outcome do_size(struct notify *n, const struct item *i)
+{
+	uint64_t size, from;
+	int r = cache_size_missing(n->fs->cache, i->ino, &size, &from);
+
+	if (r > 0)
+		store_size(n, i->ino, from, size);
+	return r == -EAGAIN && i->tries < SIZE_TRIES ? AGAIN : DONE;
+}
+
+static void size_asked(void *arg)
+{
+	struct item *i = arg;
+	struct notify *n = i->notify;
+
+	SCOPE_LOCK(&n->lock);
+	enqueue_locked(n, i);
+}
+
+/* Until it is known the item is not done: so a fence waits for it. */
+static bool ask_size(struct notify *n, struct item *i)
+{
+	i->asked = true;
+	i->tries = 0;
+	return cache_size_ask(n->fs->cache, i->ino, size_asked, i);
+}
+
 static void again_locked(struct shard *s, struct item *i)
 {
 	unsigned doubled = i->tries < RETRY_DOUBLED ? i->tries : RETRY_DOUBLED;
@@ -463,28 +535,8 @@ static void again_locked(struct shard *s, struct item *i)
 	stats_add(s->notify->fs->stats, STAT_inval_retried, 1);
 	i->tries++;
 	wait_locked(s, i, cache_now() + (RETRY_FIRST << doubled));
-	rejoin_locked(s->notify, i);
-}
-
-static void repeat_locked(struct shard *s, struct item *i)
-{
-	struct notify *n = s->notify;
-	uint64_t off = i->off, len = i->len;
-
-	i->tries++; /* 0 if it is asked for again meanwhile */
-	i->running = cache_now();
-	(void)pthread_mutex_unlock(&n->lock);
-	bool known = cache_kernel_knows(n->fs->cache, i->ino);
-	if (known)
-		notify_inval_range(n, i->ino, off, len);
-	(void)pthread_mutex_lock(&n->lock);
-	i->running = 0;
-	if (known && i->tries < REPEATS) {
-		wait_locked(s, i, cache_now() + (REPEAT_FIRST << 2 * i->tries));
-	} else {
-		unhash_locked(n, i);
-		free(i);
-	}
+	if (!i->asked)
+		rejoin_locked(s->notify, i);
 }
 
 static void execute_locked(struct shard *s, struct item *i)
@@ -492,19 +544,19 @@ static void execute_locked(struct shard *s, struct item *i)
 	struct notify *n = s->notify;
 	enum outcome o = DONE;
 
-	if (i->repeated) {
-		repeat_locked(s, i);
-		return;
-	}
 	i->running = cache_now();
 	unhash_locked(n, i); /* what is asked for from now on is not done by it */
 	(void)pthread_mutex_unlock(&n->lock);
 	bool parked = i->entry && !i->nothing && park(s, i);
 	if (!parked)
-		o = i->entry ? do_entry(n, i) : do_inode(n, i);
+		o = i->asked ? do_size(n, i) : i->entry ? do_entry(n, i) : do_inode(n, i);
+	if (!parked && o == DONE && i->asks && !i->asked && ask_size(n, i))
+		o = WAITS;
 	if (!parked && o == DONE)
 		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
+	if (o == WAITS)
+		return; /* it is running until the reply */
 	i->running = 0;
 	if (parked)
 		rejoin_locked(n, i);
@@ -547,7 +599,7 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	struct notify *n = arg;
 	struct item *i = item_new(ino, "", 0);
 
-	i->data = data;
+	i->data = i->asks = data;
 	i->drops = data;
 	i->changed = cache_changed_at(n->fs->cache);
 	add(n, i);
@@ -570,30 +622,15 @@ static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
 	add_entry(n, parent, name, len, cache_changed_at(n->fs->cache));
 }
 
-static void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
+static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
+			size_t len)
 {
-	struct notify *n = arg;
-	struct shard *s = shard_of(n, ino, false);
-	struct item *i = item_new(ino, "", 0), *o;
+	struct item *i = item_new(parent, name, len);
 
-	i->data = i->repeated = true;
-	i->off = from;
-	i->len = to - from + 1;
-	SCOPE_LOCK(&n->lock);
-	n->repeated_until = cache_now() + REPEATED_SOON;
-	o = equal_locked(n, i);
-	if (o != NULL) { /* begins anew */
-		merge(o, i);
-		free(i);
-		if (o->running != 0 || o->not_before <= cache_now() + REPEAT_FIRST)
-			return;
-		unwait_locked(s, o);
-		i = o;
-	} else {
-		hash_locked(n, i);
-	}
-	wait_locked(s, i, cache_now() + REPEAT_FIRST);
-	(void)pthread_cond_signal(&s->work);
+	i->entry = i->settles = true;
+	i->node = ino;
+	i->serial = serial;
+	add(arg, i);
 }
 
 static void sink_unpark(void *arg, uint64_t parent)
@@ -637,7 +674,7 @@ static bool sink_full(void *arg)
 const struct cache_sink notify_sink = {
 	.inode = sink_inode,
 	.entry = sink_entry,
-	.repeat = sink_repeat,
+	.settle = sink_settle,
 	.full = sink_full,
 	.unpark = sink_unpark,
 	.mark = sink_mark,
@@ -663,29 +700,14 @@ void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice d
 	if (!FAULT(no_notify))
 		(void)fuse_lowlevel_notify_store(n->fs->se, ino, (off_t)off, &v, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
+	cache_size_stored(n->fs->cache, ino, off + data.len);
 }
 
-/*
- * There is no notification of a size alone. One that stores a byte at the end
- * sets the size, and then takes the byte (fuse_notify_store): it is given one that
- * cannot be read. The page that this leaves, empty and not up to date, goes.
- */
-void notify_grow(struct notify *n, fuse_ino_t ino, uint64_t size)
+void notify_outdate(struct notify *n, fuse_ino_t ino)
 {
-	struct fuse_notify_store_out store = {.nodeid = ino, .offset = size - 1, .size = 1};
-	struct fuse_out_header out = {.len = sizeof(out) + sizeof(store) + 1,
-				      .error = FUSE_NOTIFY_STORE};
-	struct iovec iov[] = {{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, 1}};
-
-	if (!cache_grows(n->fs->cache, ino, size))
-		return; /* the guest itself may have made it shorter meanwhile */
 	if (!FAULT(no_notify))
-		(void)writev(fuse_session_fd(n->fs->se), iov, 3);
+		(void)fuse_lowlevel_notify_inval_inode(n->fs->se, ino, -1, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
-	cache_drops_pages(n->fs->cache, ino);
-	(void)inval_inode(n, ino, (int64_t)size - 1, 1);
-	cache_pages_dropped(n->fs->cache, ino);
-	cache_grown(n->fs->cache, ino, size);
 }
 
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
@@ -698,8 +720,8 @@ void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), voi
 	add(n, i);
 }
 
-void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
-			void *arg)
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len,
+			void (*done)(void *arg), void *arg)
 {
 	struct item *i = item_new(ino, "", 0);
 
@@ -707,6 +729,7 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 	i->data = true;
 	i->drops = 1;
 	i->off = off;
+	i->len = len;
 	i->done = done;
 	i->arg = arg;
 	add(n, i);
@@ -726,7 +749,6 @@ void notify_fence(struct notify *n, struct notify_fence *f)
 {
 	SCOPE_LOCK(&n->lock);
 	f->ticket = n->ticket;
-	f->not_before = n->repeated_until > cache_now() ? n->repeated_until : 0;
 	f->next = n->fences;
 	n->fences = f;
 	wake_locked(n);
@@ -773,19 +795,6 @@ int notify_new(struct fs *fs, struct notify **ret)
 	return 0;
 }
 
-/* They are in no other list. */
-static void free_repeated(struct notify *n, struct shard *s)
-{
-	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
-		next = i->next;
-		if (!i->repeated)
-			continue;
-		unwait_locked(s, i);
-		unhash_locked(n, i);
-		free(i);
-	}
-}
-
 void notify_free(struct notify *n)
 {
 	if (n == NULL)
@@ -797,8 +806,6 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
-	for (unsigned i = 0; i < NOTIFIERS; i++)
-		free_repeated(n, &n->shards[i]);
 	while (n->oldest != NULL) {
 		item_done(n->oldest);
 		finish_locked(n, n->oldest);
