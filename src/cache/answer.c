@@ -38,7 +38,7 @@ static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, st
 		return true;
 	}
 	if (answer_attr(c, n, now, a) && n->nlookup > 0)
-		a->out.grow = size_told_locked(n, a->attr.size);
+		size_tell_locked(c, n, &a->out);
 	node_told_locked(c, n);
 	a->out.ino = n->id;
 	return true;
@@ -49,15 +49,14 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	const uint64_t other = O_ACCMODE | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME;
 	struct node *n = r->node;
 
-	if ((r->call.req.flags & other) != O_RDONLY || !node_fresh_locked(c, n, now) ||
-	    !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
+	/* without a promise open(2) asks the host */
+	if ((r->call.req.flags & other) != O_RDONLY || (n->flags & NODE_PROMISED) == 0 ||
+	    !node_fresh_locked(c, n, now) || !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)answer_attr(c, n, now, a);
 	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
-	a->out.keep = (n->flags & NODE_PROMISED) != 0;
-	if (!a->out.keep)
-		node_open_locked(c, n, &a->out);
+	a->out.keep = true;
 	return true;
 }
 
@@ -71,7 +70,9 @@ static bool answer_read(struct cache *c, struct cache_req *r, uint64_t now, stru
 		return false;
 	a->out.data = (struct slice){a->buffer, len};
 	r->node->flags |= NODE_KERNEL_DATA;
+	r->node->file->used = true;
 	file_read_locked(r->node, m->off, m->size);
+	a->out.longer = size_read_locked(r, len);
 	return true;
 }
 
@@ -135,8 +136,8 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 	switch (r->call.req.op) {
 	case MSG_GETATTR:
 		hit = answer_attr(c, r->node, now, a);
-		if (hit && c->leased)
-			a->out.grow = size_told_locked(r->node, a->attr.size);
+		if (hit && !r->own)
+			size_tell_locked(c, r->node, &a->out);
 		break;
 	case MSG_LOOKUP:
 		hit = c->leased && answer_lookup(c, r, now, a);

@@ -114,6 +114,7 @@ static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint
 	MSG_SET(m, node, r->node->server);
 	if (r->node2 != NULL)
 		MSG_SET(m, node2, r->node2->server);
+	size_arrives_locked(r);
 	return 0;
 }
 

@@ -80,8 +80,12 @@ struct cache_sink {
 	void (*inode)(void *arg, uint64_t ino, bool data);
 	/* a name, and then the listing of its directory */
 	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way);
-	/* the pages of a range of offsets, soon and several times again within a second */
-	void (*repeat)(void *arg, uint64_t ino, uint64_t from, uint64_t to);
+	/*
+	 * Waits until the kernel has digested what it was told before of ino: cache_size_settled
+	 * follows. By the lock of the directory `parent`, or that of its entry `name` if len > 0.
+	 */
+	void (*settle)(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
+		       size_t len);
 	/* so much is queued that names which nobody is known to hold are better not told */
 	bool (*full)(void *arg);
 	/* the directory has no request in flight any more: see cache_dir_park */
@@ -110,9 +114,11 @@ struct cache_reply {
 	bool appended; /* OPEN: the file is open for appending here */
 	bool hold; /* the kernel still has pages to drop: reply when that is done, with timeouts 0
 		    */
-	uint64_t grow;	   /* not 0: make the file grow so far in the kernel first, and then as with
-			      hold */
-	bool stale_pages;  /* WRITE past the kernel's cache: it may hold pages of the file */
+	bool size_first; /* make the size known to the kernel first (cache_size_to_tell), and as
+			    with hold */
+	bool forces;	 /* the kernel will take the size whatever it hears: cache_size_forced */
+	bool has_pages;	 /* WRITE: the kernel may hold pages of the file */
+	bool longer;	 /* READ: the file is longer than the kernel was told: it is to ask again */
 	bool synchronises; /* what the host had done before is to be seen before the reply is */
 	/*
 	 * NULL for what the cache has answered by itself. To be set if the reply goes to the kernel
@@ -133,6 +139,9 @@ struct cache_req {
 	bool writeback; /* WRITE: of pages that were stored to through a mapping */
 	bool direct;	/* READ, WRITE: past the kernel's cache; READ wants the host's own bytes */
 	bool by_node;	/* the cache finds the open file; COPY: from that of the second node */
+	bool unpaged;	/* READ, WRITE: no page of the kernel's takes part in it */
+	bool own;	/* the client's: the kernel hears nothing of the reply */
+	uint32_t task;	/* who waits for the reply; 0: not known */
 
 	/* The cache's own. */
 	struct cache *cache;
@@ -201,8 +210,10 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again);
 void cache_keep_open(struct cache *c, uint64_t ino, uint64_t fh, uint64_t flags,
 		     uint64_t reply_flags);
 
-/* A file that is open for appending, past the kernel's cache, was opened or closed. */
-void cache_appending(struct cache *c, uint64_t ino, bool opened);
+/* A file was opened or closed; appending: for that, past the kernel's cache. */
+void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending);
+/* The task does something about ino of which the cache hears nothing else. */
+void cache_task_goes_on(struct cache *c, uint64_t ino, uint32_t task);
 
 /* The kernel dropped n references to ino. cache_forget_flush sends what has gathered. */
 void cache_forget(struct cache *c, uint64_t ino, uint64_t n);
@@ -261,9 +272,41 @@ void cache_unlock_dirs(struct cache *c);
  */
 void cache_drops_pages(struct cache *c, uint64_t ino);
 void cache_pages_dropped(struct cache *c, uint64_t ino);
-/* cache_reply.grow: whether the file is to grow still, and that it has in the kernel. */
-bool cache_grows(struct cache *c, uint64_t ino, uint64_t size);
-void cache_grown(struct cache *c, uint64_t ino, uint64_t size);
+
+/*
+ * cache_reply.size_first: brings *a up to date. True: a STORE without bytes, from *ret_from to
+ * a->size, must come before it is told. That begins a page below the one in which the file ends
+ * for the kernel, because a WRITE that makes it longer may hold the lock of the latter.
+ */
+bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t *ret_from);
+/* The kernel has been made to have that size. */
+void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size);
+/* cache_reply.forces: the reply to r, about ino and with that size, is about to be written. */
+void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t size);
+/* cache_sink.settle is done. */
+void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial);
+
+/*
+ * Asks for the size of a file that is open, of which the kernel has dropped the pages. False: there
+ * is nothing to ask; else done is called. Then 1: a STORE as above must make *ret_size known;
+ * -EAGAIN: a moment later; 0: nothing.
+ */
+bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void *arg);
+int cache_size_missing(struct cache *c, uint64_t ino, uint64_t *ret_size, uint64_t *ret_from);
+
+/*
+ * A WRITE past the page cache: from its submission until the kernel's pages are up to date and it
+ * has been answered.
+ */
+void cache_direct_write(struct cache *c, uint64_t ino, bool begins);
+
+/* Who waits for it: done is called when the next of them ends. False: there is none. */
+struct size_wait {
+	struct size_wait *next;
+	void (*done)(void *arg);
+	void *arg;
+};
+bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w);
 
 /* Everything up to seq is done with, or held up by a request of ours (deferred). */
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred);

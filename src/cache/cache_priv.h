@@ -28,7 +28,7 @@ enum node_flag {
 	NODE_VISITED = 1 << 4,	   /* used again since it came there */
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
 	NODE_FREE = 1 << 6,	   /* not in use */
-	NODE_RESIZED = 1 << 7,	   /* others have changed the size, and the kernel has another */
+	NODE_SIZE = 1 << 7,	   /* the kernel has another size than attr: file.size.has */
 	NODE_TIMED = 1 << 8,	   /* in cache.timed */
 	NODE_NO_ACL = 1 << 9,	   /* attr: nothing but the mode decides access */
 };
@@ -111,20 +111,35 @@ struct idle_file {
 	uint32_t access; /* O_RDONLY, O_WRONLY, O_RDWR */
 };
 
+/* What the kernel has of a file's size: see in_kernel_size.c. */
+struct kernel_size {
+	uint64_t has; /* with NODE_SIZE: at least that; without, the size in attr */
+	uint64_t set; /* what it makes of it with the reply to a WRITE; 0: nothing is on its way */
+	uint64_t forced;    /* what it takes whenever it comes to it, if is_forced */
+	uint64_t forced_in; /* the directory of whose lock that is a matter; 0: the inode's */
+	uint32_t set_by, forced_by; /* the tasks that these are for */
+	uint32_t serial, settling;  /* of `forced`, and that which is being settled */
+	uint32_t direct;	    /* WRITEs past the page cache in flight, or being stored */
+	bool is_forced;
+	bool inode_locked; /* it is digested under the inode's lock too */
+	struct size_wait *waits;
+};
+
 /* What a regular file has besides a node. */
 struct file {
 	struct idle_file *idle;
 	struct opening *opening; /* our own OPENs in flight */
 	struct block *blocks;
-	uint64_t asked;	    /* hashed blocks that the kernel has read once */
-	uint32_t appending; /* opened for appending so often now */
-	uint32_t writing;   /* WRITEs in flight through the kernel's cache */
-	uint32_t drops;	    /* invalidations of data that the kernel has still to be told */
-	uint64_t told_size; /* with NODE_RESIZED: what the kernel has */
-	uint64_t edge_from, edge_to, edge_at; /* see resize.c */
-	bool edge_forced;
-	bool watched; /* see file_watch_reads_locked */
+	uint64_t asked;	     /* hashed blocks that the kernel has read once */
+	uint32_t appending;  /* opened for appending so often now */
+	uint32_t opens;	     /* opened so often now; not with no_open */
+	uint32_t writing;    /* WRITEs in flight through the kernel's cache */
+	uint64_t writing_to; /* as far as these go */
+	uint32_t drops;	     /* invalidations of data that the kernel has still to be told */
+	bool used;	     /* has been read or written since the kernel knows it */
+	bool watched;	     /* see file_watch_reads_locked */
 	uint64_t read_from, read_to;
+	struct kernel_size size;
 };
 
 struct heap {
@@ -406,11 +421,12 @@ void node_compare_locked(struct cache *c, struct node *n, const struct attr *a);
 void node_lose_data_locked(struct cache *c, struct node *n);
 void tell_inode_locked(struct cache *c, struct node *n, bool data);
 /*
- * The reply to an OPEN without a promise: the kernel would drop the pages by itself when it
- * has it (fuse_finish_open), nobody knows when. A WRITE on its way would not hear of the
- * READs behind that, so they go before the reply.
+ * The reply to an OPEN without a promise: who opens the file looks at its attributes anew, so that
+ * the size and the pages are of one time. With promises the kernel would drop the pages by itself
+ * when it has the reply (fuse_finish_open), nobody knows when. A WRITE on its way would not hear of
+ * the READs behind that, so they go before the reply. with_attr: it brought the attributes.
  */
-void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out);
+void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct cache_reply *out);
 
 /* Attributes and pages of n may be other ones now. */
 void node_lose_locked(struct cache *c, struct node *n);
@@ -459,19 +475,27 @@ void files_put_locked(struct cache *c, struct cache_req *r);
 /* Closes what was open for writing and is not used any more; when to call it again. */
 uint64_t files_tick_locked(struct cache *c, uint64_t now);
 
-/* ---- resize.c ---- */
+/* ---- in_kernel_size.c ---- */
 
-/* The size that is known of a file changes, and not by what the guest does. */
+/* The size in attr changes, and not yet the kernel's. */
 void size_changes_locked(struct node *n);
-/*
- * The kernel, which knows the file, is to get attributes with that size. Returns
- * cache_reply.grow.
+/* The kernel does not know the file, or makes a new inode of it. */
+void size_unknown_locked(struct node *n);
+/* The kernel has exactly that size, or does not know the file. */
+bool size_is_told_locked(const struct node *n, uint64_t size);
+/* A request comes: what it shows of the replies before it. */
+void size_arrives_locked(struct cache_req *r);
+/* The reply to a request of the guest's that gives the file a size. */
+void size_written_locked(struct cache_req *r, const struct msg *m);
+/* The reply to a READ of so many bytes. True: it may show more than the kernel knows to be there.
  */
-uint64_t size_told_locked(struct node *n, uint64_t size);
-/* The kernel takes that size whenever it comes to it. */
-void size_forced_locked(struct node *n, uint64_t size);
-/* Content of the file changes, by the guest itself (ours) or by others. */
-void size_edges_locked(struct cache *c, struct node *n, bool ours);
+bool size_read_locked(struct cache_req *r, uint64_t len);
+/* The size that the guest itself may have made of it. */
+uint64_t size_own_end_locked(const struct node *n);
+/* The kernel, which knows the file, is to get out->attr. */
+void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out);
+/* Its content has changed: other sizes will be told soon. */
+void size_data_lost_locked(struct cache *c, struct node *n);
 
 /* ---- pages.c ---- */
 

@@ -186,8 +186,8 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 
 	if (!node_fresh_locked(c, n, now) || now >= until)
 		return;
-	if (pages_to_drop(n) || (n->nlookup > 0 && (n->flags & NODE_RESIZED) != 0))
-		return; /* see cache_reply.hold, cache_reply.grow */
+	if (pages_to_drop(n) || !size_is_told_locked(n, n->attr.size))
+		return; /* see cache_reply.hold, cache_reply.size_first */
 	ret->ino = n->id;
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;
@@ -216,7 +216,8 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 	}
 	if (node_names_bumped_since(dir, l->submitted) || age >= ttl ||
 	    l->submitted < c->timed.dropped || node_bumped_since(n, l->submitted) ||
-	    e->attr.version < n->attr.version || node_other_type(n, &e->attr))
+	    e->attr.version < n->attr.version || node_other_type(n, &e->attr) ||
+	    !size_is_told_locked(n, e->attr.size))
 		return;
 	ret->ino = n->id;
 	ret->attr = e->attr;

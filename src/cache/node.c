@@ -366,7 +366,7 @@ void node_put_locked(struct cache *c, struct node *n)
 void node_told_locked(struct cache *c, struct node *n)
 {
 	if (n->nlookup++ == 0)
-		n->flags &= ~(uint32_t)NODE_RESIZED; /* it makes a new inode */
+		size_unknown_locked(n); /* it makes a new inode */
 	if (n->flags & NODE_IDLE) {
 		idle_del(c, n);
 		n->flags |= NODE_VISITED;

@@ -62,7 +62,7 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 		if (f != NULL) {
 			file_watch_reads_locked(f);
 			f->drops++;
-			size_edges_locked(c, n, false);
+			size_data_lost_locked(c, n);
 		}
 	}
 	c->sink->inode(c->sink_arg, n->id, data);
@@ -77,27 +77,37 @@ void node_lose_data_locked(struct cache *c, struct node *n)
 		tell_inode_locked(c, n, true);
 }
 
-void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out)
+void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct cache_reply *out)
 {
-	node_lose_data_locked(c, n);
-	out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
-	out->hold = pages_to_drop(n);
+	if (!with_attr)
+		n->attr_until = 0;
+	if (c->leased) {
+		node_lose_data_locked(c, n);
+		out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
+	}
+	if (!FAULT(open_unasked))
+		tell_inode_locked(c, n, false);
+	out->hold = true;
 }
 
 void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
 {
 	const struct kept_attr *k = &n->attr;
 
-	/*
-	 * It may be of a WRITE of our own in flight, during which the kernel takes no
-	 * size from others (FUSE_I_SIZE_UNSTABLE); of what else it is, an
-	 * invalidation will tell.
-	 */
-	if (S_ISREG(k->mode) && n->file != NULL && n->file->writing > 0 &&
-	    (n->flags & NODE_PROMISED) != 0)
+	if (!S_ISREG(k->mode) || k->version == 0 || a->version <= k->version)
 		return;
-	if (!S_ISREG(k->mode) || k->version == 0 || a->version <= k->version ||
-	    (a->size == k->size && a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec))
+	/*
+	 * It may be of a WRITE of our own in flight; of what else it is, an invalidation
+	 * will tell. But not where the file is longer than that WRITE makes it.
+	 */
+	bool told = c->leased ? (n->flags & NODE_PROMISED) != 0 : true;
+	if (told && n->file != NULL &&
+	    (n->file->size.direct > 0 ||
+	     (n->file->writing > 0 && a->size <= size_own_end_locked(n))))
+		return;
+	/* without promises the kernel compares the mtime */
+	if (a->size == k->size &&
+	    (!c->leased || (a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec)))
 		return;
 	node_lose_data_locked(c, n);
 }

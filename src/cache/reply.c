@@ -30,10 +30,9 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 
 /*
  * Attributes that tell of a change by somebody else, before its invalidation
- * has come: pages go before the kernel hears of the new size. Whether the size is
- * what the request itself made of it.
+ * has come: pages go before the kernel hears of the new size.
  */
-static bool compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
+static void compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 			   struct node *n, const struct attr *a)
 {
 	const struct msg *q = &r->call.req;
@@ -41,10 +40,10 @@ static bool compare_locked(struct cache *c, const struct cache_req *r, const str
 
 	if (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0 &&
 	    (q->valid & (SET_MTIME | SET_MTIME_NOW)) != 0 && a->size == size)
-		return false; /* the time is our own */
+		return; /* the time is our own */
 	if (!request_changes_data(q) && q->op != MSG_CREATE) {
 		node_compare_locked(c, n, a);
-		return false;
+		return;
 	}
 	/* our own: then the size is what it made of it */
 	if (q->op == MSG_SETATTR)
@@ -56,11 +55,9 @@ static bool compare_locked(struct cache *c, const struct cache_req *r, const str
 	else if (q->op == MSG_FALLOCATE)
 		end = q->off + q->size;
 	else
-		return q->op == MSG_COPY;
-	if (a->size <= (end > size ? end : size))
-		return true;
-	node_lose_data_locked(c, n);
-	return false;
+		return;
+	if (a->size > (end > size ? end : size))
+		node_lose_data_locked(c, n);
 }
 
 /* Whether the kernel is given the attributes of its object, and takes no size of its own for them.
@@ -81,22 +78,17 @@ static bool timed_out(const struct cache *c, const struct cache_req *r, const st
 static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 				    struct node *n, const struct attr *a)
 {
-	bool good = stamp_good_node_locked(c, m, n->server), ours = false;
-	uint32_t resized = n->flags & NODE_RESIZED;
+	bool good = stamp_good_node_locked(c, m, n->server);
 	uint64_t ttl = 0;
 
 	node_identify(n, a);
-	if (c->leased)
-		ours = compare_locked(c, r, m, n, a);
+	compare_locked(c, r, m, n, a);
 	if (!timed_out(c, r, m) && (!c->leased || !MSG_HAS(m, stamp) || good)) {
 		ttl = node_install_locked(c, n, a, r->submitted, good);
 	} else {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		node_note_locked(n, a);
 	}
-	/* a size that was set the kernel sets itself */
-	if (ours && (resized == 0 || r->call.req.op == MSG_SETATTR || r->call.req.op == MSG_OPEN))
-		n->flags &= ~(uint32_t)NODE_RESIZED;
 	return ttl;
 }
 
@@ -304,13 +296,14 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 		if ((r->call.req.flags & O_TRUNC) == 0) {
 			/* what we write ourselves is in the kernel's pages */
 			out->keep = promised;
-			if (c->leased && !promised)
-				node_open_locked(c, n, out);
+			if (!promised)
+				node_open_locked(c, n, MSG_HAS(m, attr), out);
 		}
 		out->appended = is_appended(n);
 		break;
 	case MSG_READ:
 		out->data = m->payload;
+		out->longer = size_read_locked(r, m->payload.len);
 		if (good && S_ISREG(n->attr.mode))
 			pages_install_locked(c, n, r->call.req.off, r->call.req.size, m->payload);
 		break;
@@ -324,8 +317,9 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 		out->raced =
 			!r->direct && file_written_locked(n, r->call.req.off,
 							  r->call.req.payload.len, !r->writeback);
-		out->keep = good;
-		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
+		/* without pushes nobody tells; a new mtime drops the pages then */
+		out->keep = good || !c->leased;
+		out->has_pages = (n->flags & NODE_KERNEL_DATA) != 0;
 		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
 		break;
 	case MSG_STATFS:
@@ -373,8 +367,8 @@ static struct node *told_object(const struct cache_req *r, struct node *named)
 }
 
 /* known: the kernel knows it already. */
-static void tell_object_locked(const struct cache_req *r, struct node *n, bool known,
-			       struct cache_reply *out)
+static void tell_object_locked(struct cache *c, const struct cache_req *r, struct node *n,
+			       bool known, struct cache_reply *out)
 {
 	const struct msg *q = &r->call.req;
 
@@ -383,14 +377,15 @@ static void tell_object_locked(const struct cache_req *r, struct node *n, bool k
 		out->attr = &out->newest;
 	}
 	if (!known)
-		n->flags &= ~(uint32_t)NODE_RESIZED; /* it makes a new inode */
-	if (!known || !tells_size(q))
+		size_unknown_locked(n); /* it makes a new inode */
+	if (!known || r->own || !S_ISREG(n->attr.mode))
 		return;
-	out->grow = size_told_locked(n, out->attr->size);
-	if (q->op == MSG_LINK || q->op == MSG_CREATE)
+	out->forces = q->op == MSG_LINK || q->op == MSG_CREATE || q->op == MSG_SETATTR;
+	if (!tells_size(q))
+		return;
+	size_tell_locked(c, n, out);
+	if (c->leased && (q->op == MSG_LINK || q->op == MSG_CREATE))
 		out->attr_ttl = 0; /* the kernel may be told otherwise before it digests that */
-	if (q->op != MSG_LOOKUP && q->op != MSG_GETATTR)
-		size_forced_locked(n, out->attr->size);
 }
 
 void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
@@ -435,12 +430,13 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		out->synchronises = msg_synchronises(&r->call.req) && !FAULT(no_sync_fence);
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, promised, good, out);
+		size_written_locked(r, m);
 		if (named != NULL && name_opens(c, named->attr.mode) &&
 		    (!MSG_HAS(m, stamp) || c->expired))
 			node_lose_data_locked(c, named);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
-		if (c->leased && object != NULL && out->attr != NULL)
-			tell_object_locked(r, named != NULL ? named : r->node, known, out);
+		if (object != NULL && out->attr != NULL)
+			tell_object_locked(c, r, named != NULL ? named : r->node, known, out);
 		if (request_may_grow(r))
 			out->hold = pages_to_drop(named != NULL ? named : r->node);
 		if (named != NULL)

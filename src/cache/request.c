@@ -102,10 +102,8 @@ void request_bump_locked(struct cache *c, struct cache_req *r)
 		node_bump_names_locked(c, r->node2);
 		break;
 	}
-	if (request_changes_data(&r->call.req) && S_ISREG(r->node->attr.mode)) {
+	if (request_changes_data(&r->call.req) && S_ISREG(r->node->attr.mode))
 		pages_drop_locked(c, r->node);
-		size_edges_locked(c, r->node, true);
-	}
 }
 
 /* What the kernel has under a name, as far as is known. */
@@ -180,14 +178,20 @@ void request_leaves_locked(struct cache *c, struct cache_req *r)
 	unsure_request_locked(c, r);
 	r->submitted = c->clock;
 	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
-	if (op == MSG_READDIRPLUS || op == MSG_READ || (op == MSG_WRITE && !r->direct))
+	if (op == MSG_READDIRPLUS || (op == MSG_READ && !r->unpaged) ||
+	    (op == MSG_WRITE && !r->unpaged && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
 	struct file *f = op == MSG_READ || op == MSG_WRITE ? file_of_locked(r->node) : NULL;
-	if (f != NULL && op == MSG_READ)
+	if (f == NULL)
+		return;
+	f->used = true;
+	if (op == MSG_READ) {
 		file_read_locked(r->node, r->call.req.off, r->call.req.size);
-	else if (f != NULL && !r->direct) {
+	} else if (!r->direct) {
+		uint64_t end = r->call.req.off + r->call.req.payload.len;
+
 		file_watch_reads_locked(f);
-		f->writing++;
+		f->writing_to = f->writing++ == 0 || end > f->writing_to ? end : f->writing_to;
 		r->writing = true;
 	}
 }

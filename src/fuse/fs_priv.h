@@ -79,6 +79,7 @@ struct krequest {
 	uint64_t off;
 	size_t size;
 	bool plus;
+	bool past_pages; /* WRITE: cache_direct_write ends with it */
 	struct fuse_file_info fi;
 	struct file *file;
 	struct listing *listing;
@@ -93,6 +94,7 @@ struct current {
 	struct fuse_buf *buf;
 	bool tmpfile;	/* FUSE_TMPFILE, which this libfuse does not know */
 	bool strip_ids; /* FUSE_WRITE_KILL_SUIDGID, which it does not pass on */
+	bool unpaged;	/* READ, WRITE: comes from fuse_direct_io, which holds no pages */
 };
 extern _Thread_local struct current current;
 

@@ -61,6 +61,8 @@ void krequest_free(struct krequest *r)
 {
 	struct fs *fs = r->fs;
 
+	if (r->past_pages)
+		cache_direct_write(fs->cache, r->ino, false);
 	(void)pthread_mutex_lock(&fs->lock);
 	if (r->buffer != NULL && fs->buffer_count < BUFFERS_MAX) {
 		/* a fresh one costs a page fault per page on each WRITE */
@@ -185,6 +187,7 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
  */
 struct held {
 	struct krequest *r;
+	struct size_wait wait;
 	struct cache_reply reply;
 	struct attr attr;
 	struct msg msg; /* without what its slices point to */
@@ -194,15 +197,18 @@ struct held {
 	struct cache_holds holds;
 };
 
-static uint64_t held_ino(const struct held *h)
+static fuse_ino_t object_of(const struct krequest *r, const struct cache_reply *reply)
 {
-	return h->reply.ino != 0 ? h->reply.ino : h->r->ino;
+	return reply->ino != 0 ? reply->ino : r->ino;
 }
 
 static void deliver(struct krequest *r, const struct cache_reply *reply)
 {
 	untrack(r);
 	if (krequest_claim(r)) {
+		if (reply->forces)
+			cache_size_forced(r->fs->cache, &r->creq, object_of(r, reply),
+					  reply->attr->size);
 		r->finish(r, reply);
 	} else {
 		discard(r, reply);
@@ -214,30 +220,49 @@ static void deliver(struct krequest *r, const struct cache_reply *reply)
 static void release(void *arg)
 {
 	struct held *h = arg;
-	struct krequest *r = h->r;
-	struct fs *fs = r->fs;
+	struct fs *fs = h->r->fs;
 
-	if (h->reply.grow > 0)
-		notify_grow(fs->notify, held_ino(h), h->reply.grow);
-	deliver(r, &h->reply); /* r is gone */
+	deliver(h->r, &h->reply); /* h->r is gone */
 	if (h->taken)
 		cache_delivered(fs->cache, &h->holds);
 	free(h);
 }
 
-/* What is held for the names of a directory, or for pages. */
+static void release_with_size(void *arg)
+{
+	struct held *h = arg;
+
+	notify_size(h->r->fs->notify, object_of(h->r, &h->reply), &h->attr);
+	release(h);
+}
+
+/* An append past the page cache is up to date: see cache_direct_write. */
+static void appended(void *arg)
+{
+	struct held *h = arg;
+
+	notify_after(h->r->fs->notify, object_of(h->r, &h->reply),
+		     h->reply.attr != NULL ? release_with_size : release, h);
+}
+
+/* What is held for the names of a directory, for pages, or for a size. */
 static void hold_on(void *arg)
 {
 	struct held *h = arg;
-	struct notify *n = h->r->fs->notify;
+	struct fs *fs = h->r->fs;
 
 	if (h->reply.synchronises)
-		stats_time(h->r->fs->stats, HIST_fence_wait, cache_now() - h->since);
+		stats_time(fs->stats, HIST_fence_wait, cache_now() - h->since);
 	h->fence = (struct notify_fence){.done = release, .arg = h, .tid = h->r->pid};
-	if (h->reply.hold || h->reply.grow > 0)
-		notify_after(n, held_ino(h), release, h);
-	else if (h->r->creq.call.req.op != MSG_GETATTR ||
-		 !notify_after_names(n, h->r->ino, &h->fence))
+	h->wait = (struct size_wait){.done = appended, .arg = h};
+	if (h->r->creq.call.req.op == MSG_GETATTR &&
+	    notify_after_names(fs->notify, h->r->ino, &h->fence))
+		return;
+	if (h->reply.size_first && cache_size_wait(fs->cache, object_of(h->r, &h->reply), &h->wait))
+		return;
+	if (h->reply.hold || h->reply.attr != NULL)
+		appended(h);
+	else
 		release(h);
 }
 
@@ -288,7 +313,7 @@ static bool waits(const struct krequest *r, const struct cache_reply *reply)
 {
 	struct notify *n = r->fs->notify;
 
-	return reply->hold || reply->grow > 0 || (reply->synchronises && notify_host_waits(n)) ||
+	return reply->hold || reply->size_first || (reply->synchronises && notify_host_waits(n)) ||
 	       (r->creq.call.req.op == MSG_GETATTR && notify_names_passed(n, r->ino));
 }
 
@@ -314,6 +339,7 @@ void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2)
 	r->ino = ino;
 	r->ino2 = ino2;
 	r->creq.done = krequest_done;
+	r->creq.task = (uint32_t)r->pid;
 	track(r);
 	cache_submit(r->fs->cache, &r->creq, ino, ino2);
 }

@@ -171,6 +171,15 @@ static bool intercept(struct fs *fs, struct fuse_buf *buf)
 			const struct fuse_write_in *arg = (const void *)(in + 1);
 
 			current.strip_ids = (arg->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+			/* fuse_send_write_pages names no owner */
+			current.unpaged = (arg->write_flags & FUSE_WRITE_LOCKOWNER) != 0;
+		}
+		break;
+	case FUSE_READ:
+		if (in->len >= sizeof(*in) + sizeof(struct fuse_read_in)) {
+			const struct fuse_read_in *arg = (const void *)(in + 1);
+
+			current.unpaged = (arg->read_flags & FUSE_READ_LOCKOWNER) != 0;
 		}
 		break;
 	case FUSE_INIT:

@@ -26,6 +26,7 @@
 #define DEFER_ALWAYS  (100 * MS) /* whatever it is that takes so long */
 #define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
 #define RETRY_DOUBLED 5		 /* this often */
+#define SIZE_TRIES    20	 /* that is for 0.6 s */
 #define REPEAT_FIRST  (2 * MS)	 /* multiplied by four each time, */
 #define REPEATS	      5		 /* that is for 0.7 s */
 #define REPEATED_SOON (45 * MS)	 /* three of them are done: a fence waits for these */
@@ -36,8 +37,9 @@
 #define ACKS_MAX   64	/* acknowledgements that wait; more become one */
 #define QUEUE_FULL 4096 /* items, from which on names that nobody knows are not told one by one */
 
-/* A name that no directory has. */
+/* A name that no directory has, and a node that none is. */
 #define NO_NAME "/"
+#define NO_NODE UINT64_MAX
 
 struct item {
 	struct item *next;	    /* of the queue, or of those that wait for their time */
@@ -58,6 +60,9 @@ struct item {
 	bool nothing;	/* only done is called */
 	bool entry;	/* a name in ino, and ino's listing; else ino itself */
 	bool data;	/* with pages from off on, len of them or all (0) */
+	bool settles;	/* an entry: only to wait for a lock (cache_sink.settle) */
+	bool asks;	/* for the size as well, if the file is open, when all else is done */
+	bool asked;	/* it has; or that is not to be */
 	bool repeated;	/* not itself: adds another now and then, and nobody waits for it */
 	bool name_only; /* an entry without ino's listing */
 	enum entry_way way;
@@ -70,6 +75,9 @@ struct item {
 	uint64_t off, len;
 	void (*done)(void *arg);
 	void *arg;
+	struct notify *notify;
+	uint32_t serial; /* with settles: of node */
+	uint64_t node;
 	size_t name_len;
 	char name[];
 };
@@ -182,8 +190,7 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 		struct item *o = HASH_ENTRY(l, struct item, same);
 
 		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
-		    o->repeated == i->repeated && o->name_len == i->name_len &&
-		    memcmp(o->name, i->name, i->name_len) == 0)
+		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
 			return o;
 	}
 	return NULL;
@@ -191,8 +198,8 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 
 static void hash_locked(struct notify *n, struct item *i)
 {
-	i->hashed =
-		!i->nothing && i->done == NULL && hash_add(&n->same, &i->same, item_hash(i)) == 0;
+	i->hashed = !i->nothing && !i->settles && !i->asked && i->done == NULL &&
+		    hash_add(&n->same, &i->same, item_hash(i)) == 0;
 }
 
 static void unhash_locked(struct notify *n, struct item *i)
@@ -294,6 +301,7 @@ static void merge(struct item *into, const struct item *i)
 	into->way = i->way > into->way ? i->way : into->way;
 	into->name_only = into->name_only && i->name_only;
 	into->drops += i->drops;
+	into->asks = into->asks || i->asks;
 	if (into->changed == 0 || (i->changed != 0 && i->changed < into->changed))
 		into->changed = i->changed;
 	if (i->off < into->off)
@@ -308,8 +316,9 @@ static void merge(struct item *into, const struct item *i)
  */
 static void add_locked(struct notify *n, struct item *i, bool host)
 {
-	struct item *o = i->done == NULL ? equal_locked(n, i) : NULL;
+	struct item *o = i->done == NULL && !i->settles ? equal_locked(n, i) : NULL;
 
+	i->notify = n;
 	if (o != NULL) {
 		if (host && o->chain == NULL && o->passed == NULL)
 			chain_locked(n, o);
@@ -410,6 +419,8 @@ static void finish_locked(struct notify *n, struct item *i)
 /* What waits for the item goes on, whatever became of the item. Without the lock. */
 static void item_done(const struct item *i)
 {
+	if (i->settles)
+		cache_size_settled(i->notify->fs->cache, i->node, i->serial);
 	if (i->done != NULL)
 		i->done(i->arg);
 }
@@ -589,7 +600,7 @@ static void wake_locked(struct notify *n)
 
 /* ---- the kernel ---- */
 
-enum outcome { DONE, AGAIN };
+enum outcome { DONE, AGAIN, WAITS };
 
 /* The kernel creates the inode only when whoever waits for our reply has run: until then it knows
  * none. */
@@ -651,6 +662,23 @@ static void tell_name(struct notify *n, const struct item *i)
 }
 
 /*
+ * The lock of the directory, or that of what has the name in it: of a node that it cannot be
+ * (fuse_reverse_inval_entry looks at the node with the lock held), so that nothing is deleted.
+ */
+static enum outcome do_settle(struct notify *n, const struct item *i)
+{
+	struct fs *fs = n->fs;
+
+	stats_add(fs->stats, STAT_inval_sent, 1);
+	if (i->name_len == 0)
+		(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, NO_NAME,
+						       sizeof(NO_NAME) - 1);
+	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)
+		(void)fuse_lowlevel_notify_delete(fs->se, i->ino, NO_NODE, i->name, i->name_len);
+	return DONE;
+}
+
+/*
  * The name first, which waits for whoever reads the directory, and so sees to
  * it that what was told of it before is in the listing's pages when they go.
  */
@@ -660,6 +688,8 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 
 	if (i->nothing || !cache_kernel_knows(fs->cache, i->ino))
 		return DONE;
+	if (i->settles)
+		return do_settle(n, i);
 	if (i->tries == 0) {
 		stats_add(fs->stats, STAT_inval_sent, 1);
 		if (FAULT(no_notify))
@@ -747,6 +777,64 @@ static void rejoin_locked(struct notify *n, struct item *i)
 	hash_locked(n, i);
 }
 
+/* ---- sizes ---- */
+
+/*
+ * There is no notification of a size alone. NOTIFY_STORE sets i_size to the end of what it
+ * stores, and then takes the bytes (fuse_notify_store): these are where they cannot be read.
+ */
+static void store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t size)
+{
+	struct fuse_notify_store_out store = {
+		.nodeid = ino, .offset = from, .size = (uint32_t)(size - from)};
+	struct fuse_out_header out = {.len = (uint32_t)(sizeof(out) + sizeof(store)) + store.size,
+				      .error = FUSE_NOTIFY_STORE};
+	struct iovec iov[] = {
+		{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, store.size}};
+
+	stats_add(n->fs->stats, STAT_inval_sent, 1);
+	if (FAULT(no_notify))
+		return;
+	if (writev(fuse_session_fd(n->fs->se), iov, 3) < 0 && errno == EFAULT)
+		cache_size_stored(n->fs->cache, ino, size);
+}
+
+void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a)
+{
+	uint64_t from;
+
+	if (cache_size_to_tell(n->fs->cache, ino, a, &from))
+		store_size(n, ino, from, a->size);
+}
+
+/* The size has been asked for, and is to be made known. */
+static enum outcome do_size(struct notify *n, const struct item *i)
+{
+	uint64_t size, from;
+	int r = cache_size_missing(n->fs->cache, i->ino, &size, &from);
+
+	if (r > 0)
+		store_size(n, i->ino, from, size);
+	return r == -EAGAIN && i->tries < SIZE_TRIES ? AGAIN : DONE;
+}
+
+static void size_asked(void *arg)
+{
+	struct item *i = arg;
+	struct notify *n = i->notify;
+
+	SCOPE_LOCK(&n->lock);
+	enqueue_locked(n, i);
+}
+
+/* Until it is known the item is not done: so a fence waits for it. */
+static bool ask_size(struct notify *n, struct item *i)
+{
+	i->asked = true;
+	i->tries = 0;
+	return cache_size_ask(n->fs->cache, i->ino, size_asked, i);
+}
+
 static void again_locked(struct shard *s, struct item *i)
 {
 	unsigned doubled = i->tries < RETRY_DOUBLED ? i->tries : RETRY_DOUBLED;
@@ -754,7 +842,8 @@ static void again_locked(struct shard *s, struct item *i)
 	stats_add(s->notify->fs->stats, STAT_inval_retried, 1);
 	i->tries++;
 	wait_locked(s, i, cache_now() + (RETRY_FIRST << doubled));
-	rejoin_locked(s->notify, i);
+	if (!i->asked)
+		rejoin_locked(s->notify, i);
 }
 
 static void add_name_only(struct notify *n, const struct item *of)
@@ -769,16 +858,13 @@ static void add_name_only(struct notify *n, const struct item *of)
 static void repeat_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
-	uint64_t off = i->off, len = i->len;
 
 	i->tries++; /* 0 if it is asked for again meanwhile */
 	i->running = cache_now();
 	(void)pthread_mutex_unlock(&n->lock);
 	bool known = cache_kernel_knows(n->fs->cache, i->ino);
-	if (known && i->entry)
+	if (known)
 		add_name_only(n, i);
-	else if (known)
-		notify_inval_range(n, i->ino, off, len);
 	(void)pthread_mutex_lock(&n->lock);
 	i->running = 0;
 	if (known && i->tries < REPEATS) {
@@ -804,12 +890,16 @@ static void execute_locked(struct shard *s, struct item *i)
 	(void)pthread_mutex_unlock(&n->lock);
 	bool parked = i->entry && !i->nothing && park(s, i);
 	if (!parked)
-		o = i->entry ? do_entry(n, i) : do_inode(n, i);
+		o = i->asked ? do_size(n, i) : i->entry ? do_entry(n, i) : do_inode(n, i);
+	if (!parked && o == DONE && i->asks && !i->asked && ask_size(n, i))
+		o = WAITS;
 	if (!parked && o == DONE)
 		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
-	i->running = 0;
 	s->running = NULL;
+	if (o == WAITS)
+		return; /* it is running until the reply */
+	i->running = 0;
 	if (parked)
 		rejoin_locked(n, i);
 	else if (o == DONE)
@@ -851,7 +941,7 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	struct notify *n = arg;
 	struct item *i = item_new(ino, "", 0);
 
-	i->data = data;
+	i->data = i->asks = data;
 	i->drops = data;
 	add_from_sink(n, i);
 }
@@ -865,14 +955,15 @@ static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len,
 	add_from_sink(arg, i);
 }
 
-static void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
+static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
+			size_t len)
 {
-	struct item *i = item_new(ino, "", 0);
+	struct item *i = item_new(parent, name, len);
 
-	i->data = true;
-	i->off = from;
-	i->len = to - from + 1;
-	add_repeated(arg, i);
+	i->entry = i->settles = true;
+	i->node = ino;
+	i->serial = serial;
+	add(arg, i);
 }
 
 static void sink_unpark(void *arg, uint64_t parent)
@@ -917,7 +1008,7 @@ static bool sink_full(void *arg)
 const struct cache_sink notify_sink = {
 	.inode = sink_inode,
 	.entry = sink_entry,
-	.repeat = sink_repeat,
+	.settle = sink_settle,
 	.full = sink_full,
 	.unpark = sink_unpark,
 	.mark = sink_mark,
@@ -943,29 +1034,14 @@ void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice d
 	if (!FAULT(no_notify))
 		(void)fuse_lowlevel_notify_store(n->fs->se, ino, (off_t)off, &v, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
+	cache_size_stored(n->fs->cache, ino, off + data.len);
 }
 
-/*
- * There is no notification of a size alone. One that stores a byte at the end
- * sets the size, and then takes the byte (fuse_notify_store): it is given one that
- * cannot be read. The page that this leaves, empty and not up to date, goes.
- */
-void notify_grow(struct notify *n, fuse_ino_t ino, uint64_t size)
+void notify_outdate(struct notify *n, fuse_ino_t ino)
 {
-	struct fuse_notify_store_out store = {.nodeid = ino, .offset = size - 1, .size = 1};
-	struct fuse_out_header out = {.len = sizeof(out) + sizeof(store) + 1,
-				      .error = FUSE_NOTIFY_STORE};
-	struct iovec iov[] = {{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, 1}};
-
-	if (!cache_grows(n->fs->cache, ino, size))
-		return; /* the guest itself may have made it shorter meanwhile */
 	if (!FAULT(no_notify))
-		(void)writev(fuse_session_fd(n->fs->se), iov, 3);
+		(void)fuse_lowlevel_notify_inval_inode(n->fs->se, ino, -1, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
-	cache_drops_pages(n->fs->cache, ino);
-	(void)inval_inode(n, ino, (int64_t)size - 1, 1);
-	cache_pages_dropped(n->fs->cache, ino);
-	cache_grown(n->fs->cache, ino, size);
 }
 
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
@@ -978,8 +1054,8 @@ void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), voi
 	add(n, i);
 }
 
-void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
-			void *arg)
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len,
+			void (*done)(void *arg), void *arg)
 {
 	struct item *i = item_new(ino, "", 0);
 
@@ -987,6 +1063,7 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 	i->data = true;
 	i->drops = 1;
 	i->off = off;
+	i->len = len;
 	i->done = done;
 	i->arg = arg;
 	add(n, i);
@@ -1089,8 +1166,10 @@ static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry)
 		f->ticket = n->host_ticket; /* with the directories that were passed now */
 	f->not_before = cache_now() + PARK_MAX;
 	bool wait = n->host_inodes.oldest != NULL || n->host_entries.oldest != NULL;
-	if (wait)
+	if (wait) {
 		add_fence_locked(n, f);
+		wake_locked(n); /* for the time at which it hurries */
+	}
 	(void)pthread_mutex_unlock(&n->lock);
 	cache_unlock_dirs(c);
 	return wait;
@@ -1170,19 +1249,6 @@ int notify_new(struct fs *fs, struct notify **ret)
 	return 0;
 }
 
-/* They are in no other list. */
-static void free_repeated(struct notify *n, struct shard *s)
-{
-	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
-		next = i->next;
-		if (!i->repeated)
-			continue;
-		unwait_locked(s, i);
-		unhash_locked(n, i);
-		free(i);
-	}
-}
-
 void notify_free(struct notify *n)
 {
 	if (n == NULL)
@@ -1194,8 +1260,6 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
-	for (unsigned i = 0; i < NOTIFIERS; i++)
-		free_repeated(n, &n->shards[i]);
 	while (n->oldest != NULL) {
 		item_done(n->oldest);
 		finish_locked(n, n->oldest);

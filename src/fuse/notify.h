@@ -38,18 +38,25 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
  */
 void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice data);
 
-/* Lets the file grow to size. Only on a notifier too. */
-void notify_grow(struct notify *n, fuse_ino_t ino, uint64_t size);
+/*
+ * Attributes only, and now: that waits for nothing (fuse_reverse_inval_inode), while what is
+ * queued may wait for the page that a READ has locked.
+ */
+void notify_outdate(struct notify *n, fuse_ino_t ino);
+
+/* Brings attributes that are about to be told up to date, and makes their size known first. Only on
+ * a notifier too. */
+void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a);
 
 /* Calls done, on a notifier, when what is queued for ino now has been done. */
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg);
 
 /*
- * Drops attributes and pages from off on, and then calls done, on a notifier:
- * for a reply that must not come before.
+ * Drops attributes and the pages of a range (len 0: all behind off), and then calls done, on a
+ * notifier: for a reply that must not come before.
  */
-void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
-			void *arg);
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len,
+			void (*done)(void *arg), void *arg);
 /* The listing of a directory, once no request in it is in flight. */
 void notify_inval_listing(struct notify *n, fuse_ino_t ino);
 
