@@ -146,7 +146,10 @@ static void moved_name_locked(struct cache *c, const struct msg *m, struct node 
 	if (n != NULL && n->id == had && MSG_HAS(m, stamp) &&
 	    install_name_locked(c, m, dir, name, len, n) > 0)
 		return;
+	/* what the caller sees next is to be what is there: see "What synchronises" */
+	c->by_host = true;
 	name_take_back_locked(c, dir, name, len, name_find_locked(c, dir, name, len));
+	c->by_host = false;
 }
 
 static void install_names_locked(struct cache *c, struct cache_req *r, const struct msg *m)

@@ -56,6 +56,7 @@ struct item {
 	struct item *chain_older, *chain_newer;
 	uint64_t host_ticket; /* ascending in a chain */
 	struct passed_dir *passed;
+	bool back; /* takes back what the kernel has of a directory whose names were passed */
 	uint64_t ino;
 	bool nothing;	/* only done is called */
 	bool entry;	/* a name in ino, and ino's listing; else ino itself */
@@ -125,6 +126,7 @@ struct notify {
 	struct notify_fence *fences;
 	uint64_t host_ticket;
 	struct chain host_inodes, host_entries;
+	unsigned backs; /* items with back */
 	struct hash_table passed;
 	atomic_uint n_host, n_passed; /* items in the two chains; directories in passed */
 	uint64_t repeated_until;      /* until then something will have been repeated too seldom */
@@ -190,7 +192,8 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 		struct item *o = HASH_ENTRY(l, struct item, same);
 
 		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
-		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
+		    o->repeated == i->repeated && o->name_len == i->name_len &&
+		    memcmp(o->name, i->name, i->name_len) == 0)
 			return o;
 	}
 	return NULL;
@@ -280,6 +283,10 @@ static void unpass_locked(struct notify *n, struct item *i)
  */
 static void take_place_locked(struct notify *n, struct item *i, struct item *o)
 {
+	if (o->back && !i->back) {
+		i->back = true;
+		o->back = false;
+	}
 	if (i->passed == NULL && o->passed != NULL) {
 		unchain_locked(n, i);
 		i->passed = o->passed;
@@ -320,6 +327,8 @@ static void add_locked(struct notify *n, struct item *i, bool host)
 
 	i->notify = n;
 	if (o != NULL) {
+		n->backs -= i->back && o->back;
+		o->back = o->back || i->back;
 		if (host && o->chain == NULL && o->passed == NULL)
 			chain_locked(n, o);
 		if (o->tries > 0) { /* waits for its time, which has come */
@@ -407,6 +416,7 @@ static void finish_locked(struct notify *n, struct item *i)
 	unhash_locked(n, i);
 	unchain_locked(n, i);
 	unpass_locked(n, i);
+	n->backs -= i->back;
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i->newer;
 	*(i->newer != NULL ? &i->newer->older : &n->newest) = i->older;
 	n->count--;
@@ -439,7 +449,7 @@ static bool chain_done_locked(const struct chain *c, uint64_t ticket)
 
 static bool host_done_locked(const struct notify *n, uint64_t ticket)
 {
-	return chain_done_locked(&n->host_inodes, ticket) &&
+	return n->backs == 0 && chain_done_locked(&n->host_inodes, ticket) &&
 	       chain_done_locked(&n->host_entries, ticket);
 }
 
@@ -462,10 +472,8 @@ static bool fence_done_locked(const struct notify *n, struct notify_fence *f, ui
 	return done_locked(n, f->ticket);
 }
 
-static struct notify_fence *take_fence_locked(struct notify *n)
+static struct notify_fence *take_fence_locked(struct notify *n, uint64_t now)
 {
-	uint64_t now = cache_now();
-
 	for (struct notify_fence **at = &n->fences; *at != NULL; at = &(*at)->next) {
 		struct notify_fence *f = *at;
 
@@ -547,10 +555,8 @@ static void ack_passes_names_locked(struct notify *n)
 	cache_lock_dirs(n->fs->cache);
 	(void)pthread_mutex_lock(&n->lock);
 	pass_names_locked(n, true);
-	if (n->n_acks > 0) {
+	if (n->n_acks > 0)
 		n->acks[0].passed = true;
-		n->acks[0].ticket = n->host_ticket; /* with the directories */
-	}
 	cache_unlock_dirs(n->fs->cache);
 }
 
@@ -580,8 +586,9 @@ static bool acknowledge_locked(struct notify *n)
 static void say_locked(struct notify *n)
 {
 	struct notify_fence *f;
+	uint64_t now = cache_now(); /* what is put back is not taken again at once */
 
-	while ((f = take_fence_locked(n)) != NULL) {
+	while ((f = take_fence_locked(n, now)) != NULL) {
 		(void)pthread_mutex_unlock(&n->lock);
 		if (!waits_still(n, f))
 			f->done(f->arg);
@@ -1117,8 +1124,9 @@ static void pass_locked(struct notify *n, struct item *i)
 			no_memory();
 		d->ino = i->ino;
 		atomic_fetch_add(&n->n_passed, 1);
-		back->data = true;
-		add_locked(n, back, true);
+		back->data = back->back = true;
+		n->backs++;
+		add_locked(n, back, false);
 	}
 	d->count++;
 	i->passed = d;
@@ -1154,18 +1162,21 @@ static void pass_names_locked(struct notify *n, bool hurry)
 	}
 }
 
-/* f->ticket is set; false if nothing is to be waited for. */
+/*
+ * False if nothing is to be waited for. What comes after f->ticket never is: it may be about an
+ * object that the very reply is to make known.
+ */
 static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry)
 {
 	struct cache *c = n->fs->cache;
 
 	cache_lock_dirs(c);
 	(void)pthread_mutex_lock(&n->lock);
-	pass_names_locked(n, hurry);
-	if (!hurry || n->host_inodes.newest != NULL)
-		f->ticket = n->host_ticket; /* with the directories that were passed now */
+	if (!hurry)
+		f->ticket = n->host_ticket;
 	f->not_before = cache_now() + PARK_MAX;
-	bool wait = n->host_inodes.oldest != NULL || n->host_entries.oldest != NULL;
+	pass_names_locked(n, hurry);
+	bool wait = !host_done_locked(n, f->ticket);
 	if (wait) {
 		add_fence_locked(n, f);
 		wake_locked(n); /* for the time at which it hurries */
