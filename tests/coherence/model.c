@@ -299,6 +299,7 @@ enum {
 	OPT_NO_LOCKS,
 	OPT_NO_MAPPINGS,
 	OPT_NO_OPEN,
+	OPT_GOES_BACK,
 	OPT_SEPARATE,
 	OPT_OWN_LATE,
 	OPT_LATE,
@@ -319,6 +320,7 @@ static const struct option options[] = {
 	{"no-locks", no_argument, NULL, OPT_NO_LOCKS},
 	{"no-mappings", no_argument, NULL, OPT_NO_MAPPINGS},
 	{"no-open", no_argument, NULL, OPT_NO_OPEN},
+	{"goes-back", no_argument, NULL, OPT_GOES_BACK},
 	{"separate-servers", no_argument, NULL, OPT_SEPARATE},
 	{"own-late-ms", required_argument, NULL, OPT_OWN_LATE},
 	{"late-ms", required_argument, NULL, OPT_LATE},
@@ -361,6 +363,9 @@ static void parse_one(int c)
 		break;
 	case OPT_NO_OPEN:
 		set.removed = false;
+		break;
+	case OPT_GOES_BACK:
+		set.goes_back = true;
 		break;
 	case OPT_SEPARATE:
 		set.separate = true;

@@ -128,6 +128,7 @@ struct model_settings {
 	bool fences;			/* a fence after each call that synchronises */
 	bool separate;			/* what one mount changes is to another as the host's */
 	bool mappings;			/* what a mapping shows is compared */
+	bool goes_back;			/* what a process sees may be older than what it has seen */
 	bool removed;			/* a file that lost its name while it was open is there */
 	uint64_t own_late_ns, late_ns, settle_ns; /* by which a change may be late */
 };
@@ -205,6 +206,7 @@ struct look {
 	struct actor *a;
 	const char *what;
 	uint64_t begin, end;
+	bool elsewhere; /* the host looked for it: what this process's kernel has may be older */
 };
 
 /* What a look found under a name: `error`, or something of this type. 0 where it did not tell. */

@@ -321,7 +321,8 @@ static enum verdict judge_name(const struct look *l, unsigned name, const struct
 	for (uint32_t k = from; k <= w->last; k++) {
 		if (!leads_to(m, name_in(m, name, k), f, &unknown))
 			continue;
-		*seen = k;
+		if (!m->set.goes_back)
+			*seen = k;
 		return POSSIBLE;
 	}
 	if (unknown || !still_there(w, NAME_RING, &m->name[name].count))
@@ -485,6 +486,8 @@ static enum verdict judge_object(const struct look *l, const struct object *o, u
 
 static void see(const struct look *l, const struct object *o, unsigned facet, uint32_t state)
 {
+	if (l->elsewhere || l->a->m->set.goes_back)
+		return;
 	uint32_t *seen = &seen_of(l, o)->state[facet];
 
 	if (state > *seen)
