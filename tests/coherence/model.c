@@ -13,7 +13,6 @@
 #include <ftw.h>
 #include <getopt.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +47,7 @@ static void let_look(struct actor *a)
 	unsigned long until = atomic_load(&a->m->tally.looks) + prng_below(&a->rng, 12);
 
 	while (atomic_load(&a->m->tally.looks) < until && !atomic_load(&a->m->stop))
-		(void)sched_yield();
+		pause_for_a_moment();
 }
 
 static void step(struct actor *a)
@@ -75,7 +74,7 @@ static int open_dir(unsigned p)
 	while ((fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
 		if (now_ns() - begun > STUCK_NS)
 			err(3, "%s", path);
-		(void)sched_yield();
+		pause_for_a_moment();
 	}
 	return fd;
 }
