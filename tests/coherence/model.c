@@ -231,9 +231,9 @@ static void print_sum(void)
 	       "which %lu waited for, %lu raised, %lu lowered; synchronised: %lu\n",
 	       (uintmax_t)set.seed, t->host_changes, t->guest_changes, t->refused, t->looks,
 	       t->locked, t->waited, t->raised, t->lowered, t->synchronised);
-	printf("ESTALE: %lu; zeros behind a truncation: %lu; not judged: %lu; of several possible "
+	printf("ESTALE: %lu; zeros behind a truncation: %lu; displaced by a rename: %lu; not judged: %lu; of several possible "
 	       "states: %lu; went back: %lu\n",
-	       t->estale, t->zeros, t->unknown, t->choices, t->back);
+	       t->estale, t->zeros, t->displaced, t->unknown, t->choices, t->back);
 	for (unsigned i = 0; i < KINDS && t->kind[i].what != NULL; i++)
 		printf("impossible by %s: %lu\n", t->kind[i].what, t->kind[i].n);
 	printf("%lu observations, %lu impossible\n", t->observations, wrong());

@@ -98,6 +98,15 @@ struct window name_window(const struct look *l, unsigned name, uint32_t before)
 	return window_of(l, n->ring, sizeof(n->ring[0]), NAME_RING, &n->count, before);
 }
 
+bool name_displaced(const struct look *l, unsigned name, uint32_t version)
+{
+	const struct binding *b = &l->a->m->name[name].ring[version % NAME_RING];
+	uint64_t end = atomic_load(&b->span.end);
+
+	return atomic_load(&b->displaced) && b->span.place == l->a->place &&
+	       (end == 0 || end + l->a->m->set.own_late_ns > l->begin);
+}
+
 static struct window object_window(const struct look *l, const struct object *o)
 {
 	return window_of(l, o->ring, sizeof(o->ring[0]), STATE_RING, &o->count, 0);
@@ -327,6 +336,12 @@ static enum verdict judge_name(const struct look *l, unsigned name, const struct
 	}
 	if (unknown || !still_there(w, NAME_RING, &m->name[name].count))
 		return UNKNOWN;
+	for (uint32_t k = w->first; k <= w->last; k++) {
+		if (name_displaced(l, name, k)) {
+			atomic_fetch_add(&m->tally.displaced, 1);
+			return UNKNOWN;
+		}
+	}
 	for (uint32_t k = w->first; k < from; k++)
 		if (leads_to(m, name_in(m, name, k), f, &unknown))
 			return BACK;
