@@ -135,9 +135,9 @@ static bool nothing_to_do(struct change *c, expect_fn *expect)
 
 	if (c->names < 2 || !could_be(c, expect, 0, true))
 		return false;
-	struct object *o = object_of(a->m, c->before[0]);
+	const struct object *o = object_of(a->m, c->before[0]);
 	return c->before[0] == c->before[1] ||
-	       (o != NULL && ino_on_host(a, c->name[0]) == atomic_load(&o->ino));
+	       ino_on_host(a, c->name[0]) == (o != NULL ? atomic_load(&o->ino) : 0);
 }
 
 static void change_end(struct change *c, expect_fn *expect, long r)
