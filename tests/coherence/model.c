@@ -209,14 +209,27 @@ static void watch(uint64_t end)
 	}
 }
 
+/* Each ends with the call that it is in, unless that never returns. */
+static void await(pid_t pid)
+{
+	uint64_t begun = now_ns();
+	int status;
+	pid_t r;
+
+	while ((r = waitpid(pid, &status, WNOHANG)) == 0) {
+		if (now_ns() - begun > STUCK_NS)
+			give_up("a worker is stuck");
+		pause_for_a_moment();
+	}
+	if (r != pid || status != 0)
+		give_up("a worker ended badly");
+}
+
 static void end_all(void)
 {
-	int status;
-
 	atomic_store(&model->stop, true);
 	for (unsigned i = 0; i < workers; i++)
-		if (waitpid(worker[i], &status, 0) != worker[i] || status != 0)
-			give_up("a worker ended badly");
+		await(worker[i]);
 	for (unsigned long i = 0; i < opt.load; i++) {
 		(void)kill(busy[i], SIGKILL);
 		(void)waitpid(busy[i], NULL, 0);
