@@ -22,7 +22,6 @@
 #include <ftw.h>
 #include <getopt.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -146,7 +145,7 @@ static void take(struct side *s, short type)
 	while (!ask(s, type, s->turn % 2 == 0)) {
 		if (now_ns() - begun > STUCK_NS)
 			errx(3, "%s in place %u: not had", way_name[s->way], s->place);
-		(void)sched_yield();
+		pause_for_a_moment();
 	}
 }
 
@@ -258,12 +257,10 @@ static void have_raised_turn(struct side *s)
 /* The host is faster than any mount: nobody gets further ahead of the slowest than this. */
 static void let_others(struct side *s)
 {
-	struct timespec moment = {0, 50000};
-
 	for (unsigned p = 0; p < places; p++)
 		while (atomic_load(&s->p->turns[s->place]) > atomic_load(&s->p->turns[p]) + AHEAD &&
 		       !atomic_load(&shared->stop))
-			(void)nanosleep(&moment, NULL);
+			pause_for_a_moment();
 }
 
 static _Noreturn void work(struct side *s)
@@ -277,7 +274,7 @@ static _Noreturn void work(struct side *s)
 	       !there(s, "ready")) {
 		if (now_ns() - begun > STUCK_NS)
 			err(3, "%s", path);
-		(void)sched_yield();
+		pause_for_a_moment();
 		if (s->dir >= 0)
 			(void)close(s->dir);
 	}

@@ -13,7 +13,6 @@
 #include <ftw.h>
 #include <getopt.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +47,7 @@ static void let_look(struct actor *a)
 	unsigned long until = atomic_load(&a->m->tally.looks) + prng_below(&a->rng, 12);
 
 	while (atomic_load(&a->m->tally.looks) < until && !atomic_load(&a->m->stop))
-		(void)sched_yield();
+		pause_for_a_moment();
 }
 
 static void step(struct actor *a)
@@ -75,7 +74,7 @@ static int open_dir(unsigned p)
 	while ((fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
 		if (now_ns() - begun > STUCK_NS)
 			err(3, "%s", path);
-		(void)sched_yield();
+		pause_for_a_moment();
 	}
 	return fd;
 }
@@ -210,14 +209,27 @@ static void watch(uint64_t end)
 	}
 }
 
+/* Each ends with the call that it is in, unless that never returns. */
+static void await(pid_t pid)
+{
+	uint64_t begun = now_ns();
+	int status;
+	pid_t r;
+
+	while ((r = waitpid(pid, &status, WNOHANG)) == 0) {
+		if (now_ns() - begun > STUCK_NS)
+			give_up("a worker is stuck");
+		pause_for_a_moment();
+	}
+	if (r != pid || status != 0)
+		give_up("a worker ended badly");
+}
+
 static void end_all(void)
 {
-	int status;
-
 	atomic_store(&model->stop, true);
 	for (unsigned i = 0; i < workers; i++)
-		if (waitpid(worker[i], &status, 0) != worker[i] || status != 0)
-			give_up("a worker ended badly");
+		await(worker[i]);
 	for (unsigned long i = 0; i < opt.load; i++) {
 		(void)kill(busy[i], SIGKILL);
 		(void)waitpid(busy[i], NULL, 0);
@@ -232,9 +244,9 @@ static void print_sum(void)
 	       "which %lu waited for, %lu raised, %lu lowered; synchronised: %lu\n",
 	       (uintmax_t)set.seed, t->host_changes, t->guest_changes, t->refused, t->looks,
 	       t->locked, t->waited, t->raised, t->lowered, t->synchronised);
-	printf("ESTALE: %lu; zeros behind a truncation: %lu; not judged: %lu; of several possible "
+	printf("ESTALE: %lu; zeros behind a truncation: %lu; displaced by a rename: %lu; not judged: %lu; of several possible "
 	       "states: %lu; went back: %lu\n",
-	       t->estale, t->zeros, t->unknown, t->choices, t->back);
+	       t->estale, t->zeros, t->displaced, t->unknown, t->choices, t->back);
 	for (unsigned i = 0; i < KINDS && t->kind[i].what != NULL; i++)
 		printf("impossible by %s: %lu\n", t->kind[i].what, t->kind[i].n);
 	printf("%lu observations, %lu impossible\n", t->observations, wrong());
@@ -299,6 +311,7 @@ enum {
 	OPT_NO_LOCKS,
 	OPT_NO_MAPPINGS,
 	OPT_NO_OPEN,
+	OPT_GOES_BACK,
 	OPT_SEPARATE,
 	OPT_OWN_LATE,
 	OPT_LATE,
@@ -319,6 +332,7 @@ static const struct option options[] = {
 	{"no-locks", no_argument, NULL, OPT_NO_LOCKS},
 	{"no-mappings", no_argument, NULL, OPT_NO_MAPPINGS},
 	{"no-open", no_argument, NULL, OPT_NO_OPEN},
+	{"goes-back", no_argument, NULL, OPT_GOES_BACK},
 	{"separate-servers", no_argument, NULL, OPT_SEPARATE},
 	{"own-late-ms", required_argument, NULL, OPT_OWN_LATE},
 	{"late-ms", required_argument, NULL, OPT_LATE},
@@ -361,6 +375,9 @@ static void parse_one(int c)
 		break;
 	case OPT_NO_OPEN:
 		set.removed = false;
+		break;
+	case OPT_GOES_BACK:
+		set.goes_back = true;
 		break;
 	case OPT_SEPARATE:
 		set.separate = true;

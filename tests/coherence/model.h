@@ -62,9 +62,14 @@ struct span {
 	const char *op;
 };
 
+/*
+ * Displaced: by a rename in a mount whose kernel may still have had something else under the old
+ * name. It moves what it had, and takes that back behind the reply: doc/coherence.md, "The races".
+ */
 struct binding {
 	struct span span;
 	_Atomic uint32_t object;
+	atomic_bool displaced;
 };
 
 struct name {
@@ -107,8 +112,8 @@ struct tally {
 	atomic_ulong host_changes, guest_changes, refused, looks, observations;
 	atomic_ulong choices; /* observations of which more than one state was possible */
 	atomic_ulong synchronised, locked, waited, raised, lowered;
-	atomic_ulong estale, zeros; /* seen, and allowed */
-	atomic_ulong unknown;	    /* not judged: too long ago, or not certain of what */
+	atomic_ulong estale, zeros, displaced; /* seen, and allowed */
+	atomic_ulong unknown; /* not judged: too long ago, or not certain of what */
 	atomic_ulong impossible, back;
 	/* Of these two, by call. */
 	struct {
@@ -128,6 +133,7 @@ struct model_settings {
 	bool fences;			/* a fence after each call that synchronises */
 	bool separate;			/* what one mount changes is to another as the host's */
 	bool mappings;			/* what a mapping shows is compared */
+	bool goes_back;			/* what a process sees may be older than what it has seen */
 	bool removed;			/* a file that lost its name while it was open is there */
 	uint64_t own_late_ns, late_ns, settle_ns; /* by which a change may be late */
 };
@@ -205,6 +211,7 @@ struct look {
 	struct actor *a;
 	const char *what;
 	uint64_t begin, end;
+	bool elsewhere; /* the host looked for it: what this process's kernel has may be older */
 };
 
 /* What a look found under a name: `error`, or something of this type. 0 where it did not tell. */
@@ -227,6 +234,8 @@ void actor_synchronised(struct actor *a, const char *by, uint64_t time);
 /* `before`: the states before this one only (0: all). */
 struct window name_window(const struct look *l, unsigned name, uint32_t before);
 uint32_t name_in(struct model *m, unsigned name, uint32_t version);
+/* Whether that state may for a moment show as another. */
+bool name_displaced(const struct look *l, unsigned name, uint32_t version);
 
 /* Each is one observation, which is reported if no possible state gives it. */
 /* The object that was found, if that is certain; else NULL. */

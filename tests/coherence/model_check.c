@@ -98,6 +98,15 @@ struct window name_window(const struct look *l, unsigned name, uint32_t before)
 	return window_of(l, n->ring, sizeof(n->ring[0]), NAME_RING, &n->count, before);
 }
 
+bool name_displaced(const struct look *l, unsigned name, uint32_t version)
+{
+	const struct binding *b = &l->a->m->name[name].ring[version % NAME_RING];
+	uint64_t end = atomic_load(&b->span.end);
+
+	return atomic_load(&b->displaced) && b->span.place == l->a->place &&
+	       (end == 0 || end + l->a->m->set.own_late_ns > l->begin);
+}
+
 static struct window object_window(const struct look *l, const struct object *o)
 {
 	return window_of(l, o->ring, sizeof(o->ring[0]), STATE_RING, &o->count, 0);
@@ -321,11 +330,18 @@ static enum verdict judge_name(const struct look *l, unsigned name, const struct
 	for (uint32_t k = from; k <= w->last; k++) {
 		if (!leads_to(m, name_in(m, name, k), f, &unknown))
 			continue;
-		*seen = k;
+		if (!m->set.goes_back)
+			*seen = k;
 		return POSSIBLE;
 	}
 	if (unknown || !still_there(w, NAME_RING, &m->name[name].count))
 		return UNKNOWN;
+	for (uint32_t k = w->first; k <= w->last; k++) {
+		if (name_displaced(l, name, k)) {
+			atomic_fetch_add(&m->tally.displaced, 1);
+			return UNKNOWN;
+		}
+	}
 	for (uint32_t k = w->first; k < from; k++)
 		if (leads_to(m, name_in(m, name, k), f, &unknown))
 			return BACK;
@@ -485,6 +501,8 @@ static enum verdict judge_object(const struct look *l, const struct object *o, u
 
 static void see(const struct look *l, const struct object *o, unsigned facet, uint32_t state)
 {
+	if (l->elsewhere || l->a->m->set.goes_back)
+		return;
 	uint32_t *seen = &seen_of(l, o)->state[facet];
 
 	if (state > *seen)

@@ -79,6 +79,7 @@ struct binding *name_next(struct model *m, unsigned name, uint32_t object, const
 	struct binding *b = &n->ring[atomic_load(&n->count) % NAME_RING];
 
 	atomic_store(&b->object, object);
+	atomic_store(&b->displaced, false);
 	span_begin(&b->span, op, who, place);
 	atomic_fetch_add(&n->count, 1);
 	return b;

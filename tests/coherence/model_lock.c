@@ -9,7 +9,6 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -123,7 +122,7 @@ static bool take(struct actor *a, unsigned i, bool exclusive)
 			err(3, "%s", lock_name(i));
 		if (!by_name)
 			return false;
-		(void)sched_yield();
+		pause_for_a_moment();
 	}
 	return false;
 }

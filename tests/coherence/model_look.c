@@ -253,6 +253,7 @@ static void look_copied(struct actor *a, struct kept *k, struct object *o)
 	if (ftruncate(a->copy, 0) != 0)
 		err(3, "a copy");
 	struct look l = look_begin(a, "copy_file_range");
+	l.elsewhere = true;
 	do {
 		n = copy_file_range(k->fd, &from, a->copy, &to, FILE_MAX, 0);
 	} while (n > 0 && from < FILE_MAX);

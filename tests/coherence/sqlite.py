@@ -200,7 +200,7 @@ def run_mode(mode, args):
         path = os.path.join(place, name)
         where = "on the host" if place == args.host else f"in mount {places.index(place)}"
         while not os.path.exists(path):
-            os.sched_yield()
+            time.sleep(0.001)
         others = [i for i in range(args.processes * len(places)) if i // args.processes != places.index(place)]
         for _ in range(args.processes):
             pids.append(child(lambda w=who, at=where, p=path, o=others: Worker(shared, w, at, p, mode, o).work()))

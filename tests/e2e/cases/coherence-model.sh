@@ -11,7 +11,7 @@ flags=(--late-ms $((1000 * VFS_SLOW)) --own-late-ms $((100 * VFS_SLOW)) --settle
 [ "$VFS_TRANSPORT" != dir ] || flags+=(--separate-servers)
 [[ ,$VFS_OPTIONS, != *,no_open,* ]] || flags+=(--no-open --no-locks)
 # By timeouts only locks bring fresh data, and a mapping asks nobody.
-[ -z "$VFS_CACHE" ] || flags+=(--synchronise locks --separate-servers --no-mappings --settle-ms $((3000 * VFS_SLOW)))
+[ -z "$VFS_CACHE" ] || flags+=(--synchronise locks --separate-servers --no-mappings --goes-back --settle-ms $((3000 * VFS_SLOW)))
 mount_again "$VFS_TMP/second"
 # VFS_MODEL_SECONDS, VFS_MODEL_LOAD, VFS_MODEL_SEED: tests/coherence/run
 "$VFS_TESTS/coherence/model" "${flags[@]}" --seed "${VFS_MODEL_SEED:-1}" --seconds "${VFS_MODEL_SECONDS:-15}" \
