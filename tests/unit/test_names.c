@@ -522,6 +522,13 @@ static void test_complete_through_own_changes(void **state)
 	assert_int_equal(known_name(w, dir, "a"), ABSENT);
 	assert_int_equal(known_name(w, dir, "b"), ino);
 
+	/* with a whiteout there is something under the old name, and nobody has told what */
+	done_with(w, ask_rename(w, dir, "b", dir, "g", RENAME_WHITEOUT), renamed(w, w->seq, 50));
+	assert_int_equal(known_name(w, dir, "b"), UNKNOWN);
+	assert_int_equal(known_name(w, dir, "g"), ino);
+	assert_int_equal(known_name(w, dir, "h"), ABSENT);
+	done_with(w, ask_rename(w, dir, "g", dir, "b", 0), renamed(w, w->seq, 50));
+
 	a = ask_name(w, MSG_UNLINK, dir, "b");
 	assert_int_equal(known_name(w, dir, "b"), UNKNOWN);
 	done_with(w, a, renamed(w, w->seq, 50));

@@ -114,6 +114,21 @@ if [ "$VFS_AS" = mapped ] && ! is_bind; then
 	refused 'not permitted' setfacl -m "u:$VFS_SERVER_UID:r" "$VFS_MNT/dir/file"
 fi
 
+if [ $EUID = 0 ] && [ "$VFS_AS" = root ] && ! is_bind; then
+	note "a file system without ACLs lets in by the mode, and says that it has none"
+	mkdir ram ram.mnt
+	mount -t ramfs none ram
+	echo hello >ram/file
+	for cache in none lease; do
+		mount_vfs "dir:$VFS_TMP/ram" "$VFS_TMP/ram.mnt" "acl,cache=$cache"
+		same 'content' hello "$(as_1234 cat ram.mnt/file)"
+		refused 'denied' as_1234 touch ram.mnt/new
+		refused 'not supported' setfacl -m u:1234:rw ram.mnt/file
+		umount_vfs "$VFS_TMP/ram.mnt"
+	done
+	umount ram
+fi
+
 note "where attributes say that there is none, nobody asks the host for it"
 is_bind || [ "$VFS_CACHE" ] && exit
 python3 - <<'PYTHON'
