@@ -196,8 +196,14 @@ static fuse_ino_t object_of(const struct krequest *r, const struct cache_reply *
 
 static void finish(struct krequest *r, const struct cache_reply *reply)
 {
+	const uint64_t op = r->creq.call.req.op;
+
 	if (reply->forces)
-		cache_size_forced(r->fs->cache, &r->creq, object_of(r, reply), reply->attr->size);
+		cache_size_forced(r->fs->cache, &r->creq, object_of(r, reply),
+				  op == MSG_LINK     ? r->ino2
+				  : op == MSG_CREATE ? r->ino
+						     : 0,
+				  reply->attr->size);
 	r->finish(r, reply);
 }
 
