@@ -376,7 +376,7 @@ bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w)
 	struct node *n = node_find_locked(c, ino);
 	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
 
-	if (k == NULL || k->direct == 0 || FAULT(size_unwaited))
+	if (k == NULL || k->direct == 0)
 		return false;
 	w->next = k->waits;
 	k->waits = w;
