@@ -86,6 +86,8 @@ struct cache_sink {
 	 */
 	void (*settle)(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
 		       size_t len);
+	/* asks for the size of the file, and makes it known: cache_size_ask */
+	void (*size)(void *arg, uint64_t ino);
 	/* so much is queued that names which nobody is known to hold are better not told */
 	bool (*full)(void *arg);
 	/* the directory has no request in flight any more: see cache_dir_park */
@@ -281,8 +283,9 @@ void cache_pages_dropped(struct cache *c, uint64_t ino);
 bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t *ret_from);
 /* The kernel has been made to have that size. */
 void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size);
-/* cache_reply.forces: the reply to r, about ino and with that size, is about to be written. */
-void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t size);
+/* cache_reply.forces: r's reply, about ino, is about to be written. dir: of LINK and CREATE. */
+void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
+		       uint64_t size);
 /* cache_sink.settle is done. */
 void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial);
 

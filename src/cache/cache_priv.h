@@ -113,16 +113,18 @@ struct idle_file {
 
 /* What the kernel has of a file's size: see in_kernel_size.c. */
 struct kernel_size {
-	uint64_t has; /* with NODE_SIZE: at least that; without, the size in attr */
-	uint64_t set; /* what it makes of it with the reply to a WRITE; 0: nothing is on its way */
+	uint64_t has;  /* with NODE_SIZE: at least that; without, the size in attr */
+	uint64_t set;  /* what it makes of it with the reply to a WRITE; 0: nothing is on its way */
 	uint64_t forced;    /* what it takes whenever it comes to it, if is_forced */
 	uint64_t forced_in; /* the directory of whose lock that is a matter; 0: the inode's */
 	uint32_t set_by, forced_by; /* the tasks that these are for */
 	uint32_t serial, settling;  /* of `forced`, and that which is being settled */
 	uint32_t direct;	    /* WRITEs past the page cache in flight, or being stored */
 	bool is_forced;
+	bool asking;	   /* an own GETATTR is on its way */
 	bool inode_locked; /* it is digested under the inode's lock too */
 	struct size_wait *waits;
+	struct node *open_next, **open_at; /* cache.open_files */
 };
 
 /* What a regular file has besides a node. */
@@ -194,6 +196,8 @@ struct cache {
 	/* eviction */
 	uint32_t idle_newest, idle_oldest, idle_hand; /* slots */
 	size_t idle_count, absent_count, absent_hand;
+
+	struct node *open_files; /* what the kernel has open; not with no_open */
 
 	/* open files that nobody uses */
 	struct idle_file *file_newest, *file_oldest;
@@ -496,6 +500,10 @@ uint64_t size_own_end_locked(const struct node *n);
 void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out);
 /* Its content has changed: other sizes will be told soon. */
 void size_data_lost_locked(struct cache *c, struct node *n);
+/* The node is about to be freed. */
+void size_free_locked(struct node *n);
+/* Asks for the size of open files of which nobody tells; when to call it again. */
+uint64_t size_tick_locked(struct cache *c, uint64_t now);
 
 /* ---- pages.c ---- */
 

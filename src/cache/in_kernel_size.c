@@ -27,7 +27,8 @@
  * the lock under which the kernel digests the reply.
  *
  * For a file that is open the client asks for the size itself when its content has
- * changed, so that those who never ask see it as well.
+ * changed, so that those who never ask see it as well; where nobody tells of changes, when
+ * the time of its attributes is over.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +41,10 @@
 
 #define PAGE	  UINT64_C(4096)
 #define STORE_MAX (UINT64_C(1) << 30)
+
+/* Nobody tells, and attributes are kept for a time: they are asked for when it is over, */
+#define ASK_LEAST   UINT64_C(100000000)	 /* ns, but no more often than that; */
+#define ASK_AT_ONCE UINT64_C(1000000000) /* so often where they are not kept */
 
 static struct kernel_size *size_of(const struct node *n)
 {
@@ -253,7 +258,8 @@ void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial)
 		k->is_forced = false;
 }
 
-void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t size)
+void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
+		       uint64_t size)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
@@ -267,7 +273,7 @@ void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino,
 	k->is_forced = true;
 	k->forced_by = r->task;
 	k->inode_locked = op != MSG_CREATE;
-	k->forced_in = op == MSG_CREATE ? r->node->id : op == MSG_LINK ? r->node2->id : 0;
+	k->forced_in = dir;
 	k->serial++;
 }
 
@@ -370,7 +376,7 @@ bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w)
 	struct node *n = node_find_locked(c, ino);
 	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
 
-	if (k == NULL || k->direct == 0 || FAULT(size_unwaited))
+	if (k == NULL || k->direct == 0)
 		return false;
 	w->next = k->waits;
 	k->waits = w;
@@ -382,6 +388,7 @@ bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w)
 /* An own GETATTR, of which the kernel hears nothing. */
 struct size_ask {
 	struct cache_req req; /* first */
+	uint64_t ino;
 	void (*done)(void *arg);
 	void *arg;
 };
@@ -389,8 +396,14 @@ struct size_ask {
 static void asked(struct cache_req *r, const struct cache_reply *reply)
 {
 	struct size_ask *a = (struct size_ask *)r;
+	struct cache *c = r->cache;
 
 	(void)reply;
+	(void)pthread_mutex_lock(&c->lock);
+	struct node *n = node_find_locked(c, a->ino);
+	if (n != NULL && size_of(n) != NULL)
+		n->file->size.asking = false;
+	(void)pthread_mutex_unlock(&c->lock);
 	a->done(a->arg);
 	free(a);
 }
@@ -402,10 +415,13 @@ bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void
 	struct file *f = n != NULL && S_ISREG(n->attr.mode) ? n->file : NULL;
 	bool want = f != NULL && n->nlookup > 0 && f->used &&
 		    (f->opens > 0 || c->options.no_open) && !FAULT(size_unasked);
-	(void)pthread_mutex_unlock(&c->lock);
 	struct size_ask *a = want ? calloc(1, sizeof(*a)) : NULL;
+	if (a != NULL)
+		f->size.asking = true;
+	(void)pthread_mutex_unlock(&c->lock);
 	if (a == NULL)
 		return false;
+	a->ino = ino;
 	a->req.done = asked;
 	a->req.own = true;
 	a->done = done;
@@ -430,6 +446,26 @@ int cache_size_missing(struct cache *c, uint64_t ino, uint64_t *ret_size, uint64
 	return -EAGAIN;
 }
 
+static void link_open(struct cache *c, struct node *n)
+{
+	struct kernel_size *k = &n->file->size;
+
+	k->open_next = c->open_files;
+	k->open_at = &c->open_files;
+	if (k->open_next != NULL)
+		k->open_next->file->size.open_at = &k->open_next;
+	c->open_files = n;
+}
+
+static void unlink_open(struct node *n)
+{
+	struct kernel_size *k = &n->file->size;
+
+	*k->open_at = k->open_next;
+	if (k->open_next != NULL)
+		k->open_next->file->size.open_at = k->open_at;
+}
+
 void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending)
 {
 	SCOPE_LOCK(&c->lock);
@@ -439,10 +475,37 @@ void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending)
 	if (f == NULL)
 		return;
 	if (opened) {
-		f->opens++;
+		if (f->opens++ == 0)
+			link_open(c, n);
 		f->appending += appending;
 		return;
 	}
-	f->opens -= f->opens > 0;
+	if (f->opens > 0 && --f->opens == 0)
+		unlink_open(n);
 	f->appending -= appending && f->appending > 0;
+}
+
+void size_free_locked(struct node *n)
+{
+	if (S_ISREG(n->attr.mode) && n->file != NULL && n->file->opens > 0)
+		unlink_open(n);
+}
+
+uint64_t size_tick_locked(struct cache *c, uint64_t now)
+{
+	const uint64_t ttl = c->options.ttl.attr;
+	const uint64_t every = ttl == 0 ? ASK_AT_ONCE : ttl < ASK_LEAST ? ASK_LEAST : ttl;
+	uint64_t next = c->leased ? UINT64_MAX : now + every;
+
+	for (struct node *n = c->open_files; n != NULL; n = n->file->size.open_next) {
+		if (!n->file->used || (c->leased && (n->flags & NODE_PROMISED) != 0))
+			continue;
+		uint64_t due = n->attr_until > now ? n->attr_until : now + every;
+
+		next = due < next ? due : next;
+		if (n->attr_until <= now && !n->file->size.asking && c->sink != NULL &&
+		    !FAULT(size_unasked))
+			c->sink->size(c->sink_arg, n->id);
+	}
+	return next;
 }

@@ -58,6 +58,7 @@ uint64_t cache_tick(struct cache *c)
 	(void)pthread_rwlock_wrlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	uint64_t now = cache_now(), next = UINT64_MAX, files = files_tick_locked(c, now);
+	uint64_t sizes = size_tick_locked(c, now);
 	uint64_t beat = c->options.lease / BEATS;
 	if (c->leased && beat > 0) {
 		if (!c->expired && now + beat >= c->lease_until) {
@@ -88,5 +89,7 @@ uint64_t cache_tick(struct cache *c)
 		c->backend->ops->submit(c->backend, &c->ping);
 	if (drop || c->options.no_open)
 		cache_forget_flush(c);
+	if (sizes < next)
+		next = sizes;
 	return files < next ? files : next;
 }

@@ -301,6 +301,7 @@ static void free_node(struct cache *c, struct node *n)
 	}
 	if (n->name != NULL)
 		name_lose_node_locked(c, n->name, n);
+	size_free_locked(n);
 	free(n->more);
 	cache_give_back_locked(c, n->server, n->server_refs);
 	hash_del(&c->by_server, &n->by_server);

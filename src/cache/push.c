@@ -85,8 +85,9 @@ void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct ca
 		node_lose_data_locked(c, n);
 		out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
 	}
-	if (!FAULT(open_unasked))
-		tell_inode_locked(c, n, false);
+	if (FAULT(open_unasked))
+		return;
+	tell_inode_locked(c, n, false);
 	out->hold = true;
 }
 
@@ -109,7 +110,8 @@ void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
 	if (a->size == k->size &&
 	    (!c->leased || (a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec)))
 		return;
-	node_lose_data_locked(c, n);
+	if (!FAULT(open_unasked))
+		node_lose_data_locked(c, n);
 }
 
 static void lose_attr(struct node *n)

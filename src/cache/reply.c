@@ -20,6 +20,8 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 
 	if (n == NULL)
 		return;
+	if (a != NULL)
+		node_compare_locked(c, n, a); /* before its invalidation has come */
 	if (a == NULL || (MSG_HAS(m, stamp) && !good) ||
 	    node_install_locked(c, n, a, r->submitted, good) == 0)
 		node_bump_locked(c, n);

@@ -18,8 +18,6 @@
 	X(no_expiry)	 /* client: names of directories are taken out of the kernel's tree */     \
 	X(expire_once)	 /* client: they expire once, whatever look-ups are being digested */      \
 	X(size_unforced) /* client: other sizes are told while one is forced */                    \
-	X(size_unwaited) /* client: a size is told while an append past the page cache is stored   \
-			  */                                                                       \
 	X(size_unasked)	 /* client: it does not ask for the size of what is open */                \
 	X(read_unsaid)	 /* client: a READ brings more than the size that was told */              \
 	X(open_unasked)	 /* client: open(2) without a promise asks for no attributes */            \

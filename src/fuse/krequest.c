@@ -204,10 +204,15 @@ static fuse_ino_t object_of(const struct krequest *r, const struct cache_reply *
 
 static void deliver(struct krequest *r, const struct cache_reply *reply)
 {
+	const uint64_t op = r->creq.call.req.op;
+
 	untrack(r);
 	if (krequest_claim(r)) {
 		if (reply->forces)
 			cache_size_forced(r->fs->cache, &r->creq, object_of(r, reply),
+					  op == MSG_LINK     ? r->ino2
+					  : op == MSG_CREATE ? r->ino
+							     : 0,
 					  reply->attr->size);
 		r->finish(r, reply);
 	} else {

@@ -771,7 +771,7 @@ static bool park(struct shard *s, struct item *i)
 /* It is to be done later, with what was asked for meanwhile. */
 static void rejoin_locked(struct notify *n, struct item *i)
 {
-	struct item *o = equal_locked(n, i);
+	struct item *o = i->settles ? NULL : equal_locked(n, i);
 
 	if (o != NULL) {
 		unhash_locked(n, o);
@@ -973,6 +973,14 @@ static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t paren
 	add(arg, i);
 }
 
+static void sink_size(void *arg, uint64_t ino)
+{
+	struct item *i = item_new(ino, "", 0);
+
+	i->nothing = i->asks = true;
+	add(arg, i);
+}
+
 static void sink_unpark(void *arg, uint64_t parent)
 {
 	struct notify *n = arg;
@@ -1016,6 +1024,7 @@ const struct cache_sink notify_sink = {
 	.inode = sink_inode,
 	.entry = sink_entry,
 	.settle = sink_settle,
+	.size = sink_size,
 	.full = sink_full,
 	.unpark = sink_unpark,
 	.mark = sink_mark,

@@ -10,7 +10,7 @@
  *
  * --changes link, chmod or truncate: somebody in the mount does that to the file in a loop, or the
  * host makes it shorter. The kernel then takes sizes at times that nobody knows
- * (src/cache/resize.c): NULs may show, and are counted, but not for longer than a second.
+ * (src/cache/in_kernel_size.c): NULs may show, and are counted, but not for longer than a second.
  *
  * Exit code: 0 well, 1 not, 2 usage, 3 could not go on.
  */

@@ -24,7 +24,7 @@
 
 /* ---- what the kernel is told ---- */
 
-enum told_kind { TOLD_ATTR, TOLD_DATA, TOLD_SETTLE, TOLD_ENTRY, TOLD_UNPARK, TOLD_MARK };
+enum told_kind { TOLD_ATTR, TOLD_DATA, TOLD_SETTLE, TOLD_SIZE, TOLD_ENTRY, TOLD_UNPARK, TOLD_MARK };
 
 struct told {
 	enum told_kind kind;
@@ -73,6 +73,11 @@ static inline void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_
 	tell(arg, t);
 }
 
+static inline void sink_size(void *arg, uint64_t ino)
+{
+	tell(arg, (struct told){.kind = TOLD_SIZE, .ino = ino});
+}
+
 static inline void sink_entry(void *arg, uint64_t parent, const char *name, size_t len,
 			      enum entry_way way)
 {
@@ -100,6 +105,7 @@ static inline bool sink_full(void *arg)
 static const struct cache_sink recording_sink = {
     .inode = sink_inode,
     .settle = sink_settle,
+    .size = sink_size,
     .entry = sink_entry,
     .full = sink_full,
     .unpark = sink_unpark,

@@ -357,7 +357,7 @@ static void forced(enum forcing how, uint64_t size)
 	struct asked *a = force(how, size);
 
 	assert_false(a->reply.size_first);
-	cache_size_forced(w->c, &a->req, ino, size);
+	cache_size_forced(w->c, &a->req, ino, how == SETATTR ? 0 : CACHE_ROOT, size);
 	free(a);
 	told_clear(w);
 }
@@ -439,7 +439,7 @@ static void test_forced_and_longer(void **state)
 
 	assert_true(a->reply.size_first);
 	assert_int_equal(release(60), 59);
-	cache_size_forced(w->c, &a->req, ino, 60);
+	cache_size_forced(w->c, &a->req, ino, 0, 60);
 	free(a);
 	assert_int_equal(look(CACHED), 60);
 }
@@ -547,6 +547,29 @@ static void test_open_files_no_open(void **state)
 	assert_int_equal(learn(70), 70);
 }
 
+/* Where nobody tells of changes the size is asked for when the time of the attributes is over. */
+static void test_without_a_promise(void **state)
+{
+	(void)state;
+	done_with(w, ask(w->c, MSG_READ, ino), reply_attr(w, w->seq, FILE_MODE, 50));
+	cache_opened(w->c, ino, true, false);
+	assert_true(cache_tick(w->c) > fake_now + ATTR_TTL); /* it is promised */
+	(void)inv(w, 50, INV_ATTR);
+	done_with(w, ask(w->c, MSG_GETATTR, ino), reply_attr(w, NO_STAMP, FILE_MODE, 50));
+	assert_int_equal(cache_tick(w->c), fake_now + ATTR_TTL);
+	assert_int_equal(told(w, TOLD_SIZE, ino, NULL), 0);
+	fake_now += ATTR_TTL;
+	assert_int_equal(cache_tick(w->c), fake_now + ATTR_TTL);
+	assert_int_equal(told(w, TOLD_SIZE, ino, NULL), 1);
+	cache_opened(w->c, ino, true, false);
+	cache_opened(w->c, ino, false, false);
+	(void)cache_tick(w->c);
+	assert_int_equal(told(w, TOLD_SIZE, ino, NULL), 2);
+	cache_opened(w->c, ino, false, false);
+	(void)cache_tick(w->c);
+	assert_int_equal(told(w, TOLD_SIZE, ino, NULL), 2);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, begin, end)
@@ -568,6 +591,7 @@ int main(void)
 	    TEST(test_direct),
 	    TEST(test_open_files),
 	    TEST(test_open_files_no_open),
+	    TEST(test_without_a_promise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
