@@ -91,26 +91,41 @@ static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t
 }
 
 /* Told with every PING, and so no older than that, unless a change of ours has moved them. */
-static bool answer_statfs(const struct cache *c, uint64_t now, struct answer *a)
+static bool answer_statfs(struct cache *c, uint64_t now, struct answer *a)
 {
-	if (!c->one_fs || c->fs_clock < c->space_changed || c->options.lease == 0 ||
-	    !link_alive_locked(c, now))
+	if (!c->one_fs || !space_settled_locked(c, now) || c->fs_clock < c->space_changed ||
+	    c->options.lease == 0 || !link_alive_locked(c, now))
 		return false;
 	a->fs = c->fs;
 	a->out.fs = &a->fs;
 	return true;
 }
 
+/* The kernel asks for it before it grants access by the mode (fuse_get_inode_acl). */
+static bool wants_acl(const struct cache_req *r)
+{
+	static const char name[] = "system.posix_acl_access";
+
+	return r->name_len[1] == sizeof(name) - 1 &&
+	       memcmp(r->names[1], name, sizeof(name) - 1) == 0;
+}
+
 static bool answer_getxattr(const struct cache *c, struct cache_req *r, uint64_t now,
 			    struct answer *a)
 {
-	if ((r->node->flags & NODE_NO_XATTR) == 0 || !node_fresh_locked(c, r->node, now))
+	bool none = (c->leased && (r->node->flags & NODE_NO_XATTR) != 0) ||
+		    ((r->node->flags & NODE_NO_ACL) != 0 && wants_acl(r));
+
+	if (!none || !node_fresh_locked(c, r->node, now))
 		return false;
 	a->out.err = ENODATA;
 	return true;
 }
 
-/* Answers from what is cached under a promise, a GETATTR also from what is kept for a time. */
+/*
+ * Answers from what is cached under a promise; a GETATTR, and that there is no ACL, also from
+ * what is kept for a time.
+ */
 bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 {
 	uint64_t now = cache_now();
@@ -142,7 +157,7 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 		hit = c->leased && answer_statfs(c, now, a);
 		break;
 	case MSG_GETXATTR:
-		hit = c->leased && answer_getxattr(c, r, now, a);
+		hit = answer_getxattr(c, r, now, a);
 		break;
 	default:
 		break;

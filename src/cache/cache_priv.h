@@ -30,6 +30,7 @@ enum node_flag {
 	NODE_FREE = 1 << 6,	   /* not in use */
 	NODE_RESIZED = 1 << 7,	   /* others have changed the size, and the kernel has another */
 	NODE_TIMED = 1 << 8,	   /* in cache.timed */
+	NODE_NO_ACL = 1 << 9,	   /* attr: nothing but the mode decides access */
 };
 
 struct node {
@@ -193,6 +194,7 @@ struct cache {
 	bool one_fs;		/* there is only one */
 	uint64_t fs_clock;	/* generation at which they were asked for */
 	uint64_t space_changed; /* generation of the last change of ours that may move them */
+	uint64_t space_settles; /* until then they move because of what was given back; 0: over */
 
 	/* the lease */
 	uint64_t lease_until; /* promises hold until then */
@@ -253,6 +255,10 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a);
  * cache_forget_flush. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
 void cache_close_locked(struct cache *c, uint64_t fh);
+/* With what is given back the host may get blocks back, a moment later. */
+void space_moves_locked(struct cache *c);
+/* Whether that is over; then nothing that was told meanwhile counts. */
+bool space_settled_locked(struct cache *c, uint64_t now);
 
 /* ---- node.c ---- */
 
@@ -314,6 +320,12 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 			     uint64_t submitted, bool promised);
 /* Notes attributes that nobody may keep: later ones are compared with them. */
 void node_note_locked(struct node *n, const struct attr *a);
+
+/* Its last name may have gone: blocks become free with what is given back of it. */
+static inline bool node_may_be_gone(const struct node *n)
+{
+	return n->attr.nlink == 0 || n->attr_until == 0;
+}
 
 /* One more reference of the kernel's. */
 void node_told_locked(struct cache *c, struct node *n);

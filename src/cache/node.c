@@ -127,6 +127,9 @@ static void keep_attr(struct node *n, const struct attr *a)
 		n->attr.rdev = a->rdev;
 	else
 		n->attr.size = a->size;
+	n->flags &= ~(uint32_t)NODE_NO_ACL;
+	if ((a->flags & ATTR_NO_ACL) != 0)
+		n->flags |= NODE_NO_ACL;
 }
 
 void node_attr(const struct node *n, struct attr *ret)
@@ -147,6 +150,7 @@ void node_attr(const struct node *n, struct attr *ret)
 		.atime = {k->atime, k->atime_nsec},
 		.mtime = {k->mtime, k->mtime_nsec},
 		.ctime = {k->ctime, k->ctime_nsec},
+		.flags = (n->flags & NODE_NO_ACL) != 0 ? ATTR_NO_ACL : 0,
 	};
 }
 
@@ -287,6 +291,8 @@ static void idle_del(struct cache *c, struct node *n)
 static void free_node(struct cache *c, struct node *n)
 {
 	idle_del(c, n);
+	if (node_may_be_gone(n))
+		space_moves_locked(c);
 	if (S_ISDIR(n->attr.mode)) {
 		names_drop_locked(c, n, false);
 	} else if (S_ISREG(n->attr.mode)) {

@@ -1,6 +1,7 @@
 /* Replies: what they leave in the cache, and for how long the kernel may keep what they tell. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -158,7 +159,8 @@ static void moved_name_locked(struct cache *c, const struct msg *m, struct node 
 
 static void install_names_locked(struct cache *c, struct cache_req *r, const struct msg *m)
 {
-	bool exchange = (r->call.req.flags & 2u) != 0; /* RENAME_EXCHANGE */
+	bool exchange = (r->call.req.flags & RENAME_EXCHANGE) != 0;
+	bool whiteout = (r->call.req.flags & RENAME_WHITEOUT) != 0; /* has the old name now */
 
 	switch (r->call.req.op) {
 	case MSG_UNLINK:
@@ -169,7 +171,7 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
 		if (exchange)
 			moved_name_locked(c, m, r->node, r->names[0], r->name_len[0],
 					  MSG_HAS(m, node2) ? m->node2 : 0, r->had[1]);
-		else
+		else if (!whiteout)
 			removed_name_locked(c, r->node, r->names[0], r->name_len[0]);
 		moved_name_locked(c, m, r->node2, r->names[1], r->name_len[1],
 				  MSG_HAS(m, node) ? m->node : 0, r->had[0]);

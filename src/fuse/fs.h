@@ -31,6 +31,8 @@ struct fs_options {
 	bool no_open; /* the kernel opens without asking; of a leased cache, and without host_locks
 		       */
 	bool xattr;
+	bool acl; /* the kernel checks access by POSIX ACLs; with xattr, of a server that has them
+		   */
 	bool map_ids; /* show the server's account as uid:gid, two-way */
 	uint32_t uid, gid;
 	uint32_t umask; /* mode bits that are hidden and never set */

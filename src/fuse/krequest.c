@@ -359,6 +359,15 @@ void krequest_payload(struct krequest *r, const void *data, size_t len)
 	REQUEST_SET(r, payload, ((struct slice){data, len}));
 }
 
+void krequest_mode(struct krequest *r, mode_t mode)
+{
+	mode_t mask = fuse_req_ctx(r->req)->umask;
+
+	REQUEST_SET(r, mode, mode & ~r->fs->options.umask);
+	if (r->fs->info.umask && mask != 0)
+		REQUEST_SET(r, umask, mask);
+}
+
 /*
  * The groups decide one thing on the host: whether S_ISGID survives on a file
  * created in a setgid directory (mode_strip_sgid). Reading them costs a file

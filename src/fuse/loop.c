@@ -50,6 +50,9 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !fs->options.no_open);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_ASYNC_DIO, true);
+	/* a default ACL on the host takes the place of the umask: only there is it known */
+	want(conn, FUSE_CAP_DONT_MASK, fs->info.umask);
+	want(conn, FUSE_CAP_POSIX_ACL, fs->options.acl);
 	/*
 	 * Without a server that tells of changes a new mtime must drop the pages;
 	 * with one, the guest's own writes must not.

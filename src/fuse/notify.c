@@ -89,9 +89,10 @@ struct passed_dir {
 	unsigned count; /* of its items */
 };
 
-/* An acknowledgement is to be sent when everything up to ticket is done. */
+/* An acknowledgement is to be sent when everything of the host's up to ticket is done. */
 struct ack {
 	uint64_t ticket, seq, deadline, born;
+	bool passed; /* names that may be held up are not waited for */
 };
 
 struct shard {
@@ -145,6 +146,7 @@ static void enqueue_locked(struct notify *n, struct item *i)
 }
 
 static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry);
+static void pass_names_locked(struct notify *n, bool hurry);
 static bool wait_for_names(struct notify *n, struct notify_fence *f);
 
 static void wait_locked(struct shard *s, struct item *i, uint64_t not_before)
@@ -414,15 +416,6 @@ static void item_done(const struct item *i)
 
 /* ---- fences and acknowledgements ---- */
 
-/* Whether something up to ticket waits for a request of our own, which may wait for others. */
-static bool held_up_locked(const struct notify *n, uint64_t ticket, uint64_t now)
-{
-	for (const struct item *i = n->oldest; i != NULL && i->ticket <= ticket; i = i->newer)
-		if (i->parked || (i->running != 0 && now - i->running >= DEFER_AFTER))
-			return true;
-	return false;
-}
-
 static bool done_locked(const struct notify *n, uint64_t ticket)
 {
 	return n->oldest == NULL || n->oldest->ticket > ticket;
@@ -433,12 +426,17 @@ static bool chain_done_locked(const struct chain *c, uint64_t ticket)
 	return c->oldest == NULL || c->oldest->host_ticket > ticket;
 }
 
+static bool host_done_locked(const struct notify *n, uint64_t ticket)
+{
+	return chain_done_locked(&n->host_inodes, ticket) &&
+	       chain_done_locked(&n->host_entries, ticket);
+}
+
 static bool fence_done_locked(const struct notify *n, struct notify_fence *f, uint64_t now)
 {
 	switch (f->kind) {
 	case NOTIFY_HOST:
-		return now >= f->not_before || (chain_done_locked(&n->host_inodes, f->ticket) &&
-						chain_done_locked(&n->host_entries, f->ticket));
+		return now >= f->not_before || host_done_locked(n, f->ticket);
 	case NOTIFY_NAMES:
 		return now >= f->not_before || passed_locked(n, f->ino) == NULL;
 	default:
@@ -497,23 +495,73 @@ static bool waits_still(struct notify *n, struct notify_fence *f)
 	}
 }
 
+/* ---- acknowledgements ---- */
+
+/* Whether a notification waits inside the kernel, maybe for the reply to a request of our own. */
+static bool held_up_locked(const struct notify *n, uint64_t now)
+{
+	for (unsigned k = 0; k < NOTIFIERS; k++) {
+		const struct item *i = n->shards[k].running;
+
+		if (i != NULL && now - i->running >= DEFER_AFTER)
+			return true;
+	}
+	return false;
+}
+
+enum ack_state { ACK_WAITS, ACK_PASSES_NAMES, ACK_IS_DUE };
+
 /* The oldest first: what it acknowledges includes all before it. */
-static bool take_ack_locked(struct notify *n, uint64_t now, uint64_t *ret_seq, bool *ret_deferred)
+static enum ack_state look_at_ack_locked(struct notify *n, uint64_t now)
 {
 	struct ack *a = &n->acks[0];
 
 	if (n->n_acks == 0)
-		return false;
-	bool done = done_locked(n, a->ticket);
-	if (!done && now < a->deadline)
-		return false;
-	if (!done && now < a->born + DEFER_ALWAYS && !held_up_locked(n, a->ticket, now)) {
-		a->deadline = now + DEFER_AFTER; /* only slow */
+		return ACK_WAITS;
+	if (host_done_locked(n, a->ticket))
+		return ACK_IS_DUE;
+	if (now < a->deadline)
+		return ACK_WAITS;
+	a->deadline = now + DEFER_AFTER;
+	if (!a->passed)
+		return ACK_PASSES_NAMES;
+	return now >= a->born + DEFER_ALWAYS || held_up_locked(n, now) ? ACK_IS_DUE : ACK_WAITS;
+}
+
+/* Called and returns with the lock. The names may be behind requests whose replies wait for the
+ * acknowledgement of another client, which waits for ours. */
+static void ack_passes_names_locked(struct notify *n)
+{
+	(void)pthread_mutex_unlock(&n->lock);
+	cache_lock_dirs(n->fs->cache);
+	(void)pthread_mutex_lock(&n->lock);
+	pass_names_locked(n, true);
+	if (n->n_acks > 0) {
+		n->acks[0].passed = true;
+		n->acks[0].ticket = n->host_ticket; /* with the directories */
+	}
+	cache_unlock_dirs(n->fs->cache);
+}
+
+/* Called and returns with the lock. False: none is due. */
+static bool acknowledge_locked(struct notify *n)
+{
+	struct ack a = n->acks[0];
+
+	switch (look_at_ack_locked(n, cache_now())) {
+	case ACK_PASSES_NAMES:
+		ack_passes_names_locked(n);
+		return true;
+	case ACK_IS_DUE:
+		break;
+	default:
 		return false;
 	}
-	*ret_seq = a->seq;
-	*ret_deferred = !done;
-	memmove(a, a + 1, --n->n_acks * sizeof(*a));
+	bool deferred = !host_done_locked(n, a.ticket);
+	memmove(n->acks, n->acks + 1, --n->n_acks * sizeof(n->acks[0]));
+	(void)pthread_mutex_unlock(&n->lock);
+	cache_acknowledge(n->fs->cache, a.seq, deferred);
+	(void)pthread_mutex_lock(&n->lock);
 	return true;
 }
 
@@ -521,8 +569,6 @@ static bool take_ack_locked(struct notify *n, uint64_t now, uint64_t *ret_seq, b
 static void say_locked(struct notify *n)
 {
 	struct notify_fence *f;
-	uint64_t seq;
-	bool deferred;
 
 	while ((f = take_fence_locked(n)) != NULL) {
 		(void)pthread_mutex_unlock(&n->lock);
@@ -530,11 +576,8 @@ static void say_locked(struct notify *n)
 			f->done(f->arg);
 		(void)pthread_mutex_lock(&n->lock);
 	}
-	while (take_ack_locked(n, cache_now(), &seq, &deferred)) {
-		(void)pthread_mutex_unlock(&n->lock);
-		cache_acknowledge(n->fs->cache, seq, deferred);
-		(void)pthread_mutex_lock(&n->lock);
-	}
+	while (acknowledge_locked(n))
+		;
 }
 
 /* All: any of them may be inside the kernel. */
@@ -857,7 +900,8 @@ static void sink_mark(void *arg, uint64_t seq)
 	SCOPE_LOCK(&n->lock);
 	if (n->n_acks < ACKS_MAX)
 		n->acks[n->n_acks++] = (struct ack){.deadline = now + DEFER_AFTER, .born = now};
-	n->acks[n->n_acks - 1].ticket = n->ticket;
+	n->acks[n->n_acks - 1].ticket = n->host_ticket;
+	n->acks[n->n_acks - 1].passed = false;
 	n->acks[n->n_acks - 1].seq = seq;
 	wake_locked(n);
 }

@@ -93,8 +93,12 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	 */
 	if (reply->appended && (r->fi.flags & O_ACCMODE) == O_RDONLY)
 		r->fi.direct_io = 1;
-	/* Without FLUSH the kernel would not tell when a close releases POSIX locks. */
-	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
+	r->file->writes = (r->fi.flags & O_ACCMODE) != O_RDONLY;
+	/*
+	 * Without FLUSH the kernel would not tell when a close releases POSIX locks, nor
+	 * before close(2) returns that the host may execute what was written.
+	 */
+	r->fi.noflush = !fs->options.host_locks && !r->file->flush && !r->file->writes;
 }
 
 /* What CREATE opened serves whoever opens it next, too. */
@@ -183,9 +187,9 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	if (current.tmpfile)
 		flags |= O_TMPFILE;
 	if (r->fs->options.no_open) /* others will go by it: these are theirs to ask for */
-		flags &= ~(uint64_t)(O_SYNC | O_DSYNC | O_NOATIME);
+		flags = (flags & ~(uint64_t)(O_SYNC | O_DSYNC | O_NOATIME)) | OPEN_GIVE_UP;
 	REQUEST_SET(r, flags, flags);
-	REQUEST_SET(r, mode, mode & 07777 & ~r->fs->options.umask);
+	krequest_mode(r, mode & 07777);
 	krequest_caller(r, mode);
 	krequest_submit(r, parent, 0);
 }
@@ -207,10 +211,19 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	(void)fuse_reply_err(req, 0);
 }
 
+/* The host's programs get ETXTBSY from it until RELEASE, which comes after close(2) has returned.
+ */
+static bool keeps_from_executing(struct fs *fs, fuse_ino_t ino, const struct file *file)
+{
+	return file->writes && fs->info.gives_up &&
+	       (cache_mode(fs->cache, ino) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+}
+
 /*
- * close(2). The host hears of it if it could have kept an error back, or if
- * the close may release POSIX locks: any close by a process releases its
- * locks on the file, whichever descriptor took them.
+ * close(2). The host hears of it if it could have kept an error back, if it
+ * may want to execute the file, or if the close may release POSIX locks: any
+ * close by a process releases its locks on the file, whichever descriptor took
+ * them.
  */
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -221,7 +234,9 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		(void)fuse_reply_err(req, ENOSYS); /* and the kernel never asks again */
 		return;
 	}
-	if (!file->flush && !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
+	bool executed = keeps_from_executing(fs, ino, file);
+	if (!file->flush && !executed &&
+	    !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
 		(void)fuse_reply_err(req, 0);
 		return;
 	}
@@ -230,6 +245,8 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	REQUEST_SET(r, fh, file->fh);
 	REQUEST_SET(r, owner, fi->lock_owner);
+	if (executed)
+		REQUEST_SET(r, flags, FLUSH_GIVE_UP);
 	krequest_submit(r, ino, 0);
 }
 

@@ -123,12 +123,15 @@ int op_MKNOD(struct request *r)
 	CLEANUP_PINNED struct pinned dir = {0};
 	mode_t mode = (mode_t)(r->q.mode & (S_IFMT | 07777));
 	bool device = S_ISCHR(mode) || S_ISBLK(mode);
+	uint64_t rdev = MSG_HAS(&r->q, rdev) ? r->q.rdev : 0;
 	char name[MSG_NAME_MAX + 1];
 	gid_t groups[MSG_GROUPS_MAX];
 
 	if ((mode & S_IFMT) == 0)
 		mode |= S_IFREG; /* as mknod(2) */
-	if (device || S_ISSOCK(mode)) {
+	if (S_ISCHR(mode) && rdev == 0) {
+		device = false; /* overlayfs's whiteout, which nobody can open */
+	} else if (device || S_ISSOCK(mode)) {
 		/* Whoever on the host opens it acts on the host (CVE-2020-35517). */
 		if (!export_special(r->host->export))
 			return -EPERM;
@@ -137,10 +140,10 @@ int op_MKNOD(struct request *r)
 	}
 	int e = target(r, r->q.node, r->q.name, &dir, name);
 	if (e == 0)
-		e = request_assume(r, device, groups);
+		e = request_assume(r, (struct creds_caller){.special = device}, groups);
 	if (e < 0)
 		return e;
-	e = make_node(&dir, name, mode, MSG_HAS(&r->q, rdev) ? r->q.rdev : 0);
+	e = make_node(&dir, name, mode, rdev);
 	creds_restore(r->creds);
 	if (e == 0)
 		e = tell_made(r, &dir, name, mode & S_IFMT);
@@ -162,7 +165,7 @@ int op_SYMLINK(struct request *r)
 		return -ENAMETOOLONG;
 	int e = target(r, r->q.node, r->q.name, &dir, name);
 	if (e == 0)
-		e = request_assume(r, false, groups);
+		e = request_assume(r, (struct creds_caller){0}, groups);
 	if (e < 0)
 		return e;
 	r->buf[len] = '\0'; /* buf has a byte more than a payload */
@@ -287,7 +290,7 @@ static int look_and_rename(struct request *r, const struct pinned *from, const c
 		victim_find(r, to, name2, other);
 		if (other->fd >= 0 || (flags & RENAME_EXCHANGE))
 			break;
-		if (renameat2(from->fd, name, to->fd, name2, RENAME_NOREPLACE) == 0)
+		if (renameat2(from->fd, name, to->fd, name2, flags | RENAME_NOREPLACE) == 0)
 			return 0;
 		if (errno != EEXIST && errno != EINVAL)
 			return -errno;
@@ -307,8 +310,7 @@ int op_RENAME(struct request *r)
 	char name[MSG_NAME_MAX + 1], name2[MSG_NAME_MAX + 1];
 	unsigned flags = (unsigned)r->q.flags;
 
-	/* RENAME_WHITEOUT makes a device */
-	if (r->q.flags & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (r->q.flags & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
 	int e = target(r, r->q.node, r->q.name, &from, name);
 	if (e == 0)

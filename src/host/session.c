@@ -37,6 +37,7 @@ struct session {
 	struct lock_session *locks;
 	struct dirs *dirs;
 	struct promise_session *promises; /* NULL (mutex) at the end */
+	bool acl;			  /* set once, by HELLO */
 
 	/*
 	 * The turn to receive: the thread that has it reads one frame. It is
@@ -92,6 +93,11 @@ void session_forget(struct session *s, uint64_t id, uint64_t n)
 {
 	if (promise_forget(s->promises, id, n))
 		dirs_forget(s->dirs, id);
+}
+
+bool session_acl(const struct session *s)
+{
+	return s->acl;
 }
 
 static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
@@ -433,7 +439,8 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 {
 	const struct host *h = s->host;
 	int root = export_root(h->export);
-	bool push = MSG_HAS(q, features) && (q->features & HELLO_PUSH);
+	uint64_t asked = MSG_HAS(q, features) ? q->features : 0;
+	bool push = (asked & HELLO_PUSH) != 0;
 	struct stamp stamp = {0};
 	struct hnode *n;
 	int r = hnodes_intern(h->nodes, root, NULL, NULL, &n);
@@ -452,9 +459,11 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	MSG_SET(p, features,
 		(export_privileged(h->export) ? HELLO_ROOT : 0u) |
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
-			(push ? push_features(s) : 0u));
+			(export_masks(h->export) ? HELLO_UMASK : 0u) | HELLO_GIVE_UP |
+			(asked & HELLO_ACL) | (push ? push_features(s) : 0u));
 	MSG_SET(p, uid, geteuid());
 	MSG_SET(p, gid, getegid());
+	s->acl = (asked & HELLO_ACL) != 0;
 	uint64_t version = hnode_version(n);
 	r = export_attr(h->export, root, &p->attr);
 	if (r == 0) {
