@@ -35,7 +35,7 @@ static void cache_done(struct call *call, const struct msg *m)
 	if (out.err != (int)m->err && MSG_HAS(m, fh))
 		cache_close_locked(c, m->fh); /* of a file whose node could not be made */
 	take_holds(r, &holds);
-	bool closes = r->by_node && c->closes.len > 0;
+	bool closes = r->by_node && c->closes != NULL;
 	(void)pthread_mutex_unlock(&c->lock);
 	if (closes) /* before somebody acts upon the reply: see files_put_locked */
 		cache_forget_flush(c);
@@ -62,7 +62,7 @@ void cache_delivered(struct cache *c, const struct cache_holds *h)
 		node_not_busy_locked(c, h->busy[i], h->held);
 	node_put_locked(c, h->node);
 	node_put_locked(c, h->node2);
-	bool flush = c->forgets.len > 0 || c->closes.len > 0;
+	bool flush = c->forgets != NULL || c->closes != NULL;
 	(void)pthread_mutex_unlock(&c->lock);
 	if (flush)
 		cache_forget_flush(c);
@@ -341,8 +341,7 @@ void cache_free(struct cache *c)
 	hash_done(&c->names);
 	hash_done(&c->blocks);
 	timed_done(c);
-	free(c->forgets.data);
-	free(c->closes.data);
+	oneway_done(c);
 	(void)pthread_mutex_destroy(&c->lock);
 	(void)pthread_rwlock_destroy(&c->gate);
 	free(c);

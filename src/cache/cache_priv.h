@@ -144,9 +144,12 @@ struct file {
 	struct kernel_size size;
 };
 
-struct heap {
-	unsigned char *data;
-	size_t len, cap;
+/* NODES_PER_CHUNK nodes with numbers that follow each other. */
+struct chunk {
+	struct node *nodes;   /* NULL: none of them is in use */
+	uint32_t used, fresh; /* those in use; those from `fresh` on never were */
+	uint32_t free_slot;   /* the first of the others that are not, 0: none */
+	uint32_t uses; /* how often a slot of it was used, at most, when it was last given up */
 };
 
 /* What was told without a promise: see timed.c. */
@@ -168,13 +171,15 @@ struct cache {
 	pthread_rwlock_t gate;
 	pthread_mutex_t lock; /* all that follows */
 	struct cache_options options;
-	struct node **chunks; /* NODES_PER_CHUNK each; they stay until the end */
-	uint32_t chunk_cap, slot_count, free_slot; /* slot 0 is none */
+	struct chunk *chunks;
+	uint32_t chunk_cap, chunk_hint; /* all before the latter are full */
+	uint32_t slot_count;		/* slot 0 is none */
 	struct hash_table by_server, names;
 	size_t node_count;
-	uint64_t clock;		     /* generations */
-	struct heap forgets, closes; /* payloads in the making */
-	struct listing *listings;    /* open ones: what is left at the end is freed */
+	uint64_t clock;			 /* generations */
+	struct oneway *forgets, *closes; /* messages in the making; NULL: there is nothing */
+	size_t freed;			 /* nodes, since memory went back to the system */
+	struct listing *listings;	 /* open ones: what is left at the end is freed */
 
 	/* invalidations */
 	const struct cache_sink *sink;
@@ -274,6 +279,7 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a);
  * cache_forget_flush. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
 void cache_close_locked(struct cache *c, uint64_t fh);
+void oneway_done(struct cache *c);
 /* With what is given back the host may get blocks back, a moment later. */
 void space_moves_locked(struct cache *c);
 /* Whether that is over; then nothing that was told meanwhile counts. */
@@ -285,14 +291,17 @@ bool space_settled_locked(struct cache *c, uint64_t now);
 
 static inline struct node *node_slot(const struct cache *c, uint32_t slot)
 {
-	return &c->chunks[slot / NODES_PER_CHUNK][slot % NODES_PER_CHUNK];
+	return &c->chunks[slot / NODES_PER_CHUNK].nodes[slot % NODES_PER_CHUNK];
 }
 
 /* The node of a slot from 1 to below slot_count; NULL if it is not in use. */
 static inline struct node *node_at_locked(const struct cache *c, uint32_t slot)
 {
-	struct node *n = node_slot(c, slot);
+	const struct chunk *k = &c->chunks[slot / NODES_PER_CHUNK];
 
+	if (slot % NODES_PER_CHUNK >= k->fresh)
+		return NULL;
+	struct node *n = node_slot(c, slot);
 	return (n->flags & NODE_FREE) == 0 ? n : NULL;
 }
 

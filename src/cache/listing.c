@@ -11,6 +11,7 @@
 
 /* The first batch serves most directories; a large one is fetched in fewer, larger ones. */
 #define BATCH_FIRST (32u << 10)
+#define BATCH_LEAPT (4u << 10) /* where nobody knows whether the reader goes on */
 
 struct listing {
 	struct cache *cache;
@@ -18,6 +19,7 @@ struct listing {
 	uint64_t ino;
 	pthread_mutex_t lock; /* before cache.lock */
 	size_t want;	      /* bytes of the next batch */
+	uint64_t stands;      /* behind the last entry that was taken */
 	bool fetching;
 	bool closed;		 /* freed while fetching: its caller was killed */
 	unsigned char *incoming; /* where its payload goes */
@@ -237,22 +239,35 @@ bool listing_complete_locked(const struct cache *c, const struct node *n, uint64
 	       now < n->dir->until && now < c->lease_until;
 }
 
-/* The dentry at or behind which the listing goes on after off; false: none has that offset. */
+/*
+ * The dentry at or behind which the listing goes on after off. An offset that none has was
+ * never told: where they ascend, as those of ext4, XFS and Btrfs do, the listing goes on where
+ * it would on the host. False: they do not.
+ */
 static bool find_cursor(const struct listing *l, const struct dir *dir, uint64_t off,
 			struct dentry **ret)
 {
-	struct dentry *d = dir->first;
+	struct dentry *above = NULL;
+	uint64_t last = 0;
+	bool ascend = true;
 
-	if (off != 0 && l->cursor_off == off && l->cursor_changes == dir->changes) {
-		*ret = l->cursor;
+	*ret = off != 0 ? l->cursor : dir->first;
+	if (off == 0 || (l->cursor_off == off && l->cursor_changes == dir->changes))
 		return true;
+	for (struct dentry *d = dir->first; d != NULL; d = d->next) {
+		if (d->kind == NAME_ABSENT)
+			continue;
+		if (d->off == off) {
+			*ret = d->next;
+			return true;
+		}
+		if (above == NULL && d->off > off)
+			above = d;
+		ascend = ascend && d->off > last;
+		last = d->off;
 	}
-	while (off != 0 && d != NULL && (d->kind == NAME_ABSENT || d->off != off))
-		d = d->next;
-	if (off != 0 && d == NULL)
-		return false;
-	*ret = off != 0 ? d->next : d;
-	return true;
+	*ret = above != NULL ? above->next : NULL;
+	return ascend;
 }
 
 bool listing_rewind(struct listing *l)
@@ -362,6 +377,7 @@ void listing_take(struct listing *l, const struct listing_entry *e)
 		if (n != NULL)
 			node_told_locked(l->cache, n);
 	}
+	l->stands = e->off;
 	if (l->cached)
 		return;
 	(void)l->cache->backend->sequences->get_entry(&l->rest, &passed);
@@ -530,6 +546,8 @@ void listing_fetch(struct listing *l, struct cache_req *r, uint64_t off, bool pl
 		failed.err = EBUSY;
 	else {
 		drop_batch(l);
+		if (off != 0 && off != l->stands)
+			l->want = BATCH_LEAPT;
 		l->incoming = malloc(l->want);
 		failed.err = l->incoming == NULL ? ENOMEM : 0;
 	}

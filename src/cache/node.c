@@ -15,15 +15,21 @@ uint64_t cache_now(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* ---- ids and memory: nodes live in chunks, and the number of a node's slot is half its id ---- */
+/*
+ * ---- ids and memory: nodes live in chunks, and the number of a node's slot is half its id ----
+ *
+ * The other half is how often the slot was used. A chunk none of whose nodes is in use
+ * is given up, and remembers that of all its slots. New nodes come into the first chunk that has
+ * room, so that the last ones empty.
+ */
 
 static int grow_chunks(struct cache *c)
 {
 	uint32_t cap = c->chunk_cap == 0 ? 16 : c->chunk_cap * 2;
-	struct node **p = NULL;
+	struct chunk *p = NULL;
 
 	if (cap <= UINT32_MAX / NODES_PER_CHUNK)
-		p = realloc(c->chunks, cap * sizeof(struct node *));
+		p = realloc(c->chunks, cap * sizeof(*p));
 	if (p == NULL)
 		return -1;
 	c->chunks = p;
@@ -31,48 +37,84 @@ static int grow_chunks(struct cache *c)
 	return 0;
 }
 
-/* A slot that none had before. */
-static uint32_t new_slot(struct cache *c)
+/* The first chunk with a free slot; NULL without memory. */
+static struct chunk *chunk_with_room(struct cache *c)
 {
-	uint32_t chunk = c->slot_count / NODES_PER_CHUNK;
+	uint32_t n = c->slot_count / NODES_PER_CHUNK;
 
-	if (c->slot_count % NODES_PER_CHUNK == 0) {
-		if (chunk == c->chunk_cap && grow_chunks(c) < 0)
-			return 0;
-		c->chunks[chunk] = calloc(NODES_PER_CHUNK, sizeof(struct node));
-		if (c->chunks[chunk] == NULL)
-			return 0;
+	while (c->chunk_hint < n && c->chunks[c->chunk_hint].used == NODES_PER_CHUNK)
+		c->chunk_hint++;
+	if (c->chunk_hint == c->chunk_cap && grow_chunks(c) < 0)
+		return NULL;
+	struct chunk *k = &c->chunks[c->chunk_hint];
+	if (c->chunk_hint == n)
+		*k = (struct chunk){.uses = 0};
+	if (k->nodes == NULL) {
+		k->nodes = calloc(NODES_PER_CHUNK, sizeof(struct node));
+		if (k->nodes == NULL)
+			return NULL;
+		k->fresh = k->used = 0;
+		k->free_slot = 0;
 	}
-	if (c->slot_count == 0)
-		node_slot(c, c->slot_count++)->flags = NODE_FREE; /* no id is 0 */
-	uint32_t slot = c->slot_count++;
-	node_slot(c, slot)->id = slot;
-	return slot;
+	if (c->chunk_hint == n)
+		c->slot_count += NODES_PER_CHUNK;
+	return k;
+}
+
+static struct node *take_from(struct cache *c, struct chunk *k)
+{
+	uint32_t first = (uint32_t)(k - c->chunks) * NODES_PER_CHUNK, slot = k->free_slot;
+
+	k->used++;
+	if (slot != 0) {
+		k->free_slot = node_slot(c, slot)->older;
+		return node_slot(c, slot);
+	}
+	slot = first + k->fresh++;
+	node_slot(c, slot)->id = (uint64_t)k->uses << 32 | slot;
+	return node_slot(c, slot);
 }
 
 /* A zeroed node with an id that none had before; NULL without memory. */
 static struct node *take_node(struct cache *c)
 {
-	uint32_t slot = c->free_slot;
+	struct chunk *k = chunk_with_room(c);
 
-	if (slot != 0)
-		c->free_slot = node_slot(c, slot)->older;
-	else if ((slot = new_slot(c)) == 0)
+	if (k == NULL)
 		return NULL;
-	struct node *n = node_slot(c, slot);
+	if (k == c->chunks && k->used == 0)
+		take_from(c, k)->flags = NODE_FREE; /* no id is 0 */
+	struct node *n = take_from(c, k);
 	*n = (struct node){.id = n->id};
 	return n;
 }
 
+static void give_up(struct chunk *k)
+{
+	for (uint32_t i = 0; i < k->fresh; i++)
+		if (k->nodes[i].id >> 32 > k->uses)
+			k->uses = (uint32_t)(k->nodes[i].id >> 32);
+	free(TAKE_PTR(k->nodes));
+	k->fresh = 0;
+	k->free_slot = 0;
+}
+
 static void give_node(struct cache *c, struct node *n)
 {
+	uint32_t slot = (uint32_t)n->id, chunk = slot / NODES_PER_CHUNK;
+	struct chunk *k = &c->chunks[chunk];
 	uint64_t next = n->id + (UINT64_C(1) << 32);
 
 	*n = (struct node){.id = next, .flags = NODE_FREE};
+	c->freed++;
 	if (next >> 32 == 0)
 		return; /* after 2^32 uses the slot is retired */
-	n->older = c->free_slot;
-	c->free_slot = (uint32_t)n->id;
+	n->older = k->free_slot;
+	k->free_slot = slot;
+	if (--k->used == 0)
+		give_up(k);
+	if (chunk < c->chunk_hint)
+		c->chunk_hint = chunk;
 }
 
 struct node *node_find_locked(const struct cache *c, uint64_t id)
@@ -412,7 +454,7 @@ void nodes_free(struct cache *c)
 		}
 	}
 	for (uint32_t i = 0; i < c->slot_count; i += NODES_PER_CHUNK)
-		free(c->chunks[i / NODES_PER_CHUNK]);
+		free(c->chunks[i / NODES_PER_CHUNK].nodes);
 	free(c->chunks);
 	hash_done(&c->by_server);
 }

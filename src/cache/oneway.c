@@ -1,77 +1,108 @@
-/* Messages without a reply: references and open files that go back to the server. */
+/*
+ * Messages without a reply: references and open files that go back to the server.
+ *
+ * What is given back under the cache's lock gathers in a message, and in further ones when that
+ * is full, until somebody sends them without the lock. So none of it is lost, however much comes at
+ * once; the kernel's own forgets are sent as soon as a message is full.
+ */
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "cache/cache_priv.h"
 #include "core/cleanup.h"
+#include "core/log.h"
 
-#define ITEM_MAX 20 /* bytes of one item of a sequence */
+#define ITEM_MAX   20		/* bytes of one item of a sequence */
+#define BYTES_MIN  256		/* of a message's payload, doubled */
+#define TRIM_AFTER 4096		/* nodes that were freed, and as many as are left */
+#define BYTES_MAX  (256u << 10) /* up to this */
 
 struct oneway {
 	struct call call;
-	unsigned char *data;
+	struct oneway *next; /* which is full */
+	size_t len, cap;
+	unsigned char data[];
 };
 
 static void oneway_sent(struct call *call)
 {
-	struct oneway *o = (struct oneway *)call;
-
-	free(o->data);
-	free(o);
+	free(call);
 }
 
-static struct oneway *oneway_new(enum msg_op op)
+/* Without memory the server keeps the thing until the session ends. */
+static struct oneway *grown(struct oneway *o, size_t cap)
 {
-	struct oneway *o = calloc(1, sizeof(*o));
+	struct oneway *p = realloc(o, sizeof(*p) + cap);
 
-	if (o != NULL) {
-		o->call.sent = oneway_sent;
-		MSG_SET(&o->call.req, op, op);
+	if (p == NULL)
+		return NULL;
+	if (o == NULL)
+		*p = (struct oneway){.len = 0};
+	p->cap = cap;
+	return p;
+}
+
+static unsigned char *room(struct oneway **at)
+{
+	struct oneway *o = *at;
+
+	if (o == NULL || (o->cap - o->len < ITEM_MAX && o->cap >= BYTES_MAX)) {
+		o = grown(NULL, BYTES_MIN);
+		if (o != NULL)
+			o->next = *at;
+	} else if (o->cap - o->len < ITEM_MAX) {
+		o = grown(o, o->cap * 2);
 	}
-	return o;
-}
-
-/* Takes over what has gathered. Without memory the server keeps what it has until the end. */
-static void send_heap(struct cache *c, enum msg_op op, struct heap *h)
-{
-	struct oneway *o = h->len > 0 ? oneway_new(op) : NULL;
-
 	if (o == NULL) {
-		free(h->data);
-		return;
+		log_err("no memory to give something back to the server");
+		return NULL;
 	}
-	o->data = h->data;
-	MSG_SET(&o->call.req, payload, ((struct slice){h->data, h->len}));
-	c->backend->ops->submit(c->backend, &o->call);
-}
-
-static unsigned char *heap_room(struct heap *h)
-{
-	if (h->cap - h->len < ITEM_MAX) {
-		size_t cap = h->cap == 0 ? 256 : h->cap * 2;
-		unsigned char *p = cap > MSG_PAYLOAD_MAX ? NULL : realloc(h->data, cap);
-
-		if (p == NULL)
-			return NULL;
-		h->data = p;
-		h->cap = cap;
-	}
-	return h->data + h->len;
+	*at = o;
+	return o->data + o->len;
 }
 
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n)
 {
-	unsigned char *p = heap_room(&c->forgets);
+	unsigned char *p = room(&c->forgets);
 
 	if (p != NULL)
-		c->forgets.len += c->backend->sequences->put_pair(server, n, p, ITEM_MAX);
+		c->forgets->len += c->backend->sequences->put_pair(server, n, p, ITEM_MAX);
 }
 
 void cache_close_locked(struct cache *c, uint64_t fh)
 {
-	unsigned char *p = heap_room(&c->closes);
+	unsigned char *p = room(&c->closes);
 
 	if (p != NULL)
-		c->closes.len += c->backend->sequences->put_uint(fh, p, ITEM_MAX);
+		c->closes->len += c->backend->sequences->put_uint(fh, p, ITEM_MAX);
+}
+
+static bool one_is_full(const struct oneway *o)
+{
+	return o != NULL && (o->next != NULL || o->cap >= BYTES_MAX);
+}
+
+static void send(struct cache *c, enum msg_op op, struct oneway *o)
+{
+	for (struct oneway *next; o != NULL; o = next) {
+		next = o->next;
+		o->call.sent = oneway_sent;
+		MSG_SET(&o->call.req, op, op);
+		MSG_SET(&o->call.req, payload, ((struct slice){o->data, o->len}));
+		c->backend->ops->submit(c->backend, &o->call);
+	}
+}
+
+void oneway_done(struct cache *c)
+{
+	struct oneway *const all[] = {c->forgets, c->closes};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		for (struct oneway *o = all[i], *next; o != NULL; o = next) {
+			next = o->next;
+			free(o);
+		}
+	}
 }
 
 /* From giving the last reference, or open file, of something to when its blocks are free for sure.
@@ -94,36 +125,53 @@ bool space_settled_locked(struct cache *c, uint64_t now)
 	return true;
 }
 
-static struct heap take_heap(struct heap *h)
+/*
+ * What a walk has left is scattered over the heap, which would keep it. It goes back to the system
+ * when as many nodes have gone as are left: so that costs little per node.
+ */
+static bool trim_due_locked(struct cache *c)
 {
-	struct heap taken = *h;
-
-	*h = (struct heap){0};
-	return taken;
+	if (c->freed < TRIM_AFTER + c->node_count)
+		return false;
+	c->freed = 0;
+	hash_trim(&c->by_server);
+	hash_trim(&c->names);
+	return true;
 }
 
 void cache_forget_flush(struct cache *c)
 {
 	(void)pthread_mutex_lock(&c->lock);
-	struct heap forgets = take_heap(&c->forgets), closes = take_heap(&c->closes);
+	struct oneway *forgets = TAKE_PTR(c->forgets), *closes = TAKE_PTR(c->closes);
+	bool trim = trim_due_locked(c);
 	(void)pthread_mutex_unlock(&c->lock);
-	send_heap(c, MSG_CLOSE, &closes);
-	send_heap(c, MSG_FORGET, &forgets);
+	send(c, MSG_CLOSE, closes);
+	send(c, MSG_FORGET, forgets);
+	if (trim)
+		(void)malloc_trim(0);
+}
+
+static void forget_locked(struct cache *c, struct node *n, uint64_t count)
+{
+	n->nlookup -= count < n->nlookup ? count : n->nlookup;
+	if (n->nlookup > 0)
+		return;
+	n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+	idle_close_locked(c, n);
+	node_check_locked(c, n);
 }
 
 void cache_forget(struct cache *c, uint64_t ino, uint64_t n)
 {
-	SCOPE_LOCK(&c->lock);
+	(void)pthread_mutex_lock(&c->lock);
 	struct node *node = node_find_locked(c, ino);
 
-	if (node == NULL)
-		return;
-	node->nlookup -= n < node->nlookup ? n : node->nlookup;
-	if (node->nlookup == 0) {
-		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		idle_close_locked(c, node);
-		node_check_locked(c, node);
-	}
+	if (node != NULL)
+		forget_locked(c, node, n);
+	bool full = one_is_full(c->forgets) || one_is_full(c->closes);
+	(void)pthread_mutex_unlock(&c->lock);
+	if (full)
+		cache_forget_flush(c);
 }
 
 void cache_undo_lookup(struct cache *c, uint64_t ino)

@@ -62,27 +62,43 @@ static inline struct hash_link *hash_next(struct hash_link *link)
 	return hash_match(link->next, link->hash);
 }
 
+/* As many buckets as there are objects, more or less; -1 without memory for them. */
+static inline int hash_resize(struct hash_table *t, size_t size)
+{
+	struct hash_link **b = calloc(size, sizeof(struct hash_link *));
+
+	if (b == NULL)
+		return -1;
+	for (size_t i = 0; i < t->size; i++) {
+		for (struct hash_link *l = t->buckets[i], *next; l != NULL; l = next) {
+			next = l->next;
+			l->next = b[l->hash & (size - 1)];
+			b[l->hash & (size - 1)] = l;
+		}
+	}
+	free(t->buckets);
+	t->buckets = b;
+	t->size = size;
+	return 0;
+}
+
+/* Gives back what far fewer objects do not need. */
+static inline void hash_trim(struct hash_table *t)
+{
+	size_t size = t->size;
+
+	while (size > 64 && t->count * 4 < size)
+		size /= 2;
+	if (size < t->size)
+		(void)hash_resize(t, size);
+}
+
 /* 0, or -1 without memory for the first buckets; for want of more, chains just grow. */
 static inline int hash_add(struct hash_table *t, struct hash_link *link, uint32_t hash)
 {
 	if (t->count >= t->size) {
-		size_t size = t->size > 0 ? t->size * 2 : 64;
-		struct hash_link **b = calloc(size, sizeof(struct hash_link *));
-
-		if (b == NULL && t->size == 0)
+		if (hash_resize(t, t->size > 0 ? t->size * 2 : 64) < 0 && t->size == 0)
 			return -1;
-		for (size_t i = 0; b != NULL && i < t->size; i++) {
-			for (struct hash_link *l = t->buckets[i], *next; l != NULL; l = next) {
-				next = l->next;
-				l->next = b[l->hash & (size - 1)];
-				b[l->hash & (size - 1)] = l;
-			}
-		}
-		if (b != NULL) {
-			free(t->buckets);
-			t->buckets = b;
-			t->size = size;
-		}
 	}
 	struct hash_link **at = &t->buckets[hash & (t->size - 1)];
 	link->hash = hash;

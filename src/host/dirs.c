@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "core/cleanup.h"
 #include "host/export.h"
@@ -50,6 +51,16 @@ void dirs_free(struct dirs *d)
 	free(d);
 }
 
+int dirs_seek(int fd, uint64_t off)
+{
+	struct stat st;
+
+	if (lseek(fd, (off_t)off, SEEK_SET) >= 0)
+		return 0;
+	int e = errno;
+	return fstat(fd, &st) == 0 && st.st_nlink == 0 ? -ENOENT : -e;
+}
+
 int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int object, uint64_t off,
 	      int *ret_fd)
 {
@@ -69,8 +80,9 @@ int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int ob
 	int r = export_reopen(e, object, O_RDONLY | O_DIRECTORY, &fd);
 	if (r < 0)
 		return r;
-	if (off != 0 && lseek(fd, (off_t)off, SEEK_SET) < 0)
-		return -errno;
+	r = off != 0 ? dirs_seek(fd, off) : 0;
+	if (r < 0)
+		return r;
 	*ret_fd = take_fd(&fd);
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 #define BUCKETS_MIN 64
 #define FILTER_SIZE 65536
+#define TRIM_AFTER  4096
 #define DEPTH_MAX   4096 /* parents in a row that are opened to find one node again */
 
 struct hnode {
@@ -66,6 +68,7 @@ struct hnodes {
 	struct hnode **buckets; /* by identity */
 	size_t n_buckets;	/* a power of two, or 0 */
 	struct idmap parents;	/* by id: those that some node was found in */
+	size_t freed;		/* nodes, since memory went back to the system */
 	_Atomic uint32_t moves; /* what may have left the export, with all below it: how often */
 	void (*unmark)(void *arg, int fd);
 	void *unmark_arg;
@@ -236,6 +239,7 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 			return;
 
 	CLEANUP_CLOSE int fd = -1;
+	bool trim;
 	{
 		SCOPE_LOCK(&t->mutex);
 		/* hnodes_intern takes references under the mutex only */
@@ -245,9 +249,14 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 		remove_locked(t, n);
 		fd = drop_fd_locked(t, n);
 		t->kept -= n->keep;
+		/* what a walk has left is scattered over the heap, which would keep it */
+		trim = ++t->freed >= TRIM_AFTER + t->count;
+		t->freed = trim ? 0 : t->freed;
 	}
 	free(n->name);
 	free(n);
+	if (trim)
+		(void)malloc_trim(0);
 }
 
 static void set_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent,

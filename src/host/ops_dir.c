@@ -113,9 +113,9 @@ static int fill(struct listing_reply *l, int fd, uint64_t *off)
 			const struct dirent64 *d = (const struct dirent64 *)(buf + at);
 
 			if (!add_entry(l, d)) {
-				if (lseek(fd, (off_t)*off, SEEK_SET) < 0)
-					return -errno;
-				return 0;
+				int r = dirs_seek(fd, *off);
+
+				return r == -ENOENT ? 1 : r;
 			}
 			*off = (uint64_t)d->d_off;
 			at += d->d_reclen;
@@ -149,7 +149,7 @@ int op_READDIRPLUS(struct request *r)
 		return removed(r, e);
 	e = dirs_take(session_dirs(r->session), r->host->export, dir.node, dir.fd, off, &fd);
 	if (e < 0)
-		return e;
+		return removed(r, e);
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	struct listing_reply l = {

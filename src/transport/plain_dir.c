@@ -194,6 +194,16 @@ static struct listing *find_listing(struct plain_listings *t, uint64_t node, uin
 	return NULL;
 }
 
+/* Of a directory that has been removed: there are no entries any more. */
+static int end_at_once(struct msg *reply, const void *dst)
+{
+	const struct slice nothing = {dst, 0};
+
+	MSG_SET(reply, payload, nothing);
+	MSG_SET(reply, flags, READDIR_END);
+	return 0;
+}
+
 int plain_do_readdir(struct plain_work *w, struct msg *reply)
 {
 	struct call *call = w->call;
@@ -208,18 +218,14 @@ int plain_do_readdir(struct plain_work *w, struct msg *reply)
 		return r;
 	if (dir->has_attr && !S_ISDIR(dir->attr.mode))
 		return -ENOTDIR;
-	if (!plain_nodes_attached(w->nodes, dir)) {
-		/* Removed: it has no entries any more. */
-		const struct slice nothing = {dst, 0};
-
-		MSG_SET(reply, payload, nothing);
-		MSG_SET(reply, flags, READDIR_END);
-		return 0;
-	}
+	if (!plain_nodes_attached(w->nodes, dir))
+		return end_at_once(reply, dst);
 	struct listing *l =
 		m->off == 0 ? NULL : find_listing(w->listings, dir->id, m->off >> INDEX_BITS);
 	if (l == NULL)
 		r = list(w, dir, &l);
+	if (r == -ESTALE)
+		return end_at_once(reply, dst);
 	if (r < 0)
 		return r;
 	l->used = ++w->listings->clock;

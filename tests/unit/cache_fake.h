@@ -58,7 +58,7 @@ static inline void fake_fill_chunk(struct cache *c, uint32_t left)
 {
 	uint64_t server = UINT64_C(1) << 40;
 
-	while (c->slot_count % NODES_PER_CHUNK != NODES_PER_CHUNK - left)
+	while (c->chunks[c->chunk_hint].used != NODES_PER_CHUNK - left)
 		assert_non_null(node_named_locked(c, ++server));
 }
 
@@ -66,7 +66,7 @@ static inline void fake_fill_chunk(struct cache *c, uint32_t left)
 
 #define FAKE_ROOT     1000 /* the server's id of the root */
 #define FAKE_CALLS    64
-#define FAKE_MESSAGES 65536
+#define FAKE_MESSAGES 524288
 
 struct fake_pair {
 	uint64_t node, n;

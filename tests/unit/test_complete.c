@@ -11,8 +11,12 @@
 #define BATCH	   10
 #define NODE_OF(i) (2000 + (i))
 
+static bool ascending; /* as those of ext4 and others */
+
 static uint64_t off_of(size_t i)
 {
+	if (ascending)
+		return i * 1000;
 	return i == 0 ? 0 : (i * UINT64_C(0x9e3779b97f4a7c15)) >> 1 | 1;
 }
 
@@ -171,6 +175,7 @@ static int setup(void **state)
 	(void)state;
 	memset(gone, 0, sizeof(gone));
 	shift = 0;
+	ascending = false;
 	return 0;
 }
 
@@ -521,6 +526,29 @@ static void test_end_in_the_middle(void **state)
 }
 
 /* A reader who was at the end before there was more. */
+/* An offset that was never told: where they ascend, the listing goes on behind it. */
+static void test_strange_offsets(void **state)
+{
+	(void)state;
+	ascending = true;
+	struct world *w = world_new();
+	struct opened d = open_dir(w, CACHE_ROOT);
+
+	assert_int_equal(read_all(w, CACHE_ROOT, false), 3);
+	assert_int_equal(known_name(w, CACHE_ROOT, "yyy"), ABSENT); /* is no place in it */
+	for (size_t i = 0; i < ENTRIES; i++)
+		for (uint64_t more = 1; more < 1000; more += 499)
+			assert_int_equal(read_from(d, off_of(i) + more, false, names_from(i + 1)), 0);
+	assert_int_equal(read_from(d, UINT64_MAX, false, ""), 0);
+	/* one that was told, and whose entry has gone */
+	gone[12] = true;
+	(void)inv_name(w, FAKE_ROOT, name_of(12));
+	assert_int_equal(read_all(w, CACHE_ROOT, false), 3);
+	assert_int_equal(read_from(d, off_of(12), false, names_from(12)), 0);
+	listing_free(d.l);
+	world_free(w);
+}
+
 static void test_cursor_of_an_older_listing(void **state)
 {
 	struct world *w = world_new();
@@ -787,6 +815,7 @@ int main(void)
 	    TEST(test_offsets),
 	    TEST(test_peek_twice),
 	    TEST(test_end_in_the_middle),
+	    TEST(test_strange_offsets),
 	    TEST(test_cursor_of_an_older_listing),
 	    TEST(test_found_after_all),
 	    TEST(test_listed_name_that_is_looked_up),

@@ -249,6 +249,33 @@ static void test_batches_grow(void **state)
 	world_free(w);
 }
 
+/* Whoever leaps may not go on from there: what is fetched then begins small. */
+static void test_leaps(void **state)
+{
+	enum { N = 2000 };
+	struct world *w = world_new();
+	size_t first = 0, sizes[3] = {0};
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		size_t at = 500 * ((size_t)round + 1);
+
+		for (size_t i = 0; i < COUNT(sizes); i++) {
+			struct asked *a = fetch(w, off_of(at), false);
+
+			sizes[i] = w->f->waiting[0]->dest_len;
+			answer_fetch(w, a, N, 20);
+			free(a);
+			for (size_t n = 0; n < 20; n++, at++)
+				(void)take(w, off_of(at), at, false);
+		}
+		assert_true(sizes[0] <= 4096 && (first == 0 || sizes[0] == first));
+		assert_true(sizes[1] > sizes[0] && sizes[2] > sizes[1]);
+		first = sizes[0];
+	}
+	world_free(w);
+}
+
 static void test_before_any_fetch(void **state)
 {
 	struct world *w = world_new();
@@ -694,6 +721,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_whole_directories),
 	    cmocka_unit_test(test_batches_grow),
+	    cmocka_unit_test(test_leaps),
 	    cmocka_unit_test(test_before_any_fetch),
 	    cmocka_unit_test(test_empty_batch),
 	    cmocka_unit_test(test_peek_does_not_take),

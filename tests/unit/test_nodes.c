@@ -253,6 +253,15 @@ static void test_two_names(void **state)
 #define OTHER_MALLOC false
 #endif
 
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x, y;
+
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
+	return (x > y) - (x < y);
+}
+
 /* Nodes with names in directories of a hundred, as a walk leaves them. */
 static void test_memory_of_a_node(void **state)
 {
@@ -283,6 +292,46 @@ static void test_memory_of_a_node(void **state)
 		      sizeof(struct node), sizeof(struct dentry));
 	assert_true(cost > (double)sizeof(struct node)); /* it is measured at all */
 	assert_true(cost < COST_MAX);
+	world_free(w);
+}
+
+/* What has gone leaves no memory behind, and no number that comes back. */
+static void test_memory_comes_back(void **state)
+{
+	enum { NODES = 50000 };
+
+	(void)state;
+	if (OTHER_MALLOC)
+		skip();
+	struct world *w = world_of(0);
+	uint64_t *ids = calloc(2 * NODES, sizeof(*ids));
+	size_t used[2];
+
+	assert_non_null(ids);
+	for (uint64_t round = 0; round < 2; round++) {
+		for (uint64_t i = 0; i < NODES; i++) {
+			char name[32];
+
+			name_it(name, sizeof(name), i);
+			ids[round * NODES + i] = look_up(w, CACHE_ROOT, name, 1000000 + i, FILE_MODE, w->seq);
+		}
+		(void)inv(w, FAKE_ROOT, INV_NAMES);
+		told_clear(w);
+		for (uint64_t i = 0; i < NODES; i++)
+			cache_forget(w->c, ids[round * NODES + i], 1);
+		cache_forget_flush(w->c);
+		assert_int_equal(stats_get(w->stats, STAT_cache_nodes), 1);
+		struct mallinfo2 m = mallinfo2();
+		used[round] = m.uordblks + m.hblkhd;
+	}
+	assert_true(used[1] < used[0] + 4096);
+	for (uint32_t i = 1; i < w->c->slot_count / NODES_PER_CHUNK; i++)
+		assert_null(w->c->chunks[i].nodes);
+	assert_true(w->c->by_server.size < NODES / 2 && w->c->names.size < NODES / 2);
+	qsort(ids, 2 * NODES, sizeof(*ids), by_number);
+	for (size_t i = 1; i < 2 * NODES; i++)
+		assert_true(ids[i] > ids[i - 1]);
+	free(ids);
 	world_free(w);
 }
 
@@ -424,6 +473,7 @@ int main(void)
 	    cmocka_unit_test(test_held_by_a_request),
 	    cmocka_unit_test(test_evicted_directory),
 	    cmocka_unit_test(test_two_names),
+	    cmocka_unit_test(test_memory_comes_back),
 	    cmocka_unit_test(test_memory_of_a_node),
 	    cmocka_unit_test(test_many_threads),
 	};
