@@ -15,6 +15,10 @@
  * symbolic link, a FIFO or an unlinked file; nothing here follows a link that
  * an object is.
  *
+ * With read_only nothing here changes anything, whoever asks: what would is
+ * -EROFS, and files are opened so that reading moves no access time where that
+ * is possible.
+ *
  * Functions return 0 or -errno; fds returned are the caller's to close.
  */
 #pragma once
@@ -77,6 +81,14 @@ const char *export_proc_path(int fd, char buf[EXPORT_PROC_PATH_MAX]);
 
 /* 1 if the directory is the root or below it at this moment, 0 if not, or -errno. */
 int export_contains(const struct export *e, int dirfd);
+/*
+ * The same of any object or open file: one that is no directory is inside if it
+ * has the name by which it was opened, wherever that has been moved to, or has
+ * lost it, there. 0 also if nobody can tell.
+ */
+int export_inside(const struct export *e, int fd);
+/* Logs that `what` was done to something outside; how often is bounded. */
+void export_log_outside(const char *what);
 
 /*
  * For plain clients, which send whole paths as they would see them: absolute,

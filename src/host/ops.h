@@ -68,6 +68,7 @@ void session_reply_later(struct session *s, uint64_t id, int result);
 struct pinned {
 	struct hnodes *nodes;
 	struct hnode *node;
+	uint64_t seen; /* hnodes_seen, from before anything is looked for in it */
 	int fd;
 	bool pinned;
 };
@@ -76,6 +77,13 @@ void pinned_done(struct pinned *p);
 
 /* The node of an id, with a descriptor. arm: what the reply promises about it, or 0. */
 int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
+/* The same for what may be done to a file that is open, wherever the host has moved it. */
+int request_pin_open(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
+/*
+ * After a call that changes names in a directory, or attributes: -ESTALE, and a line in
+ * the log, if the host has moved it out of the export meanwhile.
+ */
+int request_inside(const struct request *r, const struct pinned *p);
 
 /* The reply promises this about an open file of the client's. */
 void request_arm(struct request *r, const struct handle *h, unsigned arm);
@@ -120,6 +128,9 @@ void request_strip_ids(const struct request *r, int fd);
  * (O_PATH).
  */
 int request_tell(struct request *r, const struct pinned *dir, const char *name, int object);
+/* The same without the client: what the name has, with a reference. */
+int request_intern(const struct request *r, const struct pinned *dir, const char *name, int fd,
+		   struct hnode **ret);
 
 /* What a name is before a call that takes it away; without node if nothing the clients know. */
 struct victim {

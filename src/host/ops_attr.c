@@ -28,7 +28,7 @@ static int reply_attr(struct request *r, struct hnode *node, int fd)
 int op_GETATTR(struct request *r)
 {
 	CLEANUP_PINNED struct pinned p = {0};
-	int e = request_pin(r, r->q.node, INV_ATTR, &p);
+	int e = request_pin_open(r, r->q.node, INV_ATTR, &p);
 
 	return e < 0 ? e : reply_attr(r, p.node, p.fd);
 }
@@ -108,6 +108,7 @@ int op_SETATTR(struct request *r)
 	const uint64_t times = SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW;
 	CLEANUP_PINNED struct pinned p = {0};
 	const struct msg *q = &r->q;
+	bool through_file = q->valid == SET_SIZE && MSG_HAS(q, fh); /* as WRITE */
 
 	if (!values_present(q)) {
 		r->why = "SETATTR without a value that its field valid announces";
@@ -115,7 +116,7 @@ int op_SETATTR(struct request *r)
 	}
 	int e = request_writable(r);
 	if (e == 0)
-		e = request_pin(r, q->node, INV_ATTR, &p);
+		e = (through_file ? request_pin_open : request_pin)(r, q->node, INV_ATTR, &p);
 	if (e == 0 && (q->valid & SET_SIZE))
 		e = set_size(r, &p);
 	/* A chown to nobody sets nothing, but moves the ctime. */
@@ -126,6 +127,8 @@ int op_SETATTR(struct request *r)
 	if (e == 0 && (q->valid & times))
 		e = set_times(r, p.fd);
 	change_broke(&r->change, p.node, q->valid & SET_SIZE ? INV_ATTR | INV_DATA : INV_ATTR);
+	if (e == 0 && !through_file)
+		e = request_inside(r, &p);
 	return e < 0 ? e : reply_attr(r, p.node, p.fd);
 }
 
@@ -225,7 +228,7 @@ int op_SETXATTR(struct request *r)
 		return e;
 	change_broke(&r->change, p.node, INV_ATTR);
 	(void)reply_attr(r, p.node, p.fd); /* ctime */
-	return 0;
+	return request_inside(r, &p);
 }
 
 int op_REMOVEXATTR(struct request *r)
@@ -242,7 +245,7 @@ int op_REMOVEXATTR(struct request *r)
 		return e;
 	change_broke(&r->change, p.node, INV_ATTR);
 	(void)reply_attr(r, p.node, p.fd);
-	return 0;
+	return request_inside(r, &p);
 }
 
 int op_LISTXATTR(struct request *r)

@@ -6,6 +6,7 @@
 
 #include "core/cleanup.h"
 #include "core/fault.h"
+#include "core/stats.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
@@ -28,7 +29,7 @@ static bool covered(const struct request *r, struct hnode *n, int fd)
 	return !promise_pushing(session_promises(r->session)) || watch_cover(r->host->watch, n, fd);
 }
 
-int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
+static int pin(struct request *r, uint64_t id, unsigned arm, bool open_stays, struct pinned *ret)
 {
 	struct pinned p = {.nodes = r->host->nodes};
 	int e = promise_node(session_promises(r->session), id, FAULT(late_promise) ? 0 : arm,
@@ -36,16 +37,38 @@ int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret
 
 	if (e < 0)
 		return e;
-	e = hnode_pin(p.nodes, p.node, &p.fd);
+	e = (open_stays ? hnode_pin_open : hnode_pin)(p.nodes, p.node, &p.fd);
 	if (e < 0) {
 		hnode_unref(p.nodes, p.node);
 		return e;
 	}
 	p.pinned = true;
+	p.seen = hnodes_seen(p.nodes);
 	if (arm != 0 && !covered(r, p.node, p.fd))
 		r->stamp.uncovered = true;
 	*ret = p;
 	return 0;
+}
+
+int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
+{
+	return pin(r, id, arm, false, ret);
+}
+
+int request_pin_open(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
+{
+	return pin(r, id, arm, true, ret);
+}
+
+int request_inside(const struct request *r, const struct pinned *p)
+{
+	int e = hnode_inside(p->nodes, p->node, p->fd);
+
+	if (e == -ESTALE) {
+		stats_add(r->host->config->stats, STAT_server_outside, 1);
+		export_log_outside(msg_op_name(r->q.op));
+	}
+	return e;
 }
 
 int request_attr(const struct request *r, struct hnode *node, int fd, struct attr *ret)
@@ -167,11 +190,17 @@ void request_strip_ids(const struct request *r, int fd)
 		(void)fchmod(fd, mode & 07777);
 }
 
+int request_intern(const struct request *r, const struct pinned *dir, const char *name, int fd,
+		   struct hnode **ret)
+{
+	return hnodes_intern(r->host->nodes, fd, dir->node, name, dir->seen, ret);
+}
+
 int request_tell(struct request *r, const struct pinned *dir, const char *name, int object)
 {
 	CLEANUP_CLOSE int fd = object;
 	struct hnode *n;
-	int e = hnodes_intern(r->host->nodes, fd, dir->node, name, &n);
+	int e = request_intern(r, dir, name, fd, &n);
 
 	if (e < 0)
 		return e;

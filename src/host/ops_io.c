@@ -20,6 +20,21 @@ static void reply_attr(struct request *r, const struct handle *h)
 		r->p.present |= MSG_BIT(attr);
 }
 
+/*
+ * A file that may be written through. A read-only export has none, whatever the
+ * client says: nothing may happen to the file before that is found out.
+ */
+static int writable_handle(struct request *r, uint64_t fh, struct handle_ref *ret)
+{
+	int e = request_writable(r);
+
+	if (e == 0)
+		e = request_handle(r, fh, ret);
+	if (e == 0 && ret->h->access != O_WRONLY && ret->h->access != O_RDWR)
+		e = -EBADF;
+	return e;
+}
+
 int op_READ(struct request *r)
 {
 	CLEANUP_HANDLE struct handle_ref file = {0};
@@ -117,7 +132,7 @@ int op_WRITE(struct request *r)
 	size_t len = r->q.payload.len;
 	uint64_t off = r->q.off;
 	ssize_t n;
-	int e = request_handle(r, r->q.fh, &file);
+	int e = writable_handle(r, r->q.fh, &file);
 
 	if (e < 0)
 		return e;
@@ -160,7 +175,7 @@ int op_FSYNC(struct request *r)
 		e = request_handle(r, r->q.fh, &file);
 		return e < 0 ? e : sync_fd(file.h->fd, data_only);
 	}
-	e = request_pin(r, r->q.node, 0, &p);
+	e = request_pin_open(r, r->q.node, 0, &p);
 	if (e < 0)
 		return e;
 	if (fstat(p.fd, &st) < 0)
@@ -191,7 +206,7 @@ int op_LSEEK(struct request *r)
 int op_FALLOCATE(struct request *r)
 {
 	CLEANUP_HANDLE struct handle_ref file = {0};
-	int e = request_handle(r, r->q.fh, &file);
+	int e = writable_handle(r, r->q.fh, &file);
 
 	if (e < 0)
 		return e;
@@ -219,7 +234,7 @@ int op_COPY(struct request *r)
 		return -EOVERFLOW;
 	int e = request_handle(r, r->q.fh, &from);
 	if (e == 0)
-		e = request_handle(r, r->q.fh2, &to);
+		e = writable_handle(r, r->q.fh2, &to);
 	if (e < 0)
 		return e;
 	request_arm(r, to.h, INV_ATTR);

@@ -70,7 +70,9 @@ int op_LOOKUP(struct request *r)
 static int tell_made(struct request *r, const struct pinned *dir, const char *name, mode_t type)
 {
 	change_broke_name(&r->change, dir->node, name);
-	int e = tell_name(r, dir, name);
+	int e = request_inside(r, dir);
+	if (e == 0)
+		e = tell_name(r, dir, name);
 
 	if (e == 0 && (r->p.attr.mode & S_IFMT) != type) {
 		session_forget(r->session, r->p.node, 1);
@@ -195,11 +197,13 @@ int op_LINK(struct request *r)
 		e = export_link(r->host->export, file.fd, dir.fd, name);
 	if (e < 0)
 		return e;
-	hnode_renamed(r->host->nodes, file.node, dir.node, name);
+	hnode_renamed(r->host->nodes, file.node, dir.node, name, dir.seen);
 	hnode_cover_by_parent(r->host->nodes, file.node, false);
 	change_broke_name(&r->change, dir.node, name);
 	change_broke(&r->change, file.node, INV_ATTR);
-	e = request_tell_node(r, file.node, file.fd);
+	e = request_inside(r, &dir);
+	if (e == 0)
+		e = request_tell_node(r, file.node, file.fd);
 	keep_covered(r, file.node, file.fd);
 	if (e < 0)
 		return e;
@@ -225,7 +229,7 @@ static int remove_name(struct request *r, int flags)
 		victim_unknown(r, &dir);
 	victim_gone(r, &victim);
 	request_parent_attr(r, &dir);
-	return 0;
+	return request_inside(r, &dir);
 }
 
 int op_UNLINK(struct request *r)
@@ -244,7 +248,7 @@ static void renamed(struct request *r, const struct victim *v, const struct pinn
 {
 	if (v->node == NULL)
 		return;
-	hnode_renamed(r->host->nodes, v->node, dir->node, name);
+	hnode_renamed(r->host->nodes, v->node, dir->node, name, dir->seen);
 	keep_covered(r, v->node, v->fd);
 }
 
@@ -355,7 +359,8 @@ int op_RENAME(struct request *r)
 	request_parent_attr(r, &from);
 	if (request_attr(r, to.node, to.fd, &r->p.attr3) == 0)
 		r->p.present |= MSG_BIT(attr3);
-	return 0;
+	e = request_inside(r, &from);
+	return e == 0 && to.node != from.node ? request_inside(r, &to) : e;
 }
 
 int op_READLINK(struct request *r)

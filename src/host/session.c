@@ -412,7 +412,7 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	bool push = MSG_HAS(q, features) && (q->features & HELLO_PUSH);
 	struct stamp stamp = {0};
 	struct hnode *n;
-	int r = hnodes_intern(h->nodes, root, NULL, NULL, &n);
+	int r = hnodes_intern(h->nodes, root, NULL, NULL, 0, &n);
 
 	if (r < 0)
 		return r;

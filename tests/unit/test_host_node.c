@@ -17,7 +17,7 @@ static struct hnode *intern(struct fixture *f, struct hnodes *t, struct hnode *p
 	struct hnode *n;
 
 	assert_true(fd >= 0);
-	assert_int_equal(hnodes_intern(t, fd, parent, name, &n), 0);
+	assert_int_equal(hnodes_intern(t, fd, parent, name, hnodes_seen(t), &n), 0);
 	hnode_offer(t, n, fd);
 	return n;
 }
@@ -194,12 +194,12 @@ static void test_by_name(void **state)
 	struct hnode *h = intern(f, t, a, "a/h", "h");
 	assert_int_equal(renameat(f->fd, "a/h", f->fd, "h2"), 0);
 	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
-	hnode_renamed(t, h, root, "h2"); /* looked up again */
+	hnode_renamed(t, h, root, "h2", hnodes_seen(t)); /* looked up again */
 	assert_int_equal(hnode_pin(t, h, &fd), 0);
 	hnode_unpin(t, h);
 	/* Parents that go in a circle, after renames that we did not see. */
-	hnode_renamed(t, a, h, "x");
-	hnode_renamed(t, h, a, "y");
+	hnode_renamed(t, a, h, "x", hnodes_seen(t));
+	hnode_renamed(t, h, a, "y", hnodes_seen(t));
 	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
 	hnode_unref(t, h);
 	hnode_unref(t, n);
