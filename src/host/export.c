@@ -20,6 +20,7 @@
 #include "host/filesystem.h"
 
 #define CLIMB_MAX   4096 /* directories above each other */
+#define HINT_MAX    64	 /* of them that are climbed in one call */
 #define LOG_PAUSE_S 5	 /* between two lines of one kind that a guest can cause */
 
 static int sys_openat2(int dirfd, const char *name, struct open_how *how)
@@ -199,21 +200,43 @@ bool export_is_root(const struct export *e, const struct statx *stx)
 	       stx->stx_ino == e->root_ino;
 }
 
+/* Whether the root is so many directories above. */
+static bool root_is_above(const struct export *e, int dirfd, unsigned depth)
+{
+	CLEANUP_CLOSE int fd = -1;
+	char up[3 * HINT_MAX + 1];
+	struct statx stx;
+
+	if (depth == 0 || depth > HINT_MAX)
+		return false;
+	for (unsigned i = 0; i < depth; i++)
+		memcpy(up + 3 * (size_t)i, "../", 3);
+	up[3 * (size_t)depth] = '\0';
+	fd = openat(dirfd, up, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_INO, &stx) == 0 &&
+	       export_is_root(e, &stx);
+}
+
 /*
  * A directory that was moved out of the export is still reachable through a
  * descriptor or a handle, RESOLVE_BENEATH notwithstanding: that only looks at
  * the way from the descriptor down. Its ".." are where it is now.
  */
-int export_contains(const struct export *e, int dirfd)
+int export_contains(const struct export *e, int dirfd, unsigned *depth)
 {
 	CLEANUP_CLOSE int cur = -1;
 	struct statx stx, up;
 
+	if (depth != NULL && root_is_above(e, dirfd, *depth))
+		return 1;
 	if (statx(dirfd, "", AT_EMPTY_PATH, STATX_INO, &stx) < 0)
 		return -errno;
-	for (int i = 0; i < CLIMB_MAX; i++) {
-		if (export_is_root(e, &stx))
+	for (unsigned i = 0; i < CLIMB_MAX; i++) {
+		if (export_is_root(e, &stx)) {
+			if (depth != NULL)
+				*depth = i;
 			return 1;
+		}
 		int fd = openat(cur >= 0 ? cur : dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (fd < 0) /* ENOENT: not connected to this mount (path_connected) */
 			return errno == ENOENT ? 0 : -errno;
@@ -288,7 +311,7 @@ int export_inside(const struct export *e, int fd)
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	return S_ISDIR(st.st_mode) ? export_contains(e, fd) : contains_file(e, fd);
+	return S_ISDIR(st.st_mode) ? export_contains(e, fd, NULL) : contains_file(e, fd);
 }
 
 void export_log_outside(const char *what)

@@ -79,12 +79,16 @@ int export_link(const struct export *e, int object, int dirfd, const char *name)
 /* "/proc/self/fd/N", for calls that take only paths (xattr). */
 const char *export_proc_path(int fd, char buf[EXPORT_PROC_PATH_MAX]);
 
-/* 1 if the directory is the root or below it at this moment, 0 if not, or -errno. */
-int export_contains(const struct export *e, int dirfd);
 /*
- * The same of any object or open file: one that is no directory is inside if it
- * has the name by which it was opened, wherever that has been moved to, or has
- * lost it, there. 0 also if nobody can tell.
+ * 1 if the directory is the root or below it at this moment, 0 if not, or -errno.
+ * depth, if not NULL: how far below it was found last, 0 if that is not known. As long as
+ * it still is, that takes as many system calls at any depth.
+ */
+int export_contains(const struct export *e, int dirfd, unsigned *depth);
+/*
+ * The same of any object or open file: one that is no directory is inside if the
+ * name by which it was opened is, wherever it has been moved to, or was when it was
+ * removed. 0 also if nobody can tell.
  */
 int export_inside(const struct export *e, int fd);
 /* Logs that `what` was done to something outside; how often is bounded. */

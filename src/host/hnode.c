@@ -24,6 +24,8 @@ struct hnode {
 	uint64_t id, hash;
 	_Atomic uint64_t refs;
 	_Atomic uint64_t version;
+	atomic_uint depth; /* of a directory: below the root, when it was looked for last */
+	atomic_bool file;  /* it is no directory */
 
 	/* the rest: hnodes.mutex */
 	struct hnode *chain;	     /* the next in its bucket */
@@ -491,7 +493,7 @@ static int contains_handle(struct hnodes *t, const struct identity *id)
 	CLEANUP_CLOSE int fd = -1;
 	int r = filesystems_open(t->fs, id, &fd);
 
-	return r < 0 ? r : export_contains(t->export, fd);
+	return r < 0 ? r : export_contains(t->export, fd, NULL);
 }
 
 void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct file_handle *to,
@@ -605,37 +607,34 @@ static int open_root(struct hnodes *t, const struct hnode *n, int *ret_fd)
 				: -ESTALE;
 }
 
-/*
- * Where the object was last seen. -ENOENT: nobody knows. in_export: and only if its
- * directory is inside.
- */
-static int open_at_name(struct hnodes *t, struct hnode *n, unsigned depth, bool in_export,
-			int *ret_fd)
+/* Where it was seen last: the directory, with a reference, or NULL. */
+static struct hnode *last_seen(struct hnodes *t, const struct hnode *n, char name[NAME_MAX + 1])
+{
+	SCOPE_LOCK(&t->mutex);
+	struct hnode *parent = n->name != NULL ? parent_locked(t, n) : NULL;
+
+	if (parent != NULL) {
+		hnode_ref(parent);
+		memcpy(name, n->name, strlen(n->name) + 1);
+	}
+	return parent;
+}
+
+static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
 {
 	char name[NAME_MAX + 1];
 	CLEANUP_CLOSE int fd = -1;
-	struct hnode *parent = NULL;
 	struct identity id;
 	int parent_fd = -1;
 
 	if (depth == DEPTH_MAX)
 		return -ESTALE; /* the remembered parents go in a circle */
-	{
-		SCOPE_LOCK(&t->mutex);
-		parent = n->name != NULL ? parent_locked(t, n) : NULL;
-		if (parent != NULL) {
-			hnode_ref(parent);
-			memcpy(name, n->name, strlen(n->name) + 1);
-		}
-	}
+	struct hnode *parent = last_seen(t, n, name);
 	if (parent == NULL)
-		return -ENOENT;
+		return open_root(t, n, ret_fd);
 	int r = pin_depth(t, parent, depth + 1, &parent_fd);
 	if (r == 0) {
-		r = in_export ? export_contains(t->export, parent_fd) : 1;
-		if (r >= 0)
-			r = r == 0 ? -ESTALE
-				   : export_open(t->export, parent_fd, name, O_PATH, 0, &fd);
+		r = export_open(t->export, parent_fd, name, O_PATH, 0, &fd);
 		hnode_unpin(t, parent);
 	}
 	hnode_unref(t, parent);
@@ -647,13 +646,6 @@ static int open_at_name(struct hnodes *t, struct hnode *n, unsigned depth, bool 
 		return r == -ENOENT || r == -ENOTDIR ? -ESTALE : r;
 	*ret_fd = take_fd(&fd);
 	return 0;
-}
-
-static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
-{
-	int r = open_at_name(t, n, depth, false, ret_fd);
-
-	return r == -ENOENT ? open_root(t, n, ret_fd) : r;
 }
 
 static bool pin_open_locked(struct hnodes *t, struct hnode *n, int *ret_fd)
@@ -720,18 +712,56 @@ int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *n
 
 /* ---- is it inside? ---- */
 
+static int contains(struct hnodes *t, struct hnode *n, int fd)
+{
+	unsigned depth = atomic_load(&n->depth);
+	int r = export_contains(t->export, fd, &depth);
+
+	if (r == 1)
+		atomic_store(&n->depth, depth);
+	return r;
+}
+
+/* It has the name by which it was found, in a directory that is inside. */
+static bool is_at_name(struct hnodes *t, struct hnode *n)
+{
+	char name[NAME_MAX + 1];
+	struct hnode *parent = last_seen(t, n, name);
+	CLEANUP_CLOSE int fd = -1;
+	struct identity id;
+	int parent_fd;
+
+	if (parent == NULL)
+		return false;
+	bool found = false;
+	if (pin_depth(t, parent, 0, &parent_fd) == 0) {
+		found = contains(t, parent, parent_fd) == 1 &&
+			(filesystems_identify_at(t->fs, parent_fd, name, &id) == 0 ||
+			 (export_open(t->export, parent_fd, name, O_PATH, 0, &fd) == 0 &&
+			  filesystems_identify(t->fs, fd, &id) == 0)) &&
+			hnode_is(n, &id);
+		hnode_unpin(t, parent);
+	}
+	hnode_unref(t, parent);
+	return found;
+}
+
 /*
- * 1: it is. 0: it is not, or nobody can tell. A file of several names may have been
- * opened by one that is outside: then the one by which it was found here counts.
+ * 1: it is. 0: it is not, or nobody can tell. Of a file that has got another name the
+ * one counts by which it was opened; that may be one of several, and outside.
  */
 static int look_for(struct hnodes *t, struct hnode *n, int fd)
 {
-	CLEANUP_CLOSE int at_name = -1;
-	int r = export_inside(t->export, fd);
+	struct stat st;
 
-	if (r != 0)
-		return r;
-	return open_at_name(t, n, 0, true, &at_name) == 0;
+	if (!n->file && n->depth == 0) {
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		n->file = !S_ISDIR(st.st_mode);
+	}
+	if (!n->file)
+		return contains(t, n, fd);
+	return is_at_name(t, n) ? 1 : export_inside(t->export, fd);
 }
 
 static int look_for_uppermost(struct hnodes *t, struct hnode *n, uint32_t moves)

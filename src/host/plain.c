@@ -88,7 +88,7 @@ int plain_walk(struct plain_session *s, struct slice path, bool follow, struct e
 	if (r < 0)
 		return r;
 	/* The host may have moved a directory out while we were in it. */
-	r = export_contains(s->export, ret->dirfd);
+	r = export_contains(s->export, ret->dirfd, NULL);
 	return r > 0 ? 0 : r == 0 ? -ESTALE : r;
 }
 
