@@ -19,6 +19,7 @@
 #include "host/export_priv.h"
 #include "host/filesystem.h"
 
+#define SETID	    (S_ISUID | S_ISGID)
 #define CLIMB_MAX   4096 /* directories above each other */
 #define HINT_MAX    64	 /* of them that are climbed in one call */
 #define LOG_PAUSE_S 5	 /* between two lines of one kind that a guest can cause */
@@ -61,7 +62,7 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
 {
 	struct open_how how = {
 		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | O_NOFOLLOW),
-		.mode = mode,
+		.mode = e->no_setid ? mode & ~(mode_t)SETID : mode,
 		.resolve = e->resolve,
 	};
 
@@ -132,8 +133,8 @@ int export_attr(const struct export *e, int fd, struct attr *ret)
 				       makedev(stx.stx_dev_major, stx.stx_dev_minor), stx.stx_ino),
 		.mode = stx.stx_mode,
 		.nlink = stx.stx_nlink,
-		.uid = stx.stx_uid,
-		.gid = stx.stx_gid,
+		.uid = e->squash ? e->uid : stx.stx_uid,
+		.gid = e->squash ? e->gid : stx.stx_gid,
 		.rdev = (uint64_t)stx.stx_rdev_major << 32 | stx.stx_rdev_minor,
 		.size = stx.stx_size,
 		.blocks = stx.stx_blocks,
@@ -149,8 +150,13 @@ int export_chmod(const struct export *e, int object, mode_t mode)
 {
 	char name[16];
 
+	struct stat st;
+
 	if (e->read_only)
 		return -EROFS;
+	/* What a directory's mean is which group its files get. */
+	if (e->no_setid && (mode & SETID) && !(fstat(object, &st) == 0 && S_ISDIR(st.st_mode)))
+		mode &= ~(mode_t)SETID;
 	/* fchmod(2) refuses O_PATH; a symbolic link is EOPNOTSUPP, as it is on ext4. */
 	return fchmodat(e->proc, fd_name(object, name), mode, 0) < 0 ? -errno : 0;
 }
@@ -350,6 +356,20 @@ bool export_privileged(const struct export *e)
 	return e->privileged;
 }
 
+bool export_no_setid(const struct export *e)
+{
+	return e->no_setid;
+}
+
+bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid)
+{
+	if (!e->squash)
+		return false;
+	*ret_uid = e->uid;
+	*ret_gid = e->gid;
+	return true;
+}
+
 int export_root(const struct export *e)
 {
 	return e->root;
@@ -376,6 +396,11 @@ static int setup(struct export *e, const struct server_config *config, char *err
 	struct statx stx;
 	int r;
 
+	if (e->squash && !e->privileged && (e->uid != geteuid() || e->gid != getegid())) {
+		(void)snprintf(err, err_len, "only root can give what guests make to %u:%u", e->uid,
+			       e->gid);
+		return -EPERM;
+	}
 	e->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (e->proc < 0) {
 		r = -errno;
@@ -420,6 +445,10 @@ int export_new(const struct server_config *config, struct export **ret, char *er
 	e->root = e->proc = -1;
 	e->read_only = config->read_only;
 	e->special = config->special;
+	e->no_setid = config->no_setid || config->squash;
+	e->squash = config->squash;
+	e->uid = config->squash_uid;
+	e->gid = config->squash_gid;
 	e->privileged = creds_privileged();
 	e->resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
 		     (config->xdev == XDEV_HIDE ? RESOLVE_NO_XDEV : 0);

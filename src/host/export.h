@@ -39,6 +39,10 @@ bool export_read_only(const struct export *e);
 bool export_special(const struct export *e);
 /* The server may take over a caller's identity and override permissions. */
 bool export_privileged(const struct export *e);
+/* No file may have set-id bits: they are left out of what is asked for. */
+bool export_no_setid(const struct export *e);
+/* True if everything belongs to one owner, who is told. */
+bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid);
 /* The root as an object; the export's own, not to be closed. */
 int export_root(const struct export *e);
 struct filesystems *export_filesystems(const struct export *e);

@@ -116,9 +116,12 @@ int request_writable(const struct request *r);
 /* Takes over the caller's identity for creating something; ends with creds_restore(r->creds). */
 int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX]);
 
+/* The caller of a request that changes a file's content may not leave its set-id bits on. */
+bool request_strips_ids(const struct request *r);
 /*
- * Takes the set-id bits off an open file, as the host's kernel does for a
+ * Takes the set-id bits off an object or open file, as the host's kernel does for a
  * writer who lacks CAP_FSETID (setattr_should_drop_suidgid): the server has it.
+ * security.capability goes with any write of the server's (file_remove_privs).
  */
 void request_strip_ids(const struct request *r, int fd);
 

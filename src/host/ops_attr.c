@@ -41,6 +41,8 @@ static int set_size(struct request *r, const struct pinned *p)
 
 	if (r->q.size > INT64_MAX)
 		return -EFBIG;
+	if (request_strips_ids(r))
+		request_strip_ids(r, p->fd);
 	if (!MSG_HAS(&r->q, fh))
 		return export_truncate(r->host->export, p->fd, (off_t)r->q.size);
 	/* What is open for writing stays so, whatever became of the permissions. */
@@ -61,6 +63,13 @@ static int set_owner(const struct request *r, int fd)
 	/* -1 would mean "leave it": not what was asked for */
 	if ((q->valid & SET_UID && uid >= UINT32_MAX) || (q->valid & SET_GID && gid >= UINT32_MAX))
 		return -EINVAL;
+	uid_t own_uid;
+	gid_t own_gid;
+	if (export_squashed(r->host->export, &own_uid, &own_gid)) {
+		if ((q->valid & SET_UID && uid != own_uid) || (q->valid & SET_GID && gid != own_gid))
+			return -EPERM;
+		uid = gid = UINT32_MAX; /* it is shown as theirs: the ctime moves */
+	}
 	return fchownat(fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
 		       ? -errno
 		       : 0;

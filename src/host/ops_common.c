@@ -148,6 +148,9 @@ int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX]
 	const unsigned char *p = q->groups.data;
 	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
 
+	struct creds_caller squashed = {.special = special};
+	if (export_squashed(r->host->export, &squashed.uid, &squashed.gid))
+		return creds_assume(r->creds, export_privileged(r->host->export), &squashed);
 	if (!MSG_HAS(q, uid) || !MSG_HAS(q, gid))
 		return 0; /* the server's own */
 	if (q->uid >= UINT32_MAX || q->gid >= UINT32_MAX || n > MSG_GROUPS_MAX ||
@@ -181,13 +184,27 @@ void request_strip_ids(const struct request *r, int fd)
 	struct stat st;
 
 	/* An unprivileged server is stripped of them by the host's kernel. */
-	if (!export_privileged(r->host->export) || fstat(fd, &st) < 0)
+	if (!export_privileged(r->host->export) || fstat(fd, &st) < 0 ||
+	    !(st.st_mode & (S_ISUID | S_ISGID)))
 		return;
 	mode_t mode = st.st_mode & ~(mode_t)S_ISUID;
 	if ((mode & S_IXGRP) || (MSG_HAS(&r->q, gid) && !caller_in_group(&r->q, st.st_gid)))
 		mode &= ~(mode_t)S_ISGID;
+	if (export_no_setid(r->host->export))
+		mode &= ~(mode_t)S_ISGID;
 	if (mode != st.st_mode)
-		(void)fchmod(fd, mode & 07777);
+		(void)export_chmod(r->host->export, fd, mode & 07777);
+}
+
+bool request_strips_ids(const struct request *r)
+{
+	const struct msg *q = &r->q;
+
+	if (export_no_setid(r->host->export))
+		return true;
+	if (q->op == MSG_WRITE || q->op == MSG_SETATTR) /* SETATTR's uid is the new owner */
+		return (q->flags & STRIP_IDS) != 0;
+	return MSG_HAS(q, uid) && q->uid != 0;
 }
 
 int request_intern(const struct request *r, const struct pinned *dir, const char *name, int fd,

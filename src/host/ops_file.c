@@ -73,7 +73,7 @@ static int open_node(struct request *r, const struct pinned *p)
 	if (e < 0)
 		return e;
 	if (r->q.flags & O_TRUNC) {
-		if (MSG_HAS(&r->q, uid) && r->q.uid != 0)
+		if (request_strips_ids(r))
 			request_strip_ids(r, fd); /* the guest's kernel leaves O_TRUNC to us */
 		change_broke(&r->change, n, INV_ATTR | INV_DATA);
 		e = request_attr(r, n, fd, &r->p.attr);

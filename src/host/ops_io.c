@@ -139,7 +139,7 @@ int op_WRITE(struct request *r)
 	if (off > INT64_MAX - len)
 		return -EFBIG;
 	request_arm(r, file.h, INV_ATTR | INV_DATA);
-	if (len > 0 && (r->q.flags & WRITE_STRIP_IDS))
+	if (len > 0 && request_strips_ids(r))
 		request_strip_ids(r, file.h->fd);
 	if (len > 0 && (r->q.flags & O_APPEND))
 		n = append(file.h, r->buf, len, sync_flags(r->q.flags), &off);
@@ -213,6 +213,8 @@ int op_FALLOCATE(struct request *r)
 	if (r->q.off > INT64_MAX || r->q.size > INT64_MAX || r->q.flags > INT32_MAX)
 		return r->q.flags > INT32_MAX ? -EOPNOTSUPP : -EFBIG;
 	request_arm(r, file.h, INV_ATTR);
+	if (request_strips_ids(r))
+		request_strip_ids(r, file.h->fd);
 	do {
 		e = fallocate(file.h->fd, (int)r->q.flags, (off_t)r->q.off, (off_t)r->q.size) < 0
 			    ? -errno
@@ -238,6 +240,8 @@ int op_COPY(struct request *r)
 	if (e < 0)
 		return e;
 	request_arm(r, to.h, INV_ATTR);
+	if (len > 0 && request_strips_ids(r))
+		request_strip_ids(r, to.h->fd);
 	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len, (unsigned)r->q.flags);
 	if (n < 0)
 		return -errno;

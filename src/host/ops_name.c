@@ -83,16 +83,47 @@ static int tell_made(struct request *r, const struct pinned *dir, const char *na
 	return e;
 }
 
-static int make_node(const struct pinned *dir, const char *name, mode_t mode, uint64_t rdev)
+#define MAKE_TRIES 64 /* of a name that the host removes as fast as it can */
+
+static int make_node(const struct request *r, const struct pinned *dir, const char *name,
+		     mode_t mode)
 {
+	uint64_t rdev = MSG_HAS(&r->q, rdev) ? r->q.rdev : 0;
 	int e;
 
 	if (S_ISDIR(mode))
 		e = mkdirat(dir->fd, name, mode & 07777);
+	else if (S_ISLNK(mode))
+		e = symlinkat((const char *)r->buf, dir->fd, name);
 	else
-		e = mknodat(dir->fd, name, mode,
+		e = mknodat(dir->fd, name, export_no_setid(r->host->export) ? mode & ~06000u : mode,
 			    makedev((unsigned)(rdev >> 32), (unsigned)(rdev & UINT32_MAX)));
 	return e < 0 ? -errno : 0;
+}
+
+/*
+ * Makes it as the caller, and tells the client. Somebody on the host may remove it
+ * before it has been looked at: the client is to be told of something, so it is made
+ * again. ESTALE, in the end, has the guest's kernel ask once more (retry_estale).
+ */
+static int make_and_tell(struct request *r, const struct pinned *dir, const char *name, mode_t mode)
+{
+	gid_t groups[MSG_GROUPS_MAX];
+
+	for (unsigned i = 0; i < MAKE_TRIES; i++) {
+		int e = request_assume(r, S_ISCHR(mode) || S_ISBLK(mode), groups);
+
+		if (e < 0)
+			return e;
+		e = make_node(r, dir, name, mode);
+		creds_restore(r->creds);
+		if (e < 0)
+			return e;
+		e = tell_made(r, dir, name, mode & S_IFMT);
+		if (e != -ENOENT)
+			return e;
+	}
+	return -ESTALE;
 }
 
 /*
@@ -126,7 +157,8 @@ int op_MKNOD(struct request *r)
 	mode_t mode = (mode_t)(r->q.mode & (S_IFMT | 07777));
 	bool device = S_ISCHR(mode) || S_ISBLK(mode);
 	char name[MSG_NAME_MAX + 1];
-	gid_t groups[MSG_GROUPS_MAX];
+	uid_t uid;
+	gid_t gid;
 
 	if ((mode & S_IFMT) == 0)
 		mode |= S_IFREG; /* as mknod(2) */
@@ -134,18 +166,15 @@ int op_MKNOD(struct request *r)
 		/* Whoever on the host opens it acts on the host (CVE-2020-35517). */
 		if (!export_special(r->host->export))
 			return -EPERM;
+		/* A whiteout of overlayfs, which is no device, anybody can make (vfs_mknod). */
+		if (device && r->q.rdev != 0 && export_squashed(r->host->export, &uid, &gid))
+			return -EPERM;
 	} else if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISDIR(mode)) {
 		return -EINVAL;
 	}
 	int e = target(r, r->q.node, r->q.name, &dir, name);
 	if (e == 0)
-		e = request_assume(r, device, groups);
-	if (e < 0)
-		return e;
-	e = make_node(&dir, name, mode, MSG_HAS(&r->q, rdev) ? r->q.rdev : 0);
-	creds_restore(r->creds);
-	if (e == 0)
-		e = tell_made(r, &dir, name, mode & S_IFMT);
+		e = make_and_tell(r, &dir, name, mode);
 	if (e == 0 && S_ISDIR(mode))
 		promise_empty(r);
 	return e;
@@ -156,22 +185,14 @@ int op_SYMLINK(struct request *r)
 	CLEANUP_PINNED struct pinned dir = {0};
 	size_t len = r->q.payload.len;
 	char name[MSG_NAME_MAX + 1];
-	gid_t groups[MSG_GROUPS_MAX];
 
 	if (len == 0 || memchr(r->buf, '\0', len) != NULL)
 		return len == 0 ? -ENOENT : -EINVAL;
 	if (len >= PATH_MAX)
 		return -ENAMETOOLONG;
 	int e = target(r, r->q.node, r->q.name, &dir, name);
-	if (e == 0)
-		e = request_assume(r, false, groups);
-	if (e < 0)
-		return e;
 	r->buf[len] = '\0'; /* buf has a byte more than a payload */
-	if (symlinkat((const char *)r->buf, dir.fd, name) < 0)
-		e = -errno;
-	creds_restore(r->creds);
-	return e < 0 ? e : tell_made(r, &dir, name, S_IFLNK);
+	return e < 0 ? e : make_and_tell(r, &dir, name, S_IFLNK);
 }
 
 /*

@@ -177,8 +177,9 @@ int plain_reply_stat(struct plain_job *j, int fd)
 
 int plain_assume_caller(struct plain_job *j)
 {
-	const struct creds_caller caller = {.uid = j->q->uid, .gid = j->q->gid};
+	struct creds_caller caller = {.uid = j->q->uid, .gid = j->q->gid};
 
+	(void)export_squashed(j->s->export, &caller.uid, &caller.gid);
 	return creds_assume(&j->s->creds, export_privileged(j->s->export), &caller);
 }
 
@@ -192,7 +193,8 @@ static void drop_setid(struct plain_session *s, int fd)
 
 	if (!export_privileged(s->export) || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
-	mode_t drop = (st.st_mode & S_ISUID) | (st.st_mode & S_IXGRP ? st.st_mode & S_ISGID : 0);
+	bool group = (st.st_mode & S_IXGRP) || export_no_setid(s->export);
+	mode_t drop = st.st_mode & (mode_t)(group ? S_ISUID | S_ISGID : S_ISUID);
 	if (drop != 0 && fchmod(fd, (st.st_mode & ~drop) & 07777) < 0)
 		log_debug("set-id bits stay after a write: %m");
 }

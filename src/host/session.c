@@ -425,12 +425,15 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	MSG_SET(p, slots, SESSION_SLOTS);
 	MSG_SET(p, epoch, h->epoch);
 	MSG_SET(p, session, s->id);
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	bool squashed = export_squashed(h->export, &uid, &gid);
 	MSG_SET(p, features,
-		(export_privileged(h->export) ? HELLO_ROOT : 0u) |
+		(export_privileged(h->export) && !squashed ? HELLO_ROOT : 0u) |
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
 			(push ? push_features(s) : 0u));
-	MSG_SET(p, uid, geteuid());
-	MSG_SET(p, gid, getegid());
+	MSG_SET(p, uid, uid);
+	MSG_SET(p, gid, gid);
 	uint64_t version = hnode_version(n);
 	r = export_attr(h->export, root, &p->attr);
 	if (r == 0) {
