@@ -250,6 +250,19 @@ static void *stopper_main(void *arg)
 	return NULL;
 }
 
+/* What an untrusted guest could leave for others on the host to fall for. */
+static void warn_of_plants(const struct settings *s)
+{
+	if (!creds_privileged() || s->read_only || s->squash != NULL)
+		return;
+	if (!s->no_setid)
+		log_notice("guests can make set-user-ID files of any owner in '%s'%s; "
+			   "--no-setid or --squash=U:G forbids it",
+			   s->dir, s->special ? ", and device nodes" : "");
+	else if (s->special)
+		log_notice("guests can make device nodes in '%s'; --squash=U:G forbids it", s->dir);
+}
+
 static int serve(const struct settings *s, struct server *server, char *err, size_t err_len)
 {
 	struct stopper stopper = {.server = server};
@@ -269,6 +282,7 @@ static int serve(const struct settings *s, struct server *server, char *err, siz
 			(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
 	}
 	if (r == 0) {
+		warn_of_plants(s);
 		(void)sd_notify(0, "READY=1");
 		r = server_run(server, once);
 		if (r < 0)
@@ -300,19 +314,6 @@ static int make_stats(const struct settings *s, struct stats **ret, char *err, s
 	stats_text(*ret, TEXT_proc_program, "vsockfsd " VSOCKFS_VERSION);
 	stats_text(*ret, TEXT_server_directory, s->dir);
 	return 0;
-}
-
-/* What an untrusted guest could leave for others on the host to fall for. */
-static void warn_of_plants(const struct settings *s)
-{
-	if (!creds_privileged() || s->read_only || s->squash != NULL)
-		return;
-	if (!s->no_setid)
-		log_notice("guests can make set-user-ID files of any owner in '%s'%s; "
-			   "--no-setid or --squash=U:G forbids it",
-			   s->dir, s->special ? ", and device nodes" : "");
-	else if (s->special)
-		log_notice("guests can make device nodes in '%s'; --squash=U:G forbids it", s->dir);
 }
 
 int main(int argc, char **argv)
@@ -358,7 +359,6 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = server_new(&config, &server, err, sizeof(err));
 	if (r == 0) {
-		warn_of_plants(&s);
 		r = serve(&s, server, err, sizeof(err));
 		server_free(server);
 	}

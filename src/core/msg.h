@@ -151,8 +151,8 @@ enum open_reply_flag {
 };
 
 /* WRITE, field flags: the flags of the open file, and above them; of SETATTR nothing else: */
-#define STRIP_IDS                                                                                  \
-	(UINT64_C(1) << 32) /* take set-id bits off, as for a writer without CAP_FSETID */
+#define STRIP_IDS (UINT64_C(1) << 32) /* take set-id bits off, as for a writer without CAP_FSETID  \
+				       */
 
 /* HELLO, field features. */
 enum hello_feature {

@@ -279,7 +279,7 @@ static const char *path_below(const struct export *e, const char *path)
 	if (n == 1)
 		n = 0; /* "/" */
 	return n >= 0 && strncmp(path, root, (size_t)n) == 0 && path[n] == '/' ? path + n + 1
-										 : NULL;
+									       : NULL;
 }
 
 /*

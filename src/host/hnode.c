@@ -33,12 +33,12 @@ struct hnode {
 	struct hnode_user *users;
 	int fd; /* O_PATH, or -1 */
 	unsigned pins;
-	bool listed;	  /* in that list: fd >= 0, no pin, not kept */
-	bool keep;	  /* for as long as the node lives */
-	bool marked;	  /* see hnode_covered */
-	bool by_parent;	  /* covered by the parent's mark, as long as it has one */
-	uint64_t parent;  /* where it was seen last; 0: nobody knows */
-	char *name;	  /* there; only where needs_name */
+	bool listed;	 /* in that list: fd >= 0, no pin, not kept */
+	bool keep;	 /* for as long as the node lives */
+	bool marked;	 /* see hnode_covered */
+	bool by_parent;	 /* covered by the parent's mark, as long as it has one */
+	uint64_t parent; /* where it was seen last; 0: nobody knows */
+	char *name;	 /* there; only where needs_name */
 
 	/* Where every rename is seen: */
 	bool linked;	  /* and there it still is */
@@ -69,12 +69,12 @@ struct hnodes {
 	/* mutex: */
 	uint64_t last_id;
 	size_t count;
-	struct hnode **buckets; /* by identity */
-	size_t n_buckets;	/* a power of two, or 0 */
-	struct idmap parents;	/* by id: those that some node was found in */
-	_Atomic uint64_t seen;	/* renames, of anything */
-	_Atomic uint32_t moves; /* of directories: what may have taken others along; from 1 */
-	uint32_t lost;		/* times that renames may have been missed */
+	struct hnode **buckets;	     /* by identity */
+	size_t n_buckets;	     /* a power of two, or 0 */
+	struct idmap parents;	     /* by id: those that some node was found in */
+	_Atomic uint64_t seen;	     /* renames, of anything */
+	_Atomic uint32_t moves;	     /* of directories: what may have taken others along; from 1 */
+	uint32_t lost;		     /* times that renames may have been missed */
 	void (*catch_up)(void *arg); /* NULL: not every rename is seen; constant once used */
 	void *catch_up_arg;
 	void (*unmark)(void *arg, int fd);

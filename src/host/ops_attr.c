@@ -66,7 +66,8 @@ static int set_owner(const struct request *r, int fd)
 	uid_t own_uid;
 	gid_t own_gid;
 	if (export_squashed(r->host->export, &own_uid, &own_gid)) {
-		if ((q->valid & SET_UID && uid != own_uid) || (q->valid & SET_GID && gid != own_gid))
+		if ((q->valid & SET_UID && uid != own_uid) ||
+		    (q->valid & SET_GID && gid != own_gid))
 			return -EPERM;
 		uid = gid = UINT32_MAX; /* it is shown as theirs: the ctime moves */
 	}

@@ -151,7 +151,8 @@ static int open_existing(struct request *r, const struct pinned *dir, const char
 		return e;
 	e = request_tell_node(r, n, object);
 	if (e == 0) {
-		e = open_node(r, &(struct pinned){.nodes = r->host->nodes, .node = n, .fd = object});
+		e = open_node(r,
+			      &(struct pinned){.nodes = r->host->nodes, .node = n, .fd = object});
 		if (e < 0)
 			session_forget(r->session, hnode_id(n), 1);
 	}
