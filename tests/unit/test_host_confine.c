@@ -17,6 +17,7 @@
 
 static char tripped[128], away[128]; /* of a directory: where it is, and where it is moved to */
 static bool no_fanotify;
+static bool stays; /* it is not moved */
 
 /* Somebody else's, as the server sees it. */
 static void move(const char *from, const char *to)
@@ -32,7 +33,7 @@ static void move(const char *from, const char *to)
 
 static void trip(const char *name)
 {
-	if (strcmp(name, TRIP) == 0)
+	if (!stays && strcmp(name, TRIP) == 0)
 		move(tripped, away);
 }
 
@@ -780,6 +781,82 @@ static void test_moved_meanwhile(void **state)
 	}
 }
 
+/* ---- a plain client, which names paths ---- */
+
+static int setup_plain(void **state)
+{
+	const int r = setup(state);
+	struct fixture *f = *state;
+
+	serving = &f->hs;
+	prepare_trip();
+	return r;
+}
+
+static int plain_call(struct fixture *f, uint32_t op, const char *path, const char *new_path,
+		      uint32_t mode)
+{
+	struct plain_request q = {.op = op, .path = SLICE(path), .mode = mode};
+	struct plain_reply reply;
+	struct plain_buf out = {0};
+	struct host_client plain;
+	unsigned char *buf = NULL;
+	size_t cap = 0, len = 0;
+	const char *why;
+
+	if (op == PLAIN_SYMLINK)
+		q.data = SLICE(new_path);
+	else if (new_path != NULL)
+		q.new_path = SLICE(new_path);
+	host_client_connect(&plain, &f->hs);
+	assert_int_equal(plain_request_encode(&q, &out), 0);
+	assert_int_equal(stream_send_plain(plain.stream, out.data, out.len), 0);
+	assert_int_equal(stream_recv_plain(plain.stream, 65536, &buf, &cap, &len, 5000), 0);
+	assert_int_equal(plain_reply_decode(buf, len, &reply, &why), 0);
+	plain_buf_done(&out);
+	free(buf);
+	host_client_stop(&plain);
+	return (int)reply.err;
+}
+
+static void test_plain_meanwhile(void **state)
+{
+#define D "/workspace/d/sub/"
+	static const struct {
+		uint32_t op;
+		const char *path, *new_path;
+		uint32_t mode;
+		bool exists;
+	} calls[] = {
+		{PLAIN_MKDIR, D TRIP, NULL, 0755, false},
+		{PLAIN_SYMLINK, D TRIP, "target", 0, false},
+		{PLAIN_CREATE, D TRIP, NULL, 0644, false},
+		{PLAIN_LINK, D "file", D TRIP, 0, false},
+		{PLAIN_RENAME, D "file", D TRIP, 0, false},
+		{PLAIN_RENAME, D "file", "/workspace/" TRIP, 0, false},
+		{PLAIN_UNLINK, D TRIP, NULL, 0, true},
+		{PLAIN_SETATTR, D "file", NULL, TRIP_MODE, false},
+	};
+	struct fixture *f = *state;
+	char out[64];
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		for (int inside = 1; inside >= 0; inside--) { /* first a twin that stays */
+			make_tree(f, "export/d");
+			if (calls[i].exists)
+				shell(f, "touch export/d/sub/" TRIP, out, sizeof(out));
+			stays = inside;
+			int r = plain_call(f, calls[i].op, calls[i].path, calls[i].new_path,
+					   calls[i].mode);
+			stays = false;
+			if (r != (inside ? 0 : -ESTALE))
+				fail_msg("plain op %u: %d", calls[i].op, r);
+			shell(f, inside ? "rm -rf export/*" : "test -d out && rm -rf out export/*",
+			      out, sizeof(out));
+		}
+	}
+}
+
 /* Over and over: what is told of a move and what is learned anew go at the same time. */
 static void test_to_and_fro(void **state)
 {
@@ -818,13 +895,10 @@ static void test_to_and_fro(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		EACH_WAY(test_moved_out),
-		EACH_WAY(test_file_moved_out),
-		EACH_WAY(test_forgotten_above),
-		EACH_WAY(test_to_and_fro),
-		EACH_WAY(test_moved_meanwhile),
-		WAY(test_after_overflow, pushes),
-		WAY(test_after_overflow, without_pushes),
+		EACH_WAY(test_moved_out),	  EACH_WAY(test_file_moved_out),
+		EACH_WAY(test_forgotten_above),	  EACH_WAY(test_to_and_fro),
+		EACH_WAY(test_moved_meanwhile),	  WAY(test_plain_meanwhile, plain),
+		WAY(test_after_overflow, pushes), WAY(test_after_overflow, without_pushes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
