@@ -27,6 +27,7 @@
 #include "core/stats.h"
 #include "fuse/fs.h"
 #include "host/server.h"
+#include "remount.h"
 #include "transport/connect.h"
 
 enum { EXIT_USAGE = 2 };
@@ -48,11 +49,11 @@ struct settings {
 	uint64_t lease, connect_timeout; /* ns */
 	uint64_t page_cache, node_cache;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
-	bool xattr, no_open, read_only, allow_other;
+	bool xattr, acl, no_open, read_only, allow_other, allow_suid, allow_dev;
 	const char *plain_base, *fsname, *stats, *log_level;
 	char mount_flags[256]; /* generic options for the kernel */
 	/* the rest of the command line */
-	bool foreground, debug, fake;
+	bool foreground, debug, fake, remount;
 	char source[PATH_MAX];
 	char mountpoint[PATH_MAX]; /* absolute */
 	sigset_t signals;	   /* that end the mount; blocked */
@@ -69,9 +70,9 @@ static const struct option_spec mount_options[] = {
 /* Generic options: those for the kernel, and those that mount(8), systemd or fstab keep to
  * themselves. */
 static const char *const kernel_flags[] = {
-	"suid",	 "nosuid", "dev",     "nodev",	 "exec",       "noexec",
-	"async", "sync",   "dirsync", "noatime", "nodiratime",
+	"suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "dirsync", "noatime",
 };
+/* nodiratime among them: no FUSE file system has access times of the guest's (S_NOATIME). */
 static const char *const ignored[] = {
 	"_netdev",	 "nofail",	"user",
 	"users",	 "nouser",	"owner",
@@ -79,7 +80,7 @@ static const char *const ignored[] = {
 	"relatime",	 "norelatime",	"atime",
 	"diratime",	 "strictatime", "defaults",
 	"comment",	 "lazytime",	"nolazytime",
-	"nostrictatime", "remount",	"default_permissions",
+	"nostrictatime", "nodiratime",	"default_permissions",
 };
 
 static bool in_list(const char *const *list, size_t n, const char *name)
@@ -91,17 +92,23 @@ static bool in_list(const char *const *list, size_t n, const char *name)
 }
 #define IN_LIST(list, name) in_list(list, sizeof(list) / sizeof((list)[0]), name)
 
+static void add_flag(struct settings *s, const char *name)
+{
+	size_t len = strlen(s->mount_flags);
+
+	(void)snprintf(s->mount_flags + len, sizeof(s->mount_flags) - len, "%s%s",
+		       len > 0 ? "," : "", name);
+}
+
 static bool generic_option(void *arg, const char *name, const char *value)
 {
 	struct settings *s = arg;
-	size_t len = strlen(s->mount_flags);
 
 	if (strncmp(name, "x-", 2) == 0 || strncmp(name, "X-", 2) == 0 || IN_LIST(ignored, name))
 		return true;
 	if (value != NULL || !IN_LIST(kernel_flags, name))
 		return false;
-	(void)snprintf(s->mount_flags + len, sizeof(s->mount_flags) - len, "%s%s",
-		       len > 0 ? "," : "", name);
+	add_flag(s, name);
 	return true;
 }
 
@@ -183,6 +190,18 @@ static int take_operands(struct settings *s, int n, char **operands)
 	return 0;
 }
 
+static bool has_option(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *p = list; p != NULL; p = strchr(p, ',')) {
+		p += *p == ',';
+		if (strncmp(p, name, len) == 0 && (p[len] == ',' || p[len] == '\0'))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Returns 0 to go on, -1 to exit with success, or an exit code. list gathers
  * all -o and owns what the settings' texts point to.
@@ -256,9 +275,16 @@ static int parse_arguments(struct settings *s, int argc, char **argv, char **lis
 	}
 	if (*list == NULL)
 		return 1;
+	s->remount = has_option(*list, "remount");
+	if (s->remount) /* the kernel's own options are in the list as well, such as user_id= */
+		return take_operands(s, argc - optind, argv + optind);
 	if (options_parse(mount_options, MOUNT_OPTIONS, *list, s, generic_option, s, err,
 			  sizeof(err)) < 0)
 		return usage_error("%s", err);
+	if (s->allow_suid)
+		add_flag(s, "suid");
+	if (s->allow_dev)
+		add_flag(s, "dev");
 	if ((s->uid == ID_UNSET) != (s->gid == ID_UNSET))
 		return usage_error("%s", "options uid and gid go together");
 	if (s->no_open && s->cache != CACHE_LEASE)
@@ -287,7 +313,6 @@ static int server_main(const struct settings *s, const char *dir, int fd, bool o
 	char err[512];
 	struct server_config config = {.dir = dir,
 				       .plain_prefix = "/workspace",
-				       .read_only = s->read_only,
 				       .special = true, /* the caller could make them by himself */
 				       .xdev = s->xdev == XDEV_HIDE ? XDEV_HIDE : XDEV_FOLLOW};
 	struct server *server;
@@ -389,7 +414,8 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
 		.host_locks =
 			s->locks != LOCKS_LOCAL && !s->no_open && !cache_backend(cache)->info.plain,
 		.no_open = s->no_open,
-		.xattr = s->xattr,
+		.xattr = s->xattr || s->acl,
+		.acl = s->acl,
 		.map_ids = s->uid != ID_UNSET && !cache_backend(cache)->info.plain,
 		.uid = (uint32_t)s->uid,
 		.gid = (uint32_t)s->gid,
@@ -438,7 +464,9 @@ static int make_stats(const struct settings *s, struct stats **ret)
 		return r;
 	}
 	if (r < 0) {
-		log_info("no statistics for vfsstat: %s", strerror(-r));
+		/* ENOENT: an ordinary user without a directory for such files */
+		log_line(r == -ENOENT ? LOG_INFO : LOG_WARNING, "no statistics for vfsstat: %s",
+			 strerror(-r));
 		r = stats_new(NULL, ret);
 	}
 	if (r < 0) {
@@ -466,6 +494,16 @@ static struct cache_times cache_times(const struct settings *s, uint64_t unset)
 	};
 }
 
+/* What an option needs of the server, and this one does not have; else NULL. */
+static const char *missing(const struct settings *s, struct cache *cache)
+{
+	if (s->no_open && !cache_leased(cache))
+		return "no_open needs a server that tells of changes, and this one does not";
+	if (s->acl && !cache_backend(cache)->info.acl)
+		return "acl needs a server that passes ACLs on, and this one does not";
+	return NULL;
+}
+
 static int connect_and_run(const struct settings *s, const struct endpoint *e, struct stats *stats)
 {
 	struct connect_options connect = {
@@ -476,6 +514,7 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		.uid = s->uid != ID_UNSET ? (uint32_t)s->uid : geteuid(),
 		.gid = s->gid != ID_UNSET ? (uint32_t)s->gid : getegid(),
 		.push = s->cache == CACHE_LEASE,
+		.acl = s->acl,
 		.stats = stats,
 	};
 	struct cache_options options = {
@@ -502,10 +541,12 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		return 1;
 	}
 	if (cache_new(backend, &options, &cache) == 0) {
-		if (!s->no_open || cache_leased(cache)) {
+		const char *why = missing(s, cache);
+
+		if (why == NULL) {
 			result = run_mount(s, cache, stats);
 		} else {
-			log_err("no_open needs a server that tells of changes, and this one does not");
+			log_err("%s", why);
 			backend->ops->shutdown(backend);
 		}
 		cache_free(cache);
@@ -608,7 +649,7 @@ int main(int argc, char **argv)
 			log_init("vsockfs", LOG_DEBUG);
 		else if (s.log_level != NULL)
 			log_init("vsockfs", log_level_parse(s.log_level));
-		r = run(&s);
+		r = !s.remount ? run(&s) : s.fake ? 0 : remount(s.mountpoint, list);
 	}
 	free(list);
 	return r < 0 ? 0 : r;

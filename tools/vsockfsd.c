@@ -308,7 +308,9 @@ static int make_stats(const struct settings *s, struct stats **ret, char *err, s
 		return r;
 	}
 	if (r < 0) {
-		log_info("no statistics for vfsstat: %s", strerror(-r));
+		/* ENOENT: an ordinary user without a directory for such files */
+		log_line(r == -ENOENT ? LOG_INFO : LOG_WARNING, "no statistics for vfsstat: %s",
+			 strerror(-r));
 		*ret = NULL;
 	}
 	stats_text(*ret, TEXT_proc_program, "vsockfsd " VSOCKFS_VERSION);

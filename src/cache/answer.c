@@ -38,7 +38,7 @@ static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, st
 		return true;
 	}
 	if (answer_attr(c, n, now, a) && n->nlookup > 0)
-		a->out.grow = size_told_locked(n, a->attr.size);
+		size_tell_locked(c, n, &a->out);
 	node_told_locked(c, n);
 	a->out.ino = n->id;
 	return true;
@@ -49,15 +49,14 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	const uint64_t other = O_ACCMODE | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME;
 	struct node *n = r->node;
 
-	if ((r->call.req.flags & other) != O_RDONLY || !node_fresh_locked(c, n, now) ||
-	    !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
+	/* without a promise open(2) asks the host */
+	if ((r->call.req.flags & other) != O_RDONLY || (n->flags & NODE_PROMISED) == 0 ||
+	    !node_fresh_locked(c, n, now) || !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)answer_attr(c, n, now, a);
 	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
-	a->out.keep = (n->flags & NODE_PROMISED) != 0;
-	if (!a->out.keep)
-		node_open_locked(c, n, &a->out);
+	a->out.keep = true;
 	return true;
 }
 
@@ -71,7 +70,9 @@ static bool answer_read(struct cache *c, struct cache_req *r, uint64_t now, stru
 		return false;
 	a->out.data = (struct slice){a->buffer, len};
 	r->node->flags |= NODE_KERNEL_DATA;
+	r->node->file->used = true;
 	file_read_locked(r->node, m->off, m->size);
+	a->out.longer = size_read_locked(r, len);
 	return true;
 }
 
@@ -91,26 +92,41 @@ static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t
 }
 
 /* Told with every PING, and so no older than that, unless a change of ours has moved them. */
-static bool answer_statfs(const struct cache *c, uint64_t now, struct answer *a)
+static bool answer_statfs(struct cache *c, uint64_t now, struct answer *a)
 {
-	if (!c->one_fs || c->fs_clock < c->space_changed || c->options.lease == 0 ||
-	    !link_alive_locked(c, now))
+	if (!c->one_fs || !space_settled_locked(c, now) || c->fs_clock < c->space_changed ||
+	    c->options.lease == 0 || !link_alive_locked(c, now))
 		return false;
 	a->fs = c->fs;
 	a->out.fs = &a->fs;
 	return true;
 }
 
+/* The kernel asks for it before it grants access by the mode (fuse_get_inode_acl). */
+static bool wants_acl(const struct cache_req *r)
+{
+	static const char name[] = "system.posix_acl_access";
+
+	return r->name_len[1] == sizeof(name) - 1 &&
+	       memcmp(r->names[1], name, sizeof(name) - 1) == 0;
+}
+
 static bool answer_getxattr(const struct cache *c, struct cache_req *r, uint64_t now,
 			    struct answer *a)
 {
-	if ((r->node->flags & NODE_NO_XATTR) == 0 || !node_fresh_locked(c, r->node, now))
+	bool none = (c->leased && (r->node->flags & NODE_NO_XATTR) != 0) ||
+		    ((r->node->flags & NODE_NO_ACL) != 0 && wants_acl(r));
+
+	if (!none || !node_fresh_locked(c, r->node, now))
 		return false;
 	a->out.err = ENODATA;
 	return true;
 }
 
-/* Answers from what is cached under a promise, a GETATTR also from what is kept for a time. */
+/*
+ * Answers from what is cached under a promise; a GETATTR, and that there is no ACL, also from
+ * what is kept for a time.
+ */
 bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 {
 	uint64_t now = cache_now();
@@ -120,8 +136,8 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 	switch (r->call.req.op) {
 	case MSG_GETATTR:
 		hit = answer_attr(c, r->node, now, a);
-		if (hit && c->leased)
-			a->out.grow = size_told_locked(r->node, a->attr.size);
+		if (hit && !r->own)
+			size_tell_locked(c, r->node, &a->out);
 		break;
 	case MSG_LOOKUP:
 		hit = c->leased && answer_lookup(c, r, now, a);
@@ -142,7 +158,7 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 		hit = c->leased && answer_statfs(c, now, a);
 		break;
 	case MSG_GETXATTR:
-		hit = c->leased && answer_getxattr(c, r, now, a);
+		hit = answer_getxattr(c, r, now, a);
 		break;
 	default:
 		break;

@@ -11,11 +11,19 @@
 
 /* ---- replies ---- */
 
+static void take_holds(const struct cache_req *r, struct cache_holds *ret)
+{
+	*ret = (struct cache_holds){.node = r->node, .node2 = r->node2};
+	memcpy(ret->busy, r->locks, sizeof(ret->busy));
+}
+
 static void cache_done(struct call *call, const struct msg *m)
 {
 	struct cache_req *r = (struct cache_req *)call;
 	struct cache *c = r->cache;
-	struct cache_reply out = {.err = (int)m->err, .msg = m};
+	bool held = false;
+	struct cache_reply out = {.err = (int)m->err, .msg = m, .ret_held = &held};
+	struct cache_holds holds;
 
 	if ((call->req.op == MSG_OPEN || call->req.op == MSG_CREATE) &&
 	    files_open_again(c, call, m->err, &r->retried))
@@ -26,20 +34,34 @@ static void cache_done(struct call *call, const struct msg *m)
 	files_put_locked(c, r);
 	if (out.err != (int)m->err && MSG_HAS(m, fh))
 		cache_close_locked(c, m->fh); /* of a file whose node could not be made */
-	struct node *node = r->node, *node2 = r->node2;
-	struct node *const busy[] = {request_holds(r, 0), request_holds(r, 1)};
+	take_holds(r, &holds);
 	bool closes = r->by_node && c->closes.len > 0;
 	(void)pthread_mutex_unlock(&c->lock);
 	if (closes) /* before somebody acts upon the reply: see files_put_locked */
 		cache_forget_flush(c);
 	r->done(r, &out); /* r may be gone */
 	(void)pthread_rwlock_unlock(&c->gate);
+	if (!held)
+		cache_delivered(c, &holds);
+}
 
+void cache_hold(struct cache *c, const struct cache_req *r, struct cache_holds *ret)
+{
+	take_holds(r, ret);
+	ret->held = true;
+	SCOPE_LOCK(&c->lock);
+	for (unsigned i = 0; i < REQUEST_LOCKS; i++)
+		if (ret->busy[i] != NULL)
+			ret->busy[i]->dir->held++;
+}
+
+void cache_delivered(struct cache *c, const struct cache_holds *h)
+{
 	(void)pthread_mutex_lock(&c->lock);
-	node_not_busy_locked(c, busy[0]);
-	node_not_busy_locked(c, busy[1]);
-	node_put_locked(c, node);
-	node_put_locked(c, node2);
+	for (unsigned i = 0; i < REQUEST_LOCKS; i++)
+		node_not_busy_locked(c, h->busy[i], h->held);
+	node_put_locked(c, h->node);
+	node_put_locked(c, h->node2);
 	bool flush = c->forgets.len > 0 || c->closes.len > 0;
 	(void)pthread_mutex_unlock(&c->lock);
 	if (flush)
@@ -92,6 +114,7 @@ static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint
 	MSG_SET(m, node, r->node->server);
 	if (r->node2 != NULL)
 		MSG_SET(m, node2, r->node2->server);
+	size_arrives_locked(r);
 	return 0;
 }
 
@@ -172,16 +195,40 @@ bool cache_kernel_knows(struct cache *c, uint64_t ino)
 	return n != NULL && n->nlookup > 0;
 }
 
-bool cache_dir_park(struct cache *c, uint64_t ino)
+bool cache_dir_park(struct cache *c, uint64_t ino, bool late)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 	struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
 
-	if (dir == NULL || dir->busy == 0)
+	if (dir == NULL || (late ? dir->held : dir->busy) == 0)
 		return false;
 	dir->parked = true;
 	return true;
+}
+
+void cache_lock_dirs(struct cache *c)
+{
+	(void)pthread_mutex_lock(&c->lock);
+}
+
+void cache_unlock_dirs(struct cache *c)
+{
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+bool cache_dir_locked(const struct cache *c, uint64_t ino, bool busy)
+{
+	const struct node *n = node_find_locked(c, ino);
+	const struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
+
+	return dir != NULL && (busy ? dir->busy : dir->held) > 0;
+}
+
+bool cache_dir_busy(struct cache *c, uint64_t ino)
+{
+	SCOPE_LOCK(&c->lock);
+	return cache_dir_locked(c, ino, true);
 }
 
 bool cache_path(struct cache *c, uint64_t ino, char *ret, size_t len)
@@ -293,6 +340,7 @@ void cache_free(struct cache *c)
 	nodes_free(c);
 	hash_done(&c->names);
 	hash_done(&c->blocks);
+	timed_done(c);
 	free(c->forgets.data);
 	free(c->closes.data);
 	(void)pthread_mutex_destroy(&c->lock);

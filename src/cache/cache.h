@@ -46,6 +46,8 @@ struct listing;
 #define CACHE_ROOT 1
 
 /* How long the kernel, and the cache, may keep what a reply tells. */
+#define REQUEST_LOCKS 4 /* directories that the kernel locks for a request at most: RENAME */
+
 struct cache_times {
 	uint64_t attr, entry, negative, dir;
 };
@@ -60,6 +62,14 @@ struct cache_options {
 	struct stats *stats;
 };
 
+/* How a name is taken back from the kernel: see in_kernel_names.c. Each does more than those before
+ * it. */
+enum entry_way {
+	ENTRY_DROPS,	     /* the dentry goes (inval_entry) */
+	ENTRY_EXPIRES,	     /* it stays, and is looked up before it is used again */
+	ENTRY_EXPIRES_AGAIN, /* so, and soon several times again */
+};
+
 /*
  * Where invalidations for the kernel go. Called with cache.lock held: they
  * only queue. mark: when everything queued so far has been done,
@@ -69,9 +79,13 @@ struct cache_sink {
 	/* attributes, or with data also pages, listing and link target */
 	void (*inode)(void *arg, uint64_t ino, bool data);
 	/* a name, and then the listing of its directory */
-	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len);
-	/* the pages of a range of offsets, soon and several times again within a second */
-	void (*repeat)(void *arg, uint64_t ino, uint64_t from, uint64_t to);
+	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way);
+	/*
+	 * Waits until the kernel has digested what it was told before of ino: cache_size_settled
+	 * follows. By the lock of the directory `parent`, or that of its entry `name` if len > 0.
+	 */
+	void (*settle)(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
+		       size_t len);
 	/* so much is queued that names which nobody is known to hold are better not told */
 	bool (*full)(void *arg);
 	/* the directory has no request in flight any more: see cache_dir_park */
@@ -100,9 +114,17 @@ struct cache_reply {
 	bool appended; /* OPEN: the file is open for appending here */
 	bool hold; /* the kernel still has pages to drop: reply when that is done, with timeouts 0
 		    */
-	uint64_t grow;	  /* not 0: make the file grow so far in the kernel first, and then as with
-			     hold */
-	bool stale_pages; /* WRITE past the kernel's cache: it may hold pages of the file */
+	bool size_first; /* make the size known to the kernel first (cache_size_to_tell), and as
+			    with hold */
+	bool forces;	 /* the kernel will take the size whatever it hears: cache_size_forced */
+	bool has_pages;	 /* WRITE: the kernel may hold pages of the file */
+	bool longer;	 /* READ: the file is longer than the kernel was told: it is to ask again */
+	bool synchronises; /* what the host had done before is to be seen before the reply is */
+	/*
+	 * NULL for what the cache has answered by itself. To be set if the reply goes to the kernel
+	 * after done has returned; cache_delivered follows.
+	 */
+	bool *ret_held;
 };
 
 /*
@@ -117,6 +139,9 @@ struct cache_req {
 	bool writeback; /* WRITE: of pages that were stored to through a mapping */
 	bool direct;	/* READ, WRITE: past the kernel's cache; READ wants the host's own bytes */
 	bool by_node;	/* the cache finds the open file; COPY: from that of the second node */
+	bool unpaged;	/* READ, WRITE: no page of the kernel's takes part in it */
+	bool own;	/* the client's: the kernel hears nothing of the reply */
+	uint32_t task;	/* who waits for the reply; 0: not known */
 
 	/* The cache's own. */
 	struct cache *cache;
@@ -124,14 +149,21 @@ struct cache_req {
 	uint64_t submitted; /* generation clock */
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
-	bool busy;		    /* counted in its directories */
-	bool writing;		    /* counted in its file */
-	bool retried;		    /* OPEN: once more after idle files were closed */
-	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
-	struct cache_req *waiting;  /* the next one that waits for the same open file */
-	uint64_t had[2];	    /* RENAME: what the kernel has under the names; 0: not known */
+	struct node *locks[REQUEST_LOCKS]; /* directories that the kernel has locked for it */
+	bool writing;			   /* counted in its file */
+	bool retried;			   /* OPEN: once more after idle files were closed */
+	struct idle_file *files[2];	   /* by_node: what fh and fh2 are */
+	struct cache_req *waiting;	   /* the next one that waits for the same open file */
+	uint64_t had[2]; /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];
+};
+
+/* What a request holds of the cache until the kernel has its reply. */
+struct cache_holds {
+	struct node *node, *node2;
+	struct node *busy[REQUEST_LOCKS];
+	bool held;
 };
 
 int cache_new(struct backend *backend, const struct cache_options *options, struct cache **ret);
@@ -154,6 +186,13 @@ void cache_set_options(struct cache *c, const struct cache_options *options);
  */
 void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2);
 
+/*
+ * For a reply that is held (cache_reply.ret_held): takes over what its request holds, before
+ * the request goes. When the reply has gone to the kernel it is free.
+ */
+void cache_hold(struct cache *c, const struct cache_req *r, struct cache_holds *ret);
+void cache_delivered(struct cache *c, const struct cache_holds *h);
+
 /* An answer of the adapter's own making from what the cache told: see the gate. */
 void cache_reply_begin(struct cache *c);
 void cache_reply_end(struct cache *c);
@@ -171,8 +210,10 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again);
 void cache_keep_open(struct cache *c, uint64_t ino, uint64_t fh, uint64_t flags,
 		     uint64_t reply_flags);
 
-/* A file that is open for appending, past the kernel's cache, was opened or closed. */
-void cache_appending(struct cache *c, uint64_t ino, bool opened);
+/* A file was opened or closed; appending: for that, past the kernel's cache. */
+void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending);
+/* The task does something about ino of which the cache hears nothing else. */
+void cache_task_goes_on(struct cache *c, uint64_t ino, uint32_t task);
 
 /* The kernel dropped n references to ino. cache_forget_flush sends what has gathered. */
 void cache_forget(struct cache *c, uint64_t ino, uint64_t n);
@@ -201,15 +242,29 @@ bool cache_is_locked(struct cache *c, uint64_t ino);
  * what was not pushed. Inside a call of the sink only.
  */
 uint64_t cache_changed_at(const struct cache *c);
+/* Whether what is taken back may have been changed by the host. Inside a call of the sink only. */
+bool cache_changed_by_host(const struct cache *c);
+
+/* How to take a name back that the kernel holds by now, as far as is known: ENTRY_DROPS too if it
+ * does not. */
+enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *name, size_t len);
 
 /* Whether the kernel may know the inode. */
 bool cache_kernel_knows(struct cache *c, uint64_t ino);
 
 /*
  * True if a request that holds the kernel's lock of this directory is in
- * flight: unpark is called when none is any more.
+ * flight; late: if one has its reply held. unpark is called when none is in flight any more.
  */
-bool cache_dir_park(struct cache *c, uint64_t ino);
+bool cache_dir_park(struct cache *c, uint64_t ino, bool late);
+bool cache_dir_busy(struct cache *c, uint64_t ino); /* without being called */
+/*
+ * Whether such a request has its reply held, or is in flight at all (busy): for several
+ * directories at one time. Locks of the sink's side come after this one.
+ */
+void cache_lock_dirs(struct cache *c);
+bool cache_dir_locked(const struct cache *c, uint64_t ino, bool busy);
+void cache_unlock_dirs(struct cache *c);
 
 /*
  * The kernel is about to drop pages of ino, and has done so: a WRITE on its way
@@ -217,9 +272,41 @@ bool cache_dir_park(struct cache *c, uint64_t ino);
  */
 void cache_drops_pages(struct cache *c, uint64_t ino);
 void cache_pages_dropped(struct cache *c, uint64_t ino);
-/* cache_reply.grow: whether the file is to grow still, and that it has in the kernel. */
-bool cache_grows(struct cache *c, uint64_t ino, uint64_t size);
-void cache_grown(struct cache *c, uint64_t ino, uint64_t size);
+
+/*
+ * cache_reply.size_first: brings *a up to date. True: a STORE without bytes, from *ret_from to
+ * a->size, must come before it is told. That begins a page below the one in which the file ends
+ * for the kernel, because a WRITE that makes it longer may hold the lock of the latter.
+ */
+bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t *ret_from);
+/* The kernel has been made to have that size. */
+void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size);
+/* cache_reply.forces: the reply to r, about ino and with that size, is about to be written. */
+void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t size);
+/* cache_sink.settle is done. */
+void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial);
+
+/*
+ * Asks for the size of a file that is open, of which the kernel has dropped the pages. False: there
+ * is nothing to ask; else done is called. Then 1: a STORE as above must make *ret_size known;
+ * -EAGAIN: a moment later; 0: nothing.
+ */
+bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void *arg);
+int cache_size_missing(struct cache *c, uint64_t ino, uint64_t *ret_size, uint64_t *ret_from);
+
+/*
+ * A WRITE past the page cache: from its submission until the kernel's pages are up to date and it
+ * has been answered.
+ */
+void cache_direct_write(struct cache *c, uint64_t ino, bool begins);
+
+/* Who waits for it: done is called when the next of them ends. False: there is none. */
+struct size_wait {
+	struct size_wait *next;
+	void (*done)(void *arg);
+	void *arg;
+};
+bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w);
 
 /* Everything up to seq is done with, or held up by a request of ours (deferred). */
 void cache_acknowledge(struct cache *c, uint64_t seq, bool deferred);
@@ -232,6 +319,12 @@ bool cache_path(struct cache *c, uint64_t ino, char *ret, size_t len);
 
 /* The node at a path below the root, 0 if the cache does not know it. */
 uint64_t cache_find_path(struct cache *c, const char *path);
+
+/*
+ * Takes back what the kernel was told without a promise: the host may have changed it. What
+ * is queued by it is part of a fence.
+ */
+void cache_drop_timed(struct cache *c);
 
 /* Forgets what is kept of a node, in the kernel as well; 0: of all. */
 void cache_drop(struct cache *c, uint64_t ino);

@@ -28,7 +28,9 @@ enum node_flag {
 	NODE_VISITED = 1 << 4,	   /* used again since it came there */
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */
 	NODE_FREE = 1 << 6,	   /* not in use */
-	NODE_RESIZED = 1 << 7,	   /* others have changed the size, and the kernel has another */
+	NODE_SIZE = 1 << 7,	   /* the kernel has another size than attr: file.size.has */
+	NODE_TIMED = 1 << 8,	   /* in cache.timed */
+	NODE_NO_ACL = 1 << 9,	   /* attr: nothing but the mode decides access */
 };
 
 struct node {
@@ -84,8 +86,10 @@ struct dir {
 	struct dentry *first, *last;
 	uint64_t names_bumped; /* generation of the names */
 	uint64_t until;	       /* complete and ordered hold until then */
+	uint64_t told_again;   /* when the kernel last had its own name confirmed; 0: never */
 	uint32_t changes;      /* of the list of names: tells cursors that they are void */
 	uint32_t busy;	       /* requests in flight that hold the kernel's lock of it */
+	uint32_t held;	       /* of these, those whose reply waits for notifications */
 	uint8_t build;	       /* number of the listing that is being put together; 0: none */
 	uint8_t last_build;    /* 7 bits */
 	bool complete;	       /* there are no names but those known */
@@ -107,25 +111,50 @@ struct idle_file {
 	uint32_t access; /* O_RDONLY, O_WRONLY, O_RDWR */
 };
 
+/* What the kernel has of a file's size: see in_kernel_size.c. */
+struct kernel_size {
+	uint64_t has; /* with NODE_SIZE: at least that; without, the size in attr */
+	uint64_t set; /* what it makes of it with the reply to a WRITE; 0: nothing is on its way */
+	uint64_t forced;    /* what it takes whenever it comes to it, if is_forced */
+	uint64_t forced_in; /* the directory of whose lock that is a matter; 0: the inode's */
+	uint32_t set_by, forced_by; /* the tasks that these are for */
+	uint32_t serial, settling;  /* of `forced`, and that which is being settled */
+	uint32_t direct;	    /* WRITEs past the page cache in flight, or being stored */
+	bool is_forced;
+	bool inode_locked; /* it is digested under the inode's lock too */
+	struct size_wait *waits;
+};
+
 /* What a regular file has besides a node. */
 struct file {
 	struct idle_file *idle;
 	struct opening *opening; /* our own OPENs in flight */
 	struct block *blocks;
-	uint64_t asked;	    /* hashed blocks that the kernel has read once */
-	uint32_t appending; /* opened for appending so often now */
-	uint32_t writing;   /* WRITEs in flight through the kernel's cache */
-	uint32_t drops;	    /* invalidations of data that the kernel has still to be told */
-	uint64_t told_size; /* with NODE_RESIZED: what the kernel has */
-	uint64_t edge_from, edge_to, edge_at; /* see resize.c */
-	bool edge_forced;
-	bool watched; /* see file_watch_reads_locked */
+	uint64_t asked;	     /* hashed blocks that the kernel has read once */
+	uint32_t appending;  /* opened for appending so often now */
+	uint32_t opens;	     /* opened so often now; not with no_open */
+	uint32_t writing;    /* WRITEs in flight through the kernel's cache */
+	uint64_t writing_to; /* as far as these go */
+	uint32_t drops;	     /* invalidations of data that the kernel has still to be told */
+	bool used;	     /* has been read or written since the kernel knows it */
+	bool watched;	     /* see file_watch_reads_locked */
 	uint64_t read_from, read_to;
+	struct kernel_size size;
 };
 
 struct heap {
 	unsigned char *data;
 	size_t len, cap;
+};
+
+/* What was told without a promise: see timed.c. */
+struct timed {
+	uint64_t *nodes; /* ids */
+	size_t n_nodes, cap_nodes;
+	bool all;	      /* and of others, which there was no memory to note */
+	unsigned char *names; /* records, from names_from on */
+	size_t names_from, names_to, names_cap;
+	uint64_t dropped; /* generation: what was asked for before is told for no time */
 };
 
 #define SEQ_SLOTS 4096 /* a collision only makes a reply look raced */
@@ -150,6 +179,7 @@ struct cache {
 	void *sink_arg;
 	uint64_t last_seq, floor_seq; /* of all, of the last RESET */
 	uint64_t changed_at;	      /* see cache_changed_at */
+	bool by_host;		      /* see cache_changed_by_host */
 	struct call ack;	      /* one at a time, with the last number */
 	uint64_t ack_seq;
 	bool ack_due, ack_deferred;	 /* there is something to say */
@@ -158,6 +188,8 @@ struct cache {
 	uint64_t name_seq[SEQ_SLOTS];	 /* by server node and name */
 	uint64_t names_seq[SEQ_SLOTS];	 /* by server node: all names */
 	uint64_t listing_seq[SEQ_SLOTS]; /* by server node: any name */
+
+	struct timed timed;
 
 	/* eviction */
 	uint32_t idle_newest, idle_oldest, idle_hand; /* slots */
@@ -177,6 +209,7 @@ struct cache {
 	bool one_fs;		/* there is only one */
 	uint64_t fs_clock;	/* generation at which they were asked for */
 	uint64_t space_changed; /* generation of the last change of ours that may move them */
+	uint64_t space_settles; /* until then they move because of what was given back; 0: over */
 
 	/* the lease */
 	uint64_t lease_until; /* promises hold until then */
@@ -209,10 +242,8 @@ bool request_may_grow(const struct cache_req *r);
 void request_bump_locked(struct cache *c, struct cache_req *r);
 /* It is about to be submitted. */
 void request_leaves_locked(struct cache *c, struct cache_req *r);
-/* The directories, 0 and 1, whose lock the kernel holds until the reply; or NULL. */
-struct node *request_holds(const struct cache_req *r, unsigned i);
 /* A request of ours does not hold n up any more; NULL is allowed. */
-void node_not_busy_locked(struct cache *c, struct node *n);
+void node_not_busy_locked(struct cache *c, struct node *n, bool held);
 
 /* ---- reply.c ---- */
 
@@ -239,6 +270,10 @@ bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a);
  * cache_forget_flush. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
 void cache_close_locked(struct cache *c, uint64_t fh);
+/* With what is given back the host may get blocks back, a moment later. */
+void space_moves_locked(struct cache *c);
+/* Whether that is over; then nothing that was told meanwhile counts. */
+bool space_settled_locked(struct cache *c, uint64_t now);
 
 /* ---- node.c ---- */
 
@@ -301,6 +336,12 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 /* Notes attributes that nobody may keep: later ones are compared with them. */
 void node_note_locked(struct node *n, const struct attr *a);
 
+/* Its last name may have gone: blocks become free with what is given back of it. */
+static inline bool node_may_be_gone(const struct node *n)
+{
+	return n->attr.nlink == 0 || n->attr_until == 0;
+}
+
 /* One more reference of the kernel's. */
 void node_told_locked(struct cache *c, struct node *n);
 /* Frees idle nodes and absent names above the budget. */
@@ -339,7 +380,6 @@ void name_lose_node_locked(struct cache *c, struct dentry *d, const struct node 
 void name_to_end_locked(struct dentry *d);
 /* All names of a directory; tell: the kernel, of those that it may hold. */
 void names_drop_locked(struct cache *c, struct node *dir, bool tell);
-bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
 /* Answers a LOOKUP: 1 there, 0 absent, -EAGAIN unknown. *ret_ttl: for how long. */
 int name_answer_locked(struct cache *c, struct node *dir, const char *name, size_t len,
 		       uint64_t now, struct node **ret, uint64_t *ret_ttl);
@@ -352,6 +392,15 @@ static inline bool name_opens(const struct cache *c, uint32_t mode)
 {
 	return c->options.no_open && S_ISREG(mode);
 }
+
+/* ---- in_kernel_names.c ---- */
+
+/* The kernel is told the name, and may keep it. held: with a look-up, though it may have it. */
+void name_told_locked(struct cache *c, struct dentry *d, bool held);
+bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
+/* The kernel may not keep it any more. d: what is known of it, which may be NULL. */
+void name_take_back_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
+			   const struct dentry *d);
 
 /* ---- push.c ---- */
 
@@ -372,11 +421,26 @@ void node_compare_locked(struct cache *c, struct node *n, const struct attr *a);
 void node_lose_data_locked(struct cache *c, struct node *n);
 void tell_inode_locked(struct cache *c, struct node *n, bool data);
 /*
- * The reply to an OPEN without a promise: the kernel would drop the pages by itself when it
- * has it (fuse_finish_open), nobody knows when. A WRITE on its way would not hear of the
- * READs behind that, so they go before the reply.
+ * The reply to an OPEN without a promise: who opens the file looks at its attributes anew, so that
+ * the size and the pages are of one time. With promises the kernel would drop the pages by itself
+ * when it has the reply (fuse_finish_open), nobody knows when. A WRITE on its way would not hear of
+ * the READs behind that, so they go before the reply. with_attr: it brought the attributes.
  */
-void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out);
+void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct cache_reply *out);
+
+/* Attributes and pages of n may be other ones now. */
+void node_lose_locked(struct cache *c, struct node *n);
+
+/* ---- timed.c ---- */
+
+/* The kernel, or this cache, is to keep attributes or pages of n without a promise. */
+void timed_node_locked(struct cache *c, struct node *n);
+/* The same of a name in dir, for ttl. False without memory: then it may be told for no time. */
+bool timed_name_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
+		       bool is_dir, uint64_t ttl);
+/* Takes all of that back, and sees to it that nothing older is told for a time. */
+void timed_drop_locked(struct cache *c);
+void timed_done(struct cache *c);
 
 /* ---- lease.c ---- */
 
@@ -411,19 +475,27 @@ void files_put_locked(struct cache *c, struct cache_req *r);
 /* Closes what was open for writing and is not used any more; when to call it again. */
 uint64_t files_tick_locked(struct cache *c, uint64_t now);
 
-/* ---- resize.c ---- */
+/* ---- in_kernel_size.c ---- */
 
-/* The size that is known of a file changes, and not by what the guest does. */
+/* The size in attr changes, and not yet the kernel's. */
 void size_changes_locked(struct node *n);
-/*
- * The kernel, which knows the file, is to get attributes with that size. Returns
- * cache_reply.grow.
+/* The kernel does not know the file, or makes a new inode of it. */
+void size_unknown_locked(struct node *n);
+/* The kernel has exactly that size, or does not know the file. */
+bool size_is_told_locked(const struct node *n, uint64_t size);
+/* A request comes: what it shows of the replies before it. */
+void size_arrives_locked(struct cache_req *r);
+/* The reply to a request of the guest's that gives the file a size. */
+void size_written_locked(struct cache_req *r, const struct msg *m);
+/* The reply to a READ of so many bytes. True: it may show more than the kernel knows to be there.
  */
-uint64_t size_told_locked(struct node *n, uint64_t size);
-/* The kernel takes that size whenever it comes to it. */
-void size_forced_locked(struct node *n, uint64_t size);
-/* Content of the file changes, by the guest itself (ours) or by others. */
-void size_edges_locked(struct cache *c, struct node *n, bool ours);
+bool size_read_locked(struct cache_req *r, uint64_t len);
+/* The size that the guest itself may have made of it. */
+uint64_t size_own_end_locked(const struct node *n);
+/* The kernel, which knows the file, is to get out->attr. */
+void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out);
+/* Its content has changed: other sizes will be told soon. */
+void size_data_lost_locked(struct cache *c, struct node *n);
 
 /* ---- pages.c ---- */
 

@@ -8,7 +8,8 @@
  * for writing, and is kept: the former until the kernel forgets the node or there
  * are too many, the latter until it has not been used for a moment. Nobody tells of
  * close(2), and as long as a file is open for writing the host's programs do not
- * hear IN_CLOSE_WRITE, and cannot execute it (ETXTBSY).
+ * hear IN_CLOSE_WRITE, and cannot execute it (ETXTBSY): of what is executable the
+ * server gives up the descriptor after each request (OPEN_GIVE_UP).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -62,6 +63,8 @@ static void close_idle(struct cache *c, struct idle_file *f)
 {
 	unlink_idle(c, f);
 	cache_close_locked(c, f->fh);
+	if (node_may_be_gone(f->node))
+		space_moves_locked(c);
 	free(f);
 }
 
@@ -135,7 +138,7 @@ void idle_unnamed_locked(struct cache *c, struct node *n)
 
 /* An OPEN of our own, and who waits for it. */
 struct opening {
-	struct call call; /* first; its flags are the access */
+	struct call call; /* first; its flags are the want's */
 	struct cache *cache;
 	struct node *node;    /* held */
 	struct opening *next; /* of the same node */
@@ -146,7 +149,8 @@ struct opening {
 struct want {
 	struct node *node;
 	uint32_t access;
-	bool open; /* else the request does without, if there is none */
+	bool open;	/* else the request does without, if there is none */
+	uint32_t flags; /* of the OPEN, besides */
 };
 
 /* What r goes by as fh (0) and fh2 (1); false: by none. */
@@ -155,18 +159,21 @@ static bool want_of(const struct cache_req *r, unsigned i, struct want *ret)
 	switch (r->call.req.op) {
 	case MSG_READ:
 	case MSG_LSEEK:
-		*ret = (struct want){r->node, O_RDONLY, true};
+		*ret = (struct want){r->node, O_RDONLY, true, 0};
 		break;
-	case MSG_WRITE:
+	case MSG_WRITE: /* with O_APPEND an append-only file can be opened as well */
+		*ret = (struct want){r->node, O_WRONLY, true,
+				     (uint32_t)r->call.req.flags & O_APPEND};
+		break;
 	case MSG_FALLOCATE:
-		*ret = (struct want){r->node, O_WRONLY, true};
+		*ret = (struct want){r->node, O_WRONLY, true, 0};
 		break;
 	case MSG_COPY:
-		*ret = i == 0 ? (struct want){r->node2, O_RDONLY, true}
-			      : (struct want){r->node, O_WRONLY, true};
+		*ret = i == 0 ? (struct want){r->node2, O_RDONLY, true, 0}
+			      : (struct want){r->node, O_WRONLY, true, 0};
 		return true;
 	default: /* SETATTR, FSYNC: go by what was written through, whatever became of the mode */
-		*ret = (struct want){r->node, O_WRONLY, false};
+		*ret = (struct want){r->node, O_WRONLY, false, 0};
 		break;
 	}
 	return i == 0;
@@ -214,7 +221,7 @@ static struct opening *opening_new(struct cache *c, const struct want *w)
 	o->call.done = opened;
 	MSG_SET(&o->call.req, op, MSG_OPEN);
 	MSG_SET(&o->call.req, node, w->node->server);
-	MSG_SET(&o->call.req, flags, w->access);
+	MSG_SET(&o->call.req, flags, w->access | w->flags | OPEN_GIVE_UP);
 	o->next = w->node->file->opening;
 	w->node->file->opening = o;
 	return o;
@@ -227,7 +234,7 @@ static int wait_locked(struct cache *c, struct cache_req *r, const struct want *
 	struct file *file = file_of_locked(w->node);
 	struct opening *o = file != NULL ? file->opening : NULL;
 
-	while (o != NULL && o->call.req.flags != w->access)
+	while (o != NULL && o->call.req.flags != (w->access | w->flags | OPEN_GIVE_UP))
 		o = o->next;
 	if (o == NULL) {
 		o = file != NULL ? opening_new(c, w) : NULL;
@@ -314,10 +321,9 @@ void files_put_locked(struct cache *c, struct cache_req *r)
 		if (f != NULL && --f->uses == 0 && f->node->nlookup == 0)
 			close_idle(c, f);
 	}
-	/* What may be executed is not kept at all; its mode and times are set when it is complete.
-	 */
-	if (c->options.no_open && r->node != NULL && (r->node->attr.mode & exec) != 0 &&
-	    (r->call.req.op == MSG_SETATTR || reopens(c, r->node)))
+	/* What may be executed is not kept at all, unless the server lets it be executed. */
+	if (c->options.no_open && !c->backend->info.gives_up && r->node != NULL &&
+	    (r->node->attr.mode & exec) != 0 && reopens(c, r->node))
 		close_written(c, r->node);
 }
 
@@ -356,7 +362,7 @@ bool files_open_again(struct cache *c, struct call *open, uint64_t err, bool *re
 static uint64_t opened_locked(struct opening *o, const struct msg *m)
 {
 	struct opening **at = &o->node->file->opening;
-	struct idle_file f = {.access = (uint32_t)o->call.req.flags};
+	struct idle_file f = {.access = (uint32_t)o->call.req.flags & O_ACCMODE};
 
 	while (*at != o)
 		at = &(*at)->next;

@@ -68,6 +68,22 @@ int listing_new(struct cache *c, uint64_t ino, struct listing **ret)
 	return 0;
 }
 
+static bool building(const struct listing *l, const struct dir *dir)
+{
+	return l->build != 0 && dir->build == l->build;
+}
+
+/* Nobody will put it together to the end. */
+static void build_give_up_locked(struct listing *l)
+{
+	struct node *n = node_find_locked(l->cache, l->ino);
+	struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
+
+	if (dir != NULL && building(l, dir))
+		dir->build = 0;
+	l->build = 0;
+}
+
 static void drop_batch(struct listing *l)
 {
 	struct cache *c = l->cache;
@@ -90,6 +106,7 @@ static void destroy(struct listing *l)
 
 	drop_batch(l);
 	(void)pthread_mutex_lock(&c->lock);
+	build_give_up_locked(l);
 	*(l->prev != NULL ? &l->prev->next : &c->listings) = l->next;
 	if (l->next != NULL)
 		l->next->prev = l->prev;
@@ -169,13 +186,13 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 
 	if (!node_fresh_locked(c, n, now) || now >= until)
 		return;
-	if (pages_to_drop(n) || (n->nlookup > 0 && (n->flags & NODE_RESIZED) != 0))
-		return; /* see cache_reply.hold, cache_reply.grow */
+	if (pages_to_drop(n) || !size_is_told_locked(n, n->attr.size))
+		return; /* see cache_reply.hold, cache_reply.size_first */
 	ret->ino = n->id;
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;
 	ret->entry_ttl = until - now;
-	d->told = 1;
+	name_told_locked(c, d, false);
 }
 
 /* Fills in what the kernel may keep of an entry; leaves ino 0 if that is nothing. */
@@ -198,14 +215,18 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 		return;
 	}
 	if (node_names_bumped_since(dir, l->submitted) || age >= ttl ||
-	    node_bumped_since(n, l->submitted) || e->attr.version < n->attr.version ||
-	    node_other_type(n, &e->attr))
+	    l->submitted < c->timed.dropped || node_bumped_since(n, l->submitted) ||
+	    e->attr.version < n->attr.version || node_other_type(n, &e->attr) ||
+	    !size_is_told_locked(n, e->attr.size))
 		return;
 	ret->ino = n->id;
 	ret->attr = e->attr;
 	ret->attr_ttl = ttl - age;
-	if (age < c->options.ttl.entry && !name_opens(c, e->attr.mode))
-		ret->entry_ttl = c->options.ttl.entry - age;
+	timed_node_locked(c, n);
+	ttl = age < c->options.ttl.entry ? c->options.ttl.entry - age : 0;
+	if (ttl > 0 && !name_opens(c, e->attr.mode) &&
+	    timed_name_locked(c, dir, e->name.data, e->name.len, S_ISDIR(e->attr.mode), ttl))
+		ret->entry_ttl = ttl;
 }
 
 /* ---- from the cache ---- */
@@ -365,11 +386,6 @@ static void build_begin(struct listing *l, struct dir *dir)
 	l->build_off = 0;
 }
 
-static bool building(const struct listing *l, const struct dir *dir)
-{
-	return l->build != 0 && dir->build == l->build;
-}
-
 /* The whole directory was seen, and nothing happened to it meanwhile. */
 static void build_end(struct cache *c, struct listing *l, struct dir *dir)
 {
@@ -394,9 +410,8 @@ static void tell_moved(struct cache *c, struct node *dir, struct slice name, con
 {
 	const struct dentry *d = name_find_locked(c, dir, name.data, name.len);
 
-	if (d != NULL && c->sink != NULL && (d->kind != NAME_NODE || d->id != n->id) &&
-	    name_kernel_holds_locked(c, d))
-		c->sink->entry(c->sink_arg, dir->id, d->name, d->len);
+	if (d != NULL && (d->kind != NAME_NODE || d->id != n->id) && name_kernel_holds_locked(c, d))
+		name_take_back_locked(c, dir, d->name, d->len, d);
 }
 
 static void install_entry(struct cache *c, struct listing *l, struct node *dir,
@@ -409,7 +424,7 @@ static void install_entry(struct cache *c, struct listing *l, struct node *dir,
 							      e->ino, (uint8_t)e->type);
 
 	if (d == NULL) {
-		l->build = 0;
+		build_give_up_locked(l);
 		return;
 	}
 	d->off = e->off;
@@ -439,7 +454,7 @@ static int install_batch(struct listing *l, size_t len, struct node *dir)
 	if (promised && l->start == 0)
 		build_begin(l, dir->dir);
 	else if (!promised || l->build_off != l->start)
-		l->build = 0;
+		build_give_up_locked(l);
 	while ((r = c->backend->sequences->get_entry(&in, &e)) == 1) {
 		if (!name_valid(e.name))
 			return -EPROTO;

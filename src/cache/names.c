@@ -60,6 +60,11 @@ void name_to_end_locked(struct dentry *d)
 
 /* ---- one name ---- */
 
+static bool name_in_build(const struct dentry *d)
+{
+	return d->build != 0 && d->build == d->dir->dir->build;
+}
+
 static void set_kind(struct cache *c, struct dentry *d, enum name_kind kind)
 {
 	struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
@@ -77,6 +82,8 @@ void name_remove_locked(struct cache *c, struct dentry *d)
 {
 	struct dir *dir = d->dir->dir;
 
+	if (name_in_build(d))
+		dir->build = 0; /* what is being put together would lack it */
 	set_kind(c, d, NAME_UNSURE);
 	list_del(dir, d);
 	dir->changes++;
@@ -97,8 +104,8 @@ static void evict_absent(struct cache *c)
 			l = l->next;
 			if (d->kind != NAME_ABSENT)
 				continue;
-			if (d->told && c->sink != NULL)
-				c->sink->entry(c->sink_arg, d->dir->id, d->name, d->len);
+			if (d->told)
+				name_take_back_locked(c, d->dir, d->name, d->len, d);
 			name_remove_locked(c, d);
 		}
 	}
@@ -176,23 +183,14 @@ struct dentry *name_set_listed_locked(struct cache *c, struct node *dir, const c
 
 void name_lose_node_locked(struct cache *c, struct dentry *d, const struct node *n)
 {
-	if (!d->dir->dir->complete) {
+	/* it is there still, and what says that no other names are there may rest upon it */
+	if (!d->dir->dir->complete && !name_in_build(d)) {
 		name_remove_locked(c, d);
 		return;
 	}
 	set_kind(c, d, NAME_LISTED);
 	d->ino = n->attr.ino;
 	d->told = 0; /* the kernel has no inode for it */
-}
-
-bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d)
-{
-	if (!d->told)
-		return false;
-	if (d->kind != NAME_NODE)
-		return true;
-	const struct node *n = node_find_locked(c, d->id);
-	return n != NULL && n->nlookup > 0;
 }
 
 void name_unsure_locked(struct cache *c, struct node *node, const char *name, size_t len)
@@ -231,8 +229,8 @@ void names_drop_locked(struct cache *c, struct node *node, bool tell)
 
 		if (tell && n != NULL)
 			idle_unnamed_locked(c, n);
-		if (tell && c->sink != NULL && name_kernel_holds_locked(c, d))
-			c->sink->entry(c->sink_arg, node->id, d->name, d->len);
+		if (tell && name_kernel_holds_locked(c, d))
+			name_take_back_locked(c, node, d->name, d->len, d);
 		name_remove_locked(c, d);
 	}
 }
@@ -260,13 +258,13 @@ int name_answer_locked(struct cache *c, struct node *node, const char *name, siz
 		return -EAGAIN;
 	*ret_ttl = until - now;
 	if (d->kind == NAME_ABSENT) {
-		d->told = 1;
+		name_told_locked(c, d, false);
 		return 0;
 	}
 	struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 	if (n == NULL || !node_fresh_locked(c, n, now) || (n->flags & NODE_PROMISED) == 0)
 		return -EAGAIN;
-	d->told = 1;
+	name_told_locked(c, d, n->nlookup > 0);
 	*ret = n;
 	return 1;
 }

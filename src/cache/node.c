@@ -127,6 +127,9 @@ static void keep_attr(struct node *n, const struct attr *a)
 		n->attr.rdev = a->rdev;
 	else
 		n->attr.size = a->size;
+	n->flags &= ~(uint32_t)NODE_NO_ACL;
+	if ((a->flags & ATTR_NO_ACL) != 0)
+		n->flags |= NODE_NO_ACL;
 }
 
 void node_attr(const struct node *n, struct attr *ret)
@@ -147,6 +150,7 @@ void node_attr(const struct node *n, struct attr *ret)
 		.atime = {k->atime, k->atime_nsec},
 		.mtime = {k->mtime, k->mtime_nsec},
 		.ctime = {k->ctime, k->ctime_nsec},
+		.flags = (n->flags & NODE_NO_ACL) != 0 ? ATTR_NO_ACL : 0,
 	};
 }
 
@@ -194,6 +198,8 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 		ttl = c->options.cap.attr;
 	else
 		promised = false;
+	if (!promised && ttl > 0)
+		timed_node_locked(c, n);
 	if (a->version != 0 && a->version <= n->attr.version) {
 		/* Older than what is known: tell it, but for no time. */
 		return a->version == n->attr.version ? ttl : 0;
@@ -285,6 +291,8 @@ static void idle_del(struct cache *c, struct node *n)
 static void free_node(struct cache *c, struct node *n)
 {
 	idle_del(c, n);
+	if (node_may_be_gone(n))
+		space_moves_locked(c);
 	if (S_ISDIR(n->attr.mode)) {
 		names_drop_locked(c, n, false);
 	} else if (S_ISREG(n->attr.mode)) {
@@ -358,7 +366,7 @@ void node_put_locked(struct cache *c, struct node *n)
 void node_told_locked(struct cache *c, struct node *n)
 {
 	if (n->nlookup++ == 0)
-		n->flags &= ~(uint32_t)NODE_RESIZED; /* it makes a new inode */
+		size_unknown_locked(n); /* it makes a new inode */
 	if (n->flags & NODE_IDLE) {
 		idle_del(c, n);
 		n->flags |= NODE_VISITED;

@@ -74,6 +74,26 @@ void cache_close_locked(struct cache *c, uint64_t fh)
 		c->closes.len += c->backend->sequences->put_uint(fh, p, ITEM_MAX);
 }
 
+/* From giving the last reference, or open file, of something to when its blocks are free for sure.
+ */
+#define SPACE_SETTLES UINT64_C(1000000000) /* ns */
+
+void space_moves_locked(struct cache *c)
+{
+	c->space_settles = cache_now() + SPACE_SETTLES;
+}
+
+bool space_settled_locked(struct cache *c, uint64_t now)
+{
+	if (c->space_settles == 0)
+		return true;
+	if (now < c->space_settles)
+		return false;
+	c->space_settles = 0;
+	c->space_changed = ++c->clock;
+	return true;
+}
+
 static struct heap take_heap(struct heap *h)
 {
 	struct heap taken = *h;
@@ -116,10 +136,14 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again)
 {
 	(void)pthread_mutex_lock(&c->lock);
 	struct node *n = again && c->leased ? node_find_locked(c, ino) : NULL;
-	if (n != NULL && n->attr.nlink > 0 && node_fresh_locked(c, n, cache_now()))
+	if (n != NULL && n->attr.nlink > 0 && node_fresh_locked(c, n, cache_now())) {
 		idle_keep_locked(c, n, fh, 0);
-	else
+	} else {
 		cache_close_locked(c, fh);
+		n = node_find_locked(c, ino);
+		if (n == NULL || node_may_be_gone(n))
+			space_moves_locked(c);
+	}
 	(void)pthread_mutex_unlock(&c->lock);
 	cache_forget_flush(c);
 }

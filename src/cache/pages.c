@@ -218,17 +218,3 @@ void cache_pages_dropped(struct cache *c, uint64_t ino)
 	if (n != NULL && S_ISREG(n->attr.mode) && n->file != NULL && n->file->drops > 0)
 		n->file->drops--;
 }
-
-void cache_appending(struct cache *c, uint64_t ino, bool opened)
-{
-	SCOPE_LOCK(&c->lock);
-	struct node *n = node_find_locked(c, ino);
-	struct file *f = n != NULL ? file_of_locked(n) : NULL;
-
-	if (f == NULL)
-		return;
-	if (opened)
-		f->appending++;
-	else if (f->appending > 0)
-		f->appending--;
-}

@@ -62,7 +62,7 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 		if (f != NULL) {
 			file_watch_reads_locked(f);
 			f->drops++;
-			size_edges_locked(c, n, false);
+			size_data_lost_locked(c, n);
 		}
 	}
 	c->sink->inode(c->sink_arg, n->id, data);
@@ -77,27 +77,37 @@ void node_lose_data_locked(struct cache *c, struct node *n)
 		tell_inode_locked(c, n, true);
 }
 
-void node_open_locked(struct cache *c, struct node *n, struct cache_reply *out)
+void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct cache_reply *out)
 {
-	node_lose_data_locked(c, n);
-	out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
-	out->hold = pages_to_drop(n);
+	if (!with_attr)
+		n->attr_until = 0;
+	if (c->leased) {
+		node_lose_data_locked(c, n);
+		out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
+	}
+	if (!FAULT(open_unasked))
+		tell_inode_locked(c, n, false);
+	out->hold = true;
 }
 
 void node_compare_locked(struct cache *c, struct node *n, const struct attr *a)
 {
 	const struct kept_attr *k = &n->attr;
 
-	/*
-	 * It may be of a WRITE of our own in flight, during which the kernel takes no
-	 * size from others (FUSE_I_SIZE_UNSTABLE); of what else it is, an
-	 * invalidation will tell.
-	 */
-	if (S_ISREG(k->mode) && n->file != NULL && n->file->writing > 0 &&
-	    (n->flags & NODE_PROMISED) != 0)
+	if (!S_ISREG(k->mode) || k->version == 0 || a->version <= k->version)
 		return;
-	if (!S_ISREG(k->mode) || k->version == 0 || a->version <= k->version ||
-	    (a->size == k->size && a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec))
+	/*
+	 * It may be of a WRITE of our own in flight; of what else it is, an invalidation
+	 * will tell. But not where the file is longer than that WRITE makes it.
+	 */
+	bool told = c->leased ? (n->flags & NODE_PROMISED) != 0 : true;
+	if (told && n->file != NULL &&
+	    (n->file->size.direct > 0 ||
+	     (n->file->writing > 0 && a->size <= size_own_end_locked(n))))
+		return;
+	/* without promises the kernel compares the mtime */
+	if (a->size == k->size &&
+	    (!c->leased || (a->mtime.sec == k->mtime && a->mtime.nsec == k->mtime_nsec)))
 		return;
 	node_lose_data_locked(c, n);
 }
@@ -114,13 +124,20 @@ static void lose_data(struct cache *c, struct node *n)
 		pages_drop_locked(c, n);
 }
 
+void node_lose_locked(struct cache *c, struct node *n)
+{
+	lose_attr(n);
+	lose_data(c, n);
+	tell_inode_locked(c, n, (n->flags & NODE_KERNEL_DATA) != 0);
+}
+
 static void lose_names(struct cache *c, struct node *node)
 {
 	names_drop_locked(c, node, true);
 	if (c->sink != NULL && node->nlookup > 0) {
 		/* of no name: what follows is the listing */
 		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		c->sink->entry(c->sink_arg, node->id, "", 0);
+		c->sink->entry(c->sink_arg, node->id, "", 0, ENTRY_DROPS);
 	}
 }
 
@@ -150,13 +167,14 @@ static bool lose_name(struct cache *c, struct node *node, struct slice name)
 		dir->complete = dir->ordered = false;
 		dir->build = 0;
 	}
-	if (d != NULL)
-		name_remove_locked(c, d);
 	if (c->sink != NULL && node->nlookup > 0 && (tell || listing)) {
 		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-		c->sink->entry(c->sink_arg, node->id, name.data, name.len);
+		name_take_back_locked(c, node, name.data, name.len, d);
 	}
-	return d != NULL || tell || listing;
+	bool known = d != NULL;
+	if (known)
+		name_remove_locked(c, d);
+	return known || tell || listing;
 }
 
 /* ---- acknowledgements ---- */
@@ -285,6 +303,11 @@ uint64_t cache_changed_at(const struct cache *c)
 	return c->changed_at;
 }
 
+bool cache_changed_by_host(const struct cache *c)
+{
+	return c->by_host;
+}
+
 void cache_pushed(void *arg, const struct msg *m)
 {
 	struct cache *c = arg;
@@ -293,6 +316,7 @@ void cache_pushed(void *arg, const struct msg *m)
 	(void)pthread_mutex_lock(&c->lock);
 	c->last_seq = m->seq;
 	c->changed_at = cache_now() - (MSG_HAS(m, age) ? m->age : 0);
+	c->by_host = true;
 	if (m->op == MSG_RESET) {
 		c->floor_seq = m->seq;
 		log_info("the server has lost track of changes: everything is read anew");
@@ -315,6 +339,7 @@ void cache_pushed(void *arg, const struct msg *m)
 		c->sink->mark(c->sink_arg, m->seq);
 	bool direct = ack && c->sink == NULL;
 	c->changed_at = 0;
+	c->by_host = false;
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_rwlock_unlock(&c->gate);
 	if (direct)

@@ -1,6 +1,7 @@
 /* Replies: what they leave in the cache, and for how long the kernel may keep what they tell. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -29,10 +30,9 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 
 /*
  * Attributes that tell of a change by somebody else, before its invalidation
- * has come: pages go before the kernel hears of the new size. Whether the size is
- * what the request itself made of it.
+ * has come: pages go before the kernel hears of the new size.
  */
-static bool compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
+static void compare_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 			   struct node *n, const struct attr *a)
 {
 	const struct msg *q = &r->call.req;
@@ -40,10 +40,10 @@ static bool compare_locked(struct cache *c, const struct cache_req *r, const str
 
 	if (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0 &&
 	    (q->valid & (SET_MTIME | SET_MTIME_NOW)) != 0 && a->size == size)
-		return false; /* the time is our own */
+		return; /* the time is our own */
 	if (!request_changes_data(q) && q->op != MSG_CREATE) {
 		node_compare_locked(c, n, a);
-		return false;
+		return;
 	}
 	/* our own: then the size is what it made of it */
 	if (q->op == MSG_SETATTR)
@@ -55,11 +55,9 @@ static bool compare_locked(struct cache *c, const struct cache_req *r, const str
 	else if (q->op == MSG_FALLOCATE)
 		end = q->off + q->size;
 	else
-		return q->op == MSG_COPY;
-	if (a->size <= (end > size ? end : size))
-		return true;
-	node_lose_data_locked(c, n);
-	return false;
+		return;
+	if (a->size > (end > size ? end : size))
+		node_lose_data_locked(c, n);
 }
 
 /* Whether the kernel is given the attributes of its object, and takes no size of its own for them.
@@ -70,26 +68,27 @@ static bool tells_size(const struct msg *q)
 	       (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0);
 }
 
+/* It has no promise, and what has none was taken back since the request left. */
+static bool timed_out(const struct cache *c, const struct cache_req *r, const struct msg *m)
+{
+	return (!c->leased || !MSG_HAS(m, stamp)) && r->submitted < c->timed.dropped;
+}
+
 /* Attributes of a node of the request; how long the kernel may keep them. */
 static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
 				    struct node *n, const struct attr *a)
 {
-	bool good = stamp_good_node_locked(c, m, n->server), ours = false;
-	uint32_t resized = n->flags & NODE_RESIZED;
+	bool good = stamp_good_node_locked(c, m, n->server);
 	uint64_t ttl = 0;
 
 	node_identify(n, a);
-	if (c->leased)
-		ours = compare_locked(c, r, m, n, a);
-	if (!c->leased || !MSG_HAS(m, stamp) || good) {
+	compare_locked(c, r, m, n, a);
+	if (!timed_out(c, r, m) && (!c->leased || !MSG_HAS(m, stamp) || good)) {
 		ttl = node_install_locked(c, n, a, r->submitted, good);
 	} else {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		node_note_locked(n, a);
 	}
-	/* a size that was set the kernel sets itself */
-	if (ours && (resized == 0 || r->call.req.op == MSG_SETATTR || r->call.req.op == MSG_OPEN))
-		n->flags &= ~(uint32_t)NODE_RESIZED;
 	return ttl;
 }
 
@@ -101,9 +100,12 @@ static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct
 				    const char *name, size_t len, struct node *node)
 {
 	if (!c->leased || !MSG_HAS(m, stamp)) {
-		if (node != NULL && name_opens(c, node->attr.mode))
+		uint64_t ttl = node != NULL ? c->options.ttl.entry : c->options.ttl.negative;
+
+		if (ttl == 0 || (node != NULL && name_opens(c, node->attr.mode)))
 			return 0;
-		return node != NULL ? c->options.ttl.entry : c->options.ttl.negative;
+		bool is_dir = node != NULL && S_ISDIR(node->attr.mode);
+		return timed_name_locked(c, dir, name, len, is_dir, ttl) ? ttl : 0;
 	}
 	if (!stamp_good_name_locked(c, m, dir->server, name, len)) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
@@ -114,8 +116,8 @@ static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct
 	if (d == NULL)
 		return 0;
 	uint64_t cap = node != NULL ? c->options.cap.entry : c->options.cap.negative;
-	if (cap > 0)
-		d->told = 1;
+	if (cap > 0) /* with one more reference by now */
+		name_told_locked(c, d, node != NULL && node->nlookup > 1);
 	return cap;
 }
 
@@ -144,13 +146,13 @@ static void moved_name_locked(struct cache *c, const struct msg *m, struct node 
 	if (n != NULL && n->id == had && MSG_HAS(m, stamp) &&
 	    install_name_locked(c, m, dir, name, len, n) > 0)
 		return;
-	if (c->sink != NULL)
-		c->sink->entry(c->sink_arg, dir->id, name, len);
+	name_take_back_locked(c, dir, name, len, name_find_locked(c, dir, name, len));
 }
 
 static void install_names_locked(struct cache *c, struct cache_req *r, const struct msg *m)
 {
-	bool exchange = (r->call.req.flags & 2u) != 0; /* RENAME_EXCHANGE */
+	bool exchange = (r->call.req.flags & RENAME_EXCHANGE) != 0;
+	bool whiteout = (r->call.req.flags & RENAME_WHITEOUT) != 0; /* has the old name now */
 
 	switch (r->call.req.op) {
 	case MSG_UNLINK:
@@ -161,7 +163,7 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
 		if (exchange)
 			moved_name_locked(c, m, r->node, r->names[0], r->name_len[0],
 					  MSG_HAS(m, node2) ? m->node2 : 0, r->had[1]);
-		else
+		else if (!whiteout)
 			removed_name_locked(c, r->node, r->names[0], r->name_len[0]);
 		moved_name_locked(c, m, r->node2, r->names[1], r->name_len[1],
 				  MSG_HAS(m, node) ? m->node : 0, r->had[0]);
@@ -268,7 +270,7 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 		parent2->attr_until = now + parent2_ttl;
 
 	out->attr_ttl = raced ? 0 : ttl;
-	if (request_names_object(op) && named != NULL && !raced &&
+	if (request_names_object(op) && named != NULL && !raced && !timed_out(c, r, m) &&
 	    !request_is_nameless(&r->call.req)) {
 		out->entry_ttl =
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
@@ -294,13 +296,14 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 		if ((r->call.req.flags & O_TRUNC) == 0) {
 			/* what we write ourselves is in the kernel's pages */
 			out->keep = promised;
-			if (c->leased && !promised)
-				node_open_locked(c, n, out);
+			if (!promised)
+				node_open_locked(c, n, MSG_HAS(m, attr), out);
 		}
 		out->appended = is_appended(n);
 		break;
 	case MSG_READ:
 		out->data = m->payload;
+		out->longer = size_read_locked(r, m->payload.len);
 		if (good && S_ISREG(n->attr.mode))
 			pages_install_locked(c, n, r->call.req.off, r->call.req.size, m->payload);
 		break;
@@ -314,8 +317,9 @@ static void install_more_locked(struct cache *c, struct cache_req *r, const stru
 		out->raced =
 			!r->direct && file_written_locked(n, r->call.req.off,
 							  r->call.req.payload.len, !r->writeback);
-		out->keep = good;
-		out->stale_pages = r->direct && (n->flags & NODE_KERNEL_DATA) != 0;
+		/* without pushes nobody tells; a new mtime drops the pages then */
+		out->keep = good || !c->leased;
+		out->has_pages = (n->flags & NODE_KERNEL_DATA) != 0;
 		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
 		break;
 	case MSG_STATFS:
@@ -363,8 +367,8 @@ static struct node *told_object(const struct cache_req *r, struct node *named)
 }
 
 /* known: the kernel knows it already. */
-static void tell_object_locked(const struct cache_req *r, struct node *n, bool known,
-			       struct cache_reply *out)
+static void tell_object_locked(struct cache *c, const struct cache_req *r, struct node *n,
+			       bool known, struct cache_reply *out)
 {
 	const struct msg *q = &r->call.req;
 
@@ -373,14 +377,15 @@ static void tell_object_locked(const struct cache_req *r, struct node *n, bool k
 		out->attr = &out->newest;
 	}
 	if (!known)
-		n->flags &= ~(uint32_t)NODE_RESIZED; /* it makes a new inode */
-	if (!known || !tells_size(q))
+		size_unknown_locked(n); /* it makes a new inode */
+	if (!known || r->own || !S_ISREG(n->attr.mode))
 		return;
-	out->grow = size_told_locked(n, out->attr->size);
-	if (q->op == MSG_LINK || q->op == MSG_CREATE)
+	out->forces = q->op == MSG_LINK || q->op == MSG_CREATE || q->op == MSG_SETATTR;
+	if (!tells_size(q))
+		return;
+	size_tell_locked(c, n, out);
+	if (c->leased && (q->op == MSG_LINK || q->op == MSG_CREATE))
 		out->attr_ttl = 0; /* the kernel may be told otherwise before it digests that */
-	if (q->op != MSG_LOOKUP && q->op != MSG_GETATTR)
-		size_forced_locked(n, out->attr->size);
 }
 
 void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
@@ -417,14 +422,21 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		bool promised = stamp_good_node_locked(c, m, r->node->server);
 		/* nor have we changed it: before its own second bump */
 		bool good = promised && !node_bumped_since(r->node, r->submitted);
+		if (op == MSG_SETLK && msg_synchronises(&r->call.req) && !FAULT(no_sync_fence))
+			timed_drop_locked(c);
+		if ((op == MSG_READ || op == MSG_WRITE || op == MSG_READDIRPLUS) &&
+		    (!c->leased || !MSG_HAS(m, stamp)))
+			timed_node_locked(c, r->node);
+		out->synchronises = msg_synchronises(&r->call.req) && !FAULT(no_sync_fence);
 		install_reply_locked(c, r, m, named, out);
 		install_more_locked(c, r, m, promised, good, out);
+		size_written_locked(r, m);
 		if (named != NULL && name_opens(c, named->attr.mode) &&
 		    (!MSG_HAS(m, stamp) || c->expired))
 			node_lose_data_locked(c, named);
 		out->attr = MSG_HAS(m, attr) ? &m->attr : NULL;
-		if (c->leased && object != NULL && out->attr != NULL)
-			tell_object_locked(r, named != NULL ? named : r->node, known, out);
+		if (object != NULL && out->attr != NULL)
+			tell_object_locked(c, r, named != NULL ? named : r->node, known, out);
 		if (request_may_grow(r))
 			out->hold = pages_to_drop(named != NULL ? named : r->node);
 		if (named != NULL)
@@ -432,9 +444,10 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 	} else if (request_touches(&r->call.req) != TOUCH_NOTHING) {
 		request_bump_locked(c, r);
 	} else if (m->err == ENOENT && op == MSG_LOOKUP) {
-		out->entry_ttl = node_names_bumped_since(r->node, r->submitted)
-					 ? 0
-					 : install_name_locked(c, m, r->node, r->names[0],
-							       r->name_len[0], NULL);
+		out->entry_ttl =
+			node_names_bumped_since(r->node, r->submitted) || timed_out(c, r, m)
+				? 0
+				: install_name_locked(c, m, r->node, r->names[0], r->name_len[0],
+						      NULL);
 	}
 }

@@ -102,10 +102,8 @@ void request_bump_locked(struct cache *c, struct cache_req *r)
 		node_bump_names_locked(c, r->node2);
 		break;
 	}
-	if (request_changes_data(&r->call.req) && S_ISREG(r->node->attr.mode)) {
+	if (request_changes_data(&r->call.req) && S_ISREG(r->node->attr.mode))
 		pages_drop_locked(c, r->node);
-		size_edges_locked(c, r->node, true);
-	}
 }
 
 /* What the kernel has under a name, as far as is known. */
@@ -136,51 +134,79 @@ static void unsure_request_locked(struct cache *c, struct cache_req *r)
 
 /* ---- from submission to reply ---- */
 
-struct node *request_holds(const struct cache_req *r, unsigned i)
-{
-	if (!r->busy || !(i == 0 ? holds_node(&r->call.req) : holds_node2(r->call.req.op)))
-		return NULL;
-	return i == 0 ? r->node : r->node2;
-}
-
-static void busy_locked(struct node *n)
+static void lock_locked(struct cache_req *r, unsigned i, struct node *n)
 {
 	struct dir *dir = n != NULL ? dir_of_locked(n) : NULL;
 
-	if (dir != NULL)
-		dir->busy++;
+	if (dir == NULL)
+		return;
+	dir->busy++;
+	n->refs++;
+	r->locks[i] = n;
+}
+
+/* What is removed, moved or replaced is locked as well (vfs_rmdir, vfs_rename). */
+static struct node *named_locked(struct cache *c, const struct cache_req *r, unsigned i)
+{
+	struct node *dir = i == 0 ? r->node : r->node2;
+	const struct dentry *d = name_find_locked(c, dir, r->names[i], r->name_len[i]);
+
+	return d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
+}
+
+/* Before its names are unsure. */
+static void request_locks_locked(struct cache *c, struct cache_req *r)
+{
+	uint64_t op = r->call.req.op;
+
+	if (holds_node(&r->call.req))
+		lock_locked(r, 0, r->node);
+	if (holds_node2(op))
+		lock_locked(r, 1, r->node2);
+	if (op == MSG_RMDIR || op == MSG_RENAME)
+		lock_locked(r, 2, named_locked(c, r, 0));
+	if (op == MSG_RENAME)
+		lock_locked(r, 3, named_locked(c, r, 1));
 }
 
 void request_leaves_locked(struct cache *c, struct cache_req *r)
 {
 	uint64_t op = r->call.req.op;
 
+	request_locks_locked(c, r);
 	request_bump_locked(c, r);
 	unsure_request_locked(c, r);
 	r->submitted = c->clock;
-	r->busy = true;
-	for (unsigned i = 0; i < 2; i++)
-		busy_locked(request_holds(r, i));
 	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
-	if (op == MSG_READDIRPLUS || op == MSG_READ || (op == MSG_WRITE && !r->direct))
+	if (op == MSG_READDIRPLUS || (op == MSG_READ && !r->unpaged) ||
+	    (op == MSG_WRITE && !r->unpaged && !r->direct))
 		r->node->flags |= NODE_KERNEL_DATA;
 	struct file *f = op == MSG_READ || op == MSG_WRITE ? file_of_locked(r->node) : NULL;
-	if (f != NULL && op == MSG_READ)
+	if (f == NULL)
+		return;
+	f->used = true;
+	if (op == MSG_READ) {
 		file_read_locked(r->node, r->call.req.off, r->call.req.size);
-	else if (f != NULL && !r->direct) {
+	} else if (!r->direct) {
+		uint64_t end = r->call.req.off + r->call.req.payload.len;
+
 		file_watch_reads_locked(f);
-		f->writing++;
+		f->writing_to = f->writing++ == 0 || end > f->writing_to ? end : f->writing_to;
 		r->writing = true;
 	}
 }
 
-void node_not_busy_locked(struct cache *c, struct node *n)
+void node_not_busy_locked(struct cache *c, struct node *n, bool held)
 {
-	struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
-
-	if (dir == NULL || dir->busy == 0 || --dir->busy > 0 || !dir->parked)
+	if (n == NULL)
 		return;
-	dir->parked = false;
-	if (c->sink != NULL)
-		c->sink->unpark(c->sink_arg, n->id);
+	struct dir *dir = n->dir;
+
+	dir->held -= held;
+	if (--dir->busy == 0 && dir->parked) {
+		dir->parked = false;
+		if (c->sink != NULL)
+			c->sink->unpark(c->sink_arg, n->id);
+	}
+	node_put_locked(c, n);
 }

@@ -77,6 +77,9 @@ struct backend_info {
 	bool push;	 /* INV and RESET come: replies with a stamp are promises */
 	bool watch;	 /* of changes on the host as well, not only of other clients */
 	bool watch_dirs; /* by directory: not every reply has a stamp */
+	bool umask;	 /* the server applies the caller's umask */
+	bool gives_up;	 /* it lets the host execute what a client has open for writing */
+	bool acl;	 /* it passes POSIX ACLs on, and attributes tell who has none */
 	uint32_t server_uid, server_gid;
 	uint64_t root_node; /* server node id of the root */
 	uint64_t epoch;

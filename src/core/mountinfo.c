@@ -36,15 +36,18 @@ static bool parse(struct mountinfo *m)
 	int n = 0;
 
 	m->type = NULL;
-	for (char *w = strtok_r(m->words, " \n", &save); w != NULL && m->type == NULL;
+	for (char *w = strtok_r(m->words, " \n", &save); w != NULL;
 	     w = strtok_r(NULL, " \n", &save), n++) {
+		m->fs_options = w; /* the last; the source before it may be empty */
 		if (n == FIELD_DEVICE)
 			m->device = w;
 		else if (n == FIELD_PATH)
 			path = w;
-		else if (optional_over)
+		else if (n == FIELD_OPTIONS)
+			m->options = w;
+		else if (optional_over && m->type == NULL)
 			m->type = w;
-		else if (n > FIELD_OPTIONS)
+		else if (n > FIELD_OPTIONS && !optional_over)
 			optional_over = strcmp(w, "-") == 0;
 	}
 	if (m->type == NULL)

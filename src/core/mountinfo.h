@@ -18,10 +18,11 @@
 
 struct mountinfo {
 	/* What mountinfo_next found, until it is called again. */
-	char *line;	    /* as it stands there, '\n' included */
-	const char *device; /* "MAJOR:MINOR" */
-	const char *path;   /* of the mount point, its octal escapes undone */
-	const char *type;   /* "fuse.vsockfs" */
+	char *line;			  /* as it stands there, '\n' included */
+	const char *device;		  /* "MAJOR:MINOR" */
+	const char *path;		  /* of the mount point, its octal escapes undone */
+	const char *type;		  /* "fuse.vsockfs" */
+	const char *options, *fs_options; /* of the mount "ro,nosuid", of the file system "rw" */
 
 	/* its own */
 	FILE *file;

@@ -51,6 +51,24 @@ bool msg_reply_complete(uint64_t op, const struct msg *m)
 	return m->err != 0 || (m->present & info->reply) == info->reply;
 }
 
+bool msg_synchronises(const struct msg *m)
+{
+	switch (m->op) {
+	case MSG_SETLK:
+		return m->type != LOCK_TYPE_NONE;
+	case MSG_CREATE:
+	case MSG_MKNOD:
+	case MSG_SYMLINK:
+	case MSG_LINK:
+	case MSG_UNLINK:
+	case MSG_RMDIR:
+	case MSG_RENAME:
+		return true;
+	default:
+		return false;
+	}
+}
+
 int msg_errno(int r)
 {
 	return r < -MSG_ERR_MAX ? -EIO : r;

@@ -36,6 +36,11 @@ struct msg_time {
 	uint32_t nsec;
 };
 
+/* struct attr, flags. */
+enum attr_flag {
+	ATTR_NO_ACL = 1 << 0, /* nothing but the mode decides who may access it */
+};
+
 /* What stat(2) tells, and the version that orders two replies about one node. */
 struct attr {
 	uint64_t version; /* drawn by the server before its fstat; higher is newer */
@@ -48,6 +53,7 @@ struct attr {
 	uint64_t blocks; /* of 512 bytes */
 	uint32_t blksize;
 	struct msg_time atime, mtime, ctime;
+	uint64_t flags; /* enum attr_flag, for who asked for them */
 };
 
 struct fsinfo {
@@ -133,12 +139,20 @@ enum setattr_valid {
 	SET_MTIME_NOW = 1 << 7,
 };
 
+/* GETLK, SETLK, field type. */
+enum lock_type { LOCK_TYPE_READ = 0, LOCK_TYPE_WRITE = 1, LOCK_TYPE_NONE = 2 };
+
 /* SETLK, field flags. */
 enum lock_flag {
-	LOCK_WAIT = 1 << 0,  /* block until granted or cancelled */
-	LOCK_BSD = 1 << 1,   /* flock(2); off and off2 are ignored */
-	LOCK_CLOSE = 1 << 2, /* FLUSH: the file goes: release the owner's BSD lock as well */
+	LOCK_WAIT = 1 << 0,	/* block until granted or cancelled */
+	LOCK_BSD = 1 << 1,	/* flock(2); off and off2 are ignored */
+	LOCK_CLOSE = 1 << 2,	/* FLUSH: the file goes: release the owner's BSD lock as well */
+	FLUSH_GIVE_UP = 1 << 3, /* FLUSH: let the host execute it until the next WRITE */
 };
+
+/* OPEN and CREATE, field flags: those of open(2), and above them: */
+#define OPEN_GIVE_UP                                                                               \
+	(UINT64_C(1) << 32) /* no FLUSH will come: let the host execute it after each request */
 
 /* MKNOD, field flags of the reply. */
 enum mknod_reply_flag {
@@ -162,7 +176,11 @@ enum hello_feature {
 		1 << 2, /* request: takes INV and RESET; reply: other clients' changes are pushed */
 	HELLO_WATCH = 1 << 3, /* and so are those of the host, wherever a reply has a stamp */
 	HELLO_WATCH_DIRS =
-		1 << 4, /* with HELLO_WATCH: by directory, and for so many of them only */
+		1 << 4,		/* with HELLO_WATCH: by directory, and for so many of them only */
+	HELLO_UMASK = 1 << 5,	/* the server applies the caller's umask */
+	HELLO_ACL = 1 << 6,	/* request: asks for POSIX ACLs; reply: passes them on */
+	HELLO_GIVE_UP = 1 << 7, /* the server gives up descriptors for writing: OPEN_GIVE_UP,
+				   FLUSH_GIVE_UP */
 };
 
 /* "LOOKUP", or "?" for a code that no message has. Never NULL. */
@@ -175,6 +193,12 @@ const char *msg_op_name(uint64_t op);
 bool msg_request_complete(const struct msg *m);
 bool msg_reply_complete(uint64_t op, const struct msg *m);
 bool msg_op_known(uint64_t op);
+
+/*
+ * A request whose success brings its caller up to what the host had done before: a lock is
+ * granted, a name is made, moved or removed. Programs hand over by these what they wrote.
+ */
+bool msg_synchronises(const struct msg *m);
 
 /* An error (-errno) that a reply may carry: -EIO for one that no program may see. */
 int msg_errno(int r);

@@ -256,6 +256,16 @@ static int create(const char *path)
 	return r < 0 ? r : take_fd(&fd);
 }
 
+/* The segment in a file of ours, which does not stay where there is no room for it. */
+static int map_file(int fd, const char *path, enum stats_side side, struct stats **ret)
+{
+	int r = stats_map(fd, side, ret);
+
+	if (r < 0)
+		(void)unlink(path);
+	return r;
+}
+
 /* Makes the file known to s; on failure s is gone. */
 static int keep_path(struct stats *s, const char *path, bool remove, struct stats **ret)
 {
@@ -279,7 +289,7 @@ int stats_new_side(const char *path, enum stats_side side, struct stats **ret)
 	if (unlink(path) < 0 && errno != ENOENT)
 		return -errno;
 	int fd = create(path);
-	int r = fd < 0 ? fd : stats_map(fd, side, &s);
+	int r = fd < 0 ? fd : map_file(fd, path, side, &s);
 	return r < 0 ? r : keep_path(s, path, false, ret);
 }
 
@@ -351,7 +361,7 @@ int stats_new_default(enum stats_side side, struct stats **ret)
 		if (clear_away(path))
 			fd = create(path);
 	}
-	r = fd < 0 ? fd : stats_map(fd, side, &s);
+	r = fd < 0 ? fd : map_file(fd, path, side, &s);
 	return r < 0 ? r : keep_path(s, path, true, ret);
 }
 

@@ -308,11 +308,7 @@ static void finish_syncs(struct control *c)
 			if (p->id != s->peer)
 				continue;
 			p->fences = false;
-			if (s->err == -EOPNOTSUPP)
-				(void)say(p, "error the server does not tell of changes, or the "
-					     "mount does not ask for it: what the guest keeps "
-					     "only times out");
-			else if (s->err != 0)
+			if (s->err != 0)
 				(void)say(p, "error %s", strerror(-s->err));
 			else
 				(void)say(p, "ok");

@@ -200,14 +200,21 @@ static void fence_passed(void *arg)
 	free(f);
 }
 
+/* What was pushed has come. What nobody promises to tell goes as well. */
+static void pass_fence(struct fence *f)
+{
+	cache_drop_timed(f->fs->cache);
+	f->passed = (struct notify_fence){.done = fence_passed, .arg = f};
+	notify_fence(f->fs->notify, &f->passed);
+}
+
 static void fence_replied(struct call *call, const struct msg *m)
 {
 	struct fence *f = (struct fence *)call;
 
 	f->seq = m->seq;
 	if (m->err == 0) {
-		f->passed = (struct notify_fence){.done = fence_passed, .arg = f};
-		notify_fence(f->fs->notify, &f->passed);
+		pass_fence(f);
 		return;
 	}
 	f->done(f->arg, -(int)m->err, 0);
@@ -217,10 +224,11 @@ static void fence_replied(struct call *call, const struct msg *m)
 void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg)
 {
 	struct backend *b = cache_backend(fs->cache);
-	struct fence *f = cache_leased(fs->cache) ? calloc(1, sizeof(*f)) : NULL;
+	struct fence *f = calloc(1, sizeof(*f));
 
+	stats_add(fs->stats, STAT_fence_asked, 1);
 	if (f == NULL) {
-		done(arg, cache_leased(fs->cache) ? -ENOMEM : -EOPNOTSUPP, 0);
+		done(arg, -ENOMEM, 0);
 		return;
 	}
 	f->fs = fs;
@@ -228,7 +236,10 @@ void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq
 	f->arg = arg;
 	f->call.done = fence_replied;
 	MSG_SET(&f->call.req, op, MSG_FENCE);
-	b->ops->submit(b, &f->call);
+	if (fs->info.push)
+		b->ops->submit(b, &f->call);
+	else
+		pass_fence(f);
 }
 
 struct waiter {

@@ -31,6 +31,8 @@ struct fs_options {
 	bool no_open; /* the kernel opens without asking; of a leased cache, and without host_locks
 		       */
 	bool xattr;
+	bool acl; /* the kernel checks access by POSIX ACLs; with xattr, of a server that has them
+		   */
 	bool map_ids; /* show the server's account as uid:gid, two-way */
 	uint32_t uid, gid;
 	uint32_t umask; /* mode bits that are hidden and never set */
@@ -45,8 +47,8 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 	     struct fs **ret, char *err, size_t err_len);
 /*
  * Waits until everything that had returned on the host before is visible in
- * the mount. 0; -EOPNOTSUPP if the server does not tell of changes,
- * -ENOTCONN without a link. Any thread but those of the mount.
+ * the mount: what the server tells of has come, and what is kept by time only is
+ * dropped. 0, or -ENOTCONN without a link. Any thread but those of the mount.
  */
 int fs_fence(struct fs *fs);
 

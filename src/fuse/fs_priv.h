@@ -50,6 +50,7 @@ struct fs {
 struct file {
 	uint64_t fh;		  /* the server's */
 	bool flush;		  /* its file system may report errors at close */
+	bool writes;		  /* open for writing */
 	bool direct;		  /* FOPEN_DIRECT_IO: written past the kernel's cache */
 	bool again;		  /* another open(2) may have it when this one is closed */
 	struct file *prev, *next; /* fs.lock */
@@ -78,6 +79,7 @@ struct krequest {
 	uint64_t off;
 	size_t size;
 	bool plus;
+	bool past_pages; /* WRITE: cache_direct_write ends with it */
 	struct fuse_file_info fi;
 	struct file *file;
 	struct listing *listing;
@@ -92,6 +94,7 @@ struct current {
 	struct fuse_buf *buf;
 	bool tmpfile;	/* FUSE_TMPFILE, which this libfuse does not know */
 	bool strip_ids; /* FUSE_WRITE_KILL_SUIDGID, which it does not pass on */
+	bool unpaged;	/* READ, WRITE: comes from fuse_direct_io, which holds no pages */
 };
 extern _Thread_local struct current current;
 
@@ -110,6 +113,8 @@ bool krequest_name(struct krequest *r, const char *name);
 bool krequest_name2(struct krequest *r, const char *name);
 /* The payload lies in the receive buffer: keeps that until the request is done. */
 void krequest_payload(struct krequest *r, const void *data, size_t len);
+/* Of what is to be made; the caller's umask too, where the server applies it. */
+void krequest_mode(struct krequest *r, mode_t mode);
 /* uid, gid and, where the mode makes them matter, groups of the caller. */
 void krequest_caller(struct krequest *r, mode_t mode);
 void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2);
@@ -138,6 +143,8 @@ void finish_data(struct krequest *r, const struct cache_reply *reply);
 
 void attr_to_stat(const struct fs *fs, const struct attr *a, struct stat *ret);
 double seconds(uint64_t ns);
+uint32_t uid_shown(const struct fs *fs, uint32_t uid);
+uint32_t gid_shown(const struct fs *fs, uint32_t gid);
 uint32_t uid_to_server(const struct fs *fs, uint32_t uid);
 uint32_t gid_to_server(const struct fs *fs, uint32_t gid);
 /* Whether files may be given to this id at all under the two-way mapping. */
@@ -150,8 +157,8 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
 
 /*
  * Calls done, on whatever thread, when everything that had happened on the
- * host is visible in the mount, or with an error: -EOPNOTSUPP without a
- * server that tells, -ENOTCONN, -ENOMEM.
+ * host is visible in the mount, or with an error:
+ * -ENOTCONN, -ENOMEM.
  */
 void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg);
 

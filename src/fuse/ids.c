@@ -9,9 +9,14 @@
  * server's own number, asked for in the guest) cannot be given to a file.
  */
 
-static uint32_t shown(uint32_t id, uint32_t server, uint32_t guest)
+uint32_t uid_shown(const struct fs *fs, uint32_t uid)
 {
-	return id == server ? guest : id;
+	return fs->options.map_ids && uid == fs->info.server_uid ? fs->options.uid : uid;
+}
+
+uint32_t gid_shown(const struct fs *fs, uint32_t gid)
+{
+	return fs->options.map_ids && gid == fs->info.server_gid ? fs->options.gid : gid;
 }
 
 uint32_t uid_to_server(const struct fs *fs, uint32_t uid)
@@ -45,12 +50,8 @@ void attr_to_stat(const struct fs *fs, const struct attr *a, struct stat *ret)
 	ret->st_ino = a->ino;
 	ret->st_mode = a->mode & ~fs->options.umask;
 	ret->st_nlink = a->nlink;
-	ret->st_uid = a->uid;
-	ret->st_gid = a->gid;
-	if (fs->options.map_ids) {
-		ret->st_uid = shown(a->uid, fs->info.server_uid, fs->options.uid);
-		ret->st_gid = shown(a->gid, fs->info.server_gid, fs->options.gid);
-	}
+	ret->st_uid = uid_shown(fs, a->uid);
+	ret->st_gid = gid_shown(fs, a->gid);
 	ret->st_rdev = makedev((unsigned)(a->rdev >> 32), (unsigned)a->rdev);
 	ret->st_size = (off_t)a->size;
 	ret->st_blocks = (blkcnt_t)a->blocks;
@@ -66,6 +67,7 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
 	memset(ret, 0, sizeof(*ret));
 	ret->ino = ino;
 	attr_to_stat(fs, a, &ret->attr);
-	ret->attr_timeout = seconds(attr_ttl);
+	/* who goes through the directory is to ask: see notify_names_passed */
+	ret->attr_timeout = notify_names_passed(fs->notify, ino) ? 0 : seconds(attr_ttl);
 	ret->entry_timeout = seconds(entry_ttl);
 }

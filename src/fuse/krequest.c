@@ -7,6 +7,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "fuse/fs_priv.h"
+#include "fuse/task.h"
 
 #define SPARE_MAX 64 /* freed requests kept for the next ones */
 
@@ -60,6 +61,8 @@ void krequest_free(struct krequest *r)
 {
 	struct fs *fs = r->fs;
 
+	if (r->past_pages)
+		cache_direct_write(fs->cache, r->ino, false);
 	(void)pthread_mutex_lock(&fs->lock);
 	if (r->buffer != NULL && fs->buffer_count < BUFFERS_MAX) {
 		/* a fresh one costs a page fault per page on each WRITE */
@@ -178,37 +181,103 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
 	done_unseen(r);
 }
 
-/* A reply that waits until the kernel has dropped pages. */
+/*
+ * A reply that waits for notifications. The request stays in the table meanwhile: whoever is
+ * killed while he waits need not wait on.
+ */
 struct held {
 	struct krequest *r;
+	struct size_wait wait;
 	struct cache_reply reply;
 	struct attr attr;
 	struct msg msg; /* without what its slices point to */
+	struct notify_fence fence;
+	uint64_t since;
+	bool taken; /* the request came from the host, and holds something of the cache */
+	struct cache_holds holds;
 };
+
+static fuse_ino_t object_of(const struct krequest *r, const struct cache_reply *reply)
+{
+	return reply->ino != 0 ? reply->ino : r->ino;
+}
+
+static void deliver(struct krequest *r, const struct cache_reply *reply)
+{
+	untrack(r);
+	if (krequest_claim(r)) {
+		if (reply->forces)
+			cache_size_forced(r->fs->cache, &r->creq, object_of(r, reply),
+					  reply->attr->size);
+		r->finish(r, reply);
+	} else {
+		discard(r, reply);
+		file_free(r->fs, r->file);
+		krequest_free(r);
+	}
+}
 
 static void release(void *arg)
 {
 	struct held *h = arg;
+	struct fs *fs = h->r->fs;
 
-	if (h->reply.grow > 0)
-		notify_grow(h->r->fs->notify, h->reply.ino != 0 ? h->reply.ino : h->r->ino,
-			    h->reply.grow);
-	h->r->finish(h->r, &h->reply);
+	deliver(h->r, &h->reply); /* h->r is gone */
+	if (h->taken)
+		cache_delivered(fs->cache, &h->holds);
 	free(h);
 }
 
-/* False without memory for it. */
-static bool hold(struct krequest *r, const struct cache_reply *reply)
+static void release_with_size(void *arg)
+{
+	struct held *h = arg;
+
+	notify_size(h->r->fs->notify, object_of(h->r, &h->reply), &h->attr);
+	release(h);
+}
+
+/* An append past the page cache is up to date: see cache_direct_write. */
+static void appended(void *arg)
+{
+	struct held *h = arg;
+
+	notify_after(h->r->fs->notify, object_of(h->r, &h->reply),
+		     h->reply.attr != NULL ? release_with_size : release, h);
+}
+
+/* What is held for the names of a directory, for pages, or for a size. */
+static void hold_on(void *arg)
+{
+	struct held *h = arg;
+	struct fs *fs = h->r->fs;
+
+	if (h->reply.synchronises)
+		stats_time(fs->stats, HIST_fence_wait, cache_now() - h->since);
+	h->fence = (struct notify_fence){.done = release, .arg = h, .tid = h->r->pid};
+	h->wait = (struct size_wait){.done = appended, .arg = h};
+	if (h->r->creq.call.req.op == MSG_GETATTR &&
+	    notify_after_names(fs->notify, h->r->ino, &h->fence))
+		return;
+	if (h->reply.size_first && cache_size_wait(fs->cache, object_of(h->r, &h->reply), &h->wait))
+		return;
+	if (h->reply.hold || h->reply.attr != NULL)
+		appended(h);
+	else
+		release(h);
+}
+
+static struct held *held_new(struct krequest *r, const struct cache_reply *reply)
 {
 	struct held *h = malloc(sizeof(*h));
 
 	if (h == NULL)
-		return false;
+		return NULL;
 	h->r = r;
 	h->reply = *reply;
+	h->since = cache_now();
+	h->taken = reply->ret_held != NULL;
 	/* it may be outdated by then: nobody is to keep it */
 	h->reply.attr_ttl = h->reply.entry_ttl = 0;
-	h->reply.hold = false;
 	if (r->creq.call.req.op != MSG_OPEN) /* of which the pages have gone by then */
 		h->reply.keep = false;
 	if (reply->attr != NULL) {
@@ -220,23 +289,49 @@ static bool hold(struct krequest *r, const struct cache_reply *reply)
 		h->reply.msg = &h->msg;
 	}
 	h->reply.data = (struct slice){0}; /* gone by then */
-	notify_after(r->fs->notify, reply->ino != 0 ? reply->ino : r->ino, release, h);
-	return true;
+	return h;
+}
+
+static void hold(struct held *h, const struct cache_reply *reply)
+{
+	struct krequest *r = h->r;
+
+	if (h->taken) {
+		*reply->ret_held = true;
+		cache_hold(r->fs->cache, &r->creq, &h->holds);
+	}
+	(void)pthread_mutex_lock(&r->fs->lock);
+	r->waits_for_lock = false; /* it has it: the call is not the backend's any more */
+	(void)pthread_mutex_unlock(&r->fs->lock);
+	h->fence = (struct notify_fence){.done = hold_on, .arg = h};
+	if (!h->reply.synchronises || !notify_follow_host(r->fs->notify, &h->fence))
+		hold_on(h);
+}
+
+/* Whether the reply has to wait, as far as can be told without a lock. */
+static bool waits(const struct krequest *r, const struct cache_reply *reply)
+{
+	struct notify *n = r->fs->notify;
+
+	return reply->hold || reply->size_first || (reply->synchronises && notify_host_waits(n)) ||
+	       (r->creq.call.req.op == MSG_GETATTR && notify_names_passed(n, r->ino));
 }
 
 static void krequest_done(struct cache_req *creq, const struct cache_reply *reply)
 {
 	struct krequest *r = (struct krequest *)creq;
+	struct held *h;
 
-	untrack(r);
-	if (krequest_claim(r)) {
-		if ((!reply->hold && reply->grow == 0) || !hold(r, reply))
-			r->finish(r, reply);
-	} else {
-		discard(r, reply);
-		file_free(r->fs, r->file);
-		krequest_free(r);
-	}
+	if (reply->synchronises)
+		stats_add(r->fs->stats,
+			  creq->call.req.op == MSG_SETLK ? STAT_fence_locks : STAT_fence_names, 1);
+	h = waits(r, reply) ? held_new(r, reply) : NULL; /* without memory it goes at once */
+	if (h != NULL && reply->synchronises)
+		stats_add(r->fs->stats, STAT_fence_waits, 1);
+	if (h != NULL)
+		hold(h, reply);
+	else
+		deliver(r, reply);
 }
 
 void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2)
@@ -244,6 +339,7 @@ void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2)
 	r->ino = ino;
 	r->ino2 = ino2;
 	r->creq.done = krequest_done;
+	r->creq.task = (uint32_t)r->pid;
 	track(r);
 	cache_submit(r->fs->cache, &r->creq, ino, ino2);
 }
@@ -287,6 +383,15 @@ void krequest_payload(struct krequest *r, const void *data, size_t len)
 	r->buffer = current.buf->mem;
 	current.buf->mem = NULL; /* libfuse takes a new one for the next request */
 	REQUEST_SET(r, payload, ((struct slice){data, len}));
+}
+
+void krequest_mode(struct krequest *r, mode_t mode)
+{
+	mode_t mask = fuse_req_ctx(r->req)->umask;
+
+	REQUEST_SET(r, mode, mode & ~r->fs->options.umask);
+	if (r->fs->info.umask && mask != 0)
+		REQUEST_SET(r, umask, mask);
 }
 
 /*
@@ -348,30 +453,6 @@ bool krequest_interrupt(struct fs *fs, uint64_t unique)
 	return true;
 }
 
-/* Whether task tid has a SIGKILL that it has not seen yet, or is gone. */
-static bool being_killed(pid_t tid)
-{
-	char path[64], line[256];
-	bool killed = false;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
-	if (tid == 0)
-		return false; /* of a foreign pid namespace: not to be known */
-	FILE *f = fopen(path, "re");
-	if (f == NULL)
-		return true;
-	while (fgets(line, sizeof(line), f) != NULL) {
-		unsigned long long mask;
-
-		if ((sscanf(line, "SigPnd: %llx", &mask) == 1 ||
-		     sscanf(line, "ShdPnd: %llx", &mask) == 1) &&
-		    (mask >> (SIGKILL - 1) & 1) != 0)
-			killed = true;
-	}
-	(void)fclose(f);
-	return killed;
-}
-
 /*
  * The kernel sends one INTERRUPT per request, whatever signals follow, and
  * answering EINTR for any but a fatal one breaks programs that rely on
@@ -384,7 +465,7 @@ bool krequests_check_killed_locked(struct fs *fs)
 	for (struct krequest *r = fs->in_flight; r != NULL; r = r->next) {
 		if (!r->interrupted || atomic_load(&r->answered))
 			continue;
-		if (!being_killed(r->pid))
+		if (!task_being_killed(r->pid))
 			more = true;
 		else if (krequest_claim(r))
 			(void)fuse_reply_err(r->req, EINTR);
@@ -427,7 +508,8 @@ void finish_attr(struct krequest *r, const struct cache_reply *reply)
 		struct stat st;
 
 		attr_to_stat(r->fs, reply->attr, &st);
-		(void)fuse_reply_attr(r->req, &st, seconds(reply->attr_ttl));
+		bool passed = notify_names_passed(r->fs->notify, r->ino);
+		(void)fuse_reply_attr(r->req, &st, passed ? 0 : seconds(reply->attr_ttl));
 	}
 	krequest_free(r);
 }

@@ -50,6 +50,9 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !fs->options.no_open);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_ASYNC_DIO, true);
+	/* a default ACL on the host takes the place of the umask: only there is it known */
+	want(conn, FUSE_CAP_DONT_MASK, fs->info.umask);
+	want(conn, FUSE_CAP_POSIX_ACL, fs->options.acl);
 	/*
 	 * Without a server that tells of changes a new mtime must drop the pages;
 	 * with one, the guest's own writes must not.
@@ -58,7 +61,7 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_AUTO_INVAL_DATA, !leased);
 	want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, leased);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS, leased);
-	want(conn, FUSE_CAP_EXPIRE_ONLY, leased);
+	want(conn, FUSE_CAP_EXPIRE_ONLY, true);
 	want(conn, FUSE_CAP_IOCTL_DIR, true);
 	fs->expire_entries = (conn->capable & FUSE_CAP_EXPIRE_ONLY) != 0;
 	want(conn, FUSE_CAP_READDIRPLUS, true);
@@ -77,8 +80,8 @@ void loop_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 struct init_seen {
-	bool is_init, ext;
-	uint32_t flags2;
+	bool is_init;
+	uint32_t flags, flags2;
 };
 static _Thread_local struct init_seen init_seen;
 
@@ -100,7 +103,11 @@ static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 	if (init_seen.is_init && count == 2 && iov[1].iov_len >= sizeof(struct fuse_init_out)) {
 		struct fuse_init_out *out = iov[1].iov_base;
 
-		if (init_seen.ext && (init_seen.flags2 & INIT2_DIRECT_IO_ALLOW_MMAP) != 0) {
+		/* look-ups in one directory go side by side: libfuse 3.14 asks for it, and says
+		 * nothing of it to the kernel */
+		out->flags |= init_seen.flags & FUSE_PARALLEL_DIROPS;
+		if ((init_seen.flags & INIT_EXT) != 0 &&
+		    (init_seen.flags2 & INIT2_DIRECT_IO_ALLOW_MMAP) != 0) {
 			/* files opened for appending are FOPEN_DIRECT_IO, and may be mapped */
 			out->flags |= INIT_EXT;
 			out->flags2 |= INIT2_DIRECT_IO_ALLOW_MMAP;
@@ -164,13 +171,22 @@ static bool intercept(struct fs *fs, struct fuse_buf *buf)
 			const struct fuse_write_in *arg = (const void *)(in + 1);
 
 			current.strip_ids = (arg->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+			/* fuse_send_write_pages names no owner */
+			current.unpaged = (arg->write_flags & FUSE_WRITE_LOCKOWNER) != 0;
+		}
+		break;
+	case FUSE_READ:
+		if (in->len >= sizeof(*in) + sizeof(struct fuse_read_in)) {
+			const struct fuse_read_in *arg = (const void *)(in + 1);
+
+			current.unpaged = (arg->read_flags & FUSE_READ_LOCKOWNER) != 0;
 		}
 		break;
 	case FUSE_INIT:
 		if (in->len >= sizeof(*in) + sizeof(struct fuse_init_in)) {
 			const struct fuse_init_in *arg = (const void *)(in + 1);
 
-			init_seen.ext = (arg->flags & INIT_EXT) != 0;
+			init_seen.flags = arg->flags;
 			init_seen.flags2 = arg->flags2;
 		}
 		break;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 #include "core/log.h"
 #include "fuse/fs_priv.h"
 #include "fuse/mounts.h"
+#include "fuse/task.h"
 
 #define NOTIFIERS 4 /* half of them for entries */
 
@@ -24,15 +26,20 @@
 #define DEFER_ALWAYS  (100 * MS) /* whatever it is that takes so long */
 #define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
 #define RETRY_DOUBLED 5		 /* this often */
+#define SIZE_TRIES    20	 /* that is for 0.6 s */
 #define REPEAT_FIRST  (2 * MS)	 /* multiplied by four each time, */
 #define REPEATS	      5		 /* that is for 0.7 s */
 #define REPEATED_SOON (45 * MS)	 /* three of them are done: a fence waits for these */
 
+#define NAMES_LOOK  (10 * MS) /* a directory that is asked for waits for its names: looked at */
+#define NAMES_LOOKS 10	      /* so often at most */
+
 #define ACKS_MAX   64	/* acknowledgements that wait; more become one */
 #define QUEUE_FULL 4096 /* items, from which on names that nobody knows are not told one by one */
 
-/* A name that no directory has. */
+/* A name that no directory has, and a node that none is. */
 #define NO_NAME "/"
+#define NO_NODE UINT64_MAX
 
 struct item {
 	struct item *next;	    /* of the queue, or of those that wait for their time */
@@ -41,11 +48,24 @@ struct item {
 	struct hash_link same;	    /* notify.same, if hashed */
 	bool hashed;		    /* queued or waiting, and stands for its equals */
 	uint64_t ticket;	    /* ascending */
+	/*
+	 * Of what the host has changed, until it is done: of n->host_inodes or n->host_entries;
+	 * an entry leaves the latter when a reply is given past it, and counts in its directory.
+	 */
+	struct chain *chain;
+	struct item *chain_older, *chain_newer;
+	uint64_t host_ticket; /* ascending in a chain */
+	struct passed_dir *passed;
 	uint64_t ino;
-	bool nothing;	  /* only done is called */
-	bool entry;	  /* a name in ino, and ino's listing; else ino itself */
-	bool data;	  /* with pages from off on, len of them or all (0) */
-	bool repeated;	  /* not itself: adds one with data now and then, and nobody waits for it */
+	bool nothing;	/* only done is called */
+	bool entry;	/* a name in ino, and ino's listing; else ino itself */
+	bool data;	/* with pages from off on, len of them or all (0) */
+	bool settles;	/* an entry: only to wait for a lock (cache_sink.settle) */
+	bool asks;	/* for the size as well, if the file is open, when all else is done */
+	bool asked;	/* it has; or that is not to be */
+	bool repeated;	/* not itself: adds another now and then, and nobody waits for it */
+	bool name_only; /* an entry without ino's listing */
+	enum entry_way way;
 	bool parked;	  /* behind a request in the directory */
 	uint64_t running; /* inside the kernel since then; 0: not */
 	unsigned tries;
@@ -55,13 +75,32 @@ struct item {
 	uint64_t off, len;
 	void (*done)(void *arg);
 	void *arg;
+	struct notify *notify;
+	uint32_t serial; /* with settles: of node */
+	uint64_t node;
 	size_t name_len;
 	char name[];
 };
 
-/* An acknowledgement is to be sent when everything up to ticket is done. */
+struct chain {
+	struct item *oldest, *newest;
+};
+
+/*
+ * A directory in which names that the host has changed are still to be told, past which a
+ * reply that synchronises was given. Its attributes have been taken back: so whoever goes
+ * through it asks for them, and is answered when the names have been told.
+ */
+struct passed_dir {
+	struct hash_link link; /* notify.passed */
+	uint64_t ino;
+	unsigned count; /* of its items */
+};
+
+/* An acknowledgement is to be sent when everything of the host's up to ticket is done. */
 struct ack {
 	uint64_t ticket, seq, deadline, born;
+	bool passed; /* names that may be held up are not waited for */
 };
 
 struct shard {
@@ -70,6 +109,7 @@ struct shard {
 	pthread_cond_t work;
 	struct item *head, **tail;
 	struct item *waiting, *last_waiting; /* by not_before */
+	struct item *running;
 };
 
 struct notify {
@@ -83,8 +123,12 @@ struct notify {
 	size_t count;		/* of items */
 	struct hash_table same; /* those that others may be merged into, by what they are about */
 	struct notify_fence *fences;
-	uint64_t repeated_until;   /* until then something will have been repeated too seldom */
-	struct ack acks[ACKS_MAX]; /* ascending */
+	uint64_t host_ticket;
+	struct chain host_inodes, host_entries;
+	struct hash_table passed;
+	atomic_uint n_host, n_passed; /* items in the two chains; directories in passed */
+	uint64_t repeated_until;      /* until then something will have been repeated too seldom */
+	struct ack acks[ACKS_MAX];    /* ascending */
 	unsigned n_acks;
 	bool stopping;
 	void *unreadable; /* a page, without the lock */
@@ -108,6 +152,10 @@ static void enqueue_locked(struct notify *n, struct item *i)
 	s->tail = &i->next;
 	(void)pthread_cond_signal(&s->work);
 }
+
+static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry);
+static void pass_names_locked(struct notify *n, bool hurry);
+static bool wait_for_names(struct notify *n, struct notify_fence *f);
 
 static void wait_locked(struct shard *s, struct item *i, uint64_t not_before)
 {
@@ -142,8 +190,7 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 		struct item *o = HASH_ENTRY(l, struct item, same);
 
 		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
-		    o->repeated == i->repeated && o->name_len == i->name_len &&
-		    memcmp(o->name, i->name, i->name_len) == 0)
+		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
 			return o;
 	}
 	return NULL;
@@ -151,8 +198,8 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 
 static void hash_locked(struct notify *n, struct item *i)
 {
-	i->hashed =
-		!i->nothing && i->done == NULL && hash_add(&n->same, &i->same, item_hash(i)) == 0;
+	i->hashed = !i->nothing && !i->settles && !i->asked && i->done == NULL &&
+		    hash_add(&n->same, &i->same, item_hash(i)) == 0;
 }
 
 static void unhash_locked(struct notify *n, struct item *i)
@@ -162,6 +209,88 @@ static void unhash_locked(struct notify *n, struct item *i)
 	i->hashed = false;
 }
 
+/* ---- what the host has changed ---- */
+
+static void chain_locked(struct notify *n, struct item *i)
+{
+	struct chain *c = i->entry ? &n->host_entries : &n->host_inodes;
+
+	i->chain = c;
+	i->host_ticket = ++n->host_ticket;
+	i->chain_newer = NULL;
+	i->chain_older = c->newest;
+	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = i;
+	c->newest = i;
+	atomic_fetch_add(&n->n_host, 1);
+}
+
+static void unchain_locked(struct notify *n, struct item *i)
+{
+	struct chain *c = i->chain;
+
+	if (c == NULL)
+		return;
+	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = i->chain_newer;
+	*(i->chain_newer != NULL ? &i->chain_newer->chain_older : &c->newest) = i->chain_older;
+	i->chain = NULL;
+	atomic_fetch_sub(&n->n_host, 1);
+}
+
+/* by takes the place that i has in its chain. */
+static void replace_locked(struct item *i, struct item *by)
+{
+	struct chain *c = by->chain = i->chain;
+
+	by->host_ticket = i->host_ticket;
+	by->chain_older = i->chain_older;
+	by->chain_newer = i->chain_newer;
+	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = by;
+	*(i->chain_newer != NULL ? &i->chain_newer->chain_older : &c->newest) = by;
+	i->chain = NULL;
+}
+
+static struct passed_dir *passed_locked(const struct notify *n, uint64_t ino)
+{
+	struct hash_link *l = hash_first(&n->passed, (uint32_t)hash_mix(ino));
+
+	for (; l != NULL; l = hash_next(l)) {
+		struct passed_dir *d = HASH_ENTRY(l, struct passed_dir, link);
+
+		if (d->ino == ino)
+			return d;
+	}
+	return NULL;
+}
+
+static void unpass_locked(struct notify *n, struct item *i)
+{
+	struct passed_dir *d = i->passed;
+
+	i->passed = NULL;
+	if (d == NULL || --d->count > 0)
+		return;
+	hash_del(&n->passed, &d->link);
+	free(d);
+	atomic_fetch_sub(&n->n_passed, 1);
+}
+
+/*
+ * i, which is to be done later, does what o was to do, too: and so o's place among what is
+ * waited for is i's.
+ */
+static void take_place_locked(struct notify *n, struct item *i, struct item *o)
+{
+	if (i->passed == NULL && o->passed != NULL) {
+		unchain_locked(n, i);
+		i->passed = o->passed;
+		o->passed = NULL;
+	}
+	if (i->passed != NULL)
+		return;
+	if (i->chain == NULL && o->chain != NULL)
+		replace_locked(o, i);
+}
+
 /* into, which is yet to be done, does what i asks for as well. */
 static void merge(struct item *into, const struct item *i)
 {
@@ -169,7 +298,10 @@ static void merge(struct item *into, const struct item *i)
 	bool all = into->len == 0 || i->len == 0;
 
 	into->tries = 0;
+	into->way = i->way > into->way ? i->way : into->way;
+	into->name_only = into->name_only && i->name_only;
 	into->drops += i->drops;
+	into->asks = into->asks || i->asks;
 	if (into->changed == 0 || (i->changed != 0 && i->changed < into->changed))
 		into->changed = i->changed;
 	if (i->off < into->off)
@@ -177,14 +309,19 @@ static void merge(struct item *into, const struct item *i)
 	into->len = all ? 0 : (end > end2 ? end : end2) - into->off;
 }
 
-/* Takes over i. What is queued already is not queued again: so the queue is no longer than
- * what the kernel holds, and what our own requests ask for. */
-static void add(struct notify *n, struct item *i)
+/*
+ * Takes over i. What is queued already is not queued again: so the queue is no longer than
+ * what the kernel holds, and what our own requests ask for. host: it is about a change by
+ * the host.
+ */
+static void add_locked(struct notify *n, struct item *i, bool host)
 {
-	SCOPE_LOCK(&n->lock);
-	struct item *o = i->done == NULL ? equal_locked(n, i) : NULL;
+	struct item *o = i->done == NULL && !i->settles ? equal_locked(n, i) : NULL;
 
+	i->notify = n;
 	if (o != NULL) {
+		if (host && o->chain == NULL && o->passed == NULL)
+			chain_locked(n, o);
 		if (o->tries > 0) { /* waits for its time, which has come */
 			unwait_locked(shard_of(n, o->ino, o->entry), o);
 			enqueue_locked(n, o);
@@ -200,31 +337,76 @@ static void add(struct notify *n, struct item *i)
 	n->newest = i;
 	n->count++;
 	stats_add(n->fs->stats, STAT_inval_waiting, 1);
+	if (host)
+		chain_locked(n, i);
 	hash_locked(n, i);
 	enqueue_locked(n, i);
+}
+
+static void add(struct notify *n, struct item *i)
+{
+	SCOPE_LOCK(&n->lock);
+	add_locked(n, i, false);
+}
+
+/* From a call of the sink. */
+static void add_from_sink(struct notify *n, struct item *i)
+{
+	SCOPE_LOCK(&n->lock);
+	i->changed = cache_changed_at(n->fs->cache);
+	add_locked(n, i, cache_changed_by_host(n->fs->cache));
 }
 
 /*
  * Without memory for it the kernel would go on showing what is no longer true,
  * for as long as a day: then it is better to show nothing.
  */
+static _Noreturn void no_memory(void)
+{
+	log_err("no memory to invalidate what the kernel keeps: the mount ends");
+	abort();
+}
+
 static struct item *item_new(uint64_t ino, const char *name, size_t len)
 {
 	struct item *i = calloc(1, sizeof(*i) + len + 1);
 
-	if (i == NULL) {
-		log_err("no memory to invalidate what the kernel keeps: the mount ends");
-		abort();
-	}
+	if (i == NULL)
+		no_memory();
 	i->ino = ino;
 	i->name_len = len;
 	memcpy(i->name, name, len);
 	return i;
 }
 
+/* Takes over i, which others are to be made of now and then. */
+static void add_repeated(struct notify *n, struct item *i)
+{
+	struct shard *s = shard_of(n, i->ino, i->entry);
+
+	i->repeated = true;
+	SCOPE_LOCK(&n->lock);
+	n->repeated_until = cache_now() + REPEATED_SOON;
+	struct item *o = equal_locked(n, i);
+	if (o != NULL) { /* begins anew */
+		merge(o, i);
+		free(i);
+		if (o->running != 0 || o->not_before <= cache_now() + REPEAT_FIRST)
+			return;
+		unwait_locked(s, o);
+		i = o;
+	} else {
+		hash_locked(n, i);
+	}
+	wait_locked(s, i, cache_now() + REPEAT_FIRST);
+	(void)pthread_cond_signal(&s->work);
+}
+
 static void finish_locked(struct notify *n, struct item *i)
 {
 	unhash_locked(n, i);
+	unchain_locked(n, i);
+	unpass_locked(n, i);
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i->newer;
 	*(i->newer != NULL ? &i->newer->older : &n->newest) = i->older;
 	n->count--;
@@ -237,24 +419,47 @@ static void finish_locked(struct notify *n, struct item *i)
 /* What waits for the item goes on, whatever became of the item. Without the lock. */
 static void item_done(const struct item *i)
 {
+	if (i->settles)
+		cache_size_settled(i->notify->fs->cache, i->node, i->serial);
 	if (i->done != NULL)
 		i->done(i->arg);
 }
 
 /* ---- fences and acknowledgements ---- */
 
-/* Whether something up to ticket waits for a request of our own, which may wait for others. */
-static bool held_up_locked(const struct notify *n, uint64_t ticket, uint64_t now)
-{
-	for (const struct item *i = n->oldest; i != NULL && i->ticket <= ticket; i = i->newer)
-		if (i->parked || (i->running != 0 && now - i->running >= DEFER_AFTER))
-			return true;
-	return false;
-}
-
 static bool done_locked(const struct notify *n, uint64_t ticket)
 {
 	return n->oldest == NULL || n->oldest->ticket > ticket;
+}
+
+static bool chain_done_locked(const struct chain *c, uint64_t ticket)
+{
+	return c->oldest == NULL || c->oldest->host_ticket > ticket;
+}
+
+static bool host_done_locked(const struct notify *n, uint64_t ticket)
+{
+	return chain_done_locked(&n->host_inodes, ticket) &&
+	       chain_done_locked(&n->host_entries, ticket);
+}
+
+static bool fence_done_locked(const struct notify *n, struct notify_fence *f, uint64_t now)
+{
+	switch (f->kind) {
+	case NOTIFY_HOST:
+		return now >= f->not_before || host_done_locked(n, f->ticket);
+	case NOTIFY_NAMES:
+		return now >= f->not_before || passed_locked(n, f->ino) == NULL;
+	default:
+		break;
+	}
+	if (f->not_before > now)
+		return false;
+	if (f->not_before > 0) { /* what was repeated counts as well */
+		f->not_before = 0;
+		f->ticket = n->ticket;
+	}
+	return done_locked(n, f->ticket);
 }
 
 static struct notify_fence *take_fence_locked(struct notify *n)
@@ -264,13 +469,7 @@ static struct notify_fence *take_fence_locked(struct notify *n)
 	for (struct notify_fence **at = &n->fences; *at != NULL; at = &(*at)->next) {
 		struct notify_fence *f = *at;
 
-		if (f->not_before > now)
-			continue;
-		if (f->not_before > 0) { /* what was repeated counts as well */
-			f->not_before = 0;
-			f->ticket = n->ticket;
-		}
-		if (done_locked(n, f->ticket)) {
+		if (fence_done_locked(n, f, now)) {
 			*at = f->next;
 			return f;
 		}
@@ -278,23 +477,102 @@ static struct notify_fence *take_fence_locked(struct notify *n)
 	return NULL;
 }
 
+/*
+ * The names of a directory have not been told for so long. While a request of ours holds the
+ * lock of the directory, its reply is waited for. If none does, then maybe the very task that
+ * asks for the attributes (may_create, may_delete), which would wait for ever.
+ */
+static bool after_names_still(struct notify *n, struct notify_fence *f)
+{
+	bool busy = cache_dir_busy(n->fs->cache, f->ino);
+
+	f->looks += !busy;
+	if (busy || (f->looks < NAMES_LOOKS && !task_changes_names(f->tid)))
+		return wait_for_names(n, f);
+	stats_add(n->fs->stats, STAT_fence_late, notify_names_passed(n, f->ino));
+	return false;
+}
+
+/* f, taken out of the list, is not done yet, and was put back. */
+static bool waits_still(struct notify *n, struct notify_fence *f)
+{
+	switch (f->kind) {
+	case NOTIFY_HOST:
+		return cache_now() >= f->not_before && follow_host(n, f, true);
+	case NOTIFY_NAMES:
+		return after_names_still(n, f);
+	default:
+		return false;
+	}
+}
+
+/* ---- acknowledgements ---- */
+
+/* Whether a notification waits inside the kernel, maybe for the reply to a request of our own. */
+static bool held_up_locked(const struct notify *n, uint64_t now)
+{
+	for (unsigned k = 0; k < NOTIFIERS; k++) {
+		const struct item *i = n->shards[k].running;
+
+		if (i != NULL && now - i->running >= DEFER_AFTER)
+			return true;
+	}
+	return false;
+}
+
+enum ack_state { ACK_WAITS, ACK_PASSES_NAMES, ACK_IS_DUE };
+
 /* The oldest first: what it acknowledges includes all before it. */
-static bool take_ack_locked(struct notify *n, uint64_t now, uint64_t *ret_seq, bool *ret_deferred)
+static enum ack_state look_at_ack_locked(struct notify *n, uint64_t now)
 {
 	struct ack *a = &n->acks[0];
 
 	if (n->n_acks == 0)
-		return false;
-	bool done = done_locked(n, a->ticket);
-	if (!done && now < a->deadline)
-		return false;
-	if (!done && now < a->born + DEFER_ALWAYS && !held_up_locked(n, a->ticket, now)) {
-		a->deadline = now + DEFER_AFTER; /* only slow */
+		return ACK_WAITS;
+	if (host_done_locked(n, a->ticket))
+		return ACK_IS_DUE;
+	if (now < a->deadline)
+		return ACK_WAITS;
+	a->deadline = now + DEFER_AFTER;
+	if (!a->passed)
+		return ACK_PASSES_NAMES;
+	return now >= a->born + DEFER_ALWAYS || held_up_locked(n, now) ? ACK_IS_DUE : ACK_WAITS;
+}
+
+/* Called and returns with the lock. The names may be behind requests whose replies wait for the
+ * acknowledgement of another client, which waits for ours. */
+static void ack_passes_names_locked(struct notify *n)
+{
+	(void)pthread_mutex_unlock(&n->lock);
+	cache_lock_dirs(n->fs->cache);
+	(void)pthread_mutex_lock(&n->lock);
+	pass_names_locked(n, true);
+	if (n->n_acks > 0) {
+		n->acks[0].passed = true;
+		n->acks[0].ticket = n->host_ticket; /* with the directories */
+	}
+	cache_unlock_dirs(n->fs->cache);
+}
+
+/* Called and returns with the lock. False: none is due. */
+static bool acknowledge_locked(struct notify *n)
+{
+	struct ack a = n->acks[0];
+
+	switch (look_at_ack_locked(n, cache_now())) {
+	case ACK_PASSES_NAMES:
+		ack_passes_names_locked(n);
+		return true;
+	case ACK_IS_DUE:
+		break;
+	default:
 		return false;
 	}
-	*ret_seq = a->seq;
-	*ret_deferred = !done;
-	memmove(a, a + 1, --n->n_acks * sizeof(*a));
+	bool deferred = !host_done_locked(n, a.ticket);
+	memmove(n->acks, n->acks + 1, --n->n_acks * sizeof(n->acks[0]));
+	(void)pthread_mutex_unlock(&n->lock);
+	cache_acknowledge(n->fs->cache, a.seq, deferred);
+	(void)pthread_mutex_lock(&n->lock);
 	return true;
 }
 
@@ -302,19 +580,15 @@ static bool take_ack_locked(struct notify *n, uint64_t now, uint64_t *ret_seq, b
 static void say_locked(struct notify *n)
 {
 	struct notify_fence *f;
-	uint64_t seq;
-	bool deferred;
 
 	while ((f = take_fence_locked(n)) != NULL) {
 		(void)pthread_mutex_unlock(&n->lock);
-		f->done(f->arg);
+		if (!waits_still(n, f))
+			f->done(f->arg);
 		(void)pthread_mutex_lock(&n->lock);
 	}
-	while (take_ack_locked(n, cache_now(), &seq, &deferred)) {
-		(void)pthread_mutex_unlock(&n->lock);
-		cache_acknowledge(n->fs->cache, seq, deferred);
-		(void)pthread_mutex_lock(&n->lock);
-	}
+	while (acknowledge_locked(n))
+		;
 }
 
 /* All: any of them may be inside the kernel. */
@@ -326,7 +600,7 @@ static void wake_locked(struct notify *n)
 
 /* ---- the kernel ---- */
 
-enum outcome { DONE, AGAIN };
+enum outcome { DONE, AGAIN, WAITS };
 
 /* The kernel creates the inode only when whoever waits for our reply has run: until then it knows
  * none. */
@@ -353,6 +627,57 @@ static enum outcome do_inode(struct notify *n, struct item *i)
 	return o;
 }
 
+/* Behind look-ups of the name that are being digested. */
+static void expire_again(struct notify *n, const struct item *i)
+{
+	struct item *r = item_new(i->ino, i->name, i->name_len);
+
+	r->entry = true;
+	r->way = ENTRY_EXPIRES;
+	add_repeated(n, r);
+}
+
+static void expire(struct notify *n, const struct item *i, enum entry_way way)
+{
+	(void)fuse_lowlevel_notify_expire_entry(n->fs->se, i->ino, i->name, i->name_len,
+						FUSE_LL_EXPIRE_ONLY);
+	if (way == ENTRY_EXPIRES_AGAIN)
+		expire_again(n, i);
+}
+
+/* What is mounted at the name or below it would go with the dentry. */
+static void tell_name(struct notify *n, const struct item *i)
+{
+	struct fs *fs = n->fs;
+	bool can = fs->expire_entries && !FAULT(no_expiry);
+	enum entry_way now = cache_entry_way(fs->cache, i->ino, i->name, i->name_len);
+	enum entry_way way = now > i->way ? now : i->way;
+
+	if (can && way != ENTRY_DROPS)
+		expire(n, i, way);
+	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)
+		(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, i->name, i->name_len);
+	else if (fs->expire_entries)
+		expire(n, i, ENTRY_EXPIRES_AGAIN);
+}
+
+/*
+ * The lock of the directory, or that of what has the name in it: of a node that it cannot be
+ * (fuse_reverse_inval_entry looks at the node with the lock held), so that nothing is deleted.
+ */
+static enum outcome do_settle(struct notify *n, const struct item *i)
+{
+	struct fs *fs = n->fs;
+
+	stats_add(fs->stats, STAT_inval_sent, 1);
+	if (i->name_len == 0)
+		(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, NO_NAME,
+						       sizeof(NO_NAME) - 1);
+	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)
+		(void)fuse_lowlevel_notify_delete(fs->se, i->ino, NO_NODE, i->name, i->name_len);
+	return DONE;
+}
+
 /*
  * The name first, which waits for whoever reads the directory, and so sees to
  * it that what was told of it before is in the listing's pages when they go.
@@ -360,25 +685,22 @@ static enum outcome do_inode(struct notify *n, struct item *i)
 static enum outcome do_entry(struct notify *n, const struct item *i)
 {
 	struct fs *fs = n->fs;
-	enum mounted m = MOUNTED_NONE;
 
 	if (i->nothing || !cache_kernel_knows(fs->cache, i->ino))
 		return DONE;
+	if (i->settles)
+		return do_settle(n, i);
 	if (i->tries == 0) {
-		if (i->name_len > 0)
-			m = mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len);
 		stats_add(fs->stats, STAT_inval_sent, 1);
 		if (FAULT(no_notify))
 			return DONE;
-		if (m == MOUNTED_NONE)
-			(void)fuse_lowlevel_notify_inval_entry(
-				fs->se, i->ino, i->name_len > 0 ? i->name : NO_NAME,
-				i->name_len > 0 ? i->name_len : sizeof(NO_NAME) - 1);
-		else if (fs->expire_entries)
-			(void)fuse_lowlevel_notify_expire_entry(fs->se, i->ino, i->name,
-								i->name_len, FUSE_LL_EXPIRE_ONLY);
+		if (i->name_len > 0)
+			tell_name(n, i);
+		else
+			(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, NO_NAME,
+							       sizeof(NO_NAME) - 1);
 	}
-	return inval_inode(n, i->ino, 0, 0);
+	return i->name_only ? DONE : inval_inode(n, i->ino, 0, 0);
 }
 
 /* ---- the notifiers ---- */
@@ -420,20 +742,18 @@ static bool park(struct shard *s, struct item *i)
 	uint64_t now = cache_now();
 	bool late = now - i->born >= PARK_MAX && cache_link_alive(c);
 
-	(void)pthread_mutex_lock(&n->lock);
-	bool first = !i->parked, may = i->tries == 0 && !late;
-	i->parked = may;
-	if (may)
-		wait_locked(s, i, now + PARK_MAX);
-	(void)pthread_mutex_unlock(&n->lock);
-	if (!may)
+	if (i->tries > 0)
 		return false;
+	(void)pthread_mutex_lock(&n->lock);
+	bool first = !i->parked;
+	i->parked = true;
+	wait_locked(s, i, now + PARK_MAX);
+	(void)pthread_mutex_unlock(&n->lock);
 	/* unpark may come from now on */
-	if (cache_dir_park(c, i->ino)) {
+	if (cache_dir_park(c, i->ino, late)) {
 		stats_add(n->fs->stats, STAT_inval_parked, first);
 		return true;
 	}
-	/* nothing is in flight */
 	(void)pthread_mutex_lock(&n->lock);
 	unwait_locked(s, i); /* where it still is: unpark only moves it, add does not see it */
 	i->parked = false;
@@ -449,11 +769,70 @@ static void rejoin_locked(struct notify *n, struct item *i)
 	if (o != NULL) {
 		unhash_locked(n, o);
 		merge(i, o);
+		take_place_locked(n, i, o);
 		o->nothing = true;
 		o->drops = 0;
 		o->changed = 0;
 	}
 	hash_locked(n, i);
+}
+
+/* ---- sizes ---- */
+
+/*
+ * There is no notification of a size alone. NOTIFY_STORE sets i_size to the end of what it
+ * stores, and then takes the bytes (fuse_notify_store): these are where they cannot be read.
+ */
+static void store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t size)
+{
+	struct fuse_notify_store_out store = {
+		.nodeid = ino, .offset = from, .size = (uint32_t)(size - from)};
+	struct fuse_out_header out = {.len = (uint32_t)(sizeof(out) + sizeof(store)) + store.size,
+				      .error = FUSE_NOTIFY_STORE};
+	struct iovec iov[] = {
+		{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, store.size}};
+
+	stats_add(n->fs->stats, STAT_inval_sent, 1);
+	if (FAULT(no_notify))
+		return;
+	if (writev(fuse_session_fd(n->fs->se), iov, 3) < 0 && errno == EFAULT)
+		cache_size_stored(n->fs->cache, ino, size);
+}
+
+void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a)
+{
+	uint64_t from;
+
+	if (cache_size_to_tell(n->fs->cache, ino, a, &from))
+		store_size(n, ino, from, a->size);
+}
+
+/* The size has been asked for, and is to be made known. */
+static enum outcome do_size(struct notify *n, const struct item *i)
+{
+	uint64_t size, from;
+	int r = cache_size_missing(n->fs->cache, i->ino, &size, &from);
+
+	if (r > 0)
+		store_size(n, i->ino, from, size);
+	return r == -EAGAIN && i->tries < SIZE_TRIES ? AGAIN : DONE;
+}
+
+static void size_asked(void *arg)
+{
+	struct item *i = arg;
+	struct notify *n = i->notify;
+
+	SCOPE_LOCK(&n->lock);
+	enqueue_locked(n, i);
+}
+
+/* Until it is known the item is not done: so a fence waits for it. */
+static bool ask_size(struct notify *n, struct item *i)
+{
+	i->asked = true;
+	i->tries = 0;
+	return cache_size_ask(n->fs->cache, i->ino, size_asked, i);
 }
 
 static void again_locked(struct shard *s, struct item *i)
@@ -463,20 +842,29 @@ static void again_locked(struct shard *s, struct item *i)
 	stats_add(s->notify->fs->stats, STAT_inval_retried, 1);
 	i->tries++;
 	wait_locked(s, i, cache_now() + (RETRY_FIRST << doubled));
-	rejoin_locked(s->notify, i);
+	if (!i->asked)
+		rejoin_locked(s->notify, i);
+}
+
+static void add_name_only(struct notify *n, const struct item *of)
+{
+	struct item *i = item_new(of->ino, of->name, of->name_len);
+
+	i->entry = i->name_only = true;
+	i->way = of->way;
+	add(n, i);
 }
 
 static void repeat_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
-	uint64_t off = i->off, len = i->len;
 
 	i->tries++; /* 0 if it is asked for again meanwhile */
 	i->running = cache_now();
 	(void)pthread_mutex_unlock(&n->lock);
 	bool known = cache_kernel_knows(n->fs->cache, i->ino);
 	if (known)
-		notify_inval_range(n, i->ino, off, len);
+		add_name_only(n, i);
 	(void)pthread_mutex_lock(&n->lock);
 	i->running = 0;
 	if (known && i->tries < REPEATS) {
@@ -497,14 +885,20 @@ static void execute_locked(struct shard *s, struct item *i)
 		return;
 	}
 	i->running = cache_now();
+	s->running = i;
 	unhash_locked(n, i); /* what is asked for from now on is not done by it */
 	(void)pthread_mutex_unlock(&n->lock);
 	bool parked = i->entry && !i->nothing && park(s, i);
 	if (!parked)
-		o = i->entry ? do_entry(n, i) : do_inode(n, i);
+		o = i->asked ? do_size(n, i) : i->entry ? do_entry(n, i) : do_inode(n, i);
+	if (!parked && o == DONE && i->asks && !i->asked && ask_size(n, i))
+		o = WAITS;
 	if (!parked && o == DONE)
 		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
+	s->running = NULL;
+	if (o == WAITS)
+		return; /* it is running until the reply */
 	i->running = 0;
 	if (parked)
 		rejoin_locked(n, i);
@@ -547,53 +941,29 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	struct notify *n = arg;
 	struct item *i = item_new(ino, "", 0);
 
-	i->data = data;
+	i->data = i->asks = data;
 	i->drops = data;
-	i->changed = cache_changed_at(n->fs->cache);
-	add(n, i);
+	add_from_sink(n, i);
 }
 
-static void add_entry(struct notify *n, uint64_t parent, const char *name, size_t len,
-		      uint64_t changed)
+static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way)
 {
 	struct item *i = item_new(parent, name, len);
 
 	i->entry = true;
-	i->changed = changed;
-	add(n, i);
+	i->way = way;
+	add_from_sink(arg, i);
 }
 
-static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
+static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
+			size_t len)
 {
-	struct notify *n = arg;
+	struct item *i = item_new(parent, name, len);
 
-	add_entry(n, parent, name, len, cache_changed_at(n->fs->cache));
-}
-
-static void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
-{
-	struct notify *n = arg;
-	struct shard *s = shard_of(n, ino, false);
-	struct item *i = item_new(ino, "", 0), *o;
-
-	i->data = i->repeated = true;
-	i->off = from;
-	i->len = to - from + 1;
-	SCOPE_LOCK(&n->lock);
-	n->repeated_until = cache_now() + REPEATED_SOON;
-	o = equal_locked(n, i);
-	if (o != NULL) { /* begins anew */
-		merge(o, i);
-		free(i);
-		if (o->running != 0 || o->not_before <= cache_now() + REPEAT_FIRST)
-			return;
-		unwait_locked(s, o);
-		i = o;
-	} else {
-		hash_locked(n, i);
-	}
-	wait_locked(s, i, cache_now() + REPEAT_FIRST);
-	(void)pthread_cond_signal(&s->work);
+	i->entry = i->settles = true;
+	i->node = ino;
+	i->serial = serial;
+	add(arg, i);
 }
 
 static void sink_unpark(void *arg, uint64_t parent)
@@ -621,7 +991,8 @@ static void sink_mark(void *arg, uint64_t seq)
 	SCOPE_LOCK(&n->lock);
 	if (n->n_acks < ACKS_MAX)
 		n->acks[n->n_acks++] = (struct ack){.deadline = now + DEFER_AFTER, .born = now};
-	n->acks[n->n_acks - 1].ticket = n->ticket;
+	n->acks[n->n_acks - 1].ticket = n->host_ticket;
+	n->acks[n->n_acks - 1].passed = false;
 	n->acks[n->n_acks - 1].seq = seq;
 	wake_locked(n);
 }
@@ -637,7 +1008,7 @@ static bool sink_full(void *arg)
 const struct cache_sink notify_sink = {
 	.inode = sink_inode,
 	.entry = sink_entry,
-	.repeat = sink_repeat,
+	.settle = sink_settle,
 	.full = sink_full,
 	.unpark = sink_unpark,
 	.mark = sink_mark,
@@ -663,29 +1034,14 @@ void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice d
 	if (!FAULT(no_notify))
 		(void)fuse_lowlevel_notify_store(n->fs->se, ino, (off_t)off, &v, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
+	cache_size_stored(n->fs->cache, ino, off + data.len);
 }
 
-/*
- * There is no notification of a size alone. One that stores a byte at the end
- * sets the size, and then takes the byte (fuse_notify_store): it is given one that
- * cannot be read. The page that this leaves, empty and not up to date, goes.
- */
-void notify_grow(struct notify *n, fuse_ino_t ino, uint64_t size)
+void notify_outdate(struct notify *n, fuse_ino_t ino)
 {
-	struct fuse_notify_store_out store = {.nodeid = ino, .offset = size - 1, .size = 1};
-	struct fuse_out_header out = {.len = sizeof(out) + sizeof(store) + 1,
-				      .error = FUSE_NOTIFY_STORE};
-	struct iovec iov[] = {{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, 1}};
-
-	if (!cache_grows(n->fs->cache, ino, size))
-		return; /* the guest itself may have made it shorter meanwhile */
 	if (!FAULT(no_notify))
-		(void)writev(fuse_session_fd(n->fs->se), iov, 3);
+		(void)fuse_lowlevel_notify_inval_inode(n->fs->se, ino, -1, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
-	cache_drops_pages(n->fs->cache, ino);
-	(void)inval_inode(n, ino, (int64_t)size - 1, 1);
-	cache_pages_dropped(n->fs->cache, ino);
-	cache_grown(n->fs->cache, ino, size);
 }
 
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
@@ -698,8 +1054,8 @@ void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), voi
 	add(n, i);
 }
 
-void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
-			void *arg)
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len,
+			void (*done)(void *arg), void *arg)
 {
 	struct item *i = item_new(ino, "", 0);
 
@@ -707,6 +1063,7 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 	i->data = true;
 	i->drops = 1;
 	i->off = off;
+	i->len = len;
 	i->done = done;
 	i->arg = arg;
 	add(n, i);
@@ -714,22 +1071,141 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*d
 
 void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, size_t len)
 {
-	add_entry(n, parent, name, len, 0);
+	struct item *i = item_new(parent, name, len);
+
+	i->entry = true;
+	i->way = ENTRY_EXPIRES;
+	add(n, i);
 }
 
 void notify_inval_listing(struct notify *n, fuse_ino_t ino)
 {
-	add_entry(n, ino, "", 0, 0);
+	notify_inval_entry(n, ino, "", 0);
+}
+
+static void add_fence_locked(struct notify *n, struct notify_fence *f)
+{
+	f->next = n->fences;
+	n->fences = f;
 }
 
 void notify_fence(struct notify *n, struct notify_fence *f)
 {
 	SCOPE_LOCK(&n->lock);
+	f->kind = NOTIFY_ALL;
 	f->ticket = n->ticket;
 	f->not_before = n->repeated_until > cache_now() ? n->repeated_until : 0;
-	f->next = n->fences;
-	n->fences = f;
+	add_fence_locked(n, f);
 	wake_locked(n);
+}
+
+/*
+ * A name is told under the lock of its directory, which a request may hold until its reply:
+ * then no reply waits for the name. The directory's attributes and listing go instead, which
+ * waits for no lock.
+ */
+static void pass_locked(struct notify *n, struct item *i)
+{
+	struct passed_dir *d = passed_locked(n, i->ino);
+
+	unchain_locked(n, i);
+	if (d == NULL) {
+		struct item *back = item_new(i->ino, "", 0);
+
+		d = calloc(1, sizeof(*d));
+		if (d == NULL || hash_add(&n->passed, &d->link, (uint32_t)hash_mix(i->ino)) < 0)
+			no_memory();
+		d->ino = i->ino;
+		atomic_fetch_add(&n->n_passed, 1);
+		back->data = true;
+		add_locked(n, back, true);
+	}
+	d->count++;
+	i->passed = d;
+}
+
+bool notify_host_waits(const struct notify *n)
+{
+	return atomic_load(&n->n_host) > 0;
+}
+
+/*
+ * No reply waits for a name in a directory that is locked until it has gone to the kernel, or
+ * until another one that is held has, nor for what a notifier comes to that is stuck there. So two
+ * replies never wait for each other: a name that is waited for can be held up by a later
+ * request only, whose reply passes it. hurry: nor for the host, in directories where a
+ * request is in flight.
+ */
+static void pass_names_locked(struct notify *n, bool hurry)
+{
+	struct cache *c = n->fs->cache;
+	bool stuck[NOTIFIERS];
+
+	for (unsigned k = 0; k < NOTIFIERS; k++) {
+		const struct item *i = n->shards[k].running;
+
+		stuck[k] = i != NULL && i->entry && cache_dir_locked(c, i->ino, hurry);
+	}
+	for (struct item *i = n->host_entries.oldest, *next; i != NULL; i = next) {
+		next = i->chain_newer;
+		if (stuck[shard_of(n, i->ino, true) - n->shards] ||
+		    cache_dir_locked(c, i->ino, hurry))
+			pass_locked(n, i);
+	}
+}
+
+/* f->ticket is set; false if nothing is to be waited for. */
+static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry)
+{
+	struct cache *c = n->fs->cache;
+
+	cache_lock_dirs(c);
+	(void)pthread_mutex_lock(&n->lock);
+	pass_names_locked(n, hurry);
+	if (!hurry || n->host_inodes.newest != NULL)
+		f->ticket = n->host_ticket; /* with the directories that were passed now */
+	f->not_before = cache_now() + PARK_MAX;
+	bool wait = n->host_inodes.oldest != NULL || n->host_entries.oldest != NULL;
+	if (wait) {
+		add_fence_locked(n, f);
+		wake_locked(n); /* for the time at which it hurries */
+	}
+	(void)pthread_mutex_unlock(&n->lock);
+	cache_unlock_dirs(c);
+	return wait;
+}
+
+bool notify_follow_host(struct notify *n, struct notify_fence *f)
+{
+	f->kind = NOTIFY_HOST;
+	return follow_host(n, f, false);
+}
+
+bool notify_names_passed(struct notify *n, fuse_ino_t ino)
+{
+	if (atomic_load(&n->n_passed) == 0)
+		return false;
+	SCOPE_LOCK(&n->lock);
+	return passed_locked(n, ino) != NULL;
+}
+
+static bool wait_for_names(struct notify *n, struct notify_fence *f)
+{
+	SCOPE_LOCK(&n->lock);
+	if (passed_locked(n, f->ino) == NULL)
+		return false;
+	f->not_before = cache_now() + NAMES_LOOK;
+	add_fence_locked(n, f);
+	wake_locked(n);
+	return true;
+}
+
+bool notify_after_names(struct notify *n, fuse_ino_t ino, struct notify_fence *f)
+{
+	f->kind = NOTIFY_NAMES;
+	f->ino = ino;
+	f->looks = 0;
+	return wait_for_names(n, f);
 }
 
 /* ---- life ---- */
@@ -773,19 +1249,6 @@ int notify_new(struct fs *fs, struct notify **ret)
 	return 0;
 }
 
-/* They are in no other list. */
-static void free_repeated(struct notify *n, struct shard *s)
-{
-	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
-		next = i->next;
-		if (!i->repeated)
-			continue;
-		unwait_locked(s, i);
-		unhash_locked(n, i);
-		free(i);
-	}
-}
-
 void notify_free(struct notify *n)
 {
 	if (n == NULL)
@@ -797,8 +1260,6 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
-	for (unsigned i = 0; i < NOTIFIERS; i++)
-		free_repeated(n, &n->shards[i]);
 	while (n->oldest != NULL) {
 		item_done(n->oldest);
 		finish_locked(n, n->oldest);
@@ -810,6 +1271,7 @@ void notify_free(struct notify *n)
 		f->done(f->arg);
 	}
 	hash_done(&n->same);
+	hash_done(&n->passed);
 	for (unsigned i = 0; i < NOTIFIERS; i++)
 		(void)pthread_cond_destroy(&n->shards[i].work);
 	mounts_free(n->mounts);

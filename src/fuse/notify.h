@@ -38,29 +38,61 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
  */
 void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice data);
 
-/* Lets the file grow to size. Only on a notifier too. */
-void notify_grow(struct notify *n, fuse_ino_t ino, uint64_t size);
+/*
+ * Attributes only, and now: that waits for nothing (fuse_reverse_inval_inode), while what is
+ * queued may wait for the page that a READ has locked.
+ */
+void notify_outdate(struct notify *n, fuse_ino_t ino);
+
+/* Brings attributes that are about to be told up to date, and makes their size known first. Only on
+ * a notifier too. */
+void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a);
 
 /* Calls done, on a notifier, when what is queued for ino now has been done. */
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg);
 
 /*
- * Drops attributes and pages from off on, and then calls done, on a notifier:
- * for a reply that must not come before.
+ * Drops attributes and the pages of a range (len 0: all behind off), and then calls done, on a
+ * notifier: for a reply that must not come before.
  */
-void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, void (*done)(void *arg),
-			void *arg);
+void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len,
+			void (*done)(void *arg), void *arg);
 /* The listing of a directory, once no request in it is in flight. */
 void notify_inval_listing(struct notify *n, fuse_ino_t ino);
 
+enum notify_fence_kind {
+	NOTIFY_ALL,   /* everything that is queued */
+	NOTIFY_HOST,  /* what the host has changed, but for names */
+	NOTIFY_NAMES, /* names of one directory */
+};
+
+/* done is called on a notifier, or by notify_free. The struct stays until then. */
 struct notify_fence {
 	void (*done)(void *arg);
 	void *arg;
+	pid_t tid; /* notify_after_names: who asks for the attributes */
 	/* notify's own */
 	struct notify_fence *next;
-	uint64_t ticket, not_before;
+	enum notify_fence_kind kind;
+	uint64_t ticket, ino, not_before;
+	unsigned looks;
 };
 
-/* Calls f->done, on a notifier, when everything that is queued now has been done. f stays until
- * then. */
+/* Calls f->done when everything that is queued now has been done. */
 void notify_fence(struct notify *n, struct notify_fence *f);
+
+/*
+ * For a reply that synchronises: calls f->done when nothing that the host had changed can be
+ * seen any more as it was. False: that is so now, and f is not used. notify_host_waits: whether
+ * it may be otherwise, for which no lock is taken.
+ */
+bool notify_host_waits(const struct notify *n);
+bool notify_follow_host(struct notify *n, struct notify_fence *f);
+
+/*
+ * Whether such a reply was given before changed names of the directory had been told. Then
+ * nobody gets attributes of it that he may keep, and who asks for them gets them afterwards:
+ * notify_after_names, which returns false if they have been told by now.
+ */
+bool notify_names_passed(struct notify *n, fuse_ino_t ino);
+bool notify_after_names(struct notify *n, fuse_ino_t ino, struct notify_fence *f);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/cleanup.h"
+#include "core/fault.h"
 #include "fuse/fs_priv.h"
 
 /* The reply of COPY_FILE_RANGE has 32 bits; a short copy is allowed, and stays interruptible. */
@@ -93,8 +94,12 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	 */
 	if (reply->appended && (r->fi.flags & O_ACCMODE) == O_RDONLY)
 		r->fi.direct_io = 1;
-	/* Without FLUSH the kernel would not tell when a close releases POSIX locks. */
-	r->fi.noflush = !fs->options.host_locks && !r->file->flush;
+	r->file->writes = (r->fi.flags & O_ACCMODE) != O_RDONLY;
+	/*
+	 * Without FLUSH the kernel would not tell when a close releases POSIX locks, nor
+	 * before close(2) returns that the host may execute what was written.
+	 */
+	r->fi.noflush = !fs->options.host_locks && !r->file->flush && !r->file->writes;
 }
 
 /* What CREATE opened serves whoever opens it next, too. */
@@ -108,8 +113,9 @@ static void opened_by_node(struct krequest *r, const struct cache_reply *reply)
 /* The kernel does not know the file: nobody waits for it any more. */
 static void open_refused(struct krequest *r, const struct cache_reply *reply)
 {
-	if (r->file != NULL && r->file->direct)
-		cache_appending(r->fs->cache, reply->ino != 0 ? reply->ino : r->ino, false);
+	if (r->file != NULL)
+		cache_opened(r->fs->cache, reply->ino != 0 ? reply->ino : r->ino, false,
+			     r->file->direct);
 	if (r->file != NULL) /* else it goes with the node */
 		cache_close(r->fs->cache, r->ino, reply->fh, false);
 	if (reply->ino != 0)
@@ -124,8 +130,7 @@ static void finish_open(struct krequest *r, const struct cache_reply *reply)
 		file_free(r->fs, r->file);
 	} else {
 		opened(r, reply);
-		if (r->file->direct)
-			cache_appending(r->fs->cache, r->ino, true);
+		cache_opened(r->fs->cache, r->ino, true, r->file->direct);
 		if (fuse_reply_open(r->req, &r->fi) < 0)
 			open_refused(r, reply);
 	}
@@ -164,8 +169,8 @@ static void finish_create(struct krequest *r, const struct cache_reply *reply)
 		else
 			opened_by_node(r, reply);
 		entry_param(r->fs, reply->ino, reply->attr, reply->attr_ttl, reply->entry_ttl, &e);
-		if (r->file != NULL && r->file->direct)
-			cache_appending(r->fs->cache, reply->ino, true);
+		if (r->file != NULL)
+			cache_opened(r->fs->cache, reply->ino, true, r->file->direct);
 		if (fuse_reply_create(r->req, &e, &r->fi) < 0)
 			open_refused(r, reply);
 	}
@@ -183,9 +188,9 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	if (current.tmpfile)
 		flags |= O_TMPFILE;
 	if (r->fs->options.no_open) /* others will go by it: these are theirs to ask for */
-		flags &= ~(uint64_t)(O_SYNC | O_DSYNC | O_NOATIME);
+		flags = (flags & ~(uint64_t)(O_SYNC | O_DSYNC | O_NOATIME)) | OPEN_GIVE_UP;
 	REQUEST_SET(r, flags, flags);
-	REQUEST_SET(r, mode, mode & 07777 & ~r->fs->options.umask);
+	krequest_mode(r, mode & 07777);
 	krequest_caller(r, mode);
 	krequest_submit(r, parent, 0);
 }
@@ -199,18 +204,26 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		(void)fuse_reply_err(req, 0);
 		return;
 	}
-	if (file->direct)
-		cache_appending(fs->cache, ino, false);
+	cache_opened(fs->cache, ino, false, file->direct);
 	/* one that kept errors back, or was locked through, ends here */
 	cache_close(fs->cache, ino, file->fh, file->again && !file->flush);
 	file_free(fs, file);
 	(void)fuse_reply_err(req, 0);
 }
 
+/* The host's programs get ETXTBSY from it until RELEASE, which comes after close(2) has returned.
+ */
+static bool keeps_from_executing(struct fs *fs, fuse_ino_t ino, const struct file *file)
+{
+	return file->writes && fs->info.gives_up &&
+	       (cache_mode(fs->cache, ino) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+}
+
 /*
- * close(2). The host hears of it if it could have kept an error back, or if
- * the close may release POSIX locks: any close by a process releases its
- * locks on the file, whichever descriptor took them.
+ * close(2). The host hears of it if it could have kept an error back, if it
+ * may want to execute the file, or if the close may release POSIX locks: any
+ * close by a process releases its locks on the file, whichever descriptor took
+ * them.
  */
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -221,7 +234,10 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		(void)fuse_reply_err(req, ENOSYS); /* and the kernel never asks again */
 		return;
 	}
-	if (!file->flush && !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
+	cache_task_goes_on(fs->cache, ino, (uint32_t)fuse_req_ctx(req)->pid);
+	bool executed = keeps_from_executing(fs, ino, file);
+	if (!file->flush && !executed &&
+	    !(fs->options.host_locks && cache_is_locked(fs->cache, ino))) {
 		(void)fuse_reply_err(req, 0);
 		return;
 	}
@@ -230,6 +246,8 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	REQUEST_SET(r, fh, file->fh);
 	REQUEST_SET(r, owner, fi->lock_owner);
+	if (executed)
+		REQUEST_SET(r, flags, FLUSH_GIVE_UP);
 	krequest_submit(r, ino, 0);
 }
 
@@ -247,14 +265,26 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 
 /* ---- data ---- */
 
+/*
+ * What the host has made longer shows in a READ before its invalidation comes: whoever
+ * reads on behind the old end is to ask for the size again.
+ */
+static void finish_read(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->longer)
+		notify_outdate(r->fs->notify, r->ino);
+	finish_data(r, reply);
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
-	struct krequest *r = krequest_new(req, MSG_READ, finish_data);
+	struct krequest *r = krequest_new(req, MSG_READ, finish_read);
 
 	if (r == NULL)
 		return;
 	r->creq.direct = (fi->flags & O_DIRECT) != 0;
+	r->creq.unpaged = current.unpaged;
 	krequest_file(r, fi);
 	REQUEST_SET(r, off, (uint64_t)off);
 	REQUEST_SET(r, size, size < MSG_PAYLOAD_MAX ? size : MSG_PAYLOAD_MAX);
@@ -318,12 +348,12 @@ static void finish_direct_write(struct krequest *r, const struct cache_reply *re
 {
 	struct notify *n = r->fs->notify;
 	bool moved = reply->msg->off != r->off;
-	struct stored *s = reply->stale_pages ? stored_new(r, reply) : NULL;
+	struct stored *s = reply->has_pages ? stored_new(r, reply) : NULL;
 
 	if (s != NULL)
 		notify_after(n, r->ino, store_and_reply, s);
-	else if (moved || reply->stale_pages)
-		notify_inval_first(n, r->ino, moved ? 0 : r->off, write_reply, r);
+	else if (moved || reply->has_pages)
+		notify_inval_first(n, r->ino, moved ? 0 : r->off, 0, write_reply, r);
 	else
 		write_reply(r);
 }
@@ -345,6 +375,14 @@ static void finish_write(struct krequest *r, const struct cache_reply *reply)
 		return;
 	}
 	bool moved = reply->msg->off != off, raced = reply->raced && !moved;
+	/*
+	 * Behind an asynchronous write with O_DIRECT the kernel drops nothing
+	 * (generic_file_direct_write does that for one that it has waited for).
+	 */
+	if (r->creq.unpaged && reply->has_pages && !moved && len > 0 && !FAULT(direct_kept)) {
+		notify_inval_first(n, ino, off, len, write_reply, r);
+		return;
+	}
 	/*
 	 * An append that landed behind what the kernel knew of: whoever asks for the
 	 * size from now on hears it when the pages have gone.
@@ -369,6 +407,10 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	/* what is written back from a mapping comes from the kernel's cache */
 	r->creq.direct = !r->fs->options.no_open && file_of(fi)->direct && !fi->writepage;
 	r->creq.writeback = fi->writepage;
+	r->creq.unpaged = current.unpaged && !fi->writepage;
+	r->past_pages = r->creq.direct;
+	if (r->past_pages)
+		cache_direct_write(r->fs->cache, ino, true);
 	krequest_file(r, fi);
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */

@@ -6,16 +6,16 @@
 #include "fuse/fs_priv.h"
 
 /* The protocol's lock types do not depend on what F_RDLCK is on a machine. */
-enum { TYPE_READ = 0, TYPE_WRITE = 1, TYPE_NONE = 2 };
-
 static uint64_t type_to_server(short type)
 {
-	return type == F_RDLCK ? TYPE_READ : type == F_WRLCK ? TYPE_WRITE : TYPE_NONE;
+	return type == F_RDLCK	 ? LOCK_TYPE_READ
+	       : type == F_WRLCK ? LOCK_TYPE_WRITE
+				 : LOCK_TYPE_NONE;
 }
 
 static short type_to_kernel(uint64_t type)
 {
-	return type == TYPE_READ ? F_RDLCK : type == TYPE_WRITE ? F_WRLCK : F_UNLCK;
+	return type == LOCK_TYPE_READ ? F_RDLCK : type == LOCK_TYPE_WRITE ? F_WRLCK : F_UNLCK;
 }
 
 static void set_range(struct krequest *r, const struct flock *lock)

@@ -121,7 +121,7 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 
 	if (r == NULL || !krequest_name(r, name))
 		return;
-	REQUEST_SET(r, mode, mode & ~r->fs->options.umask);
+	krequest_mode(r, mode);
 	REQUEST_SET(r, rdev, (uint64_t)major(rdev) << 32 | minor(rdev));
 	krequest_caller(r, mode);
 	krequest_submit(r, parent, 0);

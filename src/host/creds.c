@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,13 +33,13 @@ static int caps_get(uint64_t *ret_effective, uint64_t *ret_permitted, uint64_t *
  * What setfsuid took from the effective set (CAP_FS_MASK), but not
  * CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: the guest's kernel has checked.
  */
-static int caps_keep_dac(const struct creds *c, bool special)
+static int caps_keep_dac(const struct creds *c, const struct creds_caller *caller)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[CAP_WORDS];
-	const uint64_t drop = CAP(CAP_CHOWN) | CAP(CAP_FOWNER) | CAP(CAP_FSETID) |
-			      CAP(CAP_LINUX_IMMUTABLE) | CAP(CAP_MAC_OVERRIDE) |
-			      (special ? 0 : CAP(CAP_MKNOD));
+	const uint64_t drop = CAP(CAP_CHOWN) | CAP(CAP_FSETID) | CAP(CAP_LINUX_IMMUTABLE) |
+			      CAP(CAP_MAC_OVERRIDE) | (caller->owner ? 0 : CAP(CAP_FOWNER)) |
+			      (caller->special ? 0 : CAP(CAP_MKNOD));
 	uint64_t effective = c->effective & ~drop;
 
 	for (int i = 0; i < CAP_WORDS; i++) {
@@ -81,12 +83,32 @@ static int thread_setgroups(struct creds *c, const struct creds_caller *caller)
 	return 0;
 }
 
+bool creds_can_mask(void)
+{
+	return unshare(CLONE_FS) == 0; /* what confines containers may refuse it */
+}
+
+/*
+ * A thread begins with the struct fs_struct of the one that started it, which
+ * may be in the middle of creating something: so it sets its own, also to 0.
+ */
+static int thread_umask(struct creds *c, mode_t mask)
+{
+	if (!c->own_umask && unshare(CLONE_FS) < 0)
+		return mask != 0 ? -errno : 0;
+	if (!c->own_umask || c->umask != mask)
+		(void)umask(mask);
+	c->own_umask = true;
+	c->umask = mask;
+	return 0;
+}
+
 int creds_assume(struct creds *c, bool privileged, const struct creds_caller *caller)
 {
-	int r = 0;
+	int r = thread_umask(c, caller->umask);
 
-	if (!privileged)
-		return 0;
+	if (r < 0 || !privileged)
+		return r;
 	if (!c->known) {
 		r = caps_get(&c->effective, &c->permitted, &c->inheritable);
 		if (r < 0)
@@ -114,7 +136,7 @@ int creds_assume(struct creds *c, bool privileged, const struct creds_caller *ca
 				r = -EINVAL;
 		}
 		if (r == 0)
-			r = caps_keep_dac(c, caller->special);
+			r = caps_keep_dac(c, caller);
 	}
 	if (r < 0)
 		creds_restore(c);

@@ -7,8 +7,12 @@
  * setgid directory, and a set-group-ID bit that a caller outside the group may
  * not set, CVE-2022-0358). CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH stay.
  *
+ * The caller's umask goes with it: the host's kernel applies it where the
+ * directory has no default ACL, and nowhere else (posix_acl_create).
+ *
  * Per thread, with raw system calls: glibc's setgroups would change every
- * thread. Calling sequence on one thread:
+ * thread, and umask(2) all that share the thread's struct fs_struct, which
+ * each thread that creates has of its own. Calling sequence on one thread:
  *
  *	struct creds saved = CREDS_NONE;		once per thread
  *	r = creds_assume(&saved, privileged, &caller);
@@ -16,7 +20,7 @@
  *
  * The supplementary groups stay those of the last caller until the next one
  * differs: they mean nothing to a thread that has all capabilities.
- * An unprivileged server creates as itself; both calls then do nothing.
+ * An unprivileged server creates as itself: then only the umask is the caller's.
  */
 #pragma once
 
@@ -31,11 +35,15 @@ struct creds_caller {
 	const gid_t *groups; /* supplementary, n_groups of them */
 	size_t n_groups;
 	bool special; /* CAP_MKNOD is needed as well */
+	bool owner;   /* CAP_FOWNER: the guest has checked that the caller is */
+	mode_t umask;
 };
 
 /* What the thread has at the moment. */
 struct creds {
 	bool assumed, uid_set, gid_set;
+	bool own_umask;	 /* it shares its umask with no other thread */
+	mode_t umask;	 /* with own_umask */
 	size_t n_groups; /* SIZE_MAX: those that the thread was started with */
 	uint64_t groups_hash;
 	bool known;
@@ -46,6 +54,9 @@ struct creds {
 
 /* True if this process can do it at all; asked once, when the server starts. */
 bool creds_privileged(void);
+
+/* True if threads can have a umask of their own; asked once, when the server starts. */
+bool creds_can_mask(void);
 
 /*
  * 0, or -errno with nothing changed: -EINVAL for an id that this user

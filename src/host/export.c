@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -110,6 +111,13 @@ int export_reopen(const struct export *e, int object, int flags, int *ret_fd)
 	return r == -EPERM ? reopen(e, object, flags, ret_fd) : r;
 }
 
+bool export_may_write(const struct export *e, int object)
+{
+	char name[16];
+
+	return faccessat(e->proc, fd_name(object, name), W_OK, AT_EACCESS) == 0;
+}
+
 int export_openable(mode_t mode)
 {
 	if (S_ISREG(mode))
@@ -144,6 +152,15 @@ int export_attr(const struct export *e, int fd, struct attr *ret)
 		.ctime = stx_time(&stx.stx_ctime),
 	};
 	return 0;
+}
+
+bool export_no_acl(int fd, mode_t mode)
+{
+	char path[EXPORT_PROC_PATH_MAX];
+
+	return S_ISLNK(mode) ||
+	       (getxattr(export_proc_path(fd, path), "system.posix_acl_access", NULL, 0) < 0 &&
+		(errno == ENODATA || errno == EOPNOTSUPP));
 }
 
 int export_chmod(const struct export *e, int object, mode_t mode)
@@ -370,6 +387,11 @@ bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid)
 	return true;
 }
 
+bool export_masks(const struct export *e)
+{
+	return e->masks;
+}
+
 int export_root(const struct export *e)
 {
 	return e->root;
@@ -453,6 +475,7 @@ int export_new(const struct server_config *config, struct export **ret, char *er
 	e->resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
 		     (config->xdev == XDEV_HIDE ? RESOLVE_NO_XDEV : 0);
 	(void)umask(0);
+	e->masks = creds_can_mask();
 	int r = setup(e, config, err, err_len);
 	if (r < 0) {
 		export_free(e);

@@ -5,7 +5,8 @@
  * Calling sequence: export_new once, any use, export_free when every session
  * has gone. Everything but new and free may be called from any thread; there
  * is no state but file descriptors. export_new sets the process's umask to 0:
- * mode bits that arrive have been masked by the guest's kernel already.
+ * mode bits that arrive have been masked by the guest's kernel already, or
+ * the caller's umask comes with them (creds.h).
  *
  * Confinement: a name is one component, resolved from a directory's fd by
  * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS |
@@ -43,6 +44,8 @@ bool export_privileged(const struct export *e);
 bool export_no_setid(const struct export *e);
 /* True if everything belongs to one owner, who is told. */
 bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid);
+/* The caller's umask can be applied here. */
+bool export_masks(const struct export *e);
 /* The root as an object; the export's own, not to be closed. */
 int export_root(const struct export *e);
 struct filesystems *export_filesystems(const struct export *e);
@@ -65,6 +68,9 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
  */
 int export_reopen(const struct export *e, int object, int flags, int *ret_fd);
 
+/* It could be opened for writing at this moment. */
+bool export_may_write(const struct export *e, int object);
+
 /*
  * 0 for a regular file, -EISDIR for a directory, -ELOOP for a symbolic link,
  * -ENXIO for anything else.
@@ -73,6 +79,9 @@ int export_openable(mode_t mode);
 
 /* Attributes of an object or open file, inode number mapped; version is left 0. */
 int export_attr(const struct export *e, int fd, struct attr *ret);
+
+/* No ACL besides the mode decides who may access what is open as fd. */
+bool export_no_acl(int fd, mode_t mode);
 
 /* chmod, truncate, link for an object. */
 int export_chmod(const struct export *e, int object, mode_t mode);

@@ -1,10 +1,13 @@
 #include "host/handle.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "host/export.h"
 
 void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget)
 {
@@ -35,7 +38,7 @@ bool handles_room(const struct handles *t)
 	return atomic_load(&t->budget->used) < t->budget->max;
 }
 
-int handle_add(struct handles *t, struct hnode *n, int fd, int access, uint64_t *ret_fh)
+int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager, uint64_t *ret_fh)
 {
 	CLEANUP_CLOSE int owned = fd;
 	int r = take_budget(t->budget);
@@ -51,9 +54,12 @@ int handle_add(struct handles *t, struct hnode *n, int fd, int access, uint64_t 
 			hnode_ref(n);
 			h->node = n;
 			h->user.fd = h->fd = take_fd(&owned);
-			h->access = access;
+			h->flags = flags;
+			h->eager = eager;
+			h->append = (fcntl(h->fd, F_GETFL) & O_APPEND) != 0;
 			h->refs = 1;
 			(void)pthread_mutex_init(&h->position, NULL);
+			(void)pthread_mutex_init(&h->writable, NULL);
 			hnode_attach(t->nodes, n, &h->user);
 			s->value = h;
 			*ret_fh = ++t->last;
@@ -84,6 +90,7 @@ void handle_put(struct handles *t, struct handle *h)
 	(void)close(h->fd); /* errors that close(2) has to tell came with FLUSH */
 	hnode_unref(t->nodes, h->node);
 	(void)pthread_mutex_destroy(&h->position);
+	(void)pthread_mutex_destroy(&h->writable);
 	free(h);
 	atomic_fetch_sub(&t->budget->used, 1);
 }
@@ -98,4 +105,108 @@ struct handle *handle_remove(struct handles *t, uint64_t fh)
 	struct handle *h = s->value;
 	idmap_del(&t->map, fh);
 	return h;
+}
+
+/* ---- what the host may execute ---- */
+
+#define SAME_NODE_MAX 64 /* handles of one node that are looked at together */
+
+/* Opens the file anew, under the number that everybody uses: they may be using it. */
+static int exchange_locked(const struct export *e, struct handle *h, int flags)
+{
+	CLEANUP_CLOSE int fd = -1;
+	int r = export_reopen(e, h->fd, flags | (h->append ? O_APPEND : 0), &fd);
+
+	return r < 0 ? r : dup3(fd, h->fd, O_CLOEXEC) < 0 ? -errno : 0;
+}
+
+static bool may_be_executed(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (st.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+}
+
+static int take_back_locked(const struct export *e, struct handle *h)
+{
+	int r = h->given_up ? exchange_locked(e, h, h->flags) : 0;
+
+	if (r == 0)
+		h->given_up = false;
+	return r;
+}
+
+static void give_up_locked(const struct export *e, struct handle *h)
+{
+	int flags = (h->flags & O_NOATIME) | O_RDONLY;
+
+	if ((h->flags & O_ACCMODE) != O_RDONLY && !h->given_up && h->writers == 0 &&
+	    may_be_executed(h->fd) && export_may_write(e, h->fd))
+		h->given_up = exchange_locked(e, h, flags) == 0;
+}
+
+int handle_write_begin(const struct export *e, struct handle *h)
+{
+	SCOPE_LOCK(&h->writable);
+	int r = take_back_locked(e, h);
+
+	if (r == 0)
+		h->writers++;
+	return r;
+}
+
+void handle_write_end(const struct export *e, struct handle *h)
+{
+	SCOPE_LOCK(&h->writable);
+	h->writers--;
+	if (h->eager)
+		give_up_locked(e, h);
+}
+
+void handle_give_up(const struct export *e, struct handle *h)
+{
+	SCOPE_LOCK(&h->writable);
+	give_up_locked(e, h);
+}
+
+/* References to the node's handles; beyond SAME_NODE_MAX they stay as they are. */
+static size_t handles_of(struct handles *t, const struct hnode *n, struct handle **ret)
+{
+	struct idmap_slot *s = NULL;
+	size_t count = 0;
+
+	SCOPE_LOCK(&t->mutex);
+	while (count < SAME_NODE_MAX && (s = idmap_next(&t->map, s)) != NULL) {
+		struct handle *h = s->value;
+
+		if (h->node != n || (h->flags & O_ACCMODE) == O_RDONLY)
+			continue;
+		atomic_fetch_add(&h->refs, 1);
+		ret[count++] = h;
+	}
+	return count;
+}
+
+void handles_give_up(struct handles *t, const struct export *e, const struct hnode *n)
+{
+	struct handle *h[SAME_NODE_MAX];
+	size_t count = handles_of(t, n, h);
+
+	while (count-- > 0) {
+		handle_give_up(e, h[count]);
+		handle_put(t, h[count]);
+	}
+}
+
+void handles_take_back(struct handles *t, const struct export *e, const struct hnode *n)
+{
+	struct handle *h[SAME_NODE_MAX];
+	size_t count = handles_of(t, n, h);
+
+	while (count-- > 0) {
+		(void)pthread_mutex_lock(&h[count]->writable);
+		(void)take_back_locked(e, h[count]);
+		(void)pthread_mutex_unlock(&h[count]->writable);
+		handle_put(t, h[count]);
+	}
 }

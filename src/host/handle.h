@@ -27,7 +27,12 @@ struct handle {
 	struct hnode *node; /* a reference */
 	struct hnode_user user;
 	int fd;
-	int access;		  /* O_RDONLY, O_WRONLY, O_RDWR */
+	int flags;		  /* of open(2), as opened */
+	bool append;		  /* an append-only file (chattr +a): fd has O_APPEND */
+	bool eager;		  /* OPEN_GIVE_UP */
+	pthread_mutex_t writable; /* the next two */
+	unsigned writers;	  /* requests that are writing */
+	bool given_up;		  /* fd is for reading until the next of them */
 	pthread_mutex_t position; /* the file's offset: append, lseek */
 	_Atomic unsigned refs;
 	struct handle *next; /* of whoever removed it */
@@ -48,8 +53,11 @@ void handles_done(struct handles *t);
 /* False if handle_add would say -ENFILE now: ask before creating a file. */
 bool handles_room(const struct handles *t);
 
-/* Takes over fd, also on failure; takes its own reference of n. */
-int handle_add(struct handles *t, struct hnode *n, int fd, int access, uint64_t *ret_fh);
+/*
+ * Takes over fd, also on failure; takes its own reference of n. flags: those that fd was opened
+ * with, and eager whether OPEN_GIVE_UP came with them.
+ */
+int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager, uint64_t *ret_fh);
 
 /* NULL if there is none of that number; to be given back with handle_put. */
 struct handle *handle_get(struct handles *t, uint64_t fh);
@@ -57,3 +65,21 @@ void handle_put(struct handles *t, struct handle *h); /* NULL is allowed */
 
 /* The handle with its last number's reference, which the caller puts; NULL if there is none. */
 struct handle *handle_remove(struct handles *t, uint64_t fh);
+
+/*
+ * A file that is open for writing anywhere cannot be executed (ETXTBSY), and the client's RELEASE
+ * comes after its close(2) has returned. So the descriptor for writing of what may be executed
+ * is exchanged for one for reading when the client flushes, under the same number, and back when
+ * it writes again. Whoever needs a descriptor for writing is between begin and end.
+ *
+ * handle_give_up does nothing while somebody writes, or where the file could not be opened for
+ * writing again.
+ */
+struct export;
+int handle_write_begin(const struct export *e, struct handle *h); /* 0 or -errno */
+void handle_write_end(const struct export *e, struct handle *h);
+void handle_give_up(const struct export *e, struct handle *h);
+
+/* All handles of the node: give_up, or open for writing again while that is possible. */
+void handles_give_up(struct handles *t, const struct export *e, const struct hnode *n);
+void handles_take_back(struct handles *t, const struct export *e, const struct hnode *n);

@@ -51,6 +51,7 @@ struct dirs *session_dirs(struct session *s);
 
 struct promise_session *session_promises(struct session *s);
 void session_forget(struct session *s, uint64_t id, uint64_t n);
+bool session_acl(const struct session *s); /* the client has asked for POSIX ACLs */
 
 /*
  * Lets another thread receive, if this request's thread still has the turn:
@@ -59,8 +60,8 @@ void session_forget(struct session *s, uint64_t id, uint64_t n);
  */
 void session_pass_turn(struct request *r);
 
-/* Sends the reply to request id from whatever thread: 0 or -errno. */
-void session_reply_later(struct session *s, uint64_t id, int result);
+/* A lock that had to wait has been decided: sends the reply to request id, from whatever thread. */
+void session_lock_granted(struct session *s, uint64_t id, int result);
 
 /* ---- of ops_common.c ---- */
 
@@ -113,8 +114,11 @@ int request_statfs(struct request *r, int fd);
 /* -EROFS if the export may not be changed. */
 int request_writable(const struct request *r);
 
-/* Takes over the caller's identity for creating something; ends with creds_restore(r->creds). */
-int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX]);
+/*
+ * Takes over the caller's identity for creating something, with what `like` keeps of the
+ * server's; ends with creds_restore(r->creds).
+ */
+int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG_GROUPS_MAX]);
 
 /* The caller of a request that changes a file's content may not leave its set-id bits on. */
 bool request_strips_ids(const struct request *r);

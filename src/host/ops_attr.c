@@ -35,23 +35,54 @@ int op_GETATTR(struct request *r)
 
 /* ---- SETATTR ---- */
 
+static void strip_ids(const struct request *r, int fd)
+{
+	if (request_strips_ids(r))
+		request_strip_ids(r, fd);
+}
+
 static int set_size(struct request *r, const struct pinned *p)
 {
 	CLEANUP_HANDLE struct handle_ref file = {0};
 
 	if (r->q.size > INT64_MAX)
 		return -EFBIG;
-	if (request_strips_ids(r))
-		request_strip_ids(r, p->fd);
-	if (!MSG_HAS(&r->q, fh))
+	if (!MSG_HAS(&r->q, fh)) {
+		strip_ids(r, p->fd);
 		return export_truncate(r->host->export, p->fd, (off_t)r->q.size);
+	}
 	/* What is open for writing stays so, whatever became of the permissions. */
 	int e = request_handle(r, r->q.fh, &file);
 	if (e < 0)
 		return e;
 	if (file.h->node != p->node)
 		return -EBADF;
-	return ftruncate(file.h->fd, (off_t)r->q.size) < 0 ? -errno : 0;
+	if ((file.h->flags & O_ACCMODE) == O_RDONLY)
+		return -EINVAL; /* as ftruncate(2) */
+	e = handle_write_begin(r->host->export, file.h);
+	if (e < 0)
+		return e;
+	strip_ids(r, file.h->fd);
+	e = ftruncate(file.h->fd, (off_t)r->q.size) < 0 ? -errno : 0;
+	handle_write_end(r->host->export, file.h);
+	return e;
+}
+
+/*
+ * With the mode an open file may become one to be executed, or one that the server could not
+ * open for writing any more.
+ */
+static int set_mode(struct request *r, const struct pinned *p)
+{
+	const struct export *e = r->host->export;
+	mode_t mode = (mode_t)(r->q.mode & 07777);
+
+	if (!(mode & S_IWUSR) && !export_privileged(e))
+		handles_take_back(session_handles(r->session), e, p->node);
+	int result = export_chmod(e, p->fd, mode);
+	if (result == 0 && (mode & (S_IXUSR | S_IXGRP | S_IXOTH)))
+		handles_give_up(session_handles(r->session), e, p->node);
+	return result;
 }
 
 static int set_owner(const struct request *r, int fd)
@@ -133,7 +164,7 @@ int op_SETATTR(struct request *r)
 	if (e == 0 && (q->valid == 0 || (q->valid & (SET_UID | SET_GID))))
 		e = set_owner(r, p.fd);
 	if (e == 0 && (q->valid & SET_MODE))
-		e = export_chmod(r->host->export, p.fd, (mode_t)(q->mode & 07777));
+		e = set_mode(r, &p);
 	if (e == 0 && (q->valid & times))
 		e = set_times(r, p.fd);
 	change_broke(&r->change, p.node, q->valid & SET_SIZE ? INV_ATTR | INV_DATA : INV_ATTR);
@@ -172,16 +203,38 @@ int op_STATFS(struct request *r)
 
 /* ---- extended attributes ---- */
 
-static bool is_user(const char *name, size_t len)
+static bool begins(const char *name, size_t len, const char *with)
 {
-	return len >= 5 && memcmp(name, "user.", 5) == 0;
+	size_t n = strlen(with);
+
+	return len >= n && memcmp(name, with, n) == 0;
+}
+
+static bool is(const char *name, size_t len, const char *what)
+{
+	return len == strlen(what) && begins(name, len, what);
+}
+
+static bool is_acl(const char *name, size_t len)
+{
+	return is(name, len, "system.posix_acl_access") ||
+	       is(name, len, "system.posix_acl_default");
 }
 
 /*
- * Only user.*: security.capability or trusted.overlay.* of a guest's making
- * would act on the host, and POSIX ACLs would give access there behind the
- * mode bits that the guest's kernel checks.
+ * What a client may see and set: user.*; ACLs, if its kernel checks access by
+ * them; and what overlayfs writes in its upper directory, where the export
+ * allows it, for it acts on the host if that mounts one over the same. Never
+ * security.capability and its like of a guest's making.
  */
+static bool passes(const struct request *r, const char *name, size_t len)
+{
+	const struct export *e = r->host->export;
+
+	return begins(name, len, "user.") || (session_acl(r->session) && is_acl(name, len)) ||
+	       (export_special(e) && export_privileged(e) && begins(name, len, "trusted.overlay."));
+}
+
 static int xattr_target(struct request *r, struct pinned *p, char *name,
 			char path[EXPORT_PROC_PATH_MAX])
 {
@@ -191,7 +244,7 @@ static int xattr_target(struct request *r, struct pinned *p, char *name,
 		return -ERANGE; /* as the kernel's */
 	if (memchr(s.data, '\0', s.len) != NULL)
 		return -EINVAL;
-	if (!is_user(s.data, s.len))
+	if (!passes(r, s.data, s.len))
 		return -EOPNOTSUPP;
 	memcpy(name, s.data, s.len);
 	name[s.len] = '\0';
@@ -220,6 +273,22 @@ int op_GETXATTR(struct request *r)
 	return 0;
 }
 
+/*
+ * An ACL as its caller: it takes a set-group-ID bit off that he may not set
+ * (posix_acl_update_mode).
+ */
+static int set_xattr(struct request *r, const char *path, const char *name)
+{
+	gid_t groups[MSG_GROUPS_MAX];
+	bool acl = is_acl(name, strlen(name));
+	int e = acl ? request_assume(r, (struct creds_caller){.owner = true}, groups) : 0;
+
+	if (e == 0 && setxattr(path, name, r->buf, r->q.payload.len, (int)r->q.flags) < 0)
+		e = -errno;
+	creds_restore(r->creds);
+	return e;
+}
+
 int op_SETXATTR(struct request *r)
 {
 	CLEANUP_PINNED struct pinned p = {0};
@@ -232,8 +301,8 @@ int op_SETXATTR(struct request *r)
 		return -EINVAL;
 	if (e == 0)
 		e = xattr_target(r, &p, name, path);
-	if (e == 0 && setxattr(path, name, r->buf, r->q.payload.len, (int)r->q.flags) < 0)
-		e = -errno;
+	if (e == 0)
+		e = set_xattr(r, path, name);
 	if (e < 0)
 		return e;
 	change_broke(&r->change, p.node, INV_ATTR);
@@ -275,7 +344,7 @@ int op_LISTXATTR(struct request *r)
 	for (ssize_t at = 0; at < n;) {
 		size_t len = strnlen(all + at, (size_t)(n - at));
 
-		if (is_user(all + at, len)) {
+		if (passes(r, all + at, len)) {
 			memcpy(r->buf + used, all + at, len);
 			r->buf[used + len] = '\0';
 			used += len + 1;

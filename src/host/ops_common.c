@@ -76,6 +76,8 @@ int request_attr(const struct request *r, struct hnode *node, int fd, struct att
 	uint64_t version = hnode_version(node); /* before the statx */
 	int e = export_attr(r->host->export, fd, ret);
 
+	if (e == 0 && session_acl(r->session) && export_no_acl(fd, ret->mode))
+		ret->flags |= ATTR_NO_ACL;
 	ret->version = FAULT(late_version) ? hnode_version(node) : version;
 	return e;
 }
@@ -142,28 +144,27 @@ int request_writable(const struct request *r)
 	return export_read_only(r->host->export) ? -EROFS : 0;
 }
 
-int request_assume(struct request *r, bool special, gid_t groups[MSG_GROUPS_MAX])
+int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG_GROUPS_MAX])
 {
 	const struct msg *q = &r->q;
 	const unsigned char *p = q->groups.data;
 	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
 
-	struct creds_caller squashed = {.special = special};
-	if (export_squashed(r->host->export, &squashed.uid, &squashed.gid))
-		return creds_assume(r->creds, export_privileged(r->host->export), &squashed);
-	if (!MSG_HAS(q, uid) || !MSG_HAS(q, gid))
-		return 0; /* the server's own */
+	like.umask = MSG_HAS(q, umask) ? (mode_t)(q->umask & 0777) : 0;
+	if (export_squashed(r->host->export, &like.uid, &like.gid))
+		return creds_assume(r->creds, export_privileged(r->host->export), &like);
+	if (!MSG_HAS(q, uid) || !MSG_HAS(q, gid)) /* the server's own */
+		return creds_assume(r->creds, false, &like);
 	if (q->uid >= UINT32_MAX || q->gid >= UINT32_MAX || n > MSG_GROUPS_MAX ||
 	    (MSG_HAS(q, groups) && q->groups.len % 4 != 0))
 		return -EINVAL;
 	for (size_t i = 0; i < n; i++, p += 4)
 		groups[i] = (gid_t)p[0] << 24 | (gid_t)p[1] << 16 | (gid_t)p[2] << 8 | p[3];
-	const struct creds_caller caller = {.uid = (uid_t)q->uid,
-					    .gid = (gid_t)q->gid,
-					    .groups = groups,
-					    .n_groups = n,
-					    .special = special};
-	return creds_assume(r->creds, export_privileged(r->host->export), &caller);
+	like.uid = (uid_t)q->uid;
+	like.gid = (gid_t)q->gid;
+	like.groups = groups;
+	like.n_groups = n;
+	return creds_assume(r->creds, export_privileged(r->host->export), &like);
 }
 
 static bool caller_in_group(const struct msg *q, gid_t gid)

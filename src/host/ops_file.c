@@ -37,6 +37,8 @@ static int open_object(const struct request *r, int object, uint64_t q_flags, in
 
 	if (e == -EPERM && (flags & O_NOATIME)) /* it is the owner's, and the guest has asked him */
 		e = export_reopen(r->host->export, object, flags & ~O_NOATIME, ret_fd);
+	if (e == -EPERM && (q_flags & O_APPEND)) /* of an append-only file (may_open) */
+		e = export_reopen(r->host->export, object, (flags & ~O_NOATIME) | O_APPEND, ret_fd);
 	return e;
 }
 
@@ -50,8 +52,8 @@ static void reply_open(struct request *r, const struct hnode *n, uint64_t fh)
 
 static int add_handle(struct request *r, struct hnode *n, int fd, uint64_t *ret_fh)
 {
-	return handle_add(session_handles(r->session), n, fd, (int)(r->q.flags & O_ACCMODE),
-			  ret_fh);
+	return handle_add(session_handles(r->session), n, fd, host_flags(r->q.flags),
+			  (r->q.flags & OPEN_GIVE_UP) != 0, ret_fh);
 }
 
 /*
@@ -133,6 +135,8 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 	}
 	if (e == 0)
 		reply_open(r, n, fh);
+	if (e == 0 && (r->q.flags & OPEN_GIVE_UP))
+		handles_give_up(session_handles(r->session), r->host->export, n);
 	hnode_unref(r->host->nodes, n);
 	return e;
 }
@@ -167,7 +171,7 @@ static int make_file(struct request *r, const struct pinned *dir, const char *na
 		     int *ret_fd)
 {
 	gid_t groups[MSG_GROUPS_MAX];
-	int e = request_assume(r, false, groups);
+	int e = request_assume(r, (struct creds_caller){0}, groups);
 
 	if (e < 0)
 		return e;
@@ -225,6 +229,18 @@ int op_CREATE(struct request *r)
 
 /* ---- closing ---- */
 
+/*
+ * close(2) may free the blocks of a large file, or wait for a file server. All other files are
+ * closed before the next frame is received: that may be a chmod(2) as by a linker, which makes an
+ * executable of what it has closed, and the host's programs would get ETXTBSY.
+ */
+static bool closes_at_once(const struct request *r, const struct handle *h)
+{
+	struct stat st;
+
+	return !hnode_flush(r->host->nodes, h->node) && fstat(h->fd, &st) == 0 && st.st_nlink > 0;
+}
+
 int op_CLOSE(struct request *r)
 {
 	struct slice in = {r->buf, r->q.payload.len};
@@ -238,10 +254,14 @@ int op_CLOSE(struct request *r)
 		if (h == NULL)
 			continue;
 		lock_release_handle(session_locks(r->session), h->node, fh);
-		h->next = closed;
-		closed = h;
+		if (closes_at_once(r, h)) {
+			handle_put(t, h);
+		} else {
+			h->next = closed;
+			closed = h;
+		}
 	}
-	session_pass_turn(r); /* close(2) may free the blocks of a large file */
+	session_pass_turn(r);
 	while ((h = closed) != NULL) {
 		closed = h->next;
 		handle_put(t, h);
@@ -249,6 +269,16 @@ int op_CLOSE(struct request *r)
 	if (e < 0)
 		r->why = "CLOSE: not a sequence of numbers";
 	return e < 0 ? OP_MALFORMED : OP_NO_REPLY;
+}
+
+/* Each close(2) flushes, also that of a duplicate, and tells what it kept back. */
+static int flush(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0)
+		return -errno;
+	return close(copy) < 0 && errno != EINTR ? -errno : 0;
 }
 
 int op_FLUSH(struct request *r)
@@ -262,11 +292,9 @@ int op_FLUSH(struct request *r)
 	if (MSG_HAS(&r->q, owner))
 		lock_release_owner(session_locks(r->session), h->node, r->q.owner,
 				   (r->q.flags & LOCK_CLOSE) != 0);
-	if (!hnode_flush(r->host->nodes, h->node))
-		return 0;
-	/* Each close(2) flushes, also that of a duplicate, and tells what it kept back. */
-	int copy = fcntl(h->fd, F_DUPFD_CLOEXEC, 0);
-	if (copy < 0)
-		return -errno;
-	return close(copy) < 0 && errno != EINTR ? -errno : 0;
+	if (hnode_flush(r->host->nodes, h->node))
+		e = flush(h->fd);
+	if (r->q.flags & FLUSH_GIVE_UP)
+		handle_give_up(r->host->export, h);
+	return e;
 }

@@ -30,7 +30,8 @@ static int writable_handle(struct request *r, uint64_t fh, struct handle_ref *re
 
 	if (e == 0)
 		e = request_handle(r, fh, ret);
-	if (e == 0 && ret->h->access != O_WRONLY && ret->h->access != O_RDWR)
+	if (e == 0 && (ret->h->flags & O_ACCMODE) != O_WRONLY &&
+	    (ret->h->flags & O_ACCMODE) != O_RDWR)
 		e = -EBADF;
 	return e;
 }
@@ -138,6 +139,11 @@ int op_WRITE(struct request *r)
 		return e;
 	if (off > INT64_MAX - len)
 		return -EFBIG;
+	if (file.h->append && !(r->q.flags & O_APPEND))
+		return -EPERM; /* it would go to the end all the same */
+	e = handle_write_begin(r->host->export, file.h);
+	if (e < 0)
+		return e;
 	request_arm(r, file.h, INV_ATTR | INV_DATA);
 	if (len > 0 && request_strips_ids(r))
 		request_strip_ids(r, file.h->fd);
@@ -145,6 +151,7 @@ int op_WRITE(struct request *r)
 		n = append(file.h, r->buf, len, sync_flags(r->q.flags), &off);
 	else
 		n = write_at(file.h->fd, r->buf, len, (off_t)off, sync_flags(r->q.flags));
+	handle_write_end(r->host->export, file.h);
 	change_broke(&r->change, file.h->node, INV_ATTR | INV_DATA);
 	if (n < 0)
 		return (int)n;
@@ -212,6 +219,9 @@ int op_FALLOCATE(struct request *r)
 		return e;
 	if (r->q.off > INT64_MAX || r->q.size > INT64_MAX || r->q.flags > INT32_MAX)
 		return r->q.flags > INT32_MAX ? -EOPNOTSUPP : -EFBIG;
+	e = handle_write_begin(r->host->export, file.h);
+	if (e < 0)
+		return e;
 	request_arm(r, file.h, INV_ATTR);
 	if (request_strips_ids(r))
 		request_strip_ids(r, file.h->fd);
@@ -220,6 +230,7 @@ int op_FALLOCATE(struct request *r)
 			    ? -errno
 			    : 0;
 	} while (e == -EINTR);
+	handle_write_end(r->host->export, file.h);
 	change_broke(&r->change, file.h->node, INV_ATTR | INV_DATA);
 	if (e == 0)
 		reply_attr(r, file.h);
@@ -237,14 +248,18 @@ int op_COPY(struct request *r)
 	int e = request_handle(r, r->q.fh, &from);
 	if (e == 0)
 		e = writable_handle(r, r->q.fh2, &to);
+	if (e == 0)
+		e = handle_write_begin(r->host->export, to.h);
 	if (e < 0)
 		return e;
 	request_arm(r, to.h, INV_ATTR);
 	if (len > 0 && request_strips_ids(r))
 		request_strip_ids(r, to.h->fd);
 	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len, (unsigned)r->q.flags);
-	if (n < 0)
-		return -errno;
+	e = n < 0 ? -errno : 0;
+	handle_write_end(r->host->export, to.h);
+	if (e < 0)
+		return e;
 	change_broke(&r->change, to.h->node, INV_ATTR | INV_DATA);
 	MSG_SET(&r->p, size, (uint64_t)n);
 	reply_attr(r, to.h);

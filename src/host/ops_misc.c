@@ -115,7 +115,7 @@ static void answer_lock(void *arg, int result)
 {
 	struct lock_answer *a = arg;
 
-	session_reply_later(a->session, a->id, result);
+	session_lock_granted(a->session, a->id, result);
 	free(a);
 }
 

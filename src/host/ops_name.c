@@ -85,10 +85,15 @@ static int tell_made(struct request *r, const struct pinned *dir, const char *na
 
 #define MAKE_TRIES 64 /* of a name that the host removes as fast as it can */
 
+static uint64_t rdev_of(const struct request *r)
+{
+	return MSG_HAS(&r->q, rdev) ? r->q.rdev : 0;
+}
+
 static int make_node(const struct request *r, const struct pinned *dir, const char *name,
 		     mode_t mode)
 {
-	uint64_t rdev = MSG_HAS(&r->q, rdev) ? r->q.rdev : 0;
+	uint64_t rdev = rdev_of(r);
 	int e;
 
 	if (S_ISDIR(mode))
@@ -108,10 +113,12 @@ static int make_node(const struct request *r, const struct pinned *dir, const ch
  */
 static int make_and_tell(struct request *r, const struct pinned *dir, const char *name, mode_t mode)
 {
+	const struct creds_caller like = {.special = S_ISBLK(mode) ||
+						     (S_ISCHR(mode) && rdev_of(r) != 0)};
 	gid_t groups[MSG_GROUPS_MAX];
 
 	for (unsigned i = 0; i < MAKE_TRIES; i++) {
-		int e = request_assume(r, S_ISCHR(mode) || S_ISBLK(mode), groups);
+		int e = request_assume(r, like, groups);
 
 		if (e < 0)
 			return e;
@@ -162,12 +169,13 @@ int op_MKNOD(struct request *r)
 
 	if ((mode & S_IFMT) == 0)
 		mode |= S_IFREG; /* as mknod(2) */
-	if (device || S_ISSOCK(mode)) {
+	if (S_ISCHR(mode) && rdev_of(r) == 0) {
+		/* overlayfs's whiteout, which nobody can open and anybody may make (vfs_mknod) */
+	} else if (device || S_ISSOCK(mode)) {
 		/* Whoever on the host opens it acts on the host (CVE-2020-35517). */
 		if (!export_special(r->host->export))
 			return -EPERM;
-		/* A whiteout of overlayfs, which is no device, anybody can make (vfs_mknod). */
-		if (device && r->q.rdev != 0 && export_squashed(r->host->export, &uid, &gid))
+		if (device && export_squashed(r->host->export, &uid, &gid))
 			return -EPERM;
 	} else if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISDIR(mode)) {
 		return -EINVAL;
@@ -312,7 +320,7 @@ static int look_and_rename(struct request *r, const struct pinned *from, const c
 		victim_find(r, to, name2, other);
 		if (other->fd >= 0 || (flags & RENAME_EXCHANGE))
 			break;
-		if (renameat2(from->fd, name, to->fd, name2, RENAME_NOREPLACE) == 0)
+		if (renameat2(from->fd, name, to->fd, name2, flags | RENAME_NOREPLACE) == 0)
 			return 0;
 		if (errno != EEXIST && errno != EINVAL)
 			return -errno;
@@ -332,8 +340,7 @@ int op_RENAME(struct request *r)
 	char name[MSG_NAME_MAX + 1], name2[MSG_NAME_MAX + 1];
 	unsigned flags = (unsigned)r->q.flags;
 
-	/* RENAME_WHITEOUT makes a device */
-	if (r->q.flags & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (r->q.flags & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
 	int e = target(r, r->q.node, r->q.name, &from, name);
 	if (e == 0)

@@ -41,7 +41,8 @@ struct promise_session {
 	/* mutex: */
 	struct idmap nodes; /* node id to struct hnode */
 	uint64_t seq;	    /* of the last broken promise */
-	uint64_t sent, acked, ack_wanted;
+	uint64_t sent, acked;
+	uint64_t ack_wanted, ack_asked; /* somebody waits for it; an INV has asked for it */
 	bool lagging; /* has not acknowledged in time, and is not waited for until it does */
 	bool reset;   /* RESET is to be sent, before what is pending */
 	struct pending pending;
@@ -325,6 +326,27 @@ void change_broke_fd(struct change *c, int fd, unsigned class, const char *name)
 	hnode_unref(c->all->nodes, n);
 }
 
+void change_follows_host(struct change *c)
+{
+	struct promises *t = c->all;
+
+	if (!change_matters(c))
+		return;
+	(void)pthread_rwlock_rdlock(&t->lock);
+	for (struct promise_session *s = t->pushing; s != NULL; s = s->next) {
+		if (s == c->self)
+			continue;
+		SCOPE_LOCK(&s->mutex);
+		if (s->acked == s->seq || s->lagging)
+			continue;
+		s->ack_wanted = s->seq;
+		(void)pthread_cond_signal(
+			&s->work); /* all may be sent, without a wish for an ACK */
+		add_wait(c, s, s->seq);
+	}
+	(void)pthread_rwlock_unlock(&t->lock);
+}
+
 bool change_waits(const struct change *c)
 {
 	return c->n_waits > 0;
@@ -411,15 +433,17 @@ static bool next_batch(struct promise_session *s, struct batch *b)
 		s->sent = b->seq;
 		(void)pthread_cond_broadcast(&s->done);
 	}
-	while (s->sent == s->seq && !atomic_load(&s->ended))
+	while (s->sent == s->seq && s->ack_wanted <= s->ack_asked && !atomic_load(&s->ended))
 		(void)pthread_cond_wait(&s->work, &s->mutex);
 	if (atomic_load(&s->ended))
 		return false;
 	pending_swap(&s->pending, &b->pending);
 	b->reset = s->reset;
 	s->reset = false;
-	b->want_ack = s->ack_wanted > s->sent;
+	b->want_ack = s->ack_wanted > s->ack_asked;
 	b->seq = s->seq;
+	if (b->want_ack || b->reset)
+		s->ack_asked = b->seq;
 	return true;
 }
 
@@ -432,7 +456,7 @@ static int send_items(struct promise_session *s, const struct batch *b, struct s
 	if (last && b->want_ack)
 		MSG_SET(&m, flags, INV_ACK);
 	MSG_SET(&m, seq, b->seq);
-	MSG_SET(&m, age, promise_clock() - pending_oldest(&b->pending));
+	MSG_SET(&m, age, items.len > 0 ? promise_clock() - pending_oldest(&b->pending) : 0);
 	MSG_SET(&m, payload, items);
 	return stream_send(s->stream, &m);
 }
@@ -467,7 +491,7 @@ static int send_batch(struct promise_session *s, struct batch *b, unsigned char 
 		}
 		used += n;
 	}
-	if (r == 0 && used > 0)
+	if (r == 0 && (used > 0 || (b->want_ack && !b->reset)))
 		r = send_items(s, b, (struct slice){buf, used}, true);
 	pending_clear(&b->pending);
 	return r;

@@ -117,6 +117,12 @@ void change_broke(struct change *c, struct hnode *n, unsigned class);
 void change_broke_name(struct change *c, struct hnode *dir, const char *name);
 /* The same, of an object or open file that some client may know. name may be NULL. */
 void change_broke_fd(struct change *c, int fd, unsigned class, const char *name);
+/*
+ * What the host had done before a call of this client that synchronises: the other sessions,
+ * among them further mounts of the same guest, are waited for until they have acknowledged
+ * what they were told of it.
+ */
+void change_follows_host(struct change *c);
 /* True if change_wait would wait. */
 bool change_waits(const struct change *c);
 void change_wait(struct change *c);

@@ -37,6 +37,7 @@ struct session {
 	struct lock_session *locks;
 	struct dirs *dirs;
 	struct promise_session *promises; /* NULL (mutex) at the end */
+	bool acl;			  /* set once, by HELLO */
 
 	/*
 	 * The turn to receive: the thread that has it reads one frame. It is
@@ -94,6 +95,11 @@ void session_forget(struct session *s, uint64_t id, uint64_t n)
 		dirs_forget(s->dirs, id);
 }
 
+bool session_acl(const struct session *s)
+{
+	return s->acl;
+}
+
 static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
 {
 	if (result < 0) {
@@ -104,10 +110,29 @@ static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
 	return stream_send(s->stream, p);
 }
 
-void session_reply_later(struct session *s, uint64_t id, int result)
+/*
+ * A request that synchronises has been carried out: what the host had done before is broken
+ * now, and the INVs about it leave before the reply. So the client, which receives in order,
+ * knows of them when the reply comes.
+ */
+static void follow_host(struct session *s, struct change *c)
 {
+	if (FAULT(no_sync_fence) || !promise_pushing(s->promises))
+		return;
+	watch_drain(s->host->watch);
+	change_follows_host(c);
+}
+
+void session_lock_granted(struct session *s, uint64_t id, int result)
+{
+	struct change c = {.all = s->host->promises, .self = s->promises};
 	struct msg p = {0};
 
+	if (result == 0) {
+		follow_host(s, &c);
+		change_wait(&c);
+		(void)promise_fence(s->promises);
+	}
 	/* A connection that is broken is noticed by whoever receives. */
 	(void)send_reply(s, &p, id, result);
 }
@@ -241,7 +266,12 @@ static int execute(struct session *s, struct request *r)
 	stats_executed(s->host->config->stats, r->q.op, stats_now() - start,
 		       result < 0 ? -result : 0);
 	session_pass_turn(r); /* a reply may have to wait for the client to read */
+	bool synchronises = result == 0 && msg_synchronises(&r->q);
+	if (synchronises)
+		follow_host(s, &r->change);
 	wait_for_others(r);
+	if (synchronises)
+		(void)promise_fence(s->promises);
 	if (result == OP_NO_REPLY)
 		return 0;
 	if (result == OP_MALFORMED)
@@ -409,7 +439,8 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 {
 	const struct host *h = s->host;
 	int root = export_root(h->export);
-	bool push = MSG_HAS(q, features) && (q->features & HELLO_PUSH);
+	uint64_t asked = MSG_HAS(q, features) ? q->features : 0;
+	bool push = (asked & HELLO_PUSH) != 0;
 	struct stamp stamp = {0};
 	struct hnode *n;
 	int r = hnodes_intern(h->nodes, root, NULL, NULL, 0, &n);
@@ -431,9 +462,11 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	MSG_SET(p, features,
 		(export_privileged(h->export) && !squashed ? HELLO_ROOT : 0u) |
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
-			(push ? push_features(s) : 0u));
+			(export_masks(h->export) ? HELLO_UMASK : 0u) | HELLO_GIVE_UP |
+			(asked & HELLO_ACL) | (push ? push_features(s) : 0u));
 	MSG_SET(p, uid, uid);
 	MSG_SET(p, gid, gid);
+	s->acl = (asked & HELLO_ACL) != 0;
 	uint64_t version = hnode_version(n);
 	r = export_attr(h->export, root, &p->attr);
 	if (r == 0) {

@@ -300,6 +300,14 @@ bool watch_single(struct watch *w)
 	return w->below == 0;
 }
 
+void watch_drain(struct watch *w)
+{
+	if (!w->started)
+		return;
+	SCOPE_LOCK(&w->mutex);
+	drain_locked(w);
+}
+
 void watch_fence(struct watch *w)
 {
 	if (!w->started)

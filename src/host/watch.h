@@ -59,6 +59,8 @@ bool watch_cover_found(struct watch *w, struct hnode *n, int fd, const struct at
 		       bool *ret_again);
 
 /* Breaks the promises about everything that has returned on the host by now. */
+void watch_drain(struct watch *w);
+/* The same, and looks for what was mounted inside meanwhile. */
 void watch_fence(struct watch *w);
 /* Whether the whole export is one file system, as far as can be told. */
 bool watch_single(struct watch *w);

@@ -370,24 +370,29 @@ static void put_TIME(struct item_writer *w, const struct msg_time *t)
 	item_put_uint(w, t->nsec);
 }
 
-#define ATTR_ITEMS 16
+#define ATTR_ITEMS 16 /* one more with flags, which no old client gets */
 
 static int get_ATTR(struct slice *in, struct attr *ret)
 {
-	if (get_array(in, ATTR_ITEMS) < 0 || get_UINT(in, &ret->version) < 0 ||
-	    get_UINT(in, &ret->ino) < 0 || get_u32(in, &ret->mode) < 0 ||
-	    get_UINT(in, &ret->nlink) < 0 || get_u32(in, &ret->uid) < 0 ||
-	    get_u32(in, &ret->gid) < 0 || get_UINT(in, &ret->rdev) < 0 ||
-	    get_UINT(in, &ret->size) < 0 || get_UINT(in, &ret->blocks) < 0 ||
-	    get_u32(in, &ret->blksize) < 0 || get_seconds(in, &ret->atime) < 0 ||
-	    get_seconds(in, &ret->mtime) < 0 || get_seconds(in, &ret->ctime) < 0)
+	struct item it;
+
+	if (get_typed(in, ITEM_ARRAY, &it) < 0 ||
+	    (it.value != ATTR_ITEMS && it.value != ATTR_ITEMS + 1) ||
+	    get_UINT(in, &ret->version) < 0 || get_UINT(in, &ret->ino) < 0 ||
+	    get_u32(in, &ret->mode) < 0 || get_UINT(in, &ret->nlink) < 0 ||
+	    get_u32(in, &ret->uid) < 0 || get_u32(in, &ret->gid) < 0 ||
+	    get_UINT(in, &ret->rdev) < 0 || get_UINT(in, &ret->size) < 0 ||
+	    get_UINT(in, &ret->blocks) < 0 || get_u32(in, &ret->blksize) < 0 ||
+	    get_seconds(in, &ret->atime) < 0 || get_seconds(in, &ret->mtime) < 0 ||
+	    get_seconds(in, &ret->ctime) < 0)
 		return -EPROTO;
-	return 0;
+	ret->flags = 0;
+	return it.value > ATTR_ITEMS ? get_UINT(in, &ret->flags) : 0;
 }
 
 static void put_ATTR(struct item_writer *w, const struct attr *a)
 {
-	item_put_array(w, ATTR_ITEMS);
+	item_put_array(w, ATTR_ITEMS + (a->flags != 0));
 	item_put_uint(w, a->version);
 	item_put_uint(w, a->ino);
 	item_put_uint(w, a->mode);
@@ -404,6 +409,8 @@ static void put_ATTR(struct item_writer *w, const struct attr *a)
 	item_put_uint(w, a->mtime.nsec);
 	item_put_int(w, a->ctime.sec);
 	item_put_uint(w, a->ctime.nsec);
+	if (a->flags != 0)
+		item_put_uint(w, a->flags);
 }
 
 #define STATFS_ITEMS 8
@@ -497,7 +504,7 @@ size_t codec_encode(const struct msg *m, unsigned char *buf, size_t cap)
 
 size_t codec_encode_bound(const struct msg *m)
 {
-	/* key and value of an integer: 2 + 9; attributes: 2 + 1 + 16 * 9; strings besides. */
+	/* key and value of an integer: 2 + 9; attributes: 2 + 1 + 17 * 9; strings besides. */
 	size_t n = FRAME_HEADER + 3 + (size_t)__builtin_popcountll(m->present) * 11;
 
 	if (MSG_HAS(m, name))
@@ -506,7 +513,7 @@ size_t codec_encode_bound(const struct msg *m)
 		n += m->name2.len;
 	if (MSG_HAS(m, groups))
 		n += m->groups.len;
-	n += (size_t)(MSG_HAS(m, attr) + MSG_HAS(m, attr2) + MSG_HAS(m, attr3)) * 150;
+	n += (size_t)(MSG_HAS(m, attr) + MSG_HAS(m, attr2) + MSG_HAS(m, attr3)) * 160;
 	n += (size_t)(MSG_HAS(m, atime) + MSG_HAS(m, mtime)) * 12;
 	n += (size_t)MSG_HAS(m, fs) * 80;
 	return n;

@@ -53,7 +53,7 @@ static int connect_until(const struct endpoint *e, unsigned timeout_ms, int *ret
 enum answer { ANSWER_EXTENDED, ANSWER_PLAIN, ANSWER_NONE, ANSWER_GARBAGE };
 
 /* Sends HELLO and tells what kind of server answered; NONE: closed or silent. */
-static enum answer say_hello(struct stream *s, bool push, struct msg *ret)
+static enum answer say_hello(struct stream *s, const struct connect_options *o, struct msg *ret)
 {
 	unsigned char data[HELLO_DATA_MAX];
 	CLEANUP_FREE unsigned char *buf = NULL;
@@ -64,8 +64,9 @@ static enum answer say_hello(struct stream *s, bool push, struct msg *ret)
 	const char *why;
 
 	MSG_SET(&hello, version, HELLO_VERSION);
-	if (push)
-		MSG_SET(&hello, features, HELLO_PUSH);
+	uint64_t features = (o->push ? HELLO_PUSH : 0u) | (o->acl ? HELLO_ACL : 0u);
+	if (features != 0)
+		MSG_SET(&hello, features, features);
 	struct plain_request request = {.op = MSG_HELLO};
 	request.data = (struct slice){data, hello_encode(&hello, data)};
 	if (plain_request_encode(&request, &frame) < 0 ||
@@ -115,7 +116,7 @@ int transport_connect(const struct endpoint *e, const struct connect_options *o,
 		cleanup_close(&again);
 		return refuse(err, err_len, "out of memory or file descriptors");
 	}
-	switch (say_hello(s, o->push, &hello)) {
+	switch (say_hello(s, o, &hello)) {
 	case ANSWER_EXTENDED: {
 		struct rpc_options rpc = {.send_queue = o->send_queue,
 					  .stats = o->stats,

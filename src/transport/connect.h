@@ -16,6 +16,7 @@ struct connect_options {
 	size_t send_queue;	/* see rpc.h */
 	const char *plain_base; /* plain mode: the server's path of the root */
 	bool push;		/* ask for INV and RESET */
+	bool acl;		/* ask for POSIX ACLs */
 	uint32_t uid, gid;	/* plain mode: owner that files show */
 	struct stats *stats;
 	void (*lost)(void *arg); /* the link is lost; called once, on the reader */

@@ -2,12 +2,9 @@
 
 #include <err.h>
 #include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOG_SIZE  (1u << 15)
@@ -29,33 +26,8 @@ struct world {
 	struct operation log[LOG_SIZE];
 };
 
-static sigjmp_buf on_bus_error;
-
-static void bus_error(int sig)
-{
-	(void)sig;
-	siglongjmp(on_bus_error, 1);
-}
-
-bool copy_mapped(void *to, const void *from, size_t size)
-{
-	if (sigsetjmp(on_bus_error, 0) != 0)
-		return false;
-	memcpy(to, from, size);
-	return true;
-}
-
-uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 struct world *world_new(const struct settings *set)
 {
-	struct sigaction sa = {.sa_handler = bus_error, .sa_flags = SA_NODEFER};
 	pthread_mutexattr_t ma;
 	pthread_condattr_t ca;
 	struct world *w =
@@ -64,7 +36,7 @@ struct world *world_new(const struct settings *set)
 	if (w == MAP_FAILED)
 		err(3, "mmap");
 	w->set = *set;
-	(void)sigaction(SIGBUS, &sa, NULL);
+	mapped_init();
 	(void)pthread_mutexattr_init(&ma);
 	(void)pthread_mutexattr_setpshared(&ma, PTHREAD_PROCESS_SHARED);
 	(void)pthread_mutex_init(&w->lock, &ma);

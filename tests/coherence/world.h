@@ -9,6 +9,8 @@
 #pragma once
 
 #include "../posix/prng.h"
+#include "clock.h"
+#include "mapped.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -107,8 +109,3 @@ void world_log(struct world *w, unsigned who, const char *op, const char *a, con
 	       int err);
 /* The latest operations that named it, oldest first, to standard output. */
 void world_show_log(const struct world *w, const char *name);
-
-uint64_t now_ns(void);
-
-/* memcpy from or to a mapping; false where the file has no such page any more. */
-bool copy_mapped(void *to, const void *from, size_t size);

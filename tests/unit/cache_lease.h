@@ -24,15 +24,17 @@
 
 /* ---- what the kernel is told ---- */
 
-enum told_kind { TOLD_ATTR, TOLD_DATA, TOLD_REPEAT, TOLD_ENTRY, TOLD_UNPARK, TOLD_MARK };
+enum told_kind { TOLD_ATTR, TOLD_DATA, TOLD_SETTLE, TOLD_ENTRY, TOLD_UNPARK, TOLD_MARK };
 
 struct told {
 	enum told_kind kind;
 	uint64_t ino; /* of a mark: seq */
 	char name[32];
 	size_t len;
+	enum entry_way way;
 	uint64_t changed_at;
-	uint64_t from, to; /* of what is to be repeated */
+	uint64_t of;	 /* of what is to be settled: the node and */
+	uint32_t serial;
 };
 
 struct world {
@@ -61,14 +63,20 @@ static inline void sink_inode(void *arg, uint64_t ino, bool data)
 	tell(arg, (struct told){.kind = data ? TOLD_DATA : TOLD_ATTR, .ino = ino});
 }
 
-static inline void sink_repeat(void *arg, uint64_t ino, uint64_t from, uint64_t to)
+static inline void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t parent,
+			       const char *name, size_t len)
 {
-	tell(arg, (struct told){.kind = TOLD_REPEAT, .ino = ino, .from = from, .to = to});
+	struct told t = {
+	    .kind = TOLD_SETTLE, .ino = parent, .len = len, .of = ino, .serial = serial};
+
+	memcpy(t.name, name, len < sizeof(t.name) ? len : sizeof(t.name) - 1);
+	tell(arg, t);
 }
 
-static inline void sink_entry(void *arg, uint64_t parent, const char *name, size_t len)
+static inline void sink_entry(void *arg, uint64_t parent, const char *name, size_t len,
+			      enum entry_way way)
 {
-	struct told t = {.kind = TOLD_ENTRY, .ino = parent, .len = len};
+	struct told t = {.kind = TOLD_ENTRY, .ino = parent, .len = len, .way = way};
 
 	memcpy(t.name, name, len < sizeof(t.name) ? len : sizeof(t.name) - 1);
 	tell(arg, t);
@@ -91,7 +99,7 @@ static inline bool sink_full(void *arg)
 
 static const struct cache_sink recording_sink = {
     .inode = sink_inode,
-    .repeat = sink_repeat,
+    .settle = sink_settle,
     .entry = sink_entry,
     .full = sink_full,
     .unpark = sink_unpark,

@@ -66,6 +66,7 @@ static inline void sample_ATTR(struct attr *a, unsigned variant)
 	sample_UINT(&a->rdev, variant + 6);
 	sample_UINT(&a->size, variant + 7);
 	sample_UINT(&a->blocks, variant + 9);
+	sample_UINT(&a->flags, variant + 10);
 	sample_TIME(&a->atime, variant);
 	sample_TIME(&a->mtime, variant + 1);
 	sample_TIME(&a->ctime, variant + 2);
@@ -117,7 +118,7 @@ static inline bool same_ATTR(const struct attr *a, const struct attr *b)
 	       a->nlink == b->nlink && a->uid == b->uid && a->gid == b->gid && a->rdev == b->rdev &&
 	       a->size == b->size && a->blocks == b->blocks && a->blksize == b->blksize &&
 	       same_TIME(&a->atime, &b->atime) && same_TIME(&a->mtime, &b->mtime) &&
-	       same_TIME(&a->ctime, &b->ctime);
+	       same_TIME(&a->ctime, &b->ctime) && a->flags == b->flags;
 }
 
 static inline bool same_STATFS(const struct fsinfo *a, const struct fsinfo *b)

@@ -502,11 +502,11 @@ static void test_version_order(void **state)
 	answer_node(w->f, a, 50, attr_of(20, 20));
 	assert_int_equal(a->reply.attr_ttl, ATTR_TTL);
 	assert_known(w, ino, 20);
-	/* an older one comes later: told, but for no time, and not kept */
+	/* an older one comes later: not kept, and nothing is told for any time */
 	answer_node(w->f, b, 50, attr_of(19, 19));
 	assert_int_equal(b->reply.attr_ttl, 0);
 	assert_int_equal(b->reply.entry_ttl, ENTRY_TTL); /* the name is as true as any */
-	assert_int_equal(b->attr.size, 19);
+	assert_int_equal(b->attr.size, 20); /* the newest that is known */
 	assert_known(w, ino, 20);
 	answer_node(w->f, d, 50, attr_of(21, 21));
 	assert_int_equal(d->reply.attr_ttl, ATTR_TTL);

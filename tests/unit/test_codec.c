@@ -155,6 +155,7 @@ static void test_bound(void **state)
 	    .atime = {INT64_MIN, 999999999},
 	    .mtime = {INT64_MIN, 999999999},
 	    .ctime = {INT64_MIN, 999999999},
+	    .flags = UINT64_MAX,
 	};
 	all.atime = all.mtime = all.attr.atime;
 	all.name = all.name2 = all.groups = (struct slice){bytes, sizeof(bytes)};
@@ -272,7 +273,7 @@ static const struct {
     {"a10407a10407", 0},
     {"a1040700", 0},
     /* keys */
-    {"a1182500", 0},
+    {"a1182600", 0},
     {"a118ff00", 0},
     {"a11b" MAX64 "00", 0},
     {"a1180407", 0},
@@ -351,9 +352,9 @@ static const struct {
     {"a113 82f93c0000", 0},
     {"a113 82410000", 0},
     {"a113 9b" MAX64, 0},
-    /* ATTR: of 15, of 17, nsec, a mode that is none, nested */
+    /* ATTR: of 15, of 18, nsec, a mode that is none, nested */
     {"a11819 8f000000000000000000000000000000", 0},
-    {"a11819 910000000000000000000000000000000000", 0},
+    {"a11819 92000000000000000000000000000000000000", 0},
     {"a11819 900000000000000000000000 1a3b9aca00 00000000", 0}, /* atime */
     {"a11819 9000000000000000000000000000 1a3b9aca00 0000", 0}, /* mtime */
     {"a11819 90000000000000000000000000000000 1a3b9aca00", 0},	/* ctime */

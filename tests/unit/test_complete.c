@@ -301,6 +301,67 @@ static void test_interrupted(void **state)
 	}
 }
 
+/*
+ * Nodes of the first batches go before the last one comes, by an invalidation of
+ * their attributes, for want of room, or because the kernel forgets them: their names
+ * stay, and the listing is complete, or it is not said to be.
+ */
+static void test_nodes_lost_meanwhile(void **state)
+{
+	enum { INVALIDATED, EVICTED, FORGOTTEN, HOWS };
+
+	(void)state;
+	for (int how = 0; how < HOWS; how++) {
+		struct cache_options options = lease_options();
+
+		options.node_budget = how == EVICTED ? 1 : options.node_budget;
+		struct world *w = world_with(options);
+		struct opened d = open_dir(w, CACHE_ROOT);
+		uint64_t ino[BATCH] = {0};
+
+		answer_fetch(w, fetch(d.l, 0, true), w->seq, BATCH);
+		for (size_t i = 0; i < BATCH; i++) {
+			struct listing_entry e;
+			char name[16];
+
+			if (how == FORGOTTEN) {
+				assert_int_equal(next_entry(d.l, off_of(i), true, &e, name), 1);
+				ino[i] = e.ino;
+			}
+			if (how != EVICTED && has_node(i))
+				(void)inv(w, NODE_OF(i), INV_ATTR);
+		}
+		(void)read_from(d, off_of(BATCH), true, NULL);
+		for (size_t i = 0; i < BATCH; i++)
+			if (ino[i] != 0)
+				forget_all(w, ino[i]);
+		for (size_t i = 0; i < ENTRIES; i++)
+			assert_int_not_equal(known_name(w, CACHE_ROOT, name_of(i)), ABSENT);
+		assert_true(listing_rewind(d.l));
+		assert_int_equal(known_name(w, CACHE_ROOT, "zzz"), ABSENT);
+		assert_int_equal(read_all(w, CACHE_ROOT, false), 0);
+		listing_free(d.l);
+		world_free(w);
+	}
+}
+
+/* Whoever gives a listing up leaves nothing half done to the next. */
+static void test_given_up(void **state)
+{
+	struct world *w = world_new();
+	struct opened d = open_dir(w, CACHE_ROOT);
+
+	(void)state;
+	answer_fetch(w, fetch(d.l, 0, true), w->seq, BATCH);
+	listing_free(d.l);
+	(void)inv(w, NODE_OF(1), INV_ATTR);
+	assert_int_equal(known_name(w, CACHE_ROOT, name_of(1)), UNKNOWN);
+	assert_int_equal(known_name(w, CACHE_ROOT, "zzz"), UNKNOWN);
+	assert_int_equal(read_all(w, CACHE_ROOT, true), ENTRIES / BATCH);
+	assert_int_equal(known_name(w, CACHE_ROOT, "zzz"), ABSENT);
+	world_free(w);
+}
+
 /* A listing that was read before a change of ours, and comes after it. */
 static void test_overtaken_by_an_own_change(void **state)
 {
@@ -717,6 +778,8 @@ int main(void)
 	    TEST(test_not_without_a_promise),
 	    TEST(test_not_with_a_gap),
 	    TEST(test_interrupted),
+	    TEST(test_nodes_lost_meanwhile),
+	    TEST(test_given_up),
 	    TEST(test_overtaken_by_an_own_change),
 	    TEST(test_listed_again),
 	    TEST(test_held_name_that_is_not_listed),

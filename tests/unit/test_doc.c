@@ -112,6 +112,8 @@ static void add_attr(struct out *t, const struct attr *a)
 	    a->blksize);
 	for (size_t i = 0; i < 3; i++)
 		add(t, ",%lld,%u", (long long)time[i]->sec, time[i]->nsec);
+	if (a->flags != 0)
+		add(t, ",%llu", (unsigned long long)a->flags);
 	add(t, "]");
 }
 
@@ -637,25 +639,30 @@ static void check_values(const char *heading, const struct value *v, size_t n)
 static void test_flags(void **state)
 {
 	static const struct value hello[] = {NAMED(HELLO_ROOT), NAMED(HELLO_READONLY), NAMED(HELLO_PUSH), NAMED(HELLO_WATCH),
-					     NAMED(HELLO_WATCH_DIRS)};
+					     NAMED(HELLO_WATCH_DIRS), NAMED(HELLO_UMASK), NAMED(HELLO_ACL),
+					     NAMED(HELLO_GIVE_UP)};
+	static const struct value attr[] = {NAMED(ATTR_NO_ACL)};
 	static const struct value readdir[] = {NAMED(READDIR_PLAIN), NAMED(READDIR_END)};
 	static const struct value class[] = {NAMED(INV_ATTR), NAMED(INV_DATA), NAMED(INV_NAME),
 					     NAMED(INV_NAMES)};
 	static const struct value inv[] = {NAMED(INV_ACK), NAMED(ACK_DEFERRED)};
-	static const struct value open[] = {NAMED(OPEN_FLUSH)};
+	static const struct value open[] = {NAMED(OPEN_GIVE_UP)}, opened[] = {NAMED(OPEN_FLUSH)};
 	static const struct value mknod[] = {NAMED(MKNOD_EMPTY)};
 	static const struct value valid[] = {
 	    NAMED(SET_MODE),  NAMED(SET_UID),	NAMED(SET_GID),	      NAMED(SET_SIZE),
 	    NAMED(SET_ATIME), NAMED(SET_MTIME), NAMED(SET_ATIME_NOW), NAMED(SET_MTIME_NOW)};
 	static const struct value write[] = {NAMED(STRIP_IDS)};
-	static const struct value lock[] = {NAMED(LOCK_WAIT), NAMED(LOCK_BSD), NAMED(LOCK_CLOSE)};
+	static const struct value lock[] = {NAMED(LOCK_WAIT), NAMED(LOCK_BSD), NAMED(LOCK_CLOSE),
+					     NAMED(FLUSH_GIVE_UP)};
 
 	(void)state;
 	check_values("| features of HELLO | value | meaning |", hello, COUNT(hello));
+	check_values("| flags of ATTR | value | meaning |", attr, COUNT(attr));
 	check_values("| class of INV | value | meaning |", class, COUNT(class));
 	check_values("| flags of INV and ACK | value | meaning |", inv, COUNT(inv));
 	check_values("| flags of READDIRPLUS | value | meaning |", readdir, COUNT(readdir));
-	check_values("| flags of an OPEN reply | value | meaning |", open, COUNT(open));
+	check_values("| flags of OPEN and CREATE | value | meaning |", open, COUNT(open));
+	check_values("| flags of an OPEN reply | value | meaning |", opened, COUNT(opened));
 	check_values("| flags of a MKNOD reply | value | meaning |", mknod, COUNT(mknod));
 	check_values("| valid of SETATTR | value | meaning |", valid, COUNT(valid));
 	check_values("| flags of WRITE and SETATTR | value | meaning |", write, COUNT(write));

@@ -33,7 +33,7 @@ static struct call *opens(struct world *w, size_t i, uint64_t node, uint64_t acc
 	struct call *call = w->f->waiting[i];
 	assert_int_equal(call->req.op, MSG_OPEN);
 	assert_int_equal(call->req.node, node);
-	assert_int_equal(call->req.flags, access);
+	assert_int_equal(call->req.flags, access | OPEN_GIVE_UP);
 	return call;
 }
 
@@ -382,25 +382,58 @@ static void test_writing_ends(void **state)
 	}
 }
 
-/* What may be executed on the host is not kept open for writing, unless it could not be again. */
+/*
+ * What may be executed on the host is not kept open for writing, unless it could not be again or
+ * the server gives it up by itself.
+ */
 static void test_executables(void **state)
 {
 	(void)state;
-	for (int writable = 0; writable < 2; writable++) {
-		const uint32_t mode = S_IFREG | (writable != 0 ? 0755 : 0555);
+	for (int i = 0; i < 4; i++) {
+		bool writable = i % 2 != 0, gives_up = i / 2 != 0;
+		const uint32_t mode = S_IFREG | (writable ? 0755 : 0555);
+		const size_t closed = writable && !gives_up;
 		struct world *w = no_open_world();
 		uint64_t ino = look_up(w, CACHE_ROOT, "f", 50, mode, w->seq);
 
+		w->f->base.info.gives_up = gives_up;
 		cache_keep_open(w->c, ino, 8, O_WRONLY, 0);
 		struct asked *a = ask_by_node(w, MSG_WRITE, ino, 0);
 		assert_sent(w, 0, a, 8);
 		finish_as(w, a, mode);
-		assert_int_equal(w->f->n_closed, writable);
+		assert_int_equal(w->f->n_closed, closed);
 		done_with(w, ask(w->c, MSG_SETATTR, ino), reply_attr(w, w->seq, mode, 50));
-		assert_int_equal(w->f->n_closed, 1);
-		assert_int_equal(w->f->closed[0], 8);
+		assert_int_equal(w->f->n_closed, closed);
+		if (closed == 0) { /* and goes on serving */
+			a = ask_by_node(w, MSG_WRITE, ino, 0);
+			assert_sent(w, 0, a, 8);
+			finish_as(w, a, mode);
+		}
 		world_free(w);
 	}
+}
+
+/* An append-only file can be opened only by who says that he appends: he is not made to wait for another. */
+static void test_appends(void **state)
+{
+	struct world *w = no_open_world();
+	uint64_t ino = look_up_file(w, "f", 50);
+	struct asked *over = ask_by_node(w, MSG_WRITE, ino, 0), *behind = asked_new(MSG_WRITE);
+
+	(void)state;
+	behind->req.by_node = true;
+	MSG_SET(&behind->req.call.req, off, 0);
+	MSG_SET(&behind->req.call.req, flags, O_WRONLY | O_APPEND);
+	cache_submit(w->c, &behind->req, ino, 0);
+	(void)opens(w, 0, 50, O_WRONLY);
+	(void)opens(w, 1, 50, O_WRONLY | O_APPEND);
+	open_fails(w, EPERM);
+	assert_int_equal(over->reply.err, EPERM);
+	free(over);
+	open_done(w, 50, O_WRONLY | O_APPEND, 8, 0);
+	assert_sent(w, 0, behind, 8);
+	finish(w, behind);
+	world_free(w);
 }
 
 /* Forgotten before the OPEN is answered: a killed task's. Nothing is left over. */
@@ -469,6 +502,7 @@ int main(void)
 	    cmocka_unit_test(test_bound),
 	    cmocka_unit_test(test_writing_ends),
 	    cmocka_unit_test(test_executables),
+	    cmocka_unit_test(test_appends),
 	    cmocka_unit_test(test_forgotten_meanwhile),
 	    cmocka_unit_test(test_without_a_promise),
 	};

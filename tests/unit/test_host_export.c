@@ -350,8 +350,8 @@ static void *own_identity(void *arg)
 static void test_creds(void **state)
 {
 	const gid_t groups[] = {3000, 4000};
-	const struct creds_caller caller = {1000, 2000, groups, 2, false};
-	const struct creds_caller invalid = {(uid_t)-1, 2000, groups, 2, false};
+	const struct creds_caller caller = {.uid = 1000, .gid = 2000, .groups = groups, .n_groups = 2};
+	const struct creds_caller invalid = {.uid = (uid_t)-1, .gid = 2000, .groups = groups, .n_groups = 2};
 	struct fixture *f = *state;
 	struct creds c = CREDS_NONE;
 	pthread_t thread;

@@ -2,8 +2,11 @@
 #include "host_fixture.h"
 
 #include <dirent.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/xattr.h>
 
 static void test_file(void **state)
 {
@@ -175,7 +178,7 @@ static void test_rename(void **state)
 	assert_int_equal(host_call(c, MSG_RENAME, &q, &p), 0);
 	assert_int_equal(host_lookup(c, c->root, "a", &p), 0);
 	assert_true(p.node == b);
-	MSG_SET(&q, flags, RENAME_WHITEOUT);
+	MSG_SET(&q, flags, 8);
 	assert_int_equal(host_call(c, MSG_RENAME, &q, &p), -EINVAL);
 	MSG_SET(&q, flags, 0);
 	assert_int_equal(host_call(c, MSG_RENAME, &q, &p), 0);
@@ -186,6 +189,52 @@ static void test_rename(void **state)
 	assert_true(p.attr.nlink == 0 && p.attr.size == 2);
 	assert_int_equal(host_lookup(c, c->root, "b", &p), 0);
 	assert_true(p.node == b);
+}
+
+/* As overlayfs does it: what marks a name that has gone is a character device 0. */
+static void test_whiteout(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg p, q = {0};
+
+	host_put(&f->hs, "a", "aa");
+	assert_int_equal(host_lookup(c, c->root, "a", &p), 0);
+	uint64_t a = p.node;
+	MSG_SET(&q, node, c->root);
+	MSG_SET(&q, name, SLICE("a"));
+	MSG_SET(&q, node2, c->root);
+	MSG_SET(&q, name2, SLICE("b"));
+	MSG_SET(&q, flags, RENAME_WHITEOUT);
+	assert_int_equal(host_call(c, MSG_RENAME, &q, &p), 0);
+	assert_true(p.node == a && p.attr.size == 2);
+	assert_int_equal(host_lookup(c, c->root, "a", &p), 0);
+	assert_true(S_ISCHR(p.attr.mode) && p.attr.rdev == 0 && p.node != a);
+	assert_int_equal(host_open(c, p.node, O_RDONLY, &p), -ENXIO);
+	/* over what is there, which goes */
+	host_put(&f->hs, "c", "c");
+	MSG_SET(&q, name, SLICE("b"));
+	MSG_SET(&q, name2, SLICE("c"));
+	assert_int_equal(host_call(c, MSG_RENAME, &q, &p), 0);
+	assert_int_equal(host_lookup(c, c->root, "c", &p), 0);
+	assert_true(p.node == a);
+	/* made, and linked */
+	q = (struct msg){0};
+	MSG_SET(&q, node, c->root);
+	MSG_SET(&q, name, SLICE("w"));
+	MSG_SET(&q, mode, S_IFCHR);
+	assert_int_equal(host_call(c, MSG_MKNOD, &q, &p), 0);
+	assert_true(S_ISCHR(p.attr.mode) && p.attr.rdev == 0);
+	MSG_SET(&q, node, p.node);
+	MSG_SET(&q, node2, c->root);
+	MSG_SET(&q, name2, SLICE("w2"));
+	assert_int_equal(host_call(c, MSG_LINK, &q, &p), 0);
+	assert_int_equal(p.attr.nlink, 2);
+	/* blocks are no whiteouts */
+	MSG_SET(&q, node, c->root);
+	MSG_SET(&q, name, SLICE("block"));
+	MSG_SET(&q, mode, S_IFBLK);
+	assert_int_equal(host_call(c, MSG_MKNOD, &q, &p), -EPERM);
 }
 
 struct swapper {
@@ -508,6 +557,316 @@ static void test_xattr(void **state)
 	}
 }
 
+static int host_acl(const char *dir, const char *name, const char *attr, unsigned group_perm)
+{
+	/* user::rwx, user:1234:rwx, group::PERM, mask::rwx, other::--- */
+	struct {
+		uint32_t version;
+		struct {
+			uint16_t tag, perm;
+			uint32_t id;
+		} e[5];
+	} acl = {2,
+		 {{1, 7, UINT32_MAX},
+		  {2, 7, 1234},
+		  {4, (uint16_t)group_perm, UINT32_MAX},
+		  {16, 7, UINT32_MAX},
+		  {32, 0, UINT32_MAX}}};
+	char path[128];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return setxattr(path, attr, &acl, sizeof(acl), 0);
+}
+
+static int host_make(struct host_client *c, uint64_t dir, const char *name, uint64_t mode,
+		     uint64_t mask, struct msg *p)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, dir);
+	MSG_SET(&q, name, SLICE(name));
+	MSG_SET(&q, mode, mode);
+	if (mask != 0)
+		MSG_SET(&q, umask, mask);
+	if (!S_ISREG(mode))
+		return host_call(c, MSG_MKNOD, &q, p);
+	MSG_SET(&q, flags, O_RDWR);
+	return host_call(c, MSG_CREATE, &q, p);
+}
+
+static void test_umask(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg p;
+
+	if (!(c->hello.features & HELLO_UMASK))
+		skip();
+	assert_int_equal(host_make(c, c->root, "f", S_IFREG | 0666, 027, &p), 0);
+	assert_int_equal(p.attr.mode & 07777, 0640);
+	assert_int_equal(host_make(c, c->root, "none", S_IFREG | 0666, 0, &p), 0);
+	assert_int_equal(p.attr.mode & 07777, 0666);
+	assert_int_equal(host_make(c, c->root, "pipe", S_IFIFO | 0666, 0777, &p), 0);
+	assert_int_equal(p.attr.mode & 07777, 0);
+	assert_int_equal(host_make(c, c->root, "d", S_IFDIR | 0777, 077, &p), 0);
+	assert_int_equal(p.attr.mode & 07777, 0700);
+	uint64_t dir = p.node;
+	if (host_acl(f->hs.dir, "d", "system.posix_acl_default", 7) < 0)
+		skip();
+	/* the default ACL takes the place of the umask */
+	assert_int_equal(host_make(c, dir, "f", S_IFREG | 0666, 077, &p), 0);
+	assert_int_equal(p.attr.mode & 07777, 0660);
+	assert_int_equal(host_make(c, dir, "d", S_IFDIR | 0777, 077, &p), 0);
+	assert_int_equal(p.attr.mode & 07777, 0770);
+	assert_int_equal(host_make(c, dir, "p", S_IFIFO | 0666, 022, &p), 0);
+	assert_int_equal(p.attr.mode & 07777, 0660);
+	/* and this process's own stays what it was */
+	assert_int_equal(umask(0), 0);
+}
+
+/* Attributes say who has no ACL, to those who have asked. */
+static void test_acl(void **state)
+{
+	struct fixture *f = *state;
+	struct msg p, q = {0};
+	struct host_client c;
+
+	host_client_connect(&c, &f->hs);
+	host_client_hello_with(&c, HELLO_ACL);
+	assert_true(c.hello.features & HELLO_ACL);
+	assert_false(f->c.hello.features & HELLO_ACL);
+	host_put(&f->hs, "a", "");
+	assert_int_equal(host_lookup(&c, c.root, "a", &p), 0);
+	uint64_t a = p.node;
+	assert_int_equal(p.attr.flags, ATTR_NO_ACL);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "a", &p), 0);
+	assert_int_equal(p.attr.flags, 0);
+	if (host_acl(f->hs.dir, "a", "system.posix_acl_access", 0) < 0)
+		goto end;
+	assert_int_equal(host_getattr(&c, a, &p), 0);
+	assert_int_equal(p.attr.flags, 0);
+	MSG_SET(&q, node, a);
+	MSG_SET(&q, name2, SLICE("system.posix_acl_access"));
+	MSG_SET(&q, size, 100);
+	assert_int_equal(host_call(&c, MSG_GETXATTR, &q, &p), 0);
+	assert_int_equal(p.size, 4 + 5 * 8);
+	assert_int_equal(host_call(&c, MSG_LISTXATTR, &q, &p), 0);
+	assert_memory_equal(p.payload.data, "system.posix_acl_access", 24);
+	assert_int_equal(host_call(&c, MSG_REMOVEXATTR, &q, &p), 0);
+	assert_true(MSG_HAS(&p, attr) && p.attr.flags == ATTR_NO_ACL);
+end:
+	host_client_stop(&c);
+}
+
+/* An ACL that somebody sets who is not of the file's group takes its set-group-ID bit off. */
+static void test_acl_strips(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char value[4 + 5 * 8];
+	char path[128];
+	struct msg p, q = {0};
+	struct host_client c;
+
+	if (geteuid() != 0)
+		skip();
+	host_put(&f->hs, "a", "");
+	(void)snprintf(path, sizeof(path), "%s/a", f->hs.dir);
+	if (host_acl(f->hs.dir, "a", "system.posix_acl_access", 5) < 0)
+		skip();
+	assert_int_equal(getxattr(path, "system.posix_acl_access", value, sizeof(value)),
+			 (int)sizeof(value));
+	assert_int_equal(chown(path, 1000, 2000), 0);
+	host_client_connect(&c, &f->hs);
+	host_client_hello_with(&c, HELLO_ACL);
+	assert_int_equal(host_lookup(&c, c.root, "a", &p), 0);
+	MSG_SET(&q, node, p.node);
+	MSG_SET(&q, name2, SLICE("system.posix_acl_access"));
+	MSG_SET(&q, payload, ((struct slice){value, sizeof(value)}));
+	MSG_SET(&q, uid, 1000);
+	for (unsigned gid = 2000; gid <= 2001; gid++) {
+		assert_int_equal(chmod(path, 02770), 0);
+		MSG_SET(&q, gid, gid);
+		assert_int_equal(host_call(&c, MSG_SETXATTR, &q, &p), 0);
+		assert_int_equal(p.attr.mode & 07777, gid == 2000 ? 02770 : 0770);
+	}
+	host_client_stop(&c);
+}
+
+/* What overlayfs notes in its upper directory. */
+static void test_trusted(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg p, q = {0};
+
+	if (geteuid() != 0)
+		skip();
+	host_put(&f->hs, "a", "");
+	assert_int_equal(host_lookup(c, c->root, "a", &p), 0);
+	MSG_SET(&q, node, p.node);
+	MSG_SET(&q, name2, SLICE("trusted.overlay.opaque"));
+	MSG_SET(&q, payload, SLICE("y"));
+	MSG_SET(&q, size, 100);
+	assert_int_equal(host_call(c, MSG_SETXATTR, &q, &p), 0);
+	q.present &= ~MSG_BIT(payload);
+	assert_int_equal(host_call(c, MSG_GETXATTR, &q, &p), 0);
+	assert_int_equal(p.size, 1);
+	assert_int_equal(host_call(c, MSG_LISTXATTR, &q, &p), 0);
+	assert_memory_equal(p.payload.data, "trusted.overlay.opaque", 23);
+	MSG_SET(&q, name2, SLICE("trusted.x"));
+	assert_int_equal(host_call(c, MSG_GETXATTR, &q, &p), -EOPNOTSUPP);
+}
+
+/* How many descriptors of this process, which is the server, are open for writing the file. */
+static unsigned writers_of(const struct fixture *f, const char *name)
+{
+	char path[128], at[64], to[256], line[64];
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *d;
+	unsigned n = 0, flags;
+
+	assert_non_null(dir);
+	(void)snprintf(path, sizeof(path), "%s/%s", f->hs.dir, name);
+	while ((d = readdir(dir)) != NULL) {
+		(void)snprintf(at, sizeof(at), "/proc/self/fd/%.20s", d->d_name);
+		ssize_t len = readlink(at, to, sizeof(to));
+
+		if (len < 0 || (size_t)len != strlen(path) || memcmp(to, path, (size_t)len) != 0)
+			continue;
+		(void)snprintf(at, sizeof(at), "/proc/self/fdinfo/%.20s", d->d_name);
+		FILE *info = fopen(at, "re");
+		while (info != NULL && fgets(line, sizeof(line), info) != NULL)
+			if (sscanf(line, "flags: %o", &flags) == 1)
+				n += (flags & O_ACCMODE) != O_RDONLY;
+		if (info != NULL)
+			(void)fclose(info);
+	}
+	(void)closedir(dir);
+	return n;
+}
+
+static int host_flush(struct host_client *c, uint64_t fh, uint64_t flags)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, fh, fh);
+	if (flags != 0)
+		MSG_SET(&q, flags, flags);
+	return host_call(c, MSG_FLUSH, &q, NULL);
+}
+
+static int host_set(struct host_client *c, uint64_t node, uint64_t valid, uint64_t v, uint64_t fh)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, node);
+	MSG_SET(&q, valid, valid);
+	if (valid == SET_MODE)
+		MSG_SET(&q, mode, v);
+	else
+		MSG_SET(&q, size, v);
+	if (fh != 0)
+		MSG_SET(&q, fh, fh);
+	return host_call(c, MSG_SETATTR, &q, NULL);
+}
+
+/* The host can execute what is flushed, and whoever has it open can go on writing. */
+static void test_give_up(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg p;
+
+	assert_true(c->hello.features & HELLO_GIVE_UP);
+	assert_int_equal(host_create(c, c->root, "f", O_RDWR, 0755, &p), 0);
+	uint64_t node = p.node, fh = p.fh;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(host_write(c, fh, i, "x", O_RDWR, &p), 0);
+		assert_int_equal(writers_of(f, "f"), 1);
+		assert_int_equal(host_flush(c, fh, 0), 0);
+		assert_int_equal(writers_of(f, "f"), 1);
+		assert_int_equal(host_flush(c, fh, FLUSH_GIVE_UP), 0);
+		assert_int_equal(writers_of(f, "f"), 0);
+		assert_int_equal(host_read(c, fh, 0, 10, &p), 0);
+		assert_int_equal(p.payload.len, i + 1);
+	}
+	assert_int_equal(host_set(c, node, SET_SIZE, 1, fh), 0);
+	assert_int_equal(writers_of(f, "f"), 1);
+	/* what nobody may execute is left alone */
+	assert_int_equal(host_set(c, node, SET_MODE, 0644, 0), 0);
+	assert_int_equal(host_flush(c, fh, FLUSH_GIVE_UP), 0);
+	assert_int_equal(writers_of(f, "f"), 1);
+	/* until it becomes so: then at once, also through a second open file */
+	assert_int_equal(host_open(c, node, O_WRONLY, &p), 0);
+	uint64_t fh2 = p.fh;
+	assert_int_equal(writers_of(f, "f"), 2);
+	assert_int_equal(host_set(c, node, SET_MODE, 0755, 0), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	assert_int_equal(host_write(c, fh2, 1, "y", O_WRONLY, &p), 0);
+	assert_int_equal(host_write(c, fh, 2, "z", O_RDWR | O_APPEND, &p), 0);
+	assert_int_equal(p.off, 2);
+	assert_int_equal(writers_of(f, "f"), 2);
+	/* closed when CLOSE has been received, whatever its thread does then */
+	host_close(c, fh);
+	host_close(c, fh2);
+	assert_int_equal(host_getattr(c, node, &p), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	/* who sends no FLUSH */
+	assert_int_equal(host_open(c, node, O_WRONLY | OPEN_GIVE_UP, &p), 0);
+	fh = p.fh;
+	assert_int_equal(host_write(c, fh, 0, "w", O_WRONLY, &p), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	assert_int_equal(host_set(c, node, SET_SIZE, 2, fh), 0);
+	assert_int_equal(writers_of(f, "f"), 0);
+	assert_int_equal(host_create(c, c->root, "g", O_WRONLY | OPEN_GIVE_UP, 0755, &p), 0);
+	assert_int_equal(writers_of(f, "g"), 0);
+	assert_int_equal(host_write(c, p.fh, 0, "w", O_WRONLY, &p), 0);
+}
+
+static int set_flag(const char *path, int flag, bool on)
+{
+	int flags, fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	int r = ioctl(fd, FS_IOC_GETFLAGS, &flags);
+	flags = on ? flags | flag : flags & ~flag;
+	if (r == 0)
+		r = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	(void)close(fd);
+	return r;
+}
+
+static void test_append_only(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg p, q = {0};
+	char path[128];
+
+	host_put(&f->hs, "a", "one");
+	(void)snprintf(path, sizeof(path), "%s/a", f->hs.dir);
+	if (set_flag(path, FS_APPEND_FL, true) < 0)
+		skip();
+	assert_int_equal(host_lookup(c, c->root, "a", &p), 0);
+	uint64_t a = p.node;
+	int refused = host_open(c, a, O_WRONLY, &p);
+	int truncated = host_open(c, a, O_WRONLY | O_APPEND | O_TRUNC, &p);
+	int r = host_open(c, a, O_WRONLY | O_APPEND, &p);
+	MSG_SET(&q, fh, p.fh);
+	MSG_SET(&q, off, 0);
+	MSG_SET(&q, payload, SLICE("two"));
+	int over = host_call(c, MSG_WRITE, &q, &p);
+	MSG_SET(&q, flags, O_APPEND);
+	int behind = host_call(c, MSG_WRITE, &q, &p);
+	assert_int_equal(set_flag(path, FS_APPEND_FL, false), 0); /* or it cannot be removed */
+	assert_int_equal(refused, -EPERM);
+	assert_int_equal(truncated, -EPERM);
+	assert_int_equal(r, 0);
+	assert_int_equal(over, -EPERM);
+	assert_int_equal(behind, 0);
+	assert_true(p.off == 3 && p.attr.size == 6);
+}
+
 /* Lists root; returns how many names besides "." and ".."; all of them begin with 'e'. */
 static unsigned list(struct host_client *c, uint64_t size, bool plain, unsigned char *seen)
 {
@@ -607,6 +966,13 @@ int main(void)
 		T(test_tmpfile),
 		T(test_data),
 		T(test_xattr),
+		T(test_whiteout),
+		T(test_umask),
+		T(test_acl),
+		T(test_acl_strips),
+		T(test_append_only),
+		T(test_give_up),
+		cmocka_unit_test_setup_teardown(test_trusted, setup_special, teardown),
 		T(test_readdir),
 	};
 

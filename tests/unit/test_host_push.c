@@ -552,6 +552,116 @@ static void test_fence(void **state)
 	}
 }
 
+/* ---- what synchronises ---- */
+
+static void know_all(struct fixture *f, uint64_t node[FENCE_FILES])
+{
+	struct msg p;
+
+	for (int i = 0; i < FENCE_FILES; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "f%d", i);
+		assert_int_equal(host_lookup(&f->c, f->c.root, name, &p), 0);
+		node[i] = p.node;
+	}
+	(void)host_fence(&f->c);
+	host_clear(&f->c);
+}
+
+/* A lock of the whole file by one that waits for it, or does not. */
+static int set_lock(struct host_client *c, uint64_t fh, enum lock_type type, uint64_t flags)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, fh, fh);
+	MSG_SET(&q, owner, 1);
+	MSG_SET(&q, pid, 1);
+	MSG_SET(&q, type, type);
+	MSG_SET(&q, off, 0);
+	MSG_SET(&q, off2, INT64_MAX);
+	if (flags != 0)
+		MSG_SET(&q, flags, flags);
+	return host_call(c, MSG_SETLK, &q, NULL);
+}
+
+static int make_name(struct fixture *f, uint64_t op, const char *name, uint64_t node)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, node, op == MSG_LINK ? node : f->c.root);
+	if (op == MSG_LINK) {
+		MSG_SET(&q, node2, f->c.root);
+		MSG_SET(&q, name2, SLICE(name));
+	} else {
+		MSG_SET(&q, name, SLICE(name));
+	}
+	if (op == MSG_MKNOD)
+		MSG_SET(&q, mode, S_IFDIR | 0755);
+	if (op == MSG_SYMLINK)
+		MSG_SET(&q, payload, SLICE("x"));
+	if (op == MSG_RENAME) {
+		MSG_SET(&q, node2, f->c.root);
+		MSG_SET(&q, name2, SLICE("moved"));
+	}
+	return host_call(&f->c, op, &q, NULL);
+}
+
+enum { SYNCHRONISING = 11 };
+
+static int synchronise(struct fixture *f, int how, uint64_t fh, uint64_t node)
+{
+	struct msg p;
+
+	switch (how) {
+	case 0:
+		return set_lock(&f->c, fh, LOCK_TYPE_READ, 0);
+	case 1: /* upgraded */
+		return set_lock(&f->c, fh, LOCK_TYPE_WRITE, LOCK_WAIT);
+	case 2:
+		return set_lock(&f->c, fh, LOCK_TYPE_READ, 0);
+	case 3:
+		return set_lock(&f->c, fh, LOCK_TYPE_WRITE, LOCK_BSD | LOCK_WAIT);
+	case 4:
+		return host_create(&f->c, f->c.root, "created", O_WRONLY | O_EXCL, 0644, &p);
+	case 5:
+		return make_name(f, MSG_MKNOD, "dir", 0);
+	case 6:
+		return make_name(f, MSG_SYMLINK, "symlink", 0);
+	case 7:
+		return make_name(f, MSG_LINK, "linked", node);
+	case 8:
+		return make_name(f, MSG_RENAME, "linked", 0);
+	case 9:
+		return make_name(f, MSG_UNLINK, "moved", 0);
+	default:
+		return make_name(f, MSG_RMDIR, "dir", 0);
+	}
+}
+
+/* All that the host had done is told before the reply, without a fence. */
+static void test_synchronises(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t node[FENCE_FILES];
+	struct msg p;
+
+	if (!watched(f))
+		skip();
+	foreign(f, make_all);
+	(void)host_fence(&f->c);
+	know_all(f, node);
+	assert_int_equal(host_open(&f->c, node[0], O_RDWR, &p), 0);
+	uint64_t fh = p.fh;
+	for (int how = 0; how < SYNCHRONISING; how++) {
+		know_all(f, node);
+		foreign(f, touch_all);
+		assert_int_equal(synchronise(f, how, fh, node[0]), 0);
+		for (int i = 0; i < FENCE_FILES; i++)
+			assert_int_equal(host_told(&f->c, node[i], NULL) & INV_ATTR, INV_ATTR);
+	}
+}
+
 /* More than 64 names of one directory at once are all of them. */
 static void test_collapse(void **state)
 {
@@ -1238,6 +1348,43 @@ static void test_second_change_waits(void **state)
 	free(other);
 }
 
+/*
+ * What the host did has been sent to another session, which may be a further mount of the
+ * same guest: a reply that synchronises waits until it has digested that.
+ */
+static void test_synchronises_others(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+	struct known k;
+	struct msg m, q = {0};
+
+	if (!watched(f)) {
+		free(other);
+		skip();
+	}
+	foreign(f, prepare);
+	start_second(f, other);
+	learn(other, &k);
+	other->ack = HOST_ACK_NONE;
+	foreign(f, do_write);
+	(void)host_fence(other);
+	assert_int_equal(host_told(other, k.file, NULL) & INV_DATA, INV_DATA);
+	assert_int_equal(other->n_wanted, 0);
+	MSG_SET(&q, node, f->c.root);
+	MSG_SET(&q, name, SLICE("lock"));
+	MSG_SET(&q, mode, S_IFDIR | 0755);
+	uint64_t id = host_send(&f->c, MSG_MKNOD, &q);
+	host_recv_any(other, &m);
+	host_record(other, &m);
+	assert_int_equal(other->n_wanted, 1);
+	assert_false(readable(&f->c));
+	host_ack(other, other->seq, 0);
+	expect_reply(&f->c, id);
+	host_client_stop(other);
+	free(other);
+}
+
 static int setup_push_mounts(void **state)
 {
 	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -1421,6 +1568,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_consumed, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_no_push, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_fence, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_synchronises, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_collapse, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_other_client, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_replaced_as_it_is_made, setup_push, teardown),
@@ -1430,6 +1578,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ack_deferred, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_end_while_waited_for, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_second_change_waits, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_synchronises_others, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_reset_is_waited_for, setup_push_mounts,
 						teardown_push_mounts),
 		cmocka_unit_test_setup_teardown(test_crossed_waits, setup_push, teardown),

@@ -528,7 +528,7 @@ static void check_open(struct world *w, uint64_t ino, uint64_t flags, uint64_t s
 		answer(w->f, a, &m);
 	}
 	assert_int_equal(a->reply.keep, keep);
-	assert_int_equal(a->reply.hold, drop);
+	assert_int_equal(a->reply.hold, stamp == NO_STAMP && (flags & O_TRUNC) == 0);
 	assert_int_equal(told(w, TOLD_DATA, ino, NULL), drop);
 	free(a);
 }
@@ -563,7 +563,7 @@ static void test_open_without_a_promise(void **state)
 			cache_close(w->c, ino, 7, true);
 		}
 		check_open(w, ino, O_RDONLY, NO_STAMP, true, true);
-		assert_int_equal(stats_get(w->stats, STAT_cache_open_hits), cached);
+		assert_int_equal(stats_get(w->stats, STAT_cache_open_hits), 0);
 		cache_pages_dropped(w->c, ino);
 		read_page(w, ino, 0);
 		assert_true(write_raced(w, ask_range(w, MSG_WRITE, ino, 100, 1)));
@@ -645,6 +645,7 @@ static void test_own_write_in_flight(void **state)
 		struct asked *a = asked_new(MSG_WRITE);
 		a->req.direct = direct != 0;
 		MSG_SET(&a->req.call.req, off, 50);
+		MSG_SET(&a->req.call.req, payload, ((struct slice){"0123456789", 10}));
 		cache_submit(w->c, &a->req, ino, 0);
 		told_clear(w);
 		done_with(w, ask(w->c, MSG_GETATTR, ino), reply_attr(w, w->seq, FILE_MODE, 60));
@@ -726,6 +727,42 @@ static void test_no_xattr(void **state)
 	assert_int_equal(a->completions, 0);
 	answer_err(w->f, a, ENODATA);
 	free(a);
+	world_free(w);
+}
+
+/* Attributes that say so answer the kernel's question for an ACL, as long as they are true. */
+static void test_no_acl(void **state)
+{
+	static const char *const names[] = {"system.posix_acl_access", "system.posix_acl_default"};
+	struct world *w = world_new();
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		struct msg m = reply_attr(w, w->seq, FILE_MODE, 9);
+
+		(void)inv(w, 50, INV_ATTR);
+		m.attr.flags = round == 1 ? 0 : ATTR_NO_ACL;
+		m.stamp = w->seq;
+		done_with(w, ask(w->c, MSG_GETATTR, ino), m);
+		if (round == 2)
+			(void)inv(w, 50, INV_ATTR);
+		for (unsigned i = 0; i < COUNT(names); i++) {
+			struct asked *a = asked_new(MSG_GETXATTR);
+
+			MSG_SET(&a->req.call.req, name2,
+				((struct slice){names[i], strlen(names[i])}));
+			cache_submit(w->c, &a->req, ino, 0);
+			if (round == 0 && i == 0) {
+				assert_true(a->local);
+				assert_int_equal(a->reply.err, ENODATA);
+			} else {
+				assert_int_equal(a->completions, 0);
+				answer_err(w->f, a, ENODATA);
+			}
+			free(a);
+		}
+	}
 	world_free(w);
 }
 
@@ -963,6 +1000,45 @@ static void test_space(void **state)
 		if (a->completions == 0)
 			answer_err(w->f, a, EIO);
 		free(a);
+	}
+	world_free(w);
+}
+
+/* What the host tells while it may still be freeing blocks is not kept. */
+static void test_space_given_back(void **state)
+{
+	struct world *w = world_with_lease();
+	struct msg m = {0}, gone = reply_node(w, w->seq, 50, FILE_MODE, 50);
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	MSG_SET(&m, fs, ((struct fsinfo){.bsize = 4096, .bfree = 7}));
+	fake_now = cache_tick(w->c);
+	(void)cache_tick(w->c);
+	assert_non_null(ping(w));
+	struct call *call = fake_take(w->f, 0);
+	call->done(call, &m);
+	gone.attr.nlink = 0;
+	done_with(w, ask_name(w, MSG_UNLINK, CACHE_ROOT, "f"), gone);
+	for (int step = 0; step < 5; step++) {
+		if (step == 2)
+			forget_all(w, ino); /* the blocks go with it */
+		if (step == 4)
+			fake_now += SECOND + 1;
+		/* the first after each change asks the host, and those beside it */
+		for (int i = 0; i < 2; i++) {
+			struct asked *a = ask(w->c, MSG_STATFS, CACHE_ROOT);
+			bool kept = i == 1 && (step < 2 || step == 4);
+
+			if (step == 1)
+				kept = true;
+			if (a->local != kept)
+				fail_msg("step %d, look %d", step, i);
+			if (kept)
+				free(a);
+			else
+				done_with(w, a, m);
+		}
 	}
 	world_free(w);
 }
@@ -1238,12 +1314,14 @@ int main(void)
 	    cmocka_unit_test(test_own_write_in_flight),
 	    cmocka_unit_test(test_readlink),
 	    cmocka_unit_test(test_no_xattr),
+	    cmocka_unit_test(test_no_acl),
 	    cmocka_unit_test(test_ack),
 	    cmocka_unit_test(test_beats),
 	    cmocka_unit_test(test_silence),
 	    cmocka_unit_test(test_end_without_a_tick),
 	    cmocka_unit_test(test_link_error),
 	    cmocka_unit_test(test_space),
+	    cmocka_unit_test(test_space_given_back),
 	    cmocka_unit_test(test_no_beats),
 	    cmocka_unit_test(test_malformed_payload),
 	    cmocka_unit_test(test_long_and_strange_names),

@@ -38,11 +38,14 @@ static void test_fields(void **state)
 	put(text);
 	m = mountinfo_open(temp_path);
 	expect(&m, "98:0", "/mnt2", "ext3");
+	assert_string_equal(m.options, "rw,noatime");
+	assert_string_equal(m.fs_options, "rw,errors=continue");
 	assert_memory_equal(m.line, text, strlen(m.line));
 	assert_int_equal(m.line[strlen(m.line) - 1], '\n');
 	expect(&m, "0:41", "/none", "fuse.vsockfs");
 	expect(&m, "0:42", "/two", "fuse.vsockfs");
 	expect(&m, "0:43", "/empty", "tmpfs");
+	assert_string_equal(m.fs_options, "rw");
 	expect(&m, "4095:1048575", "/a:b-c,d", "nfs4");
 	expect(&m, "0:44", "/run/netns/x", "nsfs");
 	expect(&m, "0:45", "/", "overlay");

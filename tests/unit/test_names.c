@@ -341,11 +341,11 @@ static void test_told_while_busy(void **state)
 
 		(void)inv_name(w, 40, "x");
 		assert_int_equal(told(w, TOLD_ENTRY, dir, "x"), 1);
-		assert_true(cache_dir_park(w->c, dir));
+		assert_true(cache_dir_park(w->c, dir, false));
 		assert_int_equal(told(w, TOLD_UNPARK, dir, NULL), 0);
 		done_with(w, a, reply_err(NO_STAMP, EIO));
 		assert_int_equal(told(w, TOLD_UNPARK, dir, NULL), 1);
-		assert_false(cache_dir_park(w->c, dir));
+		assert_false(cache_dir_park(w->c, dir, false));
 		told_clear(w);
 		(void)inv(w, 40, INV_ATTR); /* takes the mark of the listing's pages away */
 		(void)inv_name(w, 40, "y");

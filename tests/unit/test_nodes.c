@@ -340,7 +340,7 @@ static void *submit_by_many(void *arg)
 		if (i % 256 == 0)
 			cache_drop(w->c, unit_below(&random, SHARED));
 		if (i % 64 == 0)
-			(void)cache_dir_park(w->c, 2 + unit_below(&random, SHARED));
+			(void)cache_dir_park(w->c, 2 + unit_below(&random, SHARED), false);
 	}
 	return NULL;
 }

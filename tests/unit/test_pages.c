@@ -222,7 +222,7 @@ static void test_create_truncates(void **state)
 		m.attr.version = ++w->version;
 		answer(w->f, a, &m);
 		assert_int_equal(a->reply.ino, ino);
-		assert_int_equal(a->reply.attr_ttl, 0); /* see resize.c */
+		assert_int_equal(a->reply.attr_ttl, 0); /* see in_kernel_size.c */
 		assert_int_equal(a->reply.entry_ttl, ENTRY_CAP);
 		free(a);
 		assert_int_equal(known_size(w, ino), 50);

@@ -1,12 +1,15 @@
 #!/bin/bash
-# Each deliberate fault of core/fault.h is caught by the torture test, and no_growth by that of a file that grows; without
-# a fault it finds nothing. Only for builds of the preset "faults"; tests/coherence/run makes one.
+# Each deliberate fault of core/fault.h is caught by the torture test, or by that of what it breaks: no_growth by a file that
+# grows, no_expiry and expire_once by directories that the host moves, what synchronises by the model; without a fault it
+# finds nothing. Only for builds of the preset "faults"; tests/coherence/run makes one.
 # timeout: 1800
 # mounts: none
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/torture
 need_test coherence/grow
+need_test coherence/model
+need_test coherence/place
 grep -q '^VSOCKFS_FAULTS:BOOL=ON' "$VFS_BUILD/CMakeCache.txt" || skip 'not a build with faults'
 seconds=$((60 * VFS_SLOW))
 names=$(sed -n 's/^\tX(\([a-z_]*\)).*/\1/p' "$VFS_TOP/src/core/fault.h")
@@ -29,7 +32,15 @@ one() {
 	local program=(torture --guest-writers --ops-per-round 30 --full-every 8 --late-ms $((1000 * VFS_SLOW))
 		--own-late-ms $((100 * VFS_SLOW)) --stop --seed "$seed" --seconds "$3"
 		"$home/host" "$home/first" "$home/second")
-	[ "$fault" != no_growth ] || program=(grow 2000 "$home/host" "$home/first")
+	case $fault in
+	no_growth) program=(grow 2000 "$home/host" "$home/first") ;;
+	no_expiry) program=(place 20 "$home/host" "$home/first") ;;
+	expire_once) program=(place --looks 3000 "$home/host" "$home/first") ;;
+	*sync*)
+		program=(model --late-ms $((1000 * VFS_SLOW)) --own-late-ms $((100 * VFS_SLOW)) --stop
+			--seed "$seed" --seconds "$3" "$home/host" "$home/first" "$home/second")
+		;;
+	esac
 	timeout $((120 * VFS_SLOW + $3)) "$VFS_TESTS/coherence/${program[0]}" "${program[@]:1}" >"$home/said" 2>&1 || status=$?
 	umount_vfs "$home/first"
 	umount_vfs "$home/second"
@@ -49,7 +60,7 @@ for fault in $names; do
 	case $status in
 	1)
 		caught=$((caught + 1))
-		note "$fault: caught after $((SECONDS - begun)) s: $(grep -m 1 -e '^difference' -e 'with a NUL' "$VFS_TMP/$fault.1/said")"
+		note "$fault: caught after $((SECONDS - begun)) s: $(grep -m 1 -e '^difference' -e 'with a NUL' -e '^impossible' -e 'getcwd says' "$VFS_TMP/$fault.1/said")"
 		;;
 	0)
 		missed+=" $fault"

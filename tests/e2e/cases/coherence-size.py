@@ -8,9 +8,8 @@ import mmap
 import os
 import random
 import sys
-import time
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import BIND, CACHE, HOST, MNT, TMP, check, counter, fail, fence, get, mount_again, same, umount_vfs, wait_for
+from lib import CACHE, HOST, MNT, TMP, check, fail, fence, get, mount_again, same, umount_vfs, wait_for
 
 PAGE = 4096
 second = TMP + "/second"
@@ -165,33 +164,6 @@ for n in range(200):
     os.close(appending)
     os.close(reading)
     view.close()
-
-print("# a size that the kernel was made to take, and content that changes within a second: the page goes again, and again")
-
-
-def repeated():
-    """Notifications from the host's change to the end of a fence; None if the second was over by then."""
-    os.chmod(f"{MNT}/forced", 0o640)
-    begun = time.monotonic()
-    with open(f"{HOST}/forced", "ab") as f:
-        before = counter("inval.sent")
-        f.write(b"more")
-    fence(MNT)
-    return counter("inval.sent") - before if time.monotonic() - begun < 0.9 else None
-
-
-if not BIND and not CACHE:
-    with open(f"{HOST}/forced", "xb") as f:
-        f.write(text(5000))
-    fence(MNT)
-    for again in range(20):
-        get(f"{MNT}/forced")
-        sent = repeated()
-        if sent is not None:
-            break
-    # the invalidation itself, and three of the five that follow
-    check(sent is not None and sent >= 4, f"{sent} notifications before the fence was done")
-    alike("what was forced", get(f"{HOST}/forced"), get(f"{MNT}/forced"))
 
 print("# one log, appended to everywhere and read everywhere meanwhile")
 LINES = 1500

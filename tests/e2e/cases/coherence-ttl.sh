@@ -1,7 +1,7 @@
 #!/bin/bash
 # The promise of timeouts: when they are over, mounts show what the host has. With cache=ttl, and with the default cache
 # where the server cannot watch the host.
-# timeout: 90
+# timeout: 120
 # mounts: none
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
@@ -26,6 +26,10 @@ torture() {
 note 'cache=ttl'
 serve "$VFS_TMP/s" "$VFS_HOST"
 torture "unix:$VFS_TMP/s" "cache=ttl,$SHORT" --settle wait:700 --seconds 15 || fail "$(cat torture.said)"
+note "$(tail -n 3 torture.said)"
+note 'a fence takes back what is kept by time'
+torture "unix:$VFS_TMP/s" cache=ttl,attr_timeout=60,entry_timeout=60,negative_timeout=60 --settle fence --seconds 12 ||
+	fail "$(cat torture.said)"
 note "$(tail -n 3 torture.said)"
 note 'compared before they are over, the same differs'
 status=0

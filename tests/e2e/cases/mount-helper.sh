@@ -48,9 +48,42 @@ echo "dir:$VFS_TMP/src $VFS_TMP/mnt fuse.vsockfs $everything 0 0" >fstab
 must mount --fstab fstab "$VFS_TMP/mnt"
 look 'fstab'
 for option in defaults auto noauto user nouser users owner group _netdev nofail relatime strictatime lazytime x-anything \
-	x-gvfs-name=y comment=z dev exec suid async rw; do
+	x-gvfs-name=y comment=z dev exec suid async rw nodiratime; do
 	must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o "$option"
 	look "-o $option"
 done
 refused nonsense "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o nonsense
 must is_unmounted "$VFS_TMP/mnt"
+
+note "what mount(8) keeps to itself has names of its own"
+flags() { findmnt -no OPTIONS mnt | tr , '\n' | grep -xE 'nosuid|nodev|noexec|noatime|ro' | sort | paste -sd,; }
+echo "dir:$VFS_TMP/src $VFS_TMP/mnt fuse.vsockfs allow_suid,allow_dev,nodiratime 0 0" >fstab
+must mount --fstab fstab "$VFS_TMP/mnt"
+same 'flags with allow_suid,allow_dev' '' "$(flags)"
+look 'fstab with allow_suid,allow_dev'
+must mount -t fuse.vsockfs -o dev,suid "dir:$VFS_TMP/src" "$VFS_TMP/mnt"
+same 'flags without them' nodev,nosuid "$(flags)"
+
+note "mount -o remount: the flags change, and nothing else does"
+ino=$(stat -c %i mnt/file)
+must mount -o remount,ro "$VFS_TMP/mnt"
+same 'flags' nodev,nosuid,ro "$(flags)"
+refused 'Read-only' touch mnt/new
+same 'read' hello "$(cat mnt/file)"
+must mount -o remount,rw,noexec "$VFS_TMP/mnt"
+same 'flags' nodev,noexec,nosuid "$(flags)"
+must touch mnt/new
+must test -e src/new
+must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,exec,noatime,dev,suid # as mount.fuse3 does
+same 'flags, by the helper' noatime,nodev,nosuid "$(flags)"
+must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,allow_suid
+same 'flags, with allow_suid' noatime,nodev "$(flags)"
+same 'the same file system' "$ino" "$(stat -c %i mnt/file)"
+same 'one mount' 1 "$(findmnt -n "$VFS_TMP/mnt" | wc -l)"
+refused 'no mount of vsockfs' "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/src" -o remount,ro
+umount mnt
+wait_for 10 no_clients_of "$VFS_TMP/mnt"
+must mount -t fuse.vsockfs -o ro "dir:$VFS_TMP/src" "$VFS_TMP/mnt"
+must mount -o remount,rw "$VFS_TMP/mnt"
+must rm mnt/new
+look 'mount -o ro, and rw later'

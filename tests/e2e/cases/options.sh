@@ -195,3 +195,26 @@ umount mnt
 umount /proc/cmdline
 wait_for 10 is_unmounted "$VFS_TMP/mnt"
 wait_for 10 no_clients_of vsockfs
+
+if [ $EUID = 0 ]; then
+	note "no room for the statistics is a warning, and leaves no file"
+	mount -t tmpfs -o size=4k none /run
+	mkdir /run/vsockfs
+	says_once() { grep -c 'no statistics for vfsstat: No space left' said || :; }
+	vsockfs dir:src mnt -f </dev/null 2>said &
+	client=$!
+	wait_for 20 is_mounted "$VFS_TMP/mnt"
+	same 'lines about it' 1 "$(says_once)"
+	same 'files' '' "$(ls -A /run/vsockfs)"
+	same 'it works' hello "$(cat mnt/file)"
+	umount_vfs "$VFS_TMP/mnt"
+	wait $client
+	vsockfsd --listen unix:full --pidfile=full.pid src </dev/null 2>said &
+	server=$!
+	wait_for 20 test -s full.pid
+	same 'lines of the server about it' 1 "$(says_once)"
+	same 'files' '' "$(ls -A /run/vsockfs)"
+	kill -TERM $server
+	wait $server
+	umount /run
+fi

@@ -271,6 +271,36 @@ def parked():
     child.wait()
 
 
+def state(child):
+    with open(f"/proc/{child.pid}/stat", encoding="ascii") as f:
+        return f.read().rsplit(")", 1)[1].split()[0]
+
+
+def behind_a_lock():
+    """Two make a name each in one directory, the second behind the first one's lock, when the host changes a name in it."""
+    os.mkdir(HOST + "/locked")
+    touch(HOST + "/locked/old", 1)
+    touch(HOST + "/locked/new", 2)
+    vfsstat("sync", MNT)
+    os.stat(MNT + "/locked/old")
+    server.send_signal(signal.SIGSTOP)
+    try:
+        first = start("mkdir", MNT + "/locked/first")
+        wait_for(lambda: figures().get("oldest.op") in ("LOOKUP", "MKDIR"), 20, "the first is in flight")
+        second_one = start("mkdir", MNT + "/locked/second")
+        wait_for(lambda: state(second_one) == "D", 20, "the second waits for the directory's lock")
+        os.rename(HOST + "/locked/new", HOST + "/locked/old")
+    finally:
+        server.send_signal(signal.SIGCONT)
+    same("mkdir", [0, 0], [first.wait(), second_one.wait()])
+    same("the size after what synchronises", 2, os.stat(MNT + "/locked/old").st_size)
+
+
+def lock():
+    with open(MNT + "/big", "rb+") as f:
+        fcntl.lockf(f, fcntl.LOCK_EX)
+
+
 def overflow():
     """More changes at once than fanotify keeps."""
     with open("/proc/sys/fs/fanotify/max_queued_events", encoding="ascii") as f:
@@ -321,6 +351,12 @@ MOVES = {
     "cache.page_hits": (pages, SECOND),
     "cache.names": (lambda: missing(MNT + "/m9"), MNT),
     "cache.pages": (None, SECOND),
+    "fence.asked": (lambda: vfsstat("sync", MNT), MNT),
+    "fence.locks": (lock, MNT),
+    "fence.names": (lambda: os.mkdir(MNT + "/made"), MNT),
+    "fence.waits": (behind_a_lock, MNT),
+    "fence.wait.samples": (None, MNT),
+    "fence.late": (None, MNT),
     "inval.received": (host_changes, MNT),
     "inval.noop": (of_no_interest, MNT),
     "inval.parked": (parked, MNT),
@@ -430,13 +466,21 @@ same("nothing was set", "attr_timeout 3600\n", vfsstat("get", "attr_timeout", MN
 vfsstat("set", "attr_timeout=7", "node_cache=x", MNT, code=1)
 same("all or nothing", "attr_timeout 3600\n", vfsstat("get", "attr_timeout", MNT))
 
-note("sync makes what the host did visible, and fails where it cannot")
+note("sync makes what the host did visible, also of what is kept by time")
 touch(HOST + "/synced", 5)
 vfsstat("sync", MNT)
 same("size", 5, os.stat(MNT + "/synced").st_size)
 third = TMP + "/third"
-without = mount("unix:" + SERVED, third, "cache=ttl")
-check("does not tell" in vfsstat("sync", third, code=1), "sync with timeouts only fails")
+without = mount("unix:" + SERVED, third, "cache=ttl,attr_timeout=3600,entry_timeout=3600,negative_timeout=3600")
+missing(third + "/not-yet")
+same("size", 5, os.stat(third + "/synced").st_size)
+touch(HOST + "/synced", 7)
+touch(HOST + "/not-yet", 1)
+same("size without sync", 5, os.stat(third + "/synced").st_size)
+missing(third + "/not-yet")
+vfsstat("sync", third)
+same("size after sync", 7, os.stat(third + "/synced").st_size)
+same("a name that was absent", 1, os.stat(third + "/not-yet").st_size)
 unmount(without, third)
 
 note("others are refused, by the socket's mode and by the daemon")

@@ -1,0 +1,448 @@
+/*
+ * The size of a file as the kernel has it: what it was told, what it makes of the
+ * guest's own writes, and what is being told.
+ *
+ * stat(2) shows the size of a GETATTR's reply as it came, but whoever reads or maps
+ * the file is stopped by i_size. The kernel does not take a size from a GETATTR while a
+ * write(2) makes the file longer (FUSE_I_SIZE_UNSTABLE), nor when anything outdated the
+ * request meanwhile (attr_version); and splice(2), sendfile(2), copy_file_range(2) and
+ * page faults ask for no size at all. Where it does take one, the task that digests the
+ * reply cuts off the pages behind it (truncate_pagecache) after it has set i_size, without
+ * a lock: so it may cut a page that a later READ has brought.
+ *
+ * Therefore a size is told only when the kernel has it. `has` is a lower bound of i_size.
+ * A reply that tells more is held until a notification has set i_size (size_first of
+ * cache_reply, notify.c): then there is nothing to cut either, and the reply is older than
+ * that notification.
+ *
+ * The kernel makes a file longer by itself when it digests the reply to a write of the
+ * guest's own (`set`). That this has happened is known from the next request of the
+ * same task, or from one for which the kernel holds the inode's lock, as it does during a write(2).
+ *
+ * Digesting SETATTR, LINK, or the CREATE of a file that was there, the kernel takes the
+ * size whatever it has been told since (fuse_do_setattr; create_new_entry and
+ * fuse_create_open pass no attr_version). So these are answered with the size that the
+ * kernel has, and until they have been digested no other one is told (`forced`).
+ * Where no request shows that, the notifier makes sure (cache_sink.settle): it waits for
+ * the lock under which the kernel digests the reply.
+ *
+ * For a file that is open the client asks for the size itself when its content has
+ * changed, so that those who never ask see it as well.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "cache/cache_priv.h"
+#include "core/cleanup.h"
+#include "core/fault.h"
+
+#define PAGE	  UINT64_C(4096)
+#define STORE_MAX (UINT64_C(1) << 30)
+
+static struct kernel_size *size_of(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->file != NULL ? &n->file->size : NULL;
+}
+
+static uint64_t kernel_has(const struct node *n)
+{
+	return (n->flags & NODE_SIZE) != 0 ? n->file->size.has : n->attr.size;
+}
+
+static void has_locked(struct node *n, uint64_t size)
+{
+	struct file *f = size != n->attr.size ? file_of_locked(n) : NULL;
+
+	n->flags &= ~(uint32_t)NODE_SIZE;
+	if (f == NULL)
+		return;
+	f->size.has = size;
+	n->flags |= NODE_SIZE;
+}
+
+void size_changes_locked(struct node *n)
+{
+	struct file *f = (n->flags & NODE_SIZE) == 0 ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	f->size.has = n->attr.size;
+	n->flags |= NODE_SIZE;
+}
+
+void size_unknown_locked(struct node *n)
+{
+	struct kernel_size *k = size_of(n);
+
+	n->flags &= ~(uint32_t)NODE_SIZE;
+	if (k == NULL)
+		return;
+	k->set = 0;
+	k->is_forced = false;
+	n->file->used = false;
+}
+
+bool size_is_told_locked(const struct node *n, uint64_t size)
+{
+	const struct kernel_size *k = size_of(n);
+
+	return n->nlookup == 0 || !S_ISREG(n->attr.mode) ||
+	       (size == kernel_has(n) && (k == NULL || !k->is_forced || size == k->forced));
+}
+
+/* ---- the guest's own writes ---- */
+
+/* The size that a request makes the file have at least, when its reply is digested; 0: none. */
+static uint64_t end_of(const struct cache_req *r, const struct msg *m)
+{
+	const struct msg *q = &r->call.req;
+
+	switch (q->op) {
+	case MSG_WRITE:
+		return r->writeback ? 0 : q->off + m->size;
+	case MSG_FALLOCATE: /* FALLOC_FL_KEEP_SIZE comes with everything else */
+		return q->flags == 0 ? q->off + q->size : 0;
+	case MSG_COPY:
+		return q->off2 + m->size;
+	default:
+		return 0;
+	}
+}
+
+static void sets_locked(struct node *n, uint64_t size, uint32_t task)
+{
+	struct kernel_size *k = size_of(n);
+
+	if ((n->flags & NODE_SIZE) == 0 || k == NULL || size <= k->has)
+		return;
+	k->set = size > k->set ? size : k->set;
+	k->set_by = task;
+}
+
+void size_written_locked(struct cache_req *r, const struct msg *m)
+{
+	const struct msg *q = &r->call.req;
+	struct node *n = r->node;
+	bool cut = q->op == MSG_SETATTR && (q->valid & SET_SIZE) != 0;
+
+	if (!S_ISREG(n->attr.mode))
+		return;
+	if (q->op == MSG_OPEN && (q->flags & O_TRUNC) != 0)
+		has_locked(n, 0);
+	else if (cut && q->size < kernel_has(n))
+		has_locked(n, q->size);
+	sets_locked(n, cut ? q->size : end_of(r, m), r->task);
+}
+
+uint64_t size_own_end_locked(const struct node *n)
+{
+	const struct kernel_size *k = size_of(n);
+	uint64_t end = n->attr.size;
+
+	if (k == NULL)
+		return end;
+	end = k->set > end ? k->set : end;
+	return n->file->writing > 0 && n->file->writing_to > end ? n->file->writing_to : end;
+}
+
+/* Requests for which the kernel holds the inode's lock, as it does for write(2). */
+static bool locks_inode(const struct cache_req *r)
+{
+	uint64_t op = r->call.req.op;
+
+	return op == MSG_SETATTR || op == MSG_LINK || op == MSG_FALLOCATE || op == MSG_COPY ||
+	       (op == MSG_WRITE && !r->writeback);
+}
+
+/*
+ * write(2) may send several WRITEs before it sets the size, and reads what it copies
+ * from: neither shows that it has returned.
+ */
+static bool task_goes_on(const struct cache_req *r)
+{
+	uint64_t op = r->call.req.op;
+
+	return op != MSG_READ && op != MSG_WRITE && op != MSG_GETXATTR;
+}
+
+static void digested_locked(struct node *n)
+{
+	struct kernel_size *k = &n->file->size;
+	uint64_t size = k->set;
+
+	k->set = 0;
+	if ((n->flags & NODE_SIZE) != 0 && size > k->has)
+		has_locked(n, size);
+}
+
+void size_arrives_locked(struct cache_req *r)
+{
+	struct node *n = r->node;
+	struct kernel_size *k = size_of(n);
+	bool locks = locks_inode(r);
+
+	if (k == NULL || (k->set == 0 && !k->is_forced))
+		return;
+	bool same = r->task != 0 && r->task == k->set_by;
+	if (k->set > 0 && (r->call.req.op == MSG_WRITE ? locks && r->task != 0 && !same
+						       : locks || (same && task_goes_on(r))))
+		digested_locked(n);
+	same = r->task != 0 && r->task == k->forced_by;
+	if (k->is_forced && (same || (locks && k->inode_locked)))
+		k->is_forced = false;
+}
+
+void cache_task_goes_on(struct cache *c, uint64_t ino, uint32_t task)
+{
+	struct cache_req r = {.task = task, .call.req.op = MSG_FLUSH};
+
+	SCOPE_LOCK(&c->lock);
+	r.node = node_find_locked(c, ino);
+	if (r.node != NULL)
+		size_arrives_locked(&r);
+}
+
+bool size_read_locked(struct cache_req *r, uint64_t len)
+{
+	struct node *n = r->node;
+	uint64_t end = r->call.req.off + len;
+
+	if (r->unpaged || !S_ISREG(n->attr.mode) || n->nlookup == 0)
+		return false;
+	/* fuse_short_read: the kernel takes that for the end */
+	if (len < r->call.req.size && end < kernel_has(n))
+		has_locked(n, end);
+	return n->attr.size > kernel_has(n) && !FAULT(read_unsaid);
+}
+
+/* ---- what is forced ---- */
+
+static void settle_locked(struct cache *c, struct node *n)
+{
+	struct kernel_size *k = &n->file->size;
+	const struct dentry *d = n->name;
+
+	if (k->settling == k->serial || c->sink == NULL)
+		return;
+	k->settling = k->serial;
+	if (k->forced_in != 0)
+		c->sink->settle(c->sink_arg, n->id, k->serial, k->forced_in, "", 0);
+	else if (d != NULL)
+		c->sink->settle(c->sink_arg, n->id, k->serial, d->dir->id, d->name, d->len);
+	else
+		k->is_forced = false; /* no name leads to it: there is no lock to be had */
+}
+
+void size_data_lost_locked(struct cache *c, struct node *n)
+{
+	struct kernel_size *k = size_of(n);
+
+	if (k != NULL && k->is_forced)
+		settle_locked(c, n);
+}
+
+void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
+
+	if (k != NULL && k->serial == serial)
+		k->is_forced = false;
+}
+
+void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t size)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+	uint64_t op = r->call.req.op;
+
+	if (f == NULL || FAULT(size_unforced))
+		return;
+	struct kernel_size *k = &f->size;
+	k->forced = size;
+	k->is_forced = true;
+	k->forced_by = r->task;
+	k->inode_locked = op != MSG_CREATE;
+	k->forced_in = op == MSG_CREATE ? r->node->id : op == MSG_LINK ? r->node2->id : 0;
+	k->serial++;
+}
+
+/* ---- telling ---- */
+
+/* Whether a size is told, and which, in *size; sets whether it has to be made known first. */
+static bool tell_locked(struct cache *c, struct node *n, uint64_t *size)
+{
+	struct kernel_size *k = size_of(n);
+
+	if (k != NULL && k->is_forced && *size != k->forced) {
+		settle_locked(c, n);
+		*size = k->forced;
+		return false;
+	}
+	if (*size > kernel_has(n) && !FAULT(no_growth))
+		return true;
+	has_locked(n, *size);
+	return false;
+}
+
+void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out)
+{
+	struct attr a = *out->attr;
+
+	if (!S_ISREG(a.mode) || !S_ISREG(n->attr.mode))
+		return;
+	out->size_first = tell_locked(c, n, &a.size);
+	if (a.size == out->attr->size)
+		return;
+	out->newest = a;
+	out->attr = &out->newest;
+	out->attr_ttl = 0;
+}
+
+/* Where a STORE to size begins: see cache_size_missing. */
+static uint64_t store_from(uint64_t had, uint64_t size)
+{
+	uint64_t page = had / PAGE;
+
+	return page > 0 && size - (page - 1) * PAGE < STORE_MAX ? (page - 1) * PAGE : size - 1;
+}
+
+static bool missing_locked(struct node *n, uint64_t size, uint64_t *ret_from)
+{
+	uint64_t had = kernel_has(n);
+
+	if (size <= had)
+		return false;
+	*ret_from = store_from(had, size);
+	return true;
+}
+
+bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t *ret_from)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+
+	if (n == NULL || !S_ISREG(n->attr.mode) || !S_ISREG(a->mode))
+		return false;
+	if (a->version < n->attr.version)
+		node_attr(n, a);
+	return tell_locked(c, n, &a->size) && missing_locked(n, a->size, ret_from);
+}
+
+void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+
+	if (n != NULL && S_ISREG(n->attr.mode) && size > kernel_has(n))
+		has_locked(n, size);
+}
+
+/* ---- a WRITE past the page cache ---- */
+
+void cache_direct_write(struct cache *c, uint64_t ino, bool begins)
+{
+	struct size_wait *waits = NULL, *next;
+
+	(void)pthread_mutex_lock(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+	if (f != NULL && begins) {
+		f->size.direct++;
+	} else if (f != NULL && f->size.direct > 0) {
+		f->size.direct--;
+		waits = TAKE_PTR(f->size.waits);
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	for (; waits != NULL; waits = next) {
+		next = waits->next;
+		waits->done(waits->arg);
+	}
+}
+
+bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
+
+	if (k == NULL || k->direct == 0 || FAULT(size_unwaited))
+		return false;
+	w->next = k->waits;
+	k->waits = w;
+	return true;
+}
+
+/* ---- open files ---- */
+
+/* An own GETATTR, of which the kernel hears nothing. */
+struct size_ask {
+	struct cache_req req; /* first */
+	void (*done)(void *arg);
+	void *arg;
+};
+
+static void asked(struct cache_req *r, const struct cache_reply *reply)
+{
+	struct size_ask *a = (struct size_ask *)r;
+
+	(void)reply;
+	a->done(a->arg);
+	free(a);
+}
+
+bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void *arg)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL && S_ISREG(n->attr.mode) ? n->file : NULL;
+	bool want = f != NULL && n->nlookup > 0 && f->used &&
+		    (f->opens > 0 || c->options.no_open) && !FAULT(size_unasked);
+	(void)pthread_mutex_unlock(&c->lock);
+	struct size_ask *a = want ? calloc(1, sizeof(*a)) : NULL;
+	if (a == NULL)
+		return false;
+	a->req.done = asked;
+	a->req.own = true;
+	a->done = done;
+	a->arg = arg;
+	MSG_SET(&a->req.call.req, op, MSG_GETATTR);
+	cache_submit(c, &a->req, ino, 0);
+	return true;
+}
+
+int cache_size_missing(struct cache *c, uint64_t ino, uint64_t *ret_size, uint64_t *ret_from)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
+
+	if (n == NULL || !S_ISREG(n->attr.mode) || !missing_locked(n, n->attr.size, ret_from))
+		return 0;
+	*ret_size = n->attr.size;
+	if (k == NULL || !k->is_forced)
+		return k == NULL || k->direct == 0 ? 1 : -EAGAIN;
+	settle_locked(c, n);
+	return -EAGAIN;
+}
+
+void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+
+	if (f == NULL)
+		return;
+	if (opened) {
+		f->opens++;
+		f->appending += appending;
+		return;
+	}
+	f->opens -= f->opens > 0;
+	f->appending -= appending && f->appending > 0;
+}

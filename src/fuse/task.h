@@ -1,0 +1,18 @@
+/*
+ * What a task of the guest is doing, by /proc: the thread ids are those of the kernel's
+ * requests. Reads small files and waits for nobody; any thread may call.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* It has a SIGKILL pending that it has not seen yet, or it is gone. */
+bool task_being_killed(pid_t tid);
+
+/*
+ * It is inside a system call that makes, moves or removes a name, and so may hold the lock of a
+ * directory. False also where that is not to be known (/proc/TID/syscall needs ptrace(2)'s
+ * permission).
+ */
+bool task_changes_names(pid_t tid);
