@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "core/options.h"
 #include "core/stats.h"
+#include "host/creds.h"
 #include "host/server.h"
 #include "transport/endpoint.h"
 
@@ -26,11 +27,13 @@ enum { EXIT_USAGE = 2 };
 struct settings {
 	/* of the table */
 	const char *listen; /* the last one */
-	const char *plain_prefix, *pidfile, *stats, *log_level;
+	const char *plain_prefix, *pidfile, *squash, *stats, *log_level;
 	int xdev;
-	bool read_only, special, help, version;
+	bool read_only, special, no_setid, help, version;
 	/* the rest */
 	const char *dir;
+	uid_t squash_uid;
+	gid_t squash_gid;
 	struct endpoint endpoints[LISTEN_MAX];
 	size_t n_endpoints;
 	sigset_t signals; /* that end the server; blocked */
@@ -73,6 +76,30 @@ static int take_listen(struct settings *s, char *err, size_t err_len)
 	return r;
 }
 
+/* Digits, and nothing behind them but end; false for what is no id. */
+static bool take_id(const char **at, char end, uint32_t *ret)
+{
+	char *rest;
+
+	if (**at < '0' || **at > '9')
+		return false;
+	errno = 0;
+	unsigned long v = strtoul(*at, &rest, 10);
+	if (errno != 0 || v >= UINT32_MAX || *rest != end)
+		return false;
+	*at = rest + 1;
+	*ret = (uint32_t)v;
+	return true;
+}
+
+static bool take_squash(struct settings *s)
+{
+	const char *at = s->squash;
+
+	return at == NULL ||
+	       (take_id(&at, ':', &s->squash_uid) && take_id(&at, '\0', &s->squash_gid));
+}
+
 static int parse(struct settings *s, int argc, char **argv, char *err, size_t err_len)
 {
 	struct option longs[OPTIONS + 1] = {0};
@@ -111,6 +138,8 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 	else if (s->plain_prefix[0] != '/')
 		(void)snprintf(err, err_len, "--plain-prefix '%s' is no absolute path",
 			       s->plain_prefix);
+	else if (!take_squash(s))
+		(void)snprintf(err, err_len, "--squash '%s' is not U:G, two numbers", s->squash);
 	else if (argc - optind != 1)
 		(void)snprintf(err, err_len,
 			       optind == argc ? "which directory to serve is missing"
@@ -221,6 +250,19 @@ static void *stopper_main(void *arg)
 	return NULL;
 }
 
+/* What an untrusted guest could leave for others on the host to fall for. */
+static void warn_of_plants(const struct settings *s)
+{
+	if (!creds_privileged() || s->read_only || s->squash != NULL)
+		return;
+	if (!s->no_setid)
+		log_notice("guests can make set-user-ID files of any owner in '%s'%s; "
+			   "--no-setid or --squash=U:G forbids it",
+			   s->dir, s->special ? ", and device nodes" : "");
+	else if (s->special)
+		log_notice("guests can make device nodes in '%s'; --squash=U:G forbids it", s->dir);
+}
+
 static int serve(const struct settings *s, struct server *server, char *err, size_t err_len)
 {
 	struct stopper stopper = {.server = server};
@@ -240,6 +282,7 @@ static int serve(const struct settings *s, struct server *server, char *err, siz
 			(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
 	}
 	if (r == 0) {
+		warn_of_plants(s);
 		(void)sd_notify(0, "READY=1");
 		r = server_run(server, once);
 		if (r < 0)
@@ -308,6 +351,10 @@ int main(int argc, char **argv)
 		.plain_prefix = s.plain_prefix,
 		.read_only = s.read_only,
 		.special = s.special,
+		.no_setid = s.no_setid,
+		.squash = s.squash != NULL,
+		.squash_uid = s.squash_uid,
+		.squash_gid = s.squash_gid,
 		.xdev = s.xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
 		.stats = stats,
 	};

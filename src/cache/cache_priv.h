@@ -113,8 +113,8 @@ struct idle_file {
 
 /* What the kernel has of a file's size: see in_kernel_size.c. */
 struct kernel_size {
-	uint64_t has;  /* with NODE_SIZE: at least that; without, the size in attr */
-	uint64_t set;  /* what it makes of it with the reply to a WRITE; 0: nothing is on its way */
+	uint64_t has; /* with NODE_SIZE: at least that; without, the size in attr */
+	uint64_t set; /* what it makes of it with the reply to a WRITE; 0: nothing is on its way */
 	uint64_t forced;    /* what it takes whenever it comes to it, if is_forced */
 	uint64_t forced_in; /* the directory of whose lock that is a matter; 0: the inode's */
 	uint32_t set_by, forced_by; /* the tasks that these are for */

@@ -164,9 +164,10 @@ enum open_reply_flag {
 	OPEN_FLUSH = 1 << 0, /* this file system can report errors at close: send FLUSH */
 };
 
-/* WRITE, field flags: the flags of the open file, and above them: */
-#define WRITE_STRIP_IDS                                                                            \
-	(UINT64_C(1) << 32) /* take set-id bits off, as for a writer without CAP_FSETID */
+/* WRITE, field flags: the flags of the open file, and above them; of SETATTR nothing else: */
+#define STRIP_IDS                                                                                  \
+	(UINT64_C(1) << 32) /* take set-id bits off, as for a writer without CAP_FSETID            \
+			     */
 
 /* HELLO, field features. */
 enum hello_feature {

@@ -415,8 +415,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */
 	uint64_t flags = fi->writepage ? 0 : (unsigned)fi->flags;
-	if (current.strip_ids)
-		flags |= WRITE_STRIP_IDS;
+	if (current.strip_ids || (!fi->writepage && fuse_req_ctx(req)->uid != 0))
+		flags |= STRIP_IDS;
 	if (flags != 0)
 		REQUEST_SET(r, flags, flags);
 	krequest_payload(r, buf, size);
@@ -457,6 +457,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 	REQUEST_SET(r, size, (uint64_t)length);
 	if (mode != 0)
 		REQUEST_SET(r, flags, (uint64_t)(unsigned)mode);
+	krequest_caller(r, cache_mode(r->fs->cache, ino)); /* set-id bits: as a write */
 	krequest_submit(r, ino, 0);
 }
 
@@ -485,6 +486,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	REQUEST_SET(r, size, len < COPY_MAX ? len : COPY_MAX);
 	if (flags != 0)
 		REQUEST_SET(r, flags, (uint64_t)(unsigned)flags);
+	krequest_caller(r, cache_mode(r->fs->cache, ino_out)); /* set-id bits: as a write */
 	krequest_submit(r, ino_out, r->creq.by_node ? ino_in : 0);
 }
 

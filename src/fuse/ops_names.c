@@ -95,6 +95,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 		REQUEST_SET(r, size, (uint64_t)attr->st_size);
 		if (fi != NULL)
 			krequest_file(r, fi);
+		if (fuse_req_ctx(req)->uid != 0)
+			REQUEST_SET(r, flags, STRIP_IDS);
 	}
 	set_time(r, to_set, FUSE_SET_ATTR_ATIME_NOW, FUSE_SET_ATTR_ATIME, &attr->st_atim, true,
 		 &valid);

@@ -2,21 +2,28 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/log.h"
 #include "host/creds.h"
 #include "host/export_priv.h"
 #include "host/filesystem.h"
 
-#define CLIMB_MAX 4096 /* directories above each other */
+#define SETID	    (S_ISUID | S_ISGID)
+#define CLIMB_MAX   4096 /* directories above each other */
+#define HINT_MAX    64	 /* of them that are climbed in one call */
+#define LOG_PAUSE_S 5	 /* between two lines of one kind that a guest can cause */
 
 static int sys_openat2(int dirfd, const char *name, struct open_how *how)
 {
@@ -44,15 +51,24 @@ int export_name_check(struct slice name)
 	return 0;
 }
 
+/* Opening something so changes it, or lets it be changed. */
+static bool changes(int flags)
+{
+	return !(flags & O_PATH) &&
+	       ((flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)) != 0);
+}
+
 int export_open(const struct export *e, int dirfd, const char *name, int flags, mode_t mode,
 		int *ret_fd)
 {
 	struct open_how how = {
 		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | O_NOFOLLOW),
-		.mode = mode,
+		.mode = e->no_setid ? mode & ~(mode_t)SETID : mode,
 		.resolve = e->resolve,
 	};
 
+	if (e->read_only && changes(flags))
+		return -EROFS;
 	for (int i = 0; i < 16; i++) {
 		int fd = sys_openat2(dirfd, name, &how);
 
@@ -69,12 +85,12 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
 
 /* ---- objects ---- */
 
-int export_reopen(const struct export *e, int object, int flags, int *ret_fd)
+/* Through the magic link: it leads to the inode itself, names do not matter. */
+static int reopen(const struct export *e, int object, int flags, int *ret_fd)
 {
 	char name[16];
 	int fd;
 
-	/* Through the magic link: it leads to the inode itself, names do not matter. */
 	do {
 		fd = openat(e->proc, fd_name(object, name), flags | O_CLOEXEC | O_NOCTTY);
 	} while (fd < 0 && errno == EINTR);
@@ -82,6 +98,17 @@ int export_reopen(const struct export *e, int object, int flags, int *ret_fd)
 		return -errno;
 	*ret_fd = fd;
 	return 0;
+}
+
+int export_reopen(const struct export *e, int object, int flags, int *ret_fd)
+{
+	if (!e->read_only || (flags & O_PATH))
+		return reopen(e, object, flags, ret_fd);
+	if (changes(flags))
+		return -EROFS;
+	/* Reading moves the access time; only an owner can have it left alone (open(2)). */
+	int r = reopen(e, object, flags | O_NOATIME, ret_fd);
+	return r == -EPERM ? reopen(e, object, flags, ret_fd) : r;
 }
 
 bool export_may_write(const struct export *e, int object)
@@ -114,8 +141,8 @@ int export_attr(const struct export *e, int fd, struct attr *ret)
 				       makedev(stx.stx_dev_major, stx.stx_dev_minor), stx.stx_ino),
 		.mode = stx.stx_mode,
 		.nlink = stx.stx_nlink,
-		.uid = stx.stx_uid,
-		.gid = stx.stx_gid,
+		.uid = e->squash ? e->uid : stx.stx_uid,
+		.gid = e->squash ? e->gid : stx.stx_gid,
 		.rdev = (uint64_t)stx.stx_rdev_major << 32 | stx.stx_rdev_minor,
 		.size = stx.stx_size,
 		.blocks = stx.stx_blocks,
@@ -140,6 +167,13 @@ int export_chmod(const struct export *e, int object, mode_t mode)
 {
 	char name[16];
 
+	struct stat st;
+
+	if (e->read_only)
+		return -EROFS;
+	/* What a directory's mean is which group its files get. */
+	if (e->no_setid && (mode & SETID) && !(fstat(object, &st) == 0 && S_ISDIR(st.st_mode)))
+		mode &= ~(mode_t)SETID;
 	/* fchmod(2) refuses O_PATH; a symbolic link is EOPNOTSUPP, as it is on ext4. */
 	return fchmodat(e->proc, fd_name(object, name), mode, 0) < 0 ? -errno : 0;
 }
@@ -167,6 +201,8 @@ int export_link(const struct export *e, int object, int dirfd, const char *name)
 {
 	char from[16];
 
+	if (e->read_only)
+		return -EROFS;
 	/* AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; the magic link does not, and ends at the
 	 * object even if that is a symbolic link itself. */
 	return linkat(e->proc, fd_name(object, from), dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno
@@ -187,25 +223,43 @@ bool export_is_root(const struct export *e, const struct statx *stx)
 	       stx->stx_ino == e->root_ino;
 }
 
+/* Whether the root is so many directories above. */
+static bool root_is_above(const struct export *e, int dirfd, unsigned depth)
+{
+	CLEANUP_CLOSE int fd = -1;
+	char up[3 * HINT_MAX + 1];
+	struct statx stx;
+
+	if (depth == 0 || depth > HINT_MAX)
+		return false;
+	for (unsigned i = 0; i < depth; i++)
+		memcpy(up + 3 * (size_t)i, "../", 3);
+	up[3 * (size_t)depth] = '\0';
+	fd = openat(dirfd, up, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_INO, &stx) == 0 &&
+	       export_is_root(e, &stx);
+}
+
 /*
  * A directory that was moved out of the export is still reachable through a
  * descriptor or a handle, RESOLVE_BENEATH notwithstanding: that only looks at
- * the way from the descriptor down. Called when a directory is opened by its
- * handle again. The watcher will call for it as well: a rename of a directory
- * for which it sees no destination inside revokes what lies below it, and
- * where it cannot see renames, this is asked before each use once there may
- * have been one.
+ * the way from the descriptor down. Its ".." are where it is now.
  */
-int export_contains(const struct export *e, int dirfd)
+int export_contains(const struct export *e, int dirfd, unsigned *depth)
 {
 	CLEANUP_CLOSE int cur = -1;
 	struct statx stx, up;
 
+	if (depth != NULL && root_is_above(e, dirfd, *depth))
+		return 1;
 	if (statx(dirfd, "", AT_EMPTY_PATH, STATX_INO, &stx) < 0)
 		return -errno;
-	for (int i = 0; i < CLIMB_MAX; i++) {
-		if (export_is_root(e, &stx))
+	for (unsigned i = 0; i < CLIMB_MAX; i++) {
+		if (export_is_root(e, &stx)) {
+			if (depth != NULL)
+				*depth = i;
 			return 1;
+		}
 		int fd = openat(cur >= 0 ? cur : dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (fd < 0) /* ENOENT: not connected to this mount (path_connected) */
 			return errno == ENOENT ? 0 : -errno;
@@ -219,6 +273,87 @@ int export_contains(const struct export *e, int dirfd)
 		stx = up;
 	}
 	return 0;
+}
+
+/* The kernel's name of what a descriptor is (d_path), -errno if it is too long. */
+static ssize_t path_of(const struct export *e, int fd, char path[PATH_MAX])
+{
+	char name[16];
+	ssize_t n = readlinkat(e->proc, fd_name(fd, name), path, PATH_MAX - 1);
+
+	if (n < 0 || n == PATH_MAX - 1)
+		return n < 0 ? -errno : -ENAMETOOLONG;
+	path[n] = '\0';
+	return n;
+}
+
+/* What of path is below the root, without '/' in front; NULL if it is not. */
+static const char *path_below(const struct export *e, const char *path)
+{
+	char root[PATH_MAX];
+	ssize_t n = path_of(e, e->root, root); /* each time: the host may rename it */
+
+	if (n == 1)
+		n = 0; /* "/" */
+	return n >= 0 && strncmp(path, root, (size_t)n) == 0 && path[n] == '/' ? path + n + 1
+									       : NULL;
+}
+
+/*
+ * The dentry of a file moves with it (d_move), so the path of a descriptor tells
+ * where the name is by which it was opened. Whether it is so is found out by
+ * walking down from the root: names of another file system's, or of a mount that
+ * is gone, may look alike. What was unlinked has no name to walk to: it stays
+ * where it was then.
+ */
+static int contains_file(const struct export *e, int fd)
+{
+	static const char deleted[] = " (deleted)";
+	CLEANUP_CLOSE int found = -1;
+	char path[PATH_MAX];
+	struct statx a, b;
+	ssize_t n = path_of(e, fd, path);
+	const char *below = n > 0 ? path_below(e, path) : NULL;
+
+	if (below == NULL)
+		return 0;
+	if ((size_t)n >= sizeof(deleted) && strcmp(path + n + 1 - sizeof(deleted), deleted) == 0)
+		return 1;
+	if (export_open(e, e->root, below, O_PATH, 0, &found) < 0)
+		return 0;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO, &a) < 0 ||
+	    statx(found, "", AT_EMPTY_PATH, STATX_INO, &b) < 0)
+		return -errno;
+	return a.stx_ino == b.stx_ino && a.stx_dev_major == b.stx_dev_major &&
+	       a.stx_dev_minor == b.stx_dev_minor;
+}
+
+int export_inside(const struct export *e, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? export_contains(e, fd, NULL) : contains_file(e, fd);
+}
+
+void export_log_outside(const char *what)
+{
+	static _Atomic int64_t logged;
+	static atomic_uint before;
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	int64_t last = atomic_load(&logged);
+	if ((last != 0 && now.tv_sec - last < LOG_PAUSE_S) ||
+	    !atomic_compare_exchange_strong(&logged, &last, now.tv_sec + 1)) {
+		atomic_fetch_add(&before, 1);
+		return;
+	}
+	unsigned more = atomic_exchange(&before, 0);
+	log_warning("%s: carried out where the host had moved it out of the export meanwhile, and "
+		    "answered with ESTALE%s",
+		    what, more > 0 ? "; so were others before" : "");
 }
 
 /* ---- the export ---- */
@@ -236,6 +371,20 @@ bool export_special(const struct export *e)
 bool export_privileged(const struct export *e)
 {
 	return e->privileged;
+}
+
+bool export_no_setid(const struct export *e)
+{
+	return e->no_setid;
+}
+
+bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid)
+{
+	if (!e->squash)
+		return false;
+	*ret_uid = e->uid;
+	*ret_gid = e->gid;
+	return true;
 }
 
 bool export_masks(const struct export *e)
@@ -269,6 +418,11 @@ static int setup(struct export *e, const struct server_config *config, char *err
 	struct statx stx;
 	int r;
 
+	if (e->squash && !e->privileged && (e->uid != geteuid() || e->gid != getegid())) {
+		(void)snprintf(err, err_len, "only root can give what guests make to %u:%u", e->uid,
+			       e->gid);
+		return -EPERM;
+	}
 	e->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (e->proc < 0) {
 		r = -errno;
@@ -313,6 +467,10 @@ int export_new(const struct server_config *config, struct export **ret, char *er
 	e->root = e->proc = -1;
 	e->read_only = config->read_only;
 	e->special = config->special;
+	e->no_setid = config->no_setid || config->squash;
+	e->squash = config->squash;
+	e->uid = config->squash_uid;
+	e->gid = config->squash_gid;
 	e->privileged = creds_privileged();
 	e->resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
 		     (config->xdev == XDEV_HIDE ? RESOLVE_NO_XDEV : 0);

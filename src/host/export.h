@@ -16,6 +16,10 @@
  * symbolic link, a FIFO or an unlinked file; nothing here follows a link that
  * an object is.
  *
+ * With read_only nothing here changes anything, whoever asks: what would is
+ * -EROFS, and files are opened so that reading moves no access time where that
+ * is possible.
+ *
  * Functions return 0 or -errno; fds returned are the caller's to close.
  */
 #pragma once
@@ -36,6 +40,10 @@ bool export_read_only(const struct export *e);
 bool export_special(const struct export *e);
 /* The server may take over a caller's identity and override permissions. */
 bool export_privileged(const struct export *e);
+/* No file may have set-id bits: they are left out of what is asked for. */
+bool export_no_setid(const struct export *e);
+/* True if everything belongs to one owner, who is told. */
+bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid);
 /* The caller's umask can be applied here. */
 bool export_masks(const struct export *e);
 /* The root as an object; the export's own, not to be closed. */
@@ -84,8 +92,20 @@ int export_link(const struct export *e, int object, int dirfd, const char *name)
 /* "/proc/self/fd/N", for calls that take only paths (xattr). */
 const char *export_proc_path(int fd, char buf[EXPORT_PROC_PATH_MAX]);
 
-/* 1 if the directory is the root or below it at this moment, 0 if not, or -errno. */
-int export_contains(const struct export *e, int dirfd);
+/*
+ * 1 if the directory is the root or below it at this moment, 0 if not, or -errno.
+ * depth, if not NULL: how far below it was found last, 0 if that is not known. As long as
+ * it still is, that takes as many system calls at any depth.
+ */
+int export_contains(const struct export *e, int dirfd, unsigned *depth);
+/*
+ * The same of any object or open file: one that is no directory is inside if the
+ * name by which it was opened is, wherever it has been moved to, or was when it was
+ * removed. 0 also if nobody can tell.
+ */
+int export_inside(const struct export *e, int fd);
+/* Logs that `what` was done to something outside; how often is bounded. */
+void export_log_outside(const char *what);
 
 /*
  * For plain clients, which send whole paths as they would see them: absolute,

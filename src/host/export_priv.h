@@ -11,7 +11,9 @@ struct export {
 	dev_t root_dev;
 	uint64_t root_ino;
 	uint64_t resolve; /* of openat2(2) */
-	bool read_only, special, privileged, masks;
+	bool read_only, special, privileged, masks, no_setid, squash;
+	uid_t uid; /* with squash */
+	gid_t gid;
 	char *plain_prefix; /* without '/' at its end */
 	struct filesystems *filesystems;
 };

@@ -56,6 +56,7 @@ struct filesystems {
 	pthread_mutex_t mutex;
 	_Atomic uint32_t n;
 	_Atomic uint32_t n_devices;
+	_Atomic uint32_t unwatched;
 	bool (*mark)(void *arg, int fd); /* mutex */
 	void *mark_arg;			 /* mutex */
 	struct filesystem fs[FILESYSTEMS_MAX];
@@ -172,6 +173,7 @@ static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uin
 		fs->watchable = hb != NULL && !is_remote(&sfs);
 	}
 	fs->watched = fs->watchable && t->mark != NULL && t->mark(t->mark_arg, fs->fd);
+	atomic_fetch_add(&t->unwatched, !fs->watched);
 	atomic_store_explicit(&t->n, n + 1, memory_order_release);
 	*ret = n;
 	return 0;
@@ -331,8 +333,12 @@ void filesystems_watch(struct filesystems *t, bool (*mark)(void *arg, int fd), v
 	SCOPE_LOCK(&t->mutex);
 	t->mark = mark;
 	t->mark_arg = arg;
-	for (uint32_t i = 0; i < t->n; i++)
+	uint32_t unwatched = 0;
+	for (uint32_t i = 0; i < t->n; i++) {
 		t->fs[i].watched = mark != NULL && t->fs[i].watchable && mark(arg, t->fs[i].fd);
+		unwatched += !t->fs[i].watched;
+	}
+	atomic_store(&t->unwatched, unwatched);
 }
 
 bool filesystems_watchable(const struct filesystems *t, uint32_t fs)
@@ -343,6 +349,11 @@ bool filesystems_watchable(const struct filesystems *t, uint32_t fs)
 bool filesystems_watched(const struct filesystems *t, uint32_t fs)
 {
 	return t->fs[fs].watched;
+}
+
+bool filesystems_all_watched(const struct filesystems *t)
+{
+	return atomic_load(&t->unwatched) == 0;
 }
 
 bool filesystems_next(const struct filesystems *t, const void *fsid, uint32_t *at, uint32_t *ret)

@@ -65,6 +65,7 @@ void filesystems_watch(struct filesystems *t, bool (*mark)(void *arg, int fd), v
 /* It has file handles, which is what events name, and nobody changes it from elsewhere. */
 bool filesystems_watchable(const struct filesystems *t, uint32_t fs);
 bool filesystems_watched(const struct filesystems *t, uint32_t fs);
+bool filesystems_all_watched(const struct filesystems *t);
 /*
  * The mounts of one file system, for its events: the number of the next one
  * from *at on with this fsid (f_fsid of statfs(2)), and *at moved behind it.

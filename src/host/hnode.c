@@ -26,6 +26,8 @@ struct hnode {
 	uint64_t id, hash;
 	_Atomic uint64_t refs;
 	_Atomic uint64_t version;
+	atomic_uint depth; /* of a directory: below the root, when it was looked for last */
+	atomic_bool file;  /* it is no directory */
 
 	/* the rest: hnodes.mutex */
 	struct hnode *chain;	     /* the next in its bucket */
@@ -33,14 +35,18 @@ struct hnode {
 	struct hnode_user *users;
 	int fd; /* O_PATH, or -1 */
 	unsigned pins;
-	bool listed;	  /* in that list: fd >= 0, no pin, not kept */
-	bool keep;	  /* for as long as the node lives */
-	bool marked;	  /* see hnode_covered */
-	bool by_parent;	  /* covered by the parent's mark, as long as it has one */
-	bool outside;	  /* moved out of the export */
-	uint32_t checked; /* the move after which it was found to be inside */
-	uint64_t parent;  /* where it was seen last; 0: nobody knows */
-	char *name;	  /* there; only where !filesystems_by_handle */
+	bool listed;	 /* in that list: fd >= 0, no pin, not kept */
+	bool keep;	 /* for as long as the node lives */
+	bool marked;	 /* see hnode_covered */
+	bool by_parent;	 /* covered by the parent's mark, as long as it has one */
+	uint64_t parent; /* where it was seen last; 0: nobody knows */
+	char *name;	 /* there; only where needs_name */
+
+	/* Where every rename is seen: */
+	bool linked;	  /* and there it still is */
+	bool outside;	  /* a directory that was moved out of the export */
+	uint32_t epoch;	  /* of hnodes.lost: else neither is known */
+	uint32_t checked; /* of hnodes.moves: it was inside after that move */
 
 	/* constant: what it is */
 	uint32_t fs;
@@ -65,11 +71,15 @@ struct hnodes {
 	/* mutex: */
 	uint64_t last_id;
 	size_t count;
-	struct hnode **buckets; /* by identity */
-	size_t n_buckets;	/* a power of two, or 0 */
-	struct idmap parents;	/* by id: those that some node was found in */
-	size_t freed;		/* nodes, since memory went back to the system */
-	_Atomic uint32_t moves; /* what may have left the export, with all below it: how often */
+	struct hnode **buckets;	     /* by identity */
+	size_t n_buckets;	     /* a power of two, or 0 */
+	struct idmap parents;	     /* by id: those that some node was found in */
+	size_t freed;		     /* nodes, since memory went back to the system */
+	_Atomic uint64_t seen;	     /* renames, of anything */
+	_Atomic uint32_t moves;	     /* of directories: what may have taken others along; from 1 */
+	uint32_t lost;		     /* times that renames may have been missed */
+	void (*catch_up)(void *arg); /* NULL: not every rename is seen; constant once used */
+	void *catch_up_arg;
 	void (*unmark)(void *arg, int fd);
 	void *unmark_arg;
 	size_t fds, kept;
@@ -259,17 +269,27 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 		(void)malloc_trim(0);
 }
 
+/* Without it it could not be opened again, or nobody could tell where it is. */
+static bool needs_name(const struct hnodes *t, const struct hnode *n)
+{
+	return !filesystems_by_handle(t->fs, n->fs) || t->catch_up == NULL ||
+	       !filesystems_watched(t->fs, n->fs);
+}
+
+/* seen: if there has been a rename since, it may have been this one. */
 static void set_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent,
-			    const char *name)
+			    const char *name, uint64_t seen)
 {
 	if (parent == NULL || name == NULL)
 		return;
-	if (n->outside) { /* and back again */
-		n->outside = false;
+	if (n->outside) /* and back again */
 		t->moves++;
-	}
-	bool by_handle = filesystems_by_handle(t->fs, n->fs);
-	if (!by_handle && (n->name == NULL || strcmp(n->name, name) != 0)) {
+	n->outside = false;
+	n->linked = seen == t->seen;
+	n->epoch = t->lost;
+	if (!n->linked)
+		n->checked = 0;
+	if (needs_name(t, n) && (n->name == NULL || strcmp(n->name, name) != 0)) {
 		char *copy = strdup(name);
 
 		if (copy == NULL)
@@ -303,7 +323,12 @@ static struct hnode *hnode_new(const struct identity *id, uint64_t hash)
 	return n;
 }
 
-int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name,
+uint64_t hnodes_seen(const struct hnodes *t)
+{
+	return t->seen;
+}
+
+int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name, uint64_t seen,
 		  struct hnode **ret)
 {
 	struct identity id;
@@ -318,7 +343,7 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 		n = find_locked(t, &id, hash);
 		if (n != NULL) {
 			hnode_ref(n);
-			set_name_locked(t, n, parent, name);
+			set_name_locked(t, n, parent, name, seen);
 			*ret = n;
 			return 0;
 		}
@@ -339,7 +364,7 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 			}
 		}
 		if (r == 0)
-			set_name_locked(t, n, parent, name);
+			set_name_locked(t, n, parent, name, seen);
 	}
 	free(fresh);
 	if (r == 0)
@@ -384,10 +409,11 @@ struct hnode *hnodes_find_event(struct hnodes *t, const void *fsid, int32_t hand
 	return NULL;
 }
 
-void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name)
+void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
+		   uint64_t seen)
 {
 	SCOPE_LOCK(&t->mutex);
-	set_name_locked(t, n, parent, name);
+	set_name_locked(t, n, parent, name, seen);
 }
 
 uint64_t hnode_id(const struct hnode *n)
@@ -476,7 +502,7 @@ static int contains_handle(struct hnodes *t, const struct identity *id)
 	CLEANUP_CLOSE int fd = -1;
 	int r = filesystems_open(t->fs, id, &fd);
 
-	return r < 0 ? r : export_contains(t->export, fd);
+	return r < 0 ? r : export_contains(t->export, fd, NULL);
 }
 
 void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct file_handle *to,
@@ -494,36 +520,67 @@ void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct fi
 		struct hnode *parent = find_locked(t, &id, identity_hash(&id, t->seed));
 		known = parent != NULL;
 		if (known) {
-			set_name_locked(t, n, parent, name);
+			set_name_locked(t, n, parent, name, t->seen);
 			n->by_parent = n->by_parent && parent->marked;
 		}
 	}
-	if (!known && id.len > 0)
+	if (!known && id.len > 0 && is_dir)
 		inside = contains_handle(t, &id);
 	SCOPE_LOCK(&t->mutex);
-	if (!known) {
-		n->parent = 0;
-		n->by_parent = false;
-		n->outside = inside == 0;
-	}
 	n->checked = 0;
-	if (is_dir || n->outside) /* nothing else is affected by a file that stays inside */
+	if (known)
+		return;
+	n->parent = 0;
+	n->linked = n->by_parent = false;
+	/* Of a file with several names this may have been one that was outside before. */
+	n->outside = inside == 0;
+	n->epoch = t->lost;
+}
+
+void hnodes_on_use(struct hnodes *t, void (*catch_up)(void *arg), void *arg)
+{
+	t->catch_up = catch_up;
+	t->catch_up_arg = arg;
+}
+
+void hnodes_moved(struct hnodes *t, bool is_dir)
+{
+	t->seen++;
+	if (is_dir)
 		t->moves++;
+}
+
+void hnodes_lost(struct hnodes *t)
+{
+	SCOPE_LOCK(&t->mutex);
+	t->seen++;
+	t->moves++;
+	t->lost++;
+}
+
+static struct hnode *link_locked(const struct hnodes *t, const struct hnode *n)
+{
+	return n->linked && n->epoch == t->lost ? parent_locked(t, n) : NULL;
+}
+
+static bool outside_locked(const struct hnodes *t, const struct hnode *n)
+{
+	return n->outside && n->epoch == t->lost;
 }
 
 /*
  * 1: inside, as far as the remembered parents tell. 0: not. -EAGAIN: *ret_ask,
- * with a reference, is the uppermost of them that is known; it has to climb.
+ * with a reference, is the uppermost of them that is known; it has to be looked for.
  */
 static int inside_locked(struct hnodes *t, struct hnode *n, struct hnode **ret_ask)
 {
 	struct hnode *top = n, *parent;
 	unsigned depth = 0;
 
-	while (!top->outside && top->checked != t->moves && depth++ < DEPTH_MAX &&
-	       (parent = parent_locked(t, top)) != NULL)
+	while (!outside_locked(t, top) && top->checked != t->moves && depth++ < DEPTH_MAX &&
+	       (parent = link_locked(t, top)) != NULL)
 		top = parent;
-	if (top->outside)
+	if (outside_locked(t, top))
 		return 0;
 	if (top->checked != t->moves) {
 		hnode_ref(top);
@@ -535,59 +592,16 @@ static int inside_locked(struct hnodes *t, struct hnode *n, struct hnode **ret_a
 	return 1;
 }
 
-static int climb(struct hnodes *t, struct hnode *n, uint32_t moves);
-
-/* -ESTALE if n is no longer in the export. Costs nothing until the host moves something. */
-static int check_inside(struct hnodes *t, struct hnode *n)
-{
-	while (atomic_load_explicit(&t->moves, memory_order_relaxed) > 0) {
-		struct hnode *ask = NULL;
-		uint32_t moves;
-		int r;
-		{
-			SCOPE_LOCK(&t->mutex);
-			moves = t->moves;
-			r = inside_locked(t, n, &ask);
-			/* an open file stays, whatever became of its names */
-			if (r == 0 && n->users != NULL)
-				return 0;
-		}
-		if (r != -EAGAIN)
-			return r == 0 ? -ESTALE : 0;
-		r = climb(t, ask, moves);
-		hnode_unref(t, ask);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 /* ---- descriptors ---- */
 
 static int pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd);
 
-/*
- * A directory must still be inside. Of another file nobody can tell where its
- * names are: one that the host moved out of the export stays with those who
- * knew it, until a watcher revokes the node.
- */
 static int open_by_handle(struct hnodes *t, const struct hnode *n, int *ret_fd)
 {
-	CLEANUP_CLOSE int fd = -1;
 	struct identity id;
-	struct stat st;
 
 	hnode_identity(n, &id);
-	int r = filesystems_open(t->fs, &id, &fd);
-	if (r < 0)
-		return r;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	r = S_ISDIR(st.st_mode) ? export_contains(t->export, fd) : 1;
-	if (r <= 0)
-		return r < 0 ? r : -ESTALE;
-	*ret_fd = take_fd(&fd);
-	return 0;
+	return filesystems_open(t->fs, &id, ret_fd);
 }
 
 /* The root has no parent: it is opened from the export's own descriptor. */
@@ -602,25 +616,29 @@ static int open_root(struct hnodes *t, const struct hnode *n, int *ret_fd)
 				: -ESTALE;
 }
 
-/* Where the object was last seen. */
+/* Where it was seen last: the directory, with a reference, or NULL. */
+static struct hnode *last_seen(struct hnodes *t, const struct hnode *n, char name[NAME_MAX + 1])
+{
+	SCOPE_LOCK(&t->mutex);
+	struct hnode *parent = n->name != NULL ? parent_locked(t, n) : NULL;
+
+	if (parent != NULL) {
+		hnode_ref(parent);
+		memcpy(name, n->name, strlen(n->name) + 1);
+	}
+	return parent;
+}
+
 static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
 {
 	char name[NAME_MAX + 1];
 	CLEANUP_CLOSE int fd = -1;
-	struct hnode *parent = NULL;
 	struct identity id;
 	int parent_fd = -1;
 
 	if (depth == DEPTH_MAX)
 		return -ESTALE; /* the remembered parents go in a circle */
-	{
-		SCOPE_LOCK(&t->mutex);
-		parent = parent_locked(t, n);
-		if (parent != NULL) {
-			hnode_ref(parent);
-			memcpy(name, n->name, strlen(n->name) + 1);
-		}
-	}
+	struct hnode *parent = last_seen(t, n, name);
 	if (parent == NULL)
 		return open_root(t, n, ret_fd);
 	int r = pin_depth(t, parent, depth + 1, &parent_fd);
@@ -686,6 +704,7 @@ int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *n
 		   struct hnode **ret, int *ret_fd)
 {
 	struct identity id;
+	uint64_t seen = t->seen;
 	int r = filesystems_identify_at(t->fs, dirfd, name, &id);
 
 	if (r < 0)
@@ -695,37 +714,145 @@ int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *n
 	if (n == NULL || !pin_open_locked(t, n, ret_fd))
 		return -EAGAIN;
 	hnode_ref(n);
-	set_name_locked(t, n, dir, name);
+	set_name_locked(t, n, dir, name, seen);
 	*ret = n;
 	return 0;
 }
 
-/* Of a file that is no directory nobody can tell where it is: it stays. */
-static int climb(struct hnodes *t, struct hnode *n, uint32_t moves)
+/* ---- is it inside? ---- */
+
+static int contains(struct hnodes *t, struct hnode *n, int fd)
+{
+	unsigned depth = atomic_load(&n->depth);
+	int r = export_contains(t->export, fd, &depth);
+
+	if (r == 1)
+		atomic_store(&n->depth, depth);
+	return r;
+}
+
+/* It has the name by which it was found, in a directory that is inside. */
+static bool is_at_name(struct hnodes *t, struct hnode *n)
+{
+	char name[NAME_MAX + 1];
+	struct hnode *parent = last_seen(t, n, name);
+	CLEANUP_CLOSE int fd = -1;
+	struct identity id;
+	int parent_fd;
+
+	if (parent == NULL)
+		return false;
+	bool found = false;
+	if (pin_depth(t, parent, 0, &parent_fd) == 0) {
+		found = contains(t, parent, parent_fd) == 1 &&
+			(filesystems_identify_at(t->fs, parent_fd, name, &id) == 0 ||
+			 (export_open(t->export, parent_fd, name, O_PATH, 0, &fd) == 0 &&
+			  filesystems_identify(t->fs, fd, &id) == 0)) &&
+			hnode_is(n, &id);
+		hnode_unpin(t, parent);
+	}
+	hnode_unref(t, parent);
+	return found;
+}
+
+/*
+ * 1: it is. 0: it is not, or nobody can tell. Of a file that has got another name the
+ * one counts by which it was opened; that may be one of several, and outside.
+ */
+static int look_for(struct hnodes *t, struct hnode *n, int fd)
 {
 	struct stat st;
+
+	if (!n->file && n->depth == 0) {
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		n->file = !S_ISDIR(st.st_mode);
+	}
+	if (!n->file)
+		return contains(t, n, fd);
+	return is_at_name(t, n) ? 1 : export_inside(t->export, fd);
+}
+
+static int look_for_uppermost(struct hnodes *t, struct hnode *n, uint32_t moves)
+{
 	int fd;
 	int r = pin_depth(t, n, 0, &fd);
 
 	if (r < 0)
 		return r;
-	r = fstat(fd, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? export_contains(t->export, fd) : 1;
+	r = look_for(t, n, fd);
 	hnode_unpin(t, n);
+	if (r == 0)
+		return -ESTALE;
 	if (r < 0)
 		return r;
 	SCOPE_LOCK(&t->mutex);
-	if (r == 0)
-		n->outside = true;
-	else
-		n->checked = moves;
+	n->checked = moves;
 	return 0;
+}
+
+/* By what is remembered, which is true: every rename is seen. */
+static int check_remembered(struct hnodes *t, struct hnode *n)
+{
+	for (;;) {
+		struct hnode *ask = NULL;
+		uint32_t moves;
+		int r;
+		{
+			SCOPE_LOCK(&t->mutex);
+			moves = t->moves;
+			r = inside_locked(t, n, &ask);
+		}
+		if (r != -EAGAIN)
+			return r == 0 ? -ESTALE : 0;
+		r = look_for_uppermost(t, ask, moves);
+		hnode_unref(t, ask);
+		if (r < 0)
+			return r;
+	}
+}
+
+int hnode_inside(struct hnodes *t, struct hnode *n, int fd)
+{
+	if (t->catch_up != NULL && filesystems_all_watched(t->fs)) {
+		t->catch_up(t->catch_up_arg);
+		return check_remembered(t, n);
+	}
+	int r = look_for(t, n, fd);
+	return r == 0 ? -ESTALE : r < 0 ? r : 0;
+}
+
+static bool has_users(struct hnodes *t, const struct hnode *n)
+{
+	SCOPE_LOCK(&t->mutex);
+	return n->users != NULL;
+}
+
+static int pin(struct hnodes *t, struct hnode *n, bool open_stays, int *ret_fd)
+{
+	int fd;
+	int r = pin_depth(t, n, 0, &fd);
+
+	if (r < 0)
+		return r;
+	r = hnode_inside(t, n, fd);
+	if (r == -ESTALE && open_stays && has_users(t, n))
+		r = 0;
+	if (r < 0)
+		hnode_unpin(t, n);
+	else
+		*ret_fd = fd;
+	return r;
 }
 
 int hnode_pin(struct hnodes *t, struct hnode *n, int *ret_fd)
 {
-	int r = check_inside(t, n);
+	return pin(t, n, false, ret_fd);
+}
 
-	return r < 0 ? r : pin_depth(t, n, 0, ret_fd);
+int hnode_pin_open(struct hnodes *t, struct hnode *n, int *ret_fd)
+{
+	return pin(t, n, true, ret_fd);
 }
 
 void hnode_unpin(struct hnodes *t, struct hnode *n)
@@ -789,6 +916,7 @@ int hnodes_new(const struct export *e, size_t fd_max, struct hnodes **ret)
 	t->export = e;
 	t->fs = export_filesystems(e);
 	t->fd_max = fd_max;
+	t->moves = 1;
 	(void)pthread_mutex_init(&t->mutex, NULL);
 	if (getrandom(&t->seed, sizeof(t->seed), 0) < 0) {
 		/* only makes collisions harder to aim at */

@@ -4,7 +4,8 @@
  * One table for all sessions. An id is never used again within a table, so
  * whoever kept one too long gets ESTALE and never another file. A node is its
  * identity (filesystem.h); how it is called plays no part, except that where
- * it cannot be opened by handle its last parent and name are kept to find it.
+ * it cannot be opened by handle, or nobody sees it moved, its last parent and
+ * name are kept to find it.
  *
  * References: a session holds one per node it was told of (its own count of
  * replies is its business), every operation one while it runs, every open
@@ -13,8 +14,15 @@
  * Descriptors: hnode_pin gives an O_PATH descriptor of the object that is valid
  * until hnode_unpin. At most a bounded number is kept for later; the others
  * are opened again: by handle, else by looking the name up in the parent and
- * comparing identities (-ESTALE if that is something else now). A directory
- * that comes back by handle must be inside the export.
+ * comparing identities (-ESTALE if that is something else now).
+ *
+ * Confinement: RESOLVE_BENEATH only looks at the way down from a descriptor. A
+ * node that the host has moved out of the export, or that lies below one, is
+ * therefore refused with -ESTALE at each use (hnode_pin), and looked for again
+ * after a change (hnode_inside). Where it is, its ".." tell, and of a file the
+ * name that the kernel has for its descriptor. Where every rename on the file
+ * systems concerned is seen (hnodes_on_use) the remembered parents tell as much,
+ * once all that was renamed before has been read.
  *
  * Thread-safe; one mutex in the table, never held across a system call that
  * could wait for a disk. The functions return 0 or -errno.
@@ -37,12 +45,15 @@ int hnodes_new(const struct export *e, size_t fd_max, struct hnodes **ret);
 /* Every reference must have been given back. */
 void hnodes_free(struct hnodes *t);
 
+/* How many renames have been seen: what was found since is still there if they are as many. */
+uint64_t hnodes_seen(const struct hnodes *t);
+
 /*
  * The node of an object or open file, made if there is none; the caller gets
  * a reference. parent and name: where it was found, NULL for the root or a
- * file without a name.
+ * file without a name. seen: hnodes_seen from before it was looked for there.
  */
-int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name,
+int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *name, uint64_t seen,
 		  struct hnode **ret);
 
 /* Only if it is known already; -ENOENT if not. */
@@ -81,7 +92,12 @@ bool hnode_by_handle(struct hnodes *t, const struct hnode *n); /* it needs no na
  */
 uint64_t hnode_version(struct hnode *n);
 
+/* -ESTALE if it is not in the export. */
 int hnode_pin(struct hnodes *t, struct hnode *n, int *ret_fd);
+/* The same, but a regular file that is open may be anywhere. */
+int hnode_pin_open(struct hnodes *t, struct hnode *n, int *ret_fd);
+/* Of a pinned one: 0 if it still is in the export, -ESTALE if not. */
+int hnode_inside(struct hnodes *t, struct hnode *n, int fd);
 void hnode_unpin(struct hnodes *t, struct hnode *n);
 
 /* Offers an O_PATH descriptor to be kept; takes it over in any case. */
@@ -106,16 +122,22 @@ void hnodes_on_unmark(struct hnodes *t, void (*unmark)(void *arg, int fd), void 
 void hnode_cover_by_parent(struct hnodes *t, struct hnode *n, bool alone);
 
 /*
- * The host has moved n: to the directory with this handle (NULL: nobody knows
- * where). What is no longer inside, with everything below it, is -ESTALE from
- * now on, but for regular files that are open.
+ * Set before any use, by who sees each rename on the file systems that it watches:
+ * catch_up returns when those that had returned before have been told of.
  */
+void hnodes_on_use(struct hnodes *t, void (*catch_up)(void *arg), void *arg);
+/* Something was renamed on the host, be it known or not; before hnode_moved of it. */
+void hnodes_moved(struct hnodes *t, bool is_dir);
+/* Renames may have been missed, or mounts have changed: nobody knows where anything is. */
+void hnodes_lost(struct hnodes *t);
+/* The host has moved n: to the directory with this handle (NULL: nobody knows where). */
 struct file_handle;
 void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct file_handle *to,
 		 const char *name);
 
-/* The node is called so now, after a rename or link of ours. */
-void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name);
+/* The node is called so now, after a rename or link of ours. seen: from before that. */
+void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
+		   uint64_t seen);
 
 /* An open file of the node, from which the node can be reached as well. The caller owns it. */
 struct hnode_user {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -33,6 +34,7 @@ static struct lock_node *lock_node_get(struct locks *t, struct hnode *node, bool
 		}
 		hnode_ref(node);
 		ln->node = node;
+		ln->guests = -1;
 		(void)pthread_mutex_init(&ln->mutex, NULL);
 		s->value = ln;
 	}
@@ -50,6 +52,7 @@ void lock_node_put(struct locks *t, struct lock_node *ln)
 		idmap_del(&t->map, hnode_id(ln->node));
 	}
 	hnode_unref(t->nodes, ln->node);
+	cleanup_close(&ln->guests);
 	(void)pthread_mutex_destroy(&ln->mutex);
 	free(ln);
 }
@@ -75,10 +78,11 @@ static int open_for_locks(struct locks *t, struct hnode *node, bool bsd, int *re
 {
 	static const int posix_modes[] = {O_RDWR, O_RDONLY, O_WRONLY};
 	static const int plain_modes[] = {O_RDONLY, O_WRONLY};
-	const int *modes = bsd || export_read_only(t->export) ? plain_modes : posix_modes;
-	size_t n = modes == plain_modes ? 2 : 3;
+	bool read_only = export_read_only(t->export);
+	const int *modes = bsd || read_only ? plain_modes : posix_modes;
+	size_t n = read_only ? 1 : bsd ? 2 : 3;
 	int object;
-	int r = hnode_pin(t->nodes, node, &object);
+	int r = hnode_pin_open(t->nodes, node, &object);
 
 	if (r < 0)
 		return r;
@@ -89,6 +93,30 @@ static int open_for_locks(struct locks *t, struct hnode *node, bool bsd, int *re
 	}
 	hnode_unpin(t->nodes, node);
 	return r;
+}
+
+/*
+ * flock(2) does not ask what a file is open for: a guest of a read-only export
+ * could keep the host's programs out. What its guests lock among themselves is
+ * therefore an empty file of their own, one for each node. It is opened anew for
+ * each owner: a lock of flock belongs to the open file description.
+ */
+static int open_guests(struct locks *t, struct lock_node *ln, int *ret_fd)
+{
+	if (ln->guests < 0)
+		ln->guests = memfd_create("vsockfsd-locks", MFD_CLOEXEC);
+	if (ln->guests < 0)
+		return -errno;
+	return export_reopen(t->export, ln->guests, O_RDONLY, ret_fd);
+}
+
+static void close_file(struct locks *t, struct lock_file *f)
+{
+	cleanup_close(&f->guests);
+	cleanup_close(&f->fd);
+	atomic_fetch_sub(&t->fds, 1);
+	free(f->fhs);
+	free(f);
 }
 
 static int make_file(struct lock_session *s, struct lock_node *ln, const struct lock_request *q,
@@ -104,10 +132,12 @@ static int make_file(struct lock_session *s, struct lock_node *ln, const struct 
 		free(f);
 		return -ENOLCK;
 	}
+	f->fd = f->guests = -1;
 	int r = open_for_locks(t, ln->node, q->bsd, &f->fd);
+	if (r == 0 && q->bsd && export_read_only(t->export))
+		r = open_guests(t, ln, &f->guests);
 	if (r < 0) {
-		atomic_fetch_sub(&t->fds, 1);
-		free(f);
+		close_file(t, f);
 		return r;
 	}
 	f->session = s;
@@ -134,10 +164,7 @@ void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f)
 		*at = f->next;
 		f->session->files--;
 	}
-	(void)close(f->fd);
-	atomic_fetch_sub(&t->fds, 1);
-	free(f->fhs);
-	free(f);
+	close_file(t, f);
 }
 
 static int remember_fh(struct lock_file *f, uint64_t fh)
@@ -167,15 +194,31 @@ static struct flock to_flock(const struct lock_request *q)
 	};
 }
 
+static int flock_host(const struct lock_file *f, enum range_type type, int nonblock)
+{
+	int op = type == RANGE_READ ? LOCK_SH : type == RANGE_WRITE ? LOCK_EX : LOCK_UN;
+
+	if (f->guests < 0)
+		return flock(f->fd, op | nonblock);
+	if (flock(f->guests, op | nonblock) < 0)
+		return -1;
+	/* The host's programs see an exclusive lock of such a guest as a shared one. */
+	int r = flock(f->fd, (op == LOCK_EX ? LOCK_SH : op) | nonblock);
+	if (r < 0) {
+		int saved = errno;
+
+		(void)flock(f->guests, LOCK_UN);
+		errno = saved;
+	}
+	return r;
+}
+
 int lock_host(const struct lock_file *f, const struct lock_request *q, bool wait)
 {
 	int r;
 
 	if (f->bsd) {
-		int op = q->type == RANGE_READ	  ? LOCK_SH
-			 : q->type == RANGE_WRITE ? LOCK_EX
-						  : LOCK_UN;
-		r = flock(f->fd, wait ? op : op | LOCK_NB);
+		r = flock_host(f, q->type, wait ? 0 : LOCK_NB);
 	} else {
 		struct flock fl = to_flock(q);
 		r = fcntl(f->fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &fl);

@@ -21,6 +21,7 @@ struct lock_file {
 	uint64_t owner;
 	bool bsd;
 	int fd;
+	int guests;	     /* -1, or of lock_node.guests: taken before fd */
 	unsigned waiters;    /* threads that block on fd */
 	unsigned generation; /* counts release_all */
 	struct ranges ranges;
@@ -35,6 +36,7 @@ struct lock_node {
 	unsigned refs; /* operations that run; locks.mutex */
 	pthread_mutex_t mutex;
 	struct lock_file *files;
+	int guests; /* -1, or what guests of a read-only export lock among themselves; mutex */
 };
 
 struct waiter {

@@ -69,6 +69,7 @@ void session_lock_granted(struct session *s, uint64_t id, int result);
 struct pinned {
 	struct hnodes *nodes;
 	struct hnode *node;
+	uint64_t seen; /* hnodes_seen, from before anything is looked for in it */
 	int fd;
 	bool pinned;
 };
@@ -77,6 +78,13 @@ void pinned_done(struct pinned *p);
 
 /* The node of an id, with a descriptor. arm: what the reply promises about it, or 0. */
 int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
+/* The same for what may be done to a file that is open, wherever the host has moved it. */
+int request_pin_open(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
+/*
+ * After a call that changes names in a directory, or attributes: -ESTALE, and a line in
+ * the log, if the host has moved it out of the export meanwhile.
+ */
+int request_inside(const struct request *r, const struct pinned *p);
 
 /* The reply promises this about an open file of the client's. */
 void request_arm(struct request *r, const struct handle *h, unsigned arm);
@@ -112,9 +120,12 @@ int request_writable(const struct request *r);
  */
 int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG_GROUPS_MAX]);
 
+/* The caller of a request that changes a file's content may not leave its set-id bits on. */
+bool request_strips_ids(const struct request *r);
 /*
- * Takes the set-id bits off an open file, as the host's kernel does for a
+ * Takes the set-id bits off an object or open file, as the host's kernel does for a
  * writer who lacks CAP_FSETID (setattr_should_drop_suidgid): the server has it.
+ * security.capability goes with any write of the server's (file_remove_privs).
  */
 void request_strip_ids(const struct request *r, int fd);
 
@@ -124,6 +135,9 @@ void request_strip_ids(const struct request *r, int fd);
  * (O_PATH).
  */
 int request_tell(struct request *r, const struct pinned *dir, const char *name, int object);
+/* The same without the client: what the name has, with a reference. */
+int request_intern(const struct request *r, const struct pinned *dir, const char *name, int fd,
+		   struct hnode **ret);
 
 /* What a name is before a call that takes it away; without node if nothing the clients know. */
 struct victim {

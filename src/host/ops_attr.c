@@ -28,12 +28,18 @@ static int reply_attr(struct request *r, struct hnode *node, int fd)
 int op_GETATTR(struct request *r)
 {
 	CLEANUP_PINNED struct pinned p = {0};
-	int e = request_pin(r, r->q.node, INV_ATTR, &p);
+	int e = request_pin_open(r, r->q.node, INV_ATTR, &p);
 
 	return e < 0 ? e : reply_attr(r, p.node, p.fd);
 }
 
 /* ---- SETATTR ---- */
+
+static void strip_ids(const struct request *r, int fd)
+{
+	if (request_strips_ids(r))
+		request_strip_ids(r, fd);
+}
 
 static int set_size(struct request *r, const struct pinned *p)
 {
@@ -41,17 +47,22 @@ static int set_size(struct request *r, const struct pinned *p)
 
 	if (r->q.size > INT64_MAX)
 		return -EFBIG;
-	if (!MSG_HAS(&r->q, fh))
+	if (!MSG_HAS(&r->q, fh)) {
+		strip_ids(r, p->fd);
 		return export_truncate(r->host->export, p->fd, (off_t)r->q.size);
+	}
 	/* What is open for writing stays so, whatever became of the permissions. */
 	int e = request_handle(r, r->q.fh, &file);
 	if (e < 0)
 		return e;
 	if (file.h->node != p->node)
 		return -EBADF;
+	if ((file.h->flags & O_ACCMODE) == O_RDONLY)
+		return -EINVAL; /* as ftruncate(2) */
 	e = handle_write_begin(r->host->export, file.h);
 	if (e < 0)
 		return e;
+	strip_ids(r, file.h->fd);
 	e = ftruncate(file.h->fd, (off_t)r->q.size) < 0 ? -errno : 0;
 	handle_write_end(r->host->export, file.h);
 	return e;
@@ -83,6 +94,14 @@ static int set_owner(const struct request *r, int fd)
 	/* -1 would mean "leave it": not what was asked for */
 	if ((q->valid & SET_UID && uid >= UINT32_MAX) || (q->valid & SET_GID && gid >= UINT32_MAX))
 		return -EINVAL;
+	uid_t own_uid;
+	gid_t own_gid;
+	if (export_squashed(r->host->export, &own_uid, &own_gid)) {
+		if ((q->valid & SET_UID && uid != own_uid) ||
+		    (q->valid & SET_GID && gid != own_gid))
+			return -EPERM;
+		uid = gid = UINT32_MAX; /* it is shown as theirs: the ctime moves */
+	}
 	return fchownat(fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
 		       ? -errno
 		       : 0;
@@ -130,6 +149,7 @@ int op_SETATTR(struct request *r)
 	const uint64_t times = SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW;
 	CLEANUP_PINNED struct pinned p = {0};
 	const struct msg *q = &r->q;
+	bool through_file = q->valid == SET_SIZE && MSG_HAS(q, fh); /* as WRITE */
 
 	if (!values_present(q)) {
 		r->why = "SETATTR without a value that its field valid announces";
@@ -137,7 +157,7 @@ int op_SETATTR(struct request *r)
 	}
 	int e = request_writable(r);
 	if (e == 0)
-		e = request_pin(r, q->node, INV_ATTR, &p);
+		e = (through_file ? request_pin_open : request_pin)(r, q->node, INV_ATTR, &p);
 	if (e == 0 && (q->valid & SET_SIZE))
 		e = set_size(r, &p);
 	/* A chown to nobody sets nothing, but moves the ctime. */
@@ -148,6 +168,8 @@ int op_SETATTR(struct request *r)
 	if (e == 0 && (q->valid & times))
 		e = set_times(r, p.fd);
 	change_broke(&r->change, p.node, q->valid & SET_SIZE ? INV_ATTR | INV_DATA : INV_ATTR);
+	if (e == 0 && !through_file)
+		e = request_inside(r, &p);
 	return e < 0 ? e : reply_attr(r, p.node, p.fd);
 }
 
@@ -285,7 +307,7 @@ int op_SETXATTR(struct request *r)
 		return e;
 	change_broke(&r->change, p.node, INV_ATTR);
 	(void)reply_attr(r, p.node, p.fd); /* ctime */
-	return 0;
+	return request_inside(r, &p);
 }
 
 int op_REMOVEXATTR(struct request *r)
@@ -302,7 +324,7 @@ int op_REMOVEXATTR(struct request *r)
 		return e;
 	change_broke(&r->change, p.node, INV_ATTR);
 	(void)reply_attr(r, p.node, p.fd);
-	return 0;
+	return request_inside(r, &p);
 }
 
 int op_LISTXATTR(struct request *r)

@@ -6,6 +6,7 @@
 
 #include "core/cleanup.h"
 #include "core/fault.h"
+#include "core/stats.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
@@ -28,7 +29,7 @@ static bool covered(const struct request *r, struct hnode *n, int fd)
 	return !promise_pushing(session_promises(r->session)) || watch_cover(r->host->watch, n, fd);
 }
 
-int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
+static int pin(struct request *r, uint64_t id, unsigned arm, bool open_stays, struct pinned *ret)
 {
 	struct pinned p = {.nodes = r->host->nodes};
 	int e = promise_node(session_promises(r->session), id, FAULT(late_promise) ? 0 : arm,
@@ -36,16 +37,38 @@ int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret
 
 	if (e < 0)
 		return e;
-	e = hnode_pin(p.nodes, p.node, &p.fd);
+	e = (open_stays ? hnode_pin_open : hnode_pin)(p.nodes, p.node, &p.fd);
 	if (e < 0) {
 		hnode_unref(p.nodes, p.node);
 		return e;
 	}
 	p.pinned = true;
+	p.seen = hnodes_seen(p.nodes);
 	if (arm != 0 && !covered(r, p.node, p.fd))
 		r->stamp.uncovered = true;
 	*ret = p;
 	return 0;
+}
+
+int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
+{
+	return pin(r, id, arm, false, ret);
+}
+
+int request_pin_open(struct request *r, uint64_t id, unsigned arm, struct pinned *ret)
+{
+	return pin(r, id, arm, true, ret);
+}
+
+int request_inside(const struct request *r, const struct pinned *p)
+{
+	int e = hnode_inside(p->nodes, p->node, p->fd);
+
+	if (e == -ESTALE) {
+		stats_add(r->host->config->stats, STAT_server_outside, 1);
+		export_log_outside(msg_op_name(r->q.op));
+	}
+	return e;
 }
 
 int request_attr(const struct request *r, struct hnode *node, int fd, struct attr *ret)
@@ -128,6 +151,8 @@ int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG
 	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
 
 	like.umask = MSG_HAS(q, umask) ? (mode_t)(q->umask & 0777) : 0;
+	if (export_squashed(r->host->export, &like.uid, &like.gid))
+		return creds_assume(r->creds, export_privileged(r->host->export), &like);
 	if (!MSG_HAS(q, uid) || !MSG_HAS(q, gid)) /* the server's own */
 		return creds_assume(r->creds, false, &like);
 	if (q->uid >= UINT32_MAX || q->gid >= UINT32_MAX || n > MSG_GROUPS_MAX ||
@@ -160,20 +185,40 @@ void request_strip_ids(const struct request *r, int fd)
 	struct stat st;
 
 	/* An unprivileged server is stripped of them by the host's kernel. */
-	if (!export_privileged(r->host->export) || fstat(fd, &st) < 0)
+	if (!export_privileged(r->host->export) || fstat(fd, &st) < 0 ||
+	    !(st.st_mode & (S_ISUID | S_ISGID)))
 		return;
 	mode_t mode = st.st_mode & ~(mode_t)S_ISUID;
 	if ((mode & S_IXGRP) || (MSG_HAS(&r->q, gid) && !caller_in_group(&r->q, st.st_gid)))
 		mode &= ~(mode_t)S_ISGID;
+	if (export_no_setid(r->host->export))
+		mode &= ~(mode_t)S_ISGID;
 	if (mode != st.st_mode)
-		(void)fchmod(fd, mode & 07777);
+		(void)export_chmod(r->host->export, fd, mode & 07777);
+}
+
+bool request_strips_ids(const struct request *r)
+{
+	const struct msg *q = &r->q;
+
+	if (export_no_setid(r->host->export))
+		return true;
+	if (q->op == MSG_WRITE || q->op == MSG_SETATTR) /* SETATTR's uid is the new owner */
+		return (q->flags & STRIP_IDS) != 0;
+	return MSG_HAS(q, uid) && q->uid != 0;
+}
+
+int request_intern(const struct request *r, const struct pinned *dir, const char *name, int fd,
+		   struct hnode **ret)
+{
+	return hnodes_intern(r->host->nodes, fd, dir->node, name, dir->seen, ret);
 }
 
 int request_tell(struct request *r, const struct pinned *dir, const char *name, int object)
 {
 	CLEANUP_CLOSE int fd = object;
 	struct hnode *n;
-	int e = hnodes_intern(r->host->nodes, fd, dir->node, name, &n);
+	int e = request_intern(r, dir, name, fd, &n);
 
 	if (e < 0)
 		return e;

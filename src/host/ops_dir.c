@@ -47,7 +47,7 @@ static bool complete(struct listing_reply *l, const char *name, struct dir_entry
 	int err = export_open(r->host->export, l->dir.fd, name, O_PATH, 0, &fd);
 	if (err < 0)
 		return err != -ENOENT;
-	if (l->plain || hnodes_intern(r->host->nodes, fd, l->dir.node, name, &n) < 0)
+	if (l->plain || request_intern(r, &l->dir, name, fd, &n) < 0)
 		return true;
 	if (request_tell_attr(r, n, fd, &e->attr, &covers) == 0) {
 		if (covers || l->unpromised) {

@@ -56,11 +56,15 @@ static int add_handle(struct request *r, struct hnode *n, int fd, uint64_t *ret_
 			  (r->q.flags & OPEN_GIVE_UP) != 0, ret_fh);
 }
 
-/* Opens node n, whose object is given, and makes the reply. */
-static int open_node(struct request *r, struct hnode *n, int object)
+/*
+ * Opens node p, and makes the reply. What is open stays so, wherever the host moves it:
+ * so it is looked for once more.
+ */
+static int open_node(struct request *r, const struct pinned *p)
 {
+	struct hnode *n = p->node;
 	uint64_t fh;
-	int fd;
+	int fd, object = p->fd;
 	int e = request_attr(r, n, object, &r->p.attr);
 
 	/* Never a FIFO or a device: opening alone would wait or act (CVE-2020-35517). */
@@ -71,11 +75,13 @@ static int open_node(struct request *r, struct hnode *n, int object)
 	if (e < 0)
 		return e;
 	if (r->q.flags & O_TRUNC) {
-		if (MSG_HAS(&r->q, uid) && r->q.uid != 0)
+		if (request_strips_ids(r))
 			request_strip_ids(r, fd); /* the guest's kernel leaves O_TRUNC to us */
 		change_broke(&r->change, n, INV_ATTR | INV_DATA);
 		e = request_attr(r, n, fd, &r->p.attr);
 	}
+	if (e == 0)
+		e = request_inside(r, p);
 	if (e < 0) {
 		(void)close(fd);
 		return e;
@@ -93,7 +99,7 @@ int op_OPEN(struct request *r)
 
 	if (e == 0)
 		e = request_pin(r, r->q.node, INV_ATTR, &p);
-	return e < 0 ? e : open_node(r, p.node, p.fd);
+	return e < 0 ? e : open_node(r, &p);
 }
 
 /* ---- CREATE ---- */
@@ -104,8 +110,10 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 	CLEANUP_CLOSE int fd = new_fd;
 	struct hnode *n;
 	uint64_t fh = 0;
-	int e = hnodes_intern(r->host->nodes, fd, dir->node, name, &n);
+	int e = request_inside(r, dir);
 
+	if (e == 0)
+		e = request_intern(r, dir, name, fd, &n);
 	if (e < 0)
 		return e;
 	if (r->q.flags & O_NOATIME)
@@ -142,12 +150,13 @@ static int open_existing(struct request *r, const struct pinned *dir, const char
 
 	if (e < 0)
 		return e;
-	e = hnodes_intern(r->host->nodes, object, dir->node, name, &n);
+	e = request_intern(r, dir, name, object, &n);
 	if (e < 0)
 		return e;
 	e = request_tell_node(r, n, object);
 	if (e == 0) {
-		e = open_node(r, n, object);
+		e = open_node(r,
+			      &(struct pinned){.nodes = r->host->nodes, .node = n, .fd = object});
 		if (e < 0)
 			session_forget(r->session, hnode_id(n), 1);
 	}

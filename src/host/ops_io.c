@@ -20,6 +20,22 @@ static void reply_attr(struct request *r, const struct handle *h)
 		r->p.present |= MSG_BIT(attr);
 }
 
+/*
+ * A file that may be written through. A read-only export has none, whatever the
+ * client says: nothing may happen to the file before that is found out.
+ */
+static int writable_handle(struct request *r, uint64_t fh, struct handle_ref *ret)
+{
+	int e = request_writable(r);
+
+	if (e == 0)
+		e = request_handle(r, fh, ret);
+	if (e == 0 && (ret->h->flags & O_ACCMODE) != O_WRONLY &&
+	    (ret->h->flags & O_ACCMODE) != O_RDWR)
+		e = -EBADF;
+	return e;
+}
+
 int op_READ(struct request *r)
 {
 	CLEANUP_HANDLE struct handle_ref file = {0};
@@ -117,7 +133,7 @@ int op_WRITE(struct request *r)
 	size_t len = r->q.payload.len;
 	uint64_t off = r->q.off;
 	ssize_t n;
-	int e = request_handle(r, r->q.fh, &file);
+	int e = writable_handle(r, r->q.fh, &file);
 
 	if (e < 0)
 		return e;
@@ -129,7 +145,7 @@ int op_WRITE(struct request *r)
 	if (e < 0)
 		return e;
 	request_arm(r, file.h, INV_ATTR | INV_DATA);
-	if (len > 0 && (r->q.flags & WRITE_STRIP_IDS))
+	if (len > 0 && request_strips_ids(r))
 		request_strip_ids(r, file.h->fd);
 	if (len > 0 && (r->q.flags & O_APPEND))
 		n = append(file.h, r->buf, len, sync_flags(r->q.flags), &off);
@@ -166,7 +182,7 @@ int op_FSYNC(struct request *r)
 		e = request_handle(r, r->q.fh, &file);
 		return e < 0 ? e : sync_fd(file.h->fd, data_only);
 	}
-	e = request_pin(r, r->q.node, 0, &p);
+	e = request_pin_open(r, r->q.node, 0, &p);
 	if (e < 0)
 		return e;
 	if (fstat(p.fd, &st) < 0)
@@ -197,7 +213,7 @@ int op_LSEEK(struct request *r)
 int op_FALLOCATE(struct request *r)
 {
 	CLEANUP_HANDLE struct handle_ref file = {0};
-	int e = request_handle(r, r->q.fh, &file);
+	int e = writable_handle(r, r->q.fh, &file);
 
 	if (e < 0)
 		return e;
@@ -207,6 +223,8 @@ int op_FALLOCATE(struct request *r)
 	if (e < 0)
 		return e;
 	request_arm(r, file.h, INV_ATTR);
+	if (request_strips_ids(r))
+		request_strip_ids(r, file.h->fd);
 	do {
 		e = fallocate(file.h->fd, (int)r->q.flags, (off_t)r->q.off, (off_t)r->q.size) < 0
 			    ? -errno
@@ -229,12 +247,14 @@ int op_COPY(struct request *r)
 		return -EOVERFLOW;
 	int e = request_handle(r, r->q.fh, &from);
 	if (e == 0)
-		e = request_handle(r, r->q.fh2, &to);
+		e = writable_handle(r, r->q.fh2, &to);
 	if (e == 0)
 		e = handle_write_begin(r->host->export, to.h);
 	if (e < 0)
 		return e;
 	request_arm(r, to.h, INV_ATTR);
+	if (len > 0 && request_strips_ids(r))
+		request_strip_ids(r, to.h->fd);
 	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len, (unsigned)r->q.flags);
 	e = n < 0 ? -errno : 0;
 	handle_write_end(r->host->export, to.h);

@@ -70,7 +70,9 @@ int op_LOOKUP(struct request *r)
 static int tell_made(struct request *r, const struct pinned *dir, const char *name, mode_t type)
 {
 	change_broke_name(&r->change, dir->node, name);
-	int e = tell_name(r, dir, name);
+	int e = request_inside(r, dir);
+	if (e == 0)
+		e = tell_name(r, dir, name);
 
 	if (e == 0 && (r->p.attr.mode & S_IFMT) != type) {
 		session_forget(r->session, r->p.node, 1);
@@ -81,16 +83,54 @@ static int tell_made(struct request *r, const struct pinned *dir, const char *na
 	return e;
 }
 
-static int make_node(const struct pinned *dir, const char *name, mode_t mode, uint64_t rdev)
+#define MAKE_TRIES 64 /* of a name that the host removes as fast as it can */
+
+static uint64_t rdev_of(const struct request *r)
 {
+	return MSG_HAS(&r->q, rdev) ? r->q.rdev : 0;
+}
+
+static int make_node(const struct request *r, const struct pinned *dir, const char *name,
+		     mode_t mode)
+{
+	uint64_t rdev = rdev_of(r);
 	int e;
 
 	if (S_ISDIR(mode))
 		e = mkdirat(dir->fd, name, mode & 07777);
+	else if (S_ISLNK(mode))
+		e = symlinkat((const char *)r->buf, dir->fd, name);
 	else
-		e = mknodat(dir->fd, name, mode,
+		e = mknodat(dir->fd, name, export_no_setid(r->host->export) ? mode & ~06000u : mode,
 			    makedev((unsigned)(rdev >> 32), (unsigned)(rdev & UINT32_MAX)));
 	return e < 0 ? -errno : 0;
+}
+
+/*
+ * Makes it as the caller, and tells the client. Somebody on the host may remove it
+ * before it has been looked at: the client is to be told of something, so it is made
+ * again. ESTALE, in the end, has the guest's kernel ask once more (retry_estale).
+ */
+static int make_and_tell(struct request *r, const struct pinned *dir, const char *name, mode_t mode)
+{
+	const struct creds_caller like = {.special = S_ISBLK(mode) ||
+						     (S_ISCHR(mode) && rdev_of(r) != 0)};
+	gid_t groups[MSG_GROUPS_MAX];
+
+	for (unsigned i = 0; i < MAKE_TRIES; i++) {
+		int e = request_assume(r, like, groups);
+
+		if (e < 0)
+			return e;
+		e = make_node(r, dir, name, mode);
+		creds_restore(r->creds);
+		if (e < 0)
+			return e;
+		e = tell_made(r, dir, name, mode & S_IFMT);
+		if (e != -ENOENT)
+			return e;
+	}
+	return -ESTALE;
 }
 
 /*
@@ -123,30 +163,26 @@ int op_MKNOD(struct request *r)
 	CLEANUP_PINNED struct pinned dir = {0};
 	mode_t mode = (mode_t)(r->q.mode & (S_IFMT | 07777));
 	bool device = S_ISCHR(mode) || S_ISBLK(mode);
-	uint64_t rdev = MSG_HAS(&r->q, rdev) ? r->q.rdev : 0;
 	char name[MSG_NAME_MAX + 1];
-	gid_t groups[MSG_GROUPS_MAX];
+	uid_t uid;
+	gid_t gid;
 
 	if ((mode & S_IFMT) == 0)
 		mode |= S_IFREG; /* as mknod(2) */
-	if (S_ISCHR(mode) && rdev == 0) {
-		device = false; /* overlayfs's whiteout, which nobody can open */
+	if (S_ISCHR(mode) && rdev_of(r) == 0) {
+		/* overlayfs's whiteout, which nobody can open and anybody may make (vfs_mknod) */
 	} else if (device || S_ISSOCK(mode)) {
 		/* Whoever on the host opens it acts on the host (CVE-2020-35517). */
 		if (!export_special(r->host->export))
+			return -EPERM;
+		if (device && export_squashed(r->host->export, &uid, &gid))
 			return -EPERM;
 	} else if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISDIR(mode)) {
 		return -EINVAL;
 	}
 	int e = target(r, r->q.node, r->q.name, &dir, name);
 	if (e == 0)
-		e = request_assume(r, (struct creds_caller){.special = device}, groups);
-	if (e < 0)
-		return e;
-	e = make_node(&dir, name, mode, rdev);
-	creds_restore(r->creds);
-	if (e == 0)
-		e = tell_made(r, &dir, name, mode & S_IFMT);
+		e = make_and_tell(r, &dir, name, mode);
 	if (e == 0 && S_ISDIR(mode))
 		promise_empty(r);
 	return e;
@@ -157,22 +193,14 @@ int op_SYMLINK(struct request *r)
 	CLEANUP_PINNED struct pinned dir = {0};
 	size_t len = r->q.payload.len;
 	char name[MSG_NAME_MAX + 1];
-	gid_t groups[MSG_GROUPS_MAX];
 
 	if (len == 0 || memchr(r->buf, '\0', len) != NULL)
 		return len == 0 ? -ENOENT : -EINVAL;
 	if (len >= PATH_MAX)
 		return -ENAMETOOLONG;
 	int e = target(r, r->q.node, r->q.name, &dir, name);
-	if (e == 0)
-		e = request_assume(r, (struct creds_caller){0}, groups);
-	if (e < 0)
-		return e;
 	r->buf[len] = '\0'; /* buf has a byte more than a payload */
-	if (symlinkat((const char *)r->buf, dir.fd, name) < 0)
-		e = -errno;
-	creds_restore(r->creds);
-	return e < 0 ? e : tell_made(r, &dir, name, S_IFLNK);
+	return e < 0 ? e : make_and_tell(r, &dir, name, S_IFLNK);
 }
 
 /*
@@ -198,11 +226,13 @@ int op_LINK(struct request *r)
 		e = export_link(r->host->export, file.fd, dir.fd, name);
 	if (e < 0)
 		return e;
-	hnode_renamed(r->host->nodes, file.node, dir.node, name);
+	hnode_renamed(r->host->nodes, file.node, dir.node, name, dir.seen);
 	hnode_cover_by_parent(r->host->nodes, file.node, false);
 	change_broke_name(&r->change, dir.node, name);
 	change_broke(&r->change, file.node, INV_ATTR);
-	e = request_tell_node(r, file.node, file.fd);
+	e = request_inside(r, &dir);
+	if (e == 0)
+		e = request_tell_node(r, file.node, file.fd);
 	keep_covered(r, file.node, file.fd);
 	if (e < 0)
 		return e;
@@ -228,7 +258,7 @@ static int remove_name(struct request *r, int flags)
 		victim_unknown(r, &dir);
 	victim_gone(r, &victim);
 	request_parent_attr(r, &dir);
-	return 0;
+	return request_inside(r, &dir);
 }
 
 int op_UNLINK(struct request *r)
@@ -247,7 +277,7 @@ static void renamed(struct request *r, const struct victim *v, const struct pinn
 {
 	if (v->node == NULL)
 		return;
-	hnode_renamed(r->host->nodes, v->node, dir->node, name);
+	hnode_renamed(r->host->nodes, v->node, dir->node, name, dir->seen);
 	keep_covered(r, v->node, v->fd);
 }
 
@@ -357,7 +387,8 @@ int op_RENAME(struct request *r)
 	request_parent_attr(r, &from);
 	if (request_attr(r, to.node, to.fd, &r->p.attr3) == 0)
 		r->p.present |= MSG_BIT(attr3);
-	return 0;
+	e = request_inside(r, &from);
+	return e == 0 && to.node != from.node ? request_inside(r, &to) : e;
 }
 
 int op_READLINK(struct request *r)

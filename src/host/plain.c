@@ -83,7 +83,22 @@ int plain_walk(struct plain_session *s, struct slice path, bool follow, struct e
 	memcpy(text, path.data, path.len);
 	text[path.len] = '\0';
 	int r = export_walk(s->export, text, follow, ret);
-	return r == -EINVAL && text[0] != '/' ? -ENOENT : r;
+	if (r == -EINVAL && text[0] != '/')
+		r = -ENOENT;
+	if (r < 0)
+		return r;
+	/* The host may have moved a directory out while we were in it. */
+	r = export_contains(s->export, ret->dirfd, NULL);
+	return r > 0 ? 0 : r == 0 ? -ESTALE : r;
+}
+
+int plain_inside(const struct plain_job *j, int fd, bool afterwards)
+{
+	int r = export_inside(j->s->export, fd);
+
+	if (r == 0 && afterwards)
+		export_log_outside("a request of a plain client");
+	return r > 0 ? 0 : r == 0 ? -ESTALE : r;
 }
 
 /* The same, of something that is to be there. */
@@ -162,8 +177,9 @@ int plain_reply_stat(struct plain_job *j, int fd)
 
 int plain_assume_caller(struct plain_job *j)
 {
-	const struct creds_caller caller = {.uid = j->q->uid, .gid = j->q->gid};
+	struct creds_caller caller = {.uid = j->q->uid, .gid = j->q->gid};
 
+	(void)export_squashed(j->s->export, &caller.uid, &caller.gid);
 	return creds_assume(&j->s->creds, export_privileged(j->s->export), &caller);
 }
 
@@ -177,7 +193,8 @@ static void drop_setid(struct plain_session *s, int fd)
 
 	if (!export_privileged(s->export) || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
-	mode_t drop = (st.st_mode & S_ISUID) | (st.st_mode & S_IXGRP ? st.st_mode & S_ISGID : 0);
+	bool group = (st.st_mode & S_IXGRP) || export_no_setid(s->export);
+	mode_t drop = st.st_mode & (mode_t)(group ? S_ISUID | S_ISGID : S_ISUID);
 	if (drop != 0 && fchmod(fd, (st.st_mode & ~drop) & 07777) < 0)
 		log_debug("set-id bits stay after a write: %m");
 }
@@ -214,8 +231,10 @@ static int do_setattr(struct plain_job *j)
 
 	if (r == 0)
 		r = export_chmod(j->s->export, j->place.object, plain_linux_mode(j->q->mode));
-	if (r == 0)
+	if (r == 0) {
 		change_broke_fd(&j->s->change, j->place.object, INV_ATTR, NULL);
+		r = plain_inside(j, j->place.object, true);
+	}
 	return r < 0 ? r : plain_reply_stat(j, j->place.object);
 }
 
@@ -238,7 +257,8 @@ static int do_truncate(struct plain_job *j)
 		return -errno;
 	drop_setid(j->s, fd);
 	change_broke_fd(&j->s->change, fd, INV_ATTR | INV_DATA, NULL);
-	return plain_reply_stat(j, fd);
+	r = plain_inside(j, fd, true);
+	return r < 0 ? r : plain_reply_stat(j, fd);
 }
 
 /* ---- open files ---- */
@@ -246,6 +266,16 @@ static int do_truncate(struct plain_job *j)
 static bool wants_change(uint32_t flags)
 {
 	return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
+}
+
+/* What is open stays so, wherever the host moves it: it is looked for once more. */
+static int keep_open(struct plain_job *j, int fd)
+{
+	int r = plain_inside(j, fd, true);
+
+	if (r < 0)
+		(void)close(fd);
+	return r;
 }
 
 /* Opens what place has, which is a regular file or, for reading, a directory. */
@@ -265,7 +295,7 @@ static int open_object(struct plain_job *j, uint32_t flags, int *ret_fd)
 		drop_setid(j->s, *ret_fd);
 		change_broke_fd(&j->s->change, *ret_fd, INV_ATTR | INV_DATA, NULL);
 	}
-	return r;
+	return r < 0 ? r : keep_open(j, *ret_fd);
 }
 
 /* Opens or makes the file at q->path, following a link as the last component. */
@@ -285,8 +315,10 @@ static int open_or_create(struct plain_job *j, uint32_t flags, int *ret_fd)
 		r = export_open(j->s->export, j->place.dirfd, j->place.name, keep,
 				plain_linux_mode(j->q->mode), ret_fd);
 		creds_restore(&j->s->creds);
-		if (r == 0)
+		if (r == 0) {
 			plain_broke_name(j, &j->place);
+			r = keep_open(j, *ret_fd);
+		}
 		if (r != -EEXIST || (flags & O_EXCL))
 			return r;
 		export_place_done(&j->place);

@@ -29,6 +29,13 @@ static int reply_stat_of_new(struct plain_job *j, const struct export_place *pla
 	return plain_reply_stat(j, fd);
 }
 
+static int made(struct plain_job *j)
+{
+	plain_broke_name(j, &j->place);
+	int r = plain_inside(j, j->place.dirfd, true);
+	return r < 0 ? r : reply_stat_of_new(j, &j->place);
+}
+
 /* The place of something to be made. */
 static int walk_new(struct plain_job *j, struct slice path, struct export_place *ret)
 {
@@ -56,10 +63,7 @@ int plain_serve_mkdir(struct plain_job *j)
 	if (mkdirat(j->place.dirfd, j->place.name, plain_linux_mode(j->q->mode)) < 0)
 		r = -errno;
 	creds_restore(&j->s->creds);
-	if (r < 0)
-		return r;
-	plain_broke_name(j, &j->place);
-	return reply_stat_of_new(j, &j->place);
+	return r < 0 ? r : made(j);
 }
 
 /* Makes the directory at the first len bytes of the path, if it is not there. */
@@ -126,11 +130,11 @@ int plain_serve_remove(struct plain_job *j)
 	if (unlinkat(j->place.dirfd, j->place.name, flags) < 0)
 		return -errno;
 	plain_broke_name(j, &j->place);
-	return 0;
+	return plain_inside(j, j->place.dirfd, true);
 }
 
 /* Tells the node of what was renamed to place2, if some client knows it. */
-static void tell_renamed(struct plain_job *j)
+static void tell_renamed(struct plain_job *j, uint64_t seen)
 {
 	struct hnodes *t = j->s->nodes;
 	struct hnode *n, *dir;
@@ -138,7 +142,7 @@ static void tell_renamed(struct plain_job *j)
 	if (t == NULL || hnodes_find(t, j->place.object, &n) < 0)
 		return;
 	if (hnodes_find(t, j->place2.dirfd, &dir) == 0) {
-		hnode_renamed(t, n, dir, j->place2.name);
+		hnode_renamed(t, n, dir, j->place2.name, seen);
 		hnode_unref(t, dir);
 	} else {
 		hnode_moved(t, n, S_ISDIR(j->place.mode), NULL, NULL);
@@ -171,14 +175,16 @@ int plain_serve_rename(struct plain_job *j)
 		dirlock_take(j->place.dirfd, j->place2.dirfd);
 	look_again(j, &j->place);
 	look_again(j, &j->place2);
+	uint64_t seen = j->s->nodes != NULL ? hnodes_seen(j->s->nodes) : 0;
 	if (renameat(j->place.dirfd, j->place.name, j->place2.dirfd, j->place2.name) < 0)
 		return -errno;
-	tell_renamed(j);
+	tell_renamed(j, seen);
 	plain_broke_name(j, &j->place);
 	plain_broke_name(j, &j->place2);
 	/* What was watched where it was may not be where it is (watch.h). */
 	change_broke_fd(&j->s->change, j->place.object, INV_DATA, NULL);
-	return 0;
+	r = plain_inside(j, j->place.dirfd, true);
+	return r < 0 ? r : plain_inside(j, j->place2.dirfd, true);
 }
 
 int plain_serve_symlink(struct plain_job *j)
@@ -207,10 +213,7 @@ int plain_serve_symlink(struct plain_job *j)
 	if (symlinkat(text, j->place.dirfd, j->place.name) < 0)
 		r = -errno;
 	creds_restore(&j->s->creds);
-	if (r < 0)
-		return r;
-	plain_broke_name(j, &j->place);
-	return reply_stat_of_new(j, &j->place);
+	return r < 0 ? r : made(j);
 }
 
 int plain_serve_readlink(struct plain_job *j)
@@ -245,7 +248,8 @@ int plain_serve_link(struct plain_job *j)
 	tell_linked(j);
 	change_broke_fd(&j->s->change, j->place.object, INV_ATTR | INV_DATA, NULL);
 	plain_broke_name(j, &j->place2);
-	return plain_reply_stat(j, j->place.object);
+	r = plain_inside(j, j->place2.dirfd, true);
+	return r < 0 ? r : plain_reply_stat(j, j->place.object);
 }
 
 /* ---- listings ---- */

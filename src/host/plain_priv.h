@@ -52,6 +52,11 @@ int plain_walk_existing(struct plain_session *s, struct slice path, bool follow,
 uint32_t plain_go_mode(uint32_t mode);
 mode_t plain_linux_mode(uint32_t mode);
 
+/*
+ * 0, or -ESTALE if the host has moved what fd is out of the export. afterwards: something has been
+ * done to it, and that is logged.
+ */
+int plain_inside(const struct plain_job *j, int fd, bool afterwards);
 /* The name at place, and what was there before, have changed. */
 void plain_broke_name(struct plain_job *j, const struct export_place *place);
 /* Sets the reply's stat to fd's. */

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct server;
 struct stats;
@@ -24,7 +25,16 @@ struct server_config {
 	const char *dir;	  /* exported directory */
 	const char *plain_prefix; /* what plain clients call it, "/workspace" */
 	bool read_only;
-	bool special; /* sockets and device nodes may be created */
+	bool special;  /* sockets and device nodes may be created */
+	bool no_setid; /* no file gets a set-id bit, and whoever writes takes them off */
+	/*
+	 * Everything belongs to these, in both directions: what is made is theirs, what
+	 * is there is shown as theirs, and it has no other owner. Without set-id bits
+	 * and devices.
+	 */
+	bool squash;
+	uid_t squash_uid;
+	gid_t squash_gid;
 	enum xdev xdev;
 	unsigned ack_ms;     /* how long a change waits for another client's ACK; 0: 10 s */
 	size_t nodes_max;    /* that all clients together may hold; 0: 16 Mi */

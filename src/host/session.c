@@ -443,7 +443,7 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	bool push = (asked & HELLO_PUSH) != 0;
 	struct stamp stamp = {0};
 	struct hnode *n;
-	int r = hnodes_intern(h->nodes, root, NULL, NULL, &n);
+	int r = hnodes_intern(h->nodes, root, NULL, NULL, 0, &n);
 
 	if (r < 0)
 		return r;
@@ -456,13 +456,16 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	MSG_SET(p, slots, SESSION_SLOTS);
 	MSG_SET(p, epoch, h->epoch);
 	MSG_SET(p, session, s->id);
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	bool squashed = export_squashed(h->export, &uid, &gid);
 	MSG_SET(p, features,
-		(export_privileged(h->export) ? HELLO_ROOT : 0u) |
+		(export_privileged(h->export) && !squashed ? HELLO_ROOT : 0u) |
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
 			(export_masks(h->export) ? HELLO_UMASK : 0u) | HELLO_GIVE_UP |
 			(asked & HELLO_ACL) | (push ? push_features(s) : 0u));
-	MSG_SET(p, uid, geteuid());
-	MSG_SET(p, gid, getegid());
+	MSG_SET(p, uid, uid);
+	MSG_SET(p, gid, gid);
 	s->acl = (asked & HELLO_ACL) != 0;
 	uint64_t version = hnode_version(n);
 	r = export_attr(h->export, root, &p->attr);

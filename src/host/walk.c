@@ -61,7 +61,7 @@ static int go_up(struct walk *w)
 	int fd = openat(w->dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	int r = export_contains(w->e, fd);
+	int r = export_contains(w->e, fd, NULL);
 	if (r <= 0) {
 		(void)close(fd);
 		return r < 0 ? r : -EACCES; /* our directory was moved out meanwhile */

@@ -56,6 +56,7 @@ struct watch {
 
 	/* Covers reading, breaking and queueing, so that a fence knows it is done. */
 	pthread_mutex_t mutex;
+	_Atomic uint64_t drains; /* that have begun; changes with the mutex */
 	/* mutex: */
 	uint64_t mounts; /* fingerprint of those inside */
 	unsigned below;	 /* how many of them are not the root's own */
@@ -111,6 +112,7 @@ static void moved(struct watch *w, const struct event *e)
 	uint32_t at = 0;
 	struct hnode *n;
 
+	hnodes_moved(w->nodes, (e->mask & FAN_ONDIR) != 0);
 	if (h == NULL)
 		return;
 	while ((n = hnodes_find_event(w->nodes, e->object.fsid, h->handle_type, h->f_handle,
@@ -132,6 +134,8 @@ static void handle_event(struct watch *w, const struct event *e)
 		if (w->mode == WATCH_OBJECTS)
 			class |= INV_DATA; /* the mark of its directory sees it no longer */
 	}
+	if (!promises_wanted(w->promises))
+		return;
 	if (e->mask & (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO))
 		broke_name(w, &e->dir);
 	broke_name(w, &e->from);
@@ -164,6 +168,13 @@ static void parse_info(const struct fanotify_event_info_fid *info, struct event 
 								     : &e->dir) = o;
 }
 
+/* Changes have been missed: nothing that was told or noted is sure any more. */
+static void lost(struct watch *w)
+{
+	hnodes_lost(w->nodes);
+	promises_reset(w->promises);
+}
+
 /* p: the information records behind m. */
 static void handle_metadata(struct watch *w, const struct fanotify_event_metadata *m,
 			    const unsigned char *p)
@@ -176,7 +187,7 @@ static void handle_metadata(struct watch *w, const struct fanotify_event_metadat
 			   "clients look at everything again",
 			   w->queue_max);
 		stats_add(w->stats, STAT_server_overflows, 1);
-		promises_reset(w->promises);
+		lost(w);
 		return;
 	}
 	stats_add(w->stats, m->pid == w->self ? STAT_server_events_own : STAT_server_events, 1);
@@ -216,6 +227,7 @@ static void drain_locked(struct watch *w)
 {
 	size_t events = 0;
 
+	atomic_fetch_add(&w->drains, 1);
 	while (events <= w->queue_max) {
 		ssize_t len = read(w->group, w->buf, BUFFER_SIZE);
 
@@ -225,13 +237,9 @@ static void drain_locked(struct watch *w)
 			if (len < 0 && errno != EAGAIN) {
 				/* an event is lost: its object cannot be told */
 				log_debug("reading events: %m");
-				promises_reset(w->promises);
+				lost(w);
 			}
 			return;
-		}
-		if (!promises_wanted(w->promises)) {
-			events++;
-			continue;
 		}
 		w->seen = promise_clock();
 		events += handle_buffer(w, (size_t)len);
@@ -270,7 +278,18 @@ static void check_mounts_locked(struct watch *w)
 	if (now == w->mounts)
 		return;
 	w->mounts = now;
-	promises_reset(w->promises);
+	lost(w);
+}
+
+/* What had been renamed before it was called is known: whoever began to read since has read it. */
+static void catch_up(void *arg)
+{
+	struct watch *w = arg;
+	uint64_t before = w->drains;
+
+	SCOPE_LOCK(&w->mutex);
+	if (w->drains == before)
+		drain_locked(w);
 }
 
 bool watch_single(struct watch *w)
@@ -435,6 +454,7 @@ static int choose_mode(struct watch *w)
 		return -EOPNOTSUPP;
 	if (filesystems_watched(export_filesystems(w->export), 0)) {
 		w->mode = WATCH_FILESYSTEMS;
+		hnodes_on_use(w->nodes, catch_up, w);
 		return 0;
 	}
 	filesystems_watch(export_filesystems(w->export), NULL, NULL);
@@ -514,6 +534,7 @@ int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
 	int r = start(w);
 	if (r < 0) {
 		filesystems_watch(export_filesystems(e), NULL, NULL);
+		hnodes_on_use(nodes, NULL, NULL);
 		w->mode = WATCH_NONE;
 	}
 	log_mode(w, r);
@@ -533,6 +554,7 @@ void watch_free(struct watch *w)
 		}
 		(void)pthread_join(w->thread, NULL);
 	}
+	hnodes_on_use(w->nodes, NULL, NULL);
 	cleanup_close(&w->group);
 	cleanup_close(&w->mountinfo);
 	cleanup_close(&w->stop);

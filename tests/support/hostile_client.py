@@ -56,6 +56,63 @@ EXTENDED_ODD = (
 )
 
 
+# Messages that change something, with what "Talk" knows by name; on a writable export each succeeds, in this order.
+EROFS, STRIP_IDS = 30, 1 << 32
+CHANGES = (
+    ("WRITE that takes set-id bits off", {0: 48, 8: "fh", 10: 0, 13: STRIP_IDS, 36: b"written"}),
+    ("WRITE", {0: 48, 8: "fh", 10: 0, 36: b"written"}),
+    ("FALLOCATE", {0: 73, 8: "fh", 10: 0, 12: 8192, 15: 1000, 16: 1000}),
+    ("COPY", {0: 74, 8: "other", 10: 0, 9: "fh", 11: 4, 12: 3, 15: 1000, 16: 1000}),
+    ("SETATTR of the size", {0: 49, 4: "file", 8: "fh", 18: 8, 12: 3, 13: STRIP_IDS}),
+    ("SETATTR of the mode", {0: 49, 4: "file", 18: 1, 14: 0o600}),
+    ("SETATTR of nothing", {0: 49, 4: "file", 18: 0}),
+    ("OPEN for writing", {0: 44, 4: "file", 13: 1}),
+    ("OPEN that truncates", {0: 44, 4: "file", 13: 0o1001}),
+    ("CREATE", {0: 45, 4: "dir", 5: b"created", 13: 2, 14: 0o644}),
+    ("CREATE of what is there", {0: 45, 4: "root", 5: b"set-id", 13: 1, 14: 0o644}),
+    ("MKNOD of a directory", {0: 50, 4: "dir", 5: b"made", 14: 0o40755}),
+    ("MKNOD of a FIFO", {0: 50, 4: "dir", 5: b"fifo", 14: 0o10644}),
+    ("SYMLINK", {0: 51, 4: "dir", 5: b"symlink", 36: b"target"}),
+    ("LINK", {0: 52, 4: "file", 6: "dir", 7: b"hard"}),
+    ("UNLINK", {0: 53, 4: "dir", 5: b"old"}),
+    ("RMDIR", {0: 54, 4: "dir", 5: b"empty"}),
+    ("RENAME", {0: 55, 4: "root", 5: b"link", 6: "dir", 7: b"renamed"}),
+    ("SETXATTR", {0: 63, 4: "file", 7: b"user.x", 36: b"value"}),
+    ("REMOVEXATTR", {0: 71, 4: "file", 7: b"user.x"}),
+)
+
+
+class Talk:
+    """One connection of the extended protocol, one request at a time."""
+
+    def __init__(self, sock, hello: bytes):
+        self.sock, self.id = sock, 0
+        sock.sendall(hello)
+        reply = decode_reply(self.receive(int.from_bytes(self.receive(4), "big")))
+        self.root = cbor.decode(reply.data[8:])[4]
+
+    def receive(self, count: int) -> bytes:
+        out = b""
+        while len(out) < count:
+            part = self.sock.recv(count - len(out))
+            if not part:
+                raise EOFError("closed")
+            out += part
+        return out
+
+    def call(self, fields: dict) -> dict:
+        """The fields of the reply, err (2) among them, without its payload."""
+        self.id += 1
+        payload = fields.get(36, b"")
+        body = cbor.encode(dict(sorted({**fields, 1: self.id}.items())))
+        self.sock.sendall(struct.pack(">II", len(body), len(body) - len(payload)) + body)
+        total, _ = struct.unpack(">II", self.receive(8))
+        return cbor.decode(self.receive(total))
+
+    def lookup(self, node: int, name: bytes) -> int:
+        return self.call({0: 40, 4: node, 5: name})[4]
+
+
 class Gone(Exception):
     """The server does not answer any more: no use going on."""
 
@@ -352,6 +409,44 @@ class Hostile:
             wire = ext(total, min(total, len(body)), body + bytes(total - len(body)))
             self.attack(f"extended: mutation {number}", mutate(rng, wire[len(hello):], hello))
 
+    # --- a read-only export
+
+    def run_readonly(self):
+        """Everything that changes something, by an open file that there is: EROFS, or with --writable done.
+
+        What became of the files is for whoever made them to say: "set-id", "dir/empty", "dir/old" and "link".
+        """
+        for name, *request in CHANGES:
+            with self.connect() as sock:
+                talk = Talk(sock, self.hello_frame())
+                known = {"root": talk.root, "dir": talk.lookup(talk.root, b"dir"), "file": talk.lookup(talk.root, b"set-id")}
+                access = 2 if self.options.writable else 0
+                known["fh"] = talk.call({0: 44, 4: known["file"], 13: access})[8]
+                known["other"] = talk.call({0: 44, 4: known["file"], 13: 0})[8]
+                fields = {key: known.get(value, value) for key, value in request[0].items()}
+                err = talk.call(fields).get(2, 0)
+            wanted = 0 if self.options.writable else EROFS
+            self.verdict(f"read-only: {name}", "" if err == wanted else f"errno {err} instead of {wanted}")
+        if not self.options.writable:
+            self.mutate_changes()
+
+    def mutate_changes(self) -> None:
+        """The same with any value anywhere: whatever is answered, nothing is changed."""
+        for number in range(self.options.iterations):
+            rng = random.Random(f"{self.options.seed}-readonly-{number}")
+            with self.connect() as sock, contextlib.suppress(ConnectionError, EOFError):
+                talk = Talk(sock, self.hello_frame())
+                values = [talk.root, talk.lookup(talk.root, b"dir"), talk.lookup(talk.root, b"set-id"), 0, 1, 2, 3, 0o6777, HUGE,
+                          1 << 32, rng.getrandbits(64), b"set-id", b"dir", b"old", b"empty", b"new", b"user.x"]
+                for _ in range(8):
+                    fields = dict(rng.choice(CHANGES)[1])
+                    for key in fields:
+                        if key:
+                            same = [v for v in values if isinstance(v, bytes) == isinstance(fields[key], bytes)]
+                            fields[key] = rng.choice(same)
+                    talk.call(fields)
+        self.verdict(f"read-only: {self.options.iterations} mutations", "")
+
     # --- resources
 
     def run_crowds(self):
@@ -512,6 +607,7 @@ def invent(rng: random.Random, depth: int = 0) -> bytes:
 
 
 GROUPS = ("frames", "cbor", "fields", "hello", "extended", "crowds", "slow", "deaf", "fuzz")
+MORE = ("readonly",)  # for a server of their own
 
 
 def main() -> int:
@@ -522,12 +618,13 @@ def main() -> int:
     add("--seed", type=int, default=1, metavar="N")
     add("--iterations", type=int, default=2000, metavar="N", help="of the fuzzer")
     add("--first", type=int, default=0, metavar="N", help="the fuzzer's first iteration")
-    add("--only", action="append", choices=GROUPS, help="these groups only")
+    add("--only", action="append", choices=GROUPS + MORE, help="these groups only")
     add("--hello", metavar="HEX|@FILE", help="the data of HELLO, other than the protocol's own")
     add("--need-extended", action="store_true", help="the server must take that HELLO")
     add("--connections", type=int, default=300, metavar="N", help="of a crowd")
     add("--rss-limit", type=int, default=128, metavar="MIB", help="what the server may grow by; 0: do not look")
     add("--timeout", type=float, default=5, metavar="S", help="for each answer")
+    add("--writable", action="store_true", help="of readonly: the twin, where all of it succeeds")
     add("--lenient", action="store_true", help="what is forbidden may also be answered")
     add("--verbose", action="store_true")
     options = parser.parse_args()

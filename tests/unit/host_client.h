@@ -120,12 +120,12 @@ static inline void host_client_connect(struct host_client *c, struct host_server
 static inline void host_client_hello_with(struct host_client *c, uint64_t features);
 
 /*
- * A server in another process, and its one client, which takes pushes: what
+ * A server in another process, and its one client, which takes pushes or not: what
  * this process does then is done by somebody else, as the server sees it.
  * prepare runs in the server's process before it starts.
  */
-static inline void host_remote_start(struct host_server *hs, struct host_client *c,
-				     void (*prepare)(void))
+static inline void host_remote_start_with(struct host_server *hs, struct host_client *c,
+					  void (*prepare)(void), uint64_t features)
 {
 	struct server_config config = {.plain_prefix = "/workspace"};
 	char err[256];
@@ -152,7 +152,13 @@ static inline void host_remote_start(struct host_server *hs, struct host_client 
 	(void)close(sv[0]);
 	c->fd = sv[1];
 	assert_int_equal(stream_new(sv[1], &c->stream), 0);
-	host_client_hello_with(c, HELLO_PUSH);
+	host_client_hello_with(c, features);
+}
+
+static inline void host_remote_start(struct host_server *hs, struct host_client *c,
+				     void (*prepare)(void))
+{
+	host_remote_start_with(hs, c, prepare, HELLO_PUSH);
 }
 
 static inline void host_client_hello_with(struct host_client *c, uint64_t features)

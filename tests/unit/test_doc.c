@@ -651,7 +651,7 @@ static void test_flags(void **state)
 	static const struct value valid[] = {
 	    NAMED(SET_MODE),  NAMED(SET_UID),	NAMED(SET_GID),	      NAMED(SET_SIZE),
 	    NAMED(SET_ATIME), NAMED(SET_MTIME), NAMED(SET_ATIME_NOW), NAMED(SET_MTIME_NOW)};
-	static const struct value write[] = {NAMED(WRITE_STRIP_IDS)};
+	static const struct value write[] = {NAMED(STRIP_IDS)};
 	static const struct value lock[] = {NAMED(LOCK_WAIT), NAMED(LOCK_BSD), NAMED(LOCK_CLOSE),
 					     NAMED(FLUSH_GIVE_UP)};
 
@@ -665,7 +665,7 @@ static void test_flags(void **state)
 	check_values("| flags of an OPEN reply | value | meaning |", opened, COUNT(opened));
 	check_values("| flags of a MKNOD reply | value | meaning |", mknod, COUNT(mknod));
 	check_values("| valid of SETATTR | value | meaning |", valid, COUNT(valid));
-	check_values("| flags of WRITE | value | meaning |", write, COUNT(write));
+	check_values("| flags of WRITE and SETATTR | value | meaning |", write, COUNT(write));
 	check_values("| flags of SETLK and FLUSH | value | meaning |", lock, COUNT(lock));
 }
 

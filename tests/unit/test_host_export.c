@@ -243,21 +243,77 @@ static void test_confinement(void **state)
 	assert_true(root.st_ino != secret.st_ino);
 }
 
+static void expect_contains(struct fixture *f, int fd, int expected, unsigned *depth)
+{
+	assert_int_equal(export_contains(f->e, fd, NULL), expected);
+	assert_int_equal(export_contains(f->e, fd, depth), expected);
+	assert_int_equal(export_inside(f->e, fd), expected);
+}
+
 static void test_contains(void **state)
 {
 	struct fixture *f = *state;
+	unsigned depth = 0, wrong = 64;
 
 	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
 	assert_int_equal(mkdirat(f->fd, "a/b", 0755), 0);
 	int fd = openat(f->fd, "a/b", O_PATH | O_CLOEXEC);
-	assert_int_equal(export_contains(f->e, fd), 1);
-	assert_int_equal(export_contains(f->e, f->fd), 1);
-	assert_int_equal(export_contains(f->e, f->base_fd), 0);
+	expect_contains(f, fd, 1, &depth);
+	assert_int_equal(depth, 2);
+	expect_contains(f, f->fd, 1, &wrong);
+	assert_int_equal(wrong, 0);
+	expect_contains(f, f->base_fd, 0, &wrong);
+	/* what was known of its place is no longer true */
 	assert_int_equal(renameat(f->fd, "a", f->base_fd, "a"), 0);
-	assert_int_equal(export_contains(f->e, fd), 0);
+	expect_contains(f, fd, 0, &depth);
 	assert_int_equal(renameat(f->base_fd, "a", f->fd, "a2"), 0);
-	assert_int_equal(export_contains(f->e, fd), 1);
+	expect_contains(f, fd, 1, &depth);
+	assert_int_equal(renameat(f->fd, "a2/b", f->fd, "b"), 0);
+	expect_contains(f, fd, 1, &depth);
+	assert_int_equal(depth, 1);
+	/* the exported directory itself is moved, and another one put where it was */
+	assert_int_equal(renameat(f->base_fd, "export", f->base_fd, "moved"), 0);
+	assert_int_equal(mkdirat(f->base_fd, "export", 0755), 0);
+	expect_contains(f, fd, 1, &depth);
+	assert_int_equal(renameat(f->base_fd, "moved/b", f->base_fd, "export/b"), 0);
+	expect_contains(f, fd, 0, &depth);
 	(void)close(fd);
+}
+
+/* What is no directory has no "..": its name tells. */
+static void test_file_inside(void **state)
+{
+	static const char odd[] = "f (deleted)";
+	struct fixture *f = *state;
+
+	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
+	make_file(f->fd, "a/f");
+	make_file(f->fd, odd);
+	int fd = openat(f->fd, "a/f", O_PATH | O_CLOEXEC);
+	int odd_fd = openat(f->fd, odd, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(export_inside(f->e, fd), 1);
+	assert_int_equal(export_inside(f->e, odd_fd), 1);
+	assert_int_equal(renameat(f->fd, "a/f", f->fd, "g"), 0);
+	assert_int_equal(export_inside(f->e, fd), 1);
+	assert_int_equal(renameat(f->fd, "g", f->base_fd, "g"), 0);
+	assert_int_equal(export_inside(f->e, fd), 0);
+	assert_int_equal(renameat(f->base_fd, "g", f->fd, "a/g"), 0);
+	assert_int_equal(renameat(f->fd, "a", f->base_fd, "a"), 0);
+	assert_int_equal(export_inside(f->e, fd), 0);
+	/* "exported" is not "export", nor below it */
+	assert_int_equal(renameat(f->base_fd, "a/g", f->base_fd, "exported"), 0);
+	assert_int_equal(export_inside(f->e, fd), 0);
+	assert_int_equal(unlinkat(f->base_fd, "exported", 0), 0);
+	assert_int_equal(export_inside(f->e, fd), 0);
+	assert_int_equal(renameat(f->fd, odd, f->base_fd, odd), 0);
+	assert_int_equal(export_inside(f->e, odd_fd), 0);
+	(void)close(fd);
+	make_file(f->fd, "gone");
+	fd = openat(f->fd, "gone", O_PATH | O_CLOEXEC);
+	assert_int_equal(unlinkat(f->fd, "gone", 0), 0);
+	assert_int_equal(export_inside(f->e, fd), 1);
+	(void)close(fd);
+	(void)close(odd_fd);
 }
 
 static void test_ino(void **state)
@@ -338,6 +394,7 @@ int main(void)
 		T(test_walk),
 		T(test_confinement),
 		T(test_contains),
+		T(test_file_inside),
 		T(test_ino),
 		T(test_creds),
 	};

@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
+#include "host/filesystem.h"
 #include "host/hnode.h"
 
 static bool may_mount; /* set by main */
@@ -17,7 +18,7 @@ static struct hnode *intern(struct fixture *f, struct hnodes *t, struct hnode *p
 	struct hnode *n;
 
 	assert_true(fd >= 0);
-	assert_int_equal(hnodes_intern(t, fd, parent, name, &n), 0);
+	assert_int_equal(hnodes_intern(t, fd, parent, name, hnodes_seen(t), &n), 0);
 	hnode_offer(t, n, fd);
 	return n;
 }
@@ -150,6 +151,59 @@ static void test_moved_out(void **state)
 	hnodes_free(t);
 }
 
+static void see_all(void *arg)
+{
+	(void)arg;
+}
+
+static bool see_file_system(void *arg, int fd)
+{
+	(void)arg;
+	return fd >= 0;
+}
+
+/*
+ * Where every rename is seen: one that was told of while the name was looked up is
+ * not forgotten when the node is made.
+ */
+static void test_moved_as_it_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct hnodes *t;
+	struct hnode *n;
+	int fd;
+
+	assert_int_equal(hnodes_new(f->e, 10, &t), 0);
+	hnodes_on_use(t, see_all, NULL);
+	filesystems_watch(export_filesystems(f->e), see_file_system, NULL);
+	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
+	make_file(f->fd, "f");
+	struct hnode *root = intern(f, t, NULL, ".", NULL);
+	for (int is_dir = 0; is_dir < 2; is_dir++) {
+		const char *name = is_dir ? "a" : "f";
+		uint64_t seen = hnodes_seen(t);
+		int object = openat(f->fd, name, O_PATH | O_CLOEXEC);
+
+		assert_int_equal(renameat(f->fd, name, f->base_fd, name), 0);
+		hnodes_moved(t, is_dir);
+		assert_int_equal(hnodes_intern(t, object, root, name, seen, &n), 0);
+		hnode_offer(t, n, object);
+		assert_int_equal(hnode_pin(t, n, &fd), -ESTALE);
+		/* a link or rename of ours that is as old */
+		hnode_renamed(t, n, root, name, seen);
+		assert_int_equal(hnode_pin(t, n, &fd), -ESTALE);
+		assert_int_equal(renameat(f->base_fd, name, f->fd, name), 0);
+		hnodes_moved(t, is_dir);
+		hnode_renamed(t, n, root, name, hnodes_seen(t));
+		assert_int_equal(hnode_pin(t, n, &fd), 0);
+		assert_int_equal(hnode_inside(t, n, fd), 0);
+		hnode_unpin(t, n);
+		hnode_unref(t, n);
+	}
+	hnode_unref(t, root);
+	hnodes_free(t);
+}
+
 static int drop_cap(int cap, bool back)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -194,12 +248,12 @@ static void test_by_name(void **state)
 	struct hnode *h = intern(f, t, a, "a/h", "h");
 	assert_int_equal(renameat(f->fd, "a/h", f->fd, "h2"), 0);
 	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
-	hnode_renamed(t, h, root, "h2"); /* looked up again */
+	hnode_renamed(t, h, root, "h2", hnodes_seen(t)); /* looked up again */
 	assert_int_equal(hnode_pin(t, h, &fd), 0);
 	hnode_unpin(t, h);
 	/* Parents that go in a circle, after renames that we did not see. */
-	hnode_renamed(t, a, h, "x");
-	hnode_renamed(t, h, a, "y");
+	hnode_renamed(t, a, h, "x", hnodes_seen(t));
+	hnode_renamed(t, h, a, "y", hnodes_seen(t));
 	assert_int_equal(hnode_pin(t, h, &fd), -ESTALE);
 	hnode_unref(t, h);
 	hnode_unref(t, n);
@@ -252,6 +306,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_nodes),
 		T(test_moved_out),
+		T(test_moved_as_it_is_found),
 		T(test_by_name),
 		T(test_read_only_mount),
 	};

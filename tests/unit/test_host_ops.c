@@ -422,7 +422,7 @@ static void test_read_only(void **state)
 	assert_int_equal(host_call(c, MSG_SETXATTR, &q, &p), -EROFS);
 	assert_int_equal(host_call(c, MSG_REMOVEXATTR, &q, &p), -EROFS);
 	assert_int_equal(host_open(c, a, O_RDONLY, &p), 0);
-	assert_int_equal(host_write(c, p.fh, 0, "x", 0, NULL), -EBADF);
+	assert_int_equal(host_write(c, p.fh, 0, "x", 0, NULL), -EROFS);
 	assert_int_equal(host_read(c, p.fh, 0, 4, &p), 0);
 	assert_int_equal(p.payload.len, 4);
 }

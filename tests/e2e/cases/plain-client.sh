@@ -51,6 +51,37 @@ lines=$(grep -c 'connection closed' server.log || :)
 [ "$lines" -gt 100 ] || fail "only $lines lines tell what was wrong"
 stop_server
 
+note "hostile ones, on a read-only export: nothing of it changes"
+mkdir canary twin
+for top in canary twin; do
+	mkdir -p $top/dir/empty
+	echo content >$top/set-id
+	chmod 6755 $top/set-id
+	touch -a -d '2 days ago' $top/dir $top/set-id
+	touch $top/dir/old
+	ln -s set-id $top/link
+done
+look() { find canary -printf '%p %y %m %n %U %G %s %T@ %C@ %l\n' | sort; cat canary/set-id; }
+stat -c '%n %x' canary/dir canary/set-id >before
+serve canary --read-only
+readonly_client() { /usr/bin/python3 "$support/hostile_client.py" --socket "$PWD/sock" --only readonly "$@" >out 2>&1 || fail "$(grep FAIL out | head -n 5; tail -n 1 out)"; }
+readonly_client --iterations 300
+stat -c '%n %x' canary/dir canary/set-id >after
+same "times of access" "$(cat before)" "$(cat after)"
+look >before
+/usr/bin/python3 "$support/hostile_client.py" --socket "$PWD/sock" --only fields --only fuzz --iterations 300 --rss-limit 0 >out 2>&1 || :
+readonly_client --iterations 300
+look >after
+same "the export" "$(cat before)" "$(cat after)"
+same "its content" 6755,content "$(stat -c %a canary/set-id),$(cat canary/set-id)"
+same "its names" 'dir empty link old set-id' "$(find canary -mindepth 1 -printf '%f\n' | sort | xargs)"
+note "$(tail -n 1 out)"
+stop_server
+serve twin
+readonly_client --writable
+note "$(tail -n 1 out)"
+stop_server
+
 note "garbage instead of a server: one line, exit code 1"
 cat >garbage.py <<'EOF'
 import os, socket, sys
