@@ -56,6 +56,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	(void)answer_attr(c, n, now, a);
 	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
+	a->out.size_first = size_is_longer_locked(n);
 	a->out.keep = true;
 	return true;
 }

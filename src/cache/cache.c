@@ -217,18 +217,21 @@ void cache_unlock_dirs(struct cache *c)
 	(void)pthread_mutex_unlock(&c->lock);
 }
 
-bool cache_dir_locked(const struct cache *c, uint64_t ino, bool busy)
+bool cache_dir_held(const struct cache *c, uint64_t ino)
 {
 	const struct node *n = node_find_locked(c, ino);
 	const struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
 
-	return dir != NULL && (busy ? dir->busy : dir->held) > 0;
+	return dir != NULL && dir->held > 0;
 }
 
 bool cache_dir_busy(struct cache *c, uint64_t ino)
 {
 	SCOPE_LOCK(&c->lock);
-	return cache_dir_locked(c, ino, true);
+	const struct node *n = node_find_locked(c, ino);
+	const struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
+
+	return dir != NULL && dir->busy > 0;
 }
 
 bool cache_path(struct cache *c, uint64_t ino, char *ret, size_t len)

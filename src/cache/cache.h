@@ -261,11 +261,11 @@ bool cache_kernel_knows(struct cache *c, uint64_t ino);
 bool cache_dir_park(struct cache *c, uint64_t ino, bool late);
 bool cache_dir_busy(struct cache *c, uint64_t ino); /* without being called */
 /*
- * Whether such a request has its reply held, or is in flight at all (busy): for several
- * directories at one time. Locks of the sink's side come after this one.
+ * Whether such a request has its reply held: for several directories at one time, under the
+ * lock. Locks of the sink's side come after this one.
  */
 void cache_lock_dirs(struct cache *c);
-bool cache_dir_locked(const struct cache *c, uint64_t ino, bool busy);
+bool cache_dir_held(const struct cache *c, uint64_t ino);
 void cache_unlock_dirs(struct cache *c);
 
 /*

@@ -496,6 +496,8 @@ void size_changes_locked(struct node *n);
 void size_unknown_locked(struct node *n);
 /* The kernel has exactly that size, or does not know the file. */
 bool size_is_told_locked(const struct node *n, uint64_t size);
+/* The kernel has a smaller one than is known: who opens the file may map or splice it at once. */
+bool size_is_longer_locked(const struct node *n);
 /* A request comes: what it shows of the replies before it. */
 void size_arrives_locked(struct cache_req *r);
 /* The reply to a request of the guest's that gives the file a size. */

@@ -309,6 +309,11 @@ void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out)
 	out->attr_ttl = 0;
 }
 
+bool size_is_longer_locked(const struct node *n)
+{
+	return S_ISREG(n->attr.mode) && n->nlookup > 0 && n->attr.size > kernel_has(n);
+}
+
 /* Where a STORE to size begins: see cache_size_missing. */
 static uint64_t store_from(uint64_t had, uint64_t size)
 {
@@ -408,13 +413,23 @@ static void asked(struct cache_req *r, const struct cache_reply *reply)
 	free(a);
 }
 
+/*
+ * Who has a file open may splice or map it without a READ before. With no_open nobody knows
+ * who has, and one that has been read tells; of an empty one there is nothing to read.
+ */
+static bool may_be_read(const struct cache *c, const struct node *n)
+{
+	if (!c->options.no_open)
+		return n->file->opens > 0;
+	return n->file->used || kernel_has(n) == 0;
+}
+
 bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void *arg)
 {
 	(void)pthread_mutex_lock(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 	struct file *f = n != NULL && S_ISREG(n->attr.mode) ? n->file : NULL;
-	bool want = f != NULL && n->nlookup > 0 && f->used &&
-		    (f->opens > 0 || c->options.no_open) && !FAULT(size_unasked);
+	bool want = f != NULL && n->nlookup > 0 && may_be_read(c, n) && !FAULT(size_unasked);
 	struct size_ask *a = want ? calloc(1, sizeof(*a)) : NULL;
 	if (a != NULL)
 		f->size.asking = true;
@@ -466,6 +481,16 @@ static void unlink_open(struct node *n)
 		k->open_next->file->size.open_at = k->open_at;
 }
 
+/* An invalidation that came before the file was open has asked for nothing. */
+static void size_opened_locked(struct cache *c, struct node *n)
+{
+	if (!c->leased || c->sink == NULL || n->attr_until > 0)
+		return;
+	c->by_host = true;
+	c->sink->size(c->sink_arg, n->id);
+	c->by_host = false;
+}
+
 void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending)
 {
 	SCOPE_LOCK(&c->lock);
@@ -478,6 +503,7 @@ void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending)
 		if (f->opens++ == 0)
 			link_open(c, n);
 		f->appending += appending;
+		size_opened_locked(c, n);
 		return;
 	}
 	if (f->opens > 0 && --f->opens == 0)
@@ -498,7 +524,7 @@ uint64_t size_tick_locked(struct cache *c, uint64_t now)
 	uint64_t next = c->leased ? UINT64_MAX : now + every;
 
 	for (struct node *n = c->open_files; n != NULL; n = n->file->size.open_next) {
-		if (!n->file->used || (c->leased && (n->flags & NODE_PROMISED) != 0))
+		if (!may_be_read(c, n) || (c->leased && (n->flags & NODE_PROMISED) != 0))
 			continue;
 		uint64_t due = n->attr_until > now ? n->attr_until : now + every;
 

@@ -386,6 +386,8 @@ static void tell_object_locked(struct cache *c, const struct cache_req *r, struc
 	if (!known || r->own || !S_ISREG(n->attr.mode))
 		return;
 	out->forces = q->op == MSG_LINK || q->op == MSG_CREATE || q->op == MSG_SETATTR;
+	if (q->op == MSG_OPEN && c->leased)
+		out->size_first = size_is_longer_locked(n);
 	if (!tells_size(q))
 		return;
 	size_tell_locked(c, n, out);

@@ -241,13 +241,21 @@ static void release_with_size(void *arg)
 	release(h);
 }
 
+/* Not of a name that was removed or moved: the kernel is told nothing of its object. */
+static bool tells_attributes(const struct held *h)
+{
+	uint64_t op = h->r->creq.call.req.op;
+
+	return h->reply.attr != NULL && op != MSG_UNLINK && op != MSG_RMDIR && op != MSG_RENAME;
+}
+
 /* An append past the page cache is up to date: see cache_direct_write. */
 static void appended(void *arg)
 {
 	struct held *h = arg;
 
 	notify_after(h->r->fs->notify, object_of(h->r, &h->reply),
-		     h->reply.attr != NULL ? release_with_size : release, h);
+		     tells_attributes(h) ? release_with_size : release, h);
 }
 
 /* What is held for the names of a directory, for pages, or for a size. */
@@ -265,7 +273,7 @@ static void hold_on(void *arg)
 		return;
 	if (h->reply.size_first && cache_size_wait(fs->cache, object_of(h->r, &h->reply), &h->wait))
 		return;
-	if (h->reply.hold || h->reply.attr != NULL)
+	if (h->reply.hold || tells_attributes(h))
 		appended(h);
 	else
 		release(h);

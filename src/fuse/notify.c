@@ -948,7 +948,9 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 	struct notify *n = arg;
 	struct item *i = item_new(ino, "", 0);
 
-	i->data = i->asks = data;
+	i->data = data;
+	/* the promise of the content may be used up, and what the host appends shows so only */
+	i->asks = data || cache_changed_by_host(n->fs->cache);
 	i->drops = data;
 	add_from_sink(n, i);
 }
@@ -978,7 +980,7 @@ static void sink_size(void *arg, uint64_t ino)
 	struct item *i = item_new(ino, "", 0);
 
 	i->nothing = i->asks = true;
-	add(arg, i);
+	add_from_sink(arg, i);
 }
 
 static void sink_unpark(void *arg, uint64_t parent)
@@ -1149,11 +1151,12 @@ bool notify_host_waits(const struct notify *n)
 /*
  * No reply waits for a name in a directory that is locked until it has gone to the kernel, or
  * until another one that is held has, nor for what a notifier comes to that is stuck there. So two
- * replies never wait for each other: a name that is waited for can be held up by a later
- * request only, whose reply passes it. hurry: nor for the host, in directories where a
- * request is in flight.
+ * replies do not wait for each other: a name that is waited for can be held up by a later
+ * request only, whose reply passes it. all: none is waited for. A directory may also be locked
+ * by a task that waits for a second one's lock, which another reply holds (lock_rename), and
+ * the host may be slow to answer in it.
  */
-static void pass_names_locked(struct notify *n, bool hurry)
+static void pass_names_locked(struct notify *n, bool all)
 {
 	struct cache *c = n->fs->cache;
 	bool stuck[NOTIFIERS];
@@ -1161,12 +1164,12 @@ static void pass_names_locked(struct notify *n, bool hurry)
 	for (unsigned k = 0; k < NOTIFIERS; k++) {
 		const struct item *i = n->shards[k].running;
 
-		stuck[k] = i != NULL && i->entry && cache_dir_locked(c, i->ino, hurry);
+		stuck[k] = i != NULL && i->entry && cache_dir_held(c, i->ino);
 	}
 	for (struct item *i = n->host_entries.oldest, *next; i != NULL; i = next) {
 		next = i->chain_newer;
-		if (stuck[shard_of(n, i->ino, true) - n->shards] ||
-		    cache_dir_locked(c, i->ino, hurry))
+		if (all || stuck[shard_of(n, i->ino, true) - n->shards] ||
+		    cache_dir_held(c, i->ino))
 			pass_locked(n, i);
 	}
 }

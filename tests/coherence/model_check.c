@@ -382,6 +382,19 @@ void check_listed(const struct look *l, unsigned name, struct found f)
 		report_name(l, name, &f, v);
 }
 
+/* How often the object was put under a name, as far as is remembered: once unless it was moved. */
+static unsigned times_named(const struct model *m, uint32_t object)
+{
+	unsigned times = 0;
+
+	for (unsigned n = 0; n < NAMES; n++) {
+		for (unsigned i = 0; i < NAME_RING; i++)
+			times += atomic_load(&m->name[n].ring[i].object) == object;
+		times += atomic_load(&m->name[n].count) > NAME_RING;
+	}
+	return times;
+}
+
 void check_cwd(const struct look *l, const char *path)
 {
 	struct actor *a = l->a;
@@ -391,7 +404,9 @@ void check_cwd(const struct look *l, const char *path)
 
 	if (path == NULL && o != NULL) {
 		uint64_t gone = atomic_load(&o->gone);
-		if (gone != 0 && gone < l->end)
+		/* One that was moved is followed when its new name is looked up; before, whoever
+		 * looks at the old one takes it out of the tree. */
+		if ((gone != 0 && gone < l->end) || times_named(a->m, a->cwd) > 1)
 			v = POSSIBLE;
 	}
 	/* A move by another shows in it with the next look-up only: each name that it ever had will
