@@ -26,7 +26,7 @@
 #define DEFER_ALWAYS  (100 * MS) /* whatever it is that takes so long */
 #define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
 #define RETRY_DOUBLED 5		 /* this often */
-#define SIZE_TRIES    20	 /* that is for 0.6 s */
+#define SIZE_TRIES    300	 /* that is for 10 s */
 #define REPEAT_FIRST  (2 * MS)	 /* multiplied by four each time, */
 #define REPEATS	      5		 /* that is for 0.7 s */
 #define REPEATED_SOON (45 * MS)	 /* three of them are done: a fence waits for these */
@@ -126,7 +126,8 @@ struct notify {
 	struct notify_fence *fences;
 	uint64_t host_ticket;
 	struct chain host_inodes, host_entries;
-	unsigned backs; /* items with back */
+	struct chain host_sizes; /* those whose size is asked for: all else is done; no order */
+	unsigned backs;		 /* items with back */
 	struct hash_table passed;
 	atomic_uint n_host, n_passed; /* items in the two chains; directories in passed */
 	uint64_t repeated_until;      /* until then something will have been repeated too seldom */
@@ -214,10 +215,8 @@ static void unhash_locked(struct notify *n, struct item *i)
 
 /* ---- what the host has changed ---- */
 
-static void chain_locked(struct notify *n, struct item *i)
+static void chain_in_locked(struct notify *n, struct item *i, struct chain *c)
 {
-	struct chain *c = i->entry ? &n->host_entries : &n->host_inodes;
-
 	i->chain = c;
 	i->host_ticket = ++n->host_ticket;
 	i->chain_newer = NULL;
@@ -225,6 +224,11 @@ static void chain_locked(struct notify *n, struct item *i)
 	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = i;
 	c->newest = i;
 	atomic_fetch_add(&n->n_host, 1);
+}
+
+static void chain_locked(struct notify *n, struct item *i)
+{
+	chain_in_locked(n, i, i->entry ? &n->host_entries : &n->host_inodes);
 }
 
 static void unchain_locked(struct notify *n, struct item *i)
@@ -250,6 +254,18 @@ static void replace_locked(struct item *i, struct item *by)
 	*(i->chain_older != NULL ? &i->chain_older->chain_newer : &c->oldest) = by;
 	*(i->chain_newer != NULL ? &i->chain_newer->chain_older : &c->newest) = by;
 	i->chain = NULL;
+}
+
+/* All but its size has been told. */
+static void asks_locked(struct notify *n, struct item *i)
+{
+	uint64_t ticket = i->host_ticket;
+
+	if (i->chain != &n->host_inodes)
+		return;
+	unchain_locked(n, i);
+	chain_in_locked(n, i, &n->host_sizes);
+	i->host_ticket = ticket;
 }
 
 static struct passed_dir *passed_locked(const struct notify *n, uint64_t ino)
@@ -453,11 +469,21 @@ static bool host_done_locked(const struct notify *n, uint64_t ticket)
 	       chain_done_locked(&n->host_entries, ticket);
 }
 
+static bool sizes_done_locked(const struct notify *n, uint64_t ticket)
+{
+	const struct item *i = n->host_sizes.oldest;
+
+	while (i != NULL && i->host_ticket > ticket)
+		i = i->chain_newer;
+	return i == NULL;
+}
+
 static bool fence_done_locked(const struct notify *n, struct notify_fence *f, uint64_t now)
 {
 	switch (f->kind) {
 	case NOTIFY_HOST:
-		return now >= f->not_before || host_done_locked(n, f->ticket);
+		return now >= f->not_before || (host_done_locked(n, f->ticket) &&
+						(f->looks > 0 || sizes_done_locked(n, f->ticket)));
 	case NOTIFY_NAMES:
 		return now >= f->not_before || passed_locked(n, f->ino) == NULL;
 	default:
@@ -904,6 +930,8 @@ static void execute_locked(struct shard *s, struct item *i)
 		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
 	s->running = NULL;
+	if (i->asked)
+		asks_locked(n, i);
 	if (o == WAITS)
 		return; /* it is running until the reply */
 	i->running = 0;
@@ -1188,7 +1216,9 @@ static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry)
 		f->ticket = n->host_ticket;
 	f->not_before = cache_now() + PARK_MAX;
 	pass_names_locked(n, hurry);
-	bool wait = !host_done_locked(n, f->ticket);
+	/* a size may have to wait for a lock of this very request: see settle_locked */
+	f->looks = hurry;
+	bool wait = !host_done_locked(n, f->ticket) || (!hurry && !sizes_done_locked(n, f->ticket));
 	if (wait) {
 		add_fence_locked(n, f);
 		wake_locked(n); /* for the time at which it hurries */
