@@ -66,6 +66,7 @@ struct item {
 	bool asked;	/* it has; or that is not to be */
 	bool repeated;	/* not itself: adds another now and then, and nobody waits for it */
 	bool name_only; /* an entry without ino's listing */
+	bool expired;	/* once, and is to expire a moment later again before it is done */
 	enum entry_way way;
 	bool parked;	  /* behind a request in the directory */
 	uint64_t running; /* inside the kernel since then; 0: not */
@@ -670,16 +671,25 @@ static void expire_again(struct notify *n, const struct item *i)
 	add_repeated(n, r);
 }
 
-static void expire(struct notify *n, const struct item *i, enum entry_way way)
+/*
+ * A revalidation that was answered before takes no lock, and may be digested behind it. The item
+ * is done when the name has expired a second time, for which fences wait; and then it
+ * expires now and then.
+ */
+static void expire(struct notify *n, struct item *i, enum entry_way way)
 {
 	(void)fuse_lowlevel_notify_expire_entry(n->fs->se, i->ino, i->name, i->name_len,
 						FUSE_LL_EXPIRE_ONLY);
-	if (way == ENTRY_EXPIRES_AGAIN)
+	if (way == ENTRY_EXPIRES_AGAIN && !i->expired) {
+		i->expired = true;
 		expire_again(n, i);
+	} else {
+		i->expired = false;
+	}
 }
 
 /* What is mounted at the name or below it would go with the dentry. */
-static void tell_name(struct notify *n, const struct item *i)
+static void tell_name(struct notify *n, struct item *i)
 {
 	struct fs *fs = n->fs;
 	bool can = fs->expire_entries && !FAULT(no_expiry);
@@ -715,7 +725,7 @@ static enum outcome do_settle(struct notify *n, const struct item *i)
  * The name first, which waits for whoever reads the directory, and so sees to
  * it that what was told of it before is in the listing's pages when they go.
  */
-static enum outcome do_entry(struct notify *n, const struct item *i)
+static enum outcome do_entry(struct notify *n, struct item *i)
 {
 	struct fs *fs = n->fs;
 
@@ -723,7 +733,7 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 		return DONE;
 	if (i->settles)
 		return do_settle(n, i);
-	if (i->tries == 0) {
+	if (i->tries == 0 || i->expired) {
 		stats_add(fs->stats, STAT_inval_sent, 1);
 		if (FAULT(no_notify))
 			return DONE;
@@ -733,7 +743,10 @@ static enum outcome do_entry(struct notify *n, const struct item *i)
 			(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, NO_NAME,
 							       sizeof(NO_NAME) - 1);
 	}
-	return i->name_only ? DONE : inval_inode(n, i->ino, 0, 0);
+	if (i->name_only)
+		return DONE;
+	enum outcome o = inval_inode(n, i->ino, 0, 0);
+	return i->expired ? AGAIN : o;
 }
 
 /* ---- the notifiers ---- */
