@@ -142,8 +142,13 @@ static void moved_name_locked(struct cache *c, const struct msg *m, struct node 
 {
 	struct node *n = server != 0 ? node_find_server_locked(c, server) : NULL;
 
-	if (!c->leased)
-		return;
+	if (!c->leased) {
+		if (c->options.ttl.entry == 0 ||
+		    timed_name_locked(c, dir, name, len, n == NULL || S_ISDIR(n->attr.mode),
+				      c->options.ttl.entry))
+			return;
+		/* no memory to note that the kernel has it */
+	}
 	/* without a promise nothing is noted, and nobody would tell it later */
 	if (n != NULL && n->id == had && MSG_HAS(m, stamp) &&
 	    install_name_locked(c, m, dir, name, len, n) > 0)
