@@ -240,41 +240,6 @@ static bool root_is_above(const struct export *e, int dirfd, unsigned depth)
 	       export_is_root(e, &stx);
 }
 
-/*
- * A directory that was moved out of the export is still reachable through a
- * descriptor or a handle, RESOLVE_BENEATH notwithstanding: that only looks at
- * the way from the descriptor down. Its ".." are where it is now.
- */
-int export_contains(const struct export *e, int dirfd, unsigned *depth)
-{
-	CLEANUP_CLOSE int cur = -1;
-	struct statx stx, up;
-
-	if (depth != NULL && root_is_above(e, dirfd, *depth))
-		return 1;
-	if (statx(dirfd, "", AT_EMPTY_PATH, STATX_INO, &stx) < 0)
-		return -errno;
-	for (unsigned i = 0; i < CLIMB_MAX; i++) {
-		if (export_is_root(e, &stx)) {
-			if (depth != NULL)
-				*depth = i;
-			return 1;
-		}
-		int fd = openat(cur >= 0 ? cur : dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (fd < 0) /* ENOENT: not connected to this mount (path_connected) */
-			return errno == ENOENT ? 0 : -errno;
-		cleanup_close(&cur);
-		cur = fd;
-		if (statx(cur, "", AT_EMPTY_PATH, STATX_INO, &up) < 0)
-			return -errno;
-		if (up.stx_ino == stx.stx_ino && up.stx_dev_major == stx.stx_dev_major &&
-		    up.stx_dev_minor == stx.stx_dev_minor)
-			return 0; /* the root of everything */
-		stx = up;
-	}
-	return 0;
-}
-
 /* The kernel's name of what a descriptor is (d_path), -errno if it is too long. */
 static ssize_t path_of(const struct export *e, int fd, char path[PATH_MAX])
 {
@@ -300,13 +265,13 @@ static const char *path_below(const struct export *e, const char *path)
 }
 
 /*
- * The dentry of a file moves with it (d_move), so the path of a descriptor tells
- * where the name is by which it was opened. Whether it is so is found out by
- * walking down from the root: names of another file system's, or of a mount that
- * is gone, may look alike. What was unlinked has no name to walk to: it stays
- * where it was then.
+ * The dentry of a file, or of a directory that this server may not search, moves with it
+ * (d_move), so the path of a descriptor tells where the name is by which it was opened. Whether it
+ * is so is found out by walking down from the root: names of another file system's, or of a mount
+ * that is gone, may look alike. What was unlinked has no name to walk to: it stays where it was
+ * then.
  */
-static int contains_file(const struct export *e, int fd)
+static int contains_by_path(const struct export *e, int fd)
 {
 	static const char deleted[] = " (deleted)";
 	CLEANUP_CLOSE int found = -1;
@@ -319,13 +284,51 @@ static int contains_file(const struct export *e, int fd)
 		return 0;
 	if ((size_t)n >= sizeof(deleted) && strcmp(path + n + 1 - sizeof(deleted), deleted) == 0)
 		return 1;
-	if (export_open(e, e->root, below, O_PATH, 0, &found) < 0)
-		return 0;
+	int r = export_open(e, e->root, below, O_PATH, 0, &found);
+	if (r < 0)
+		return r == -EACCES; /* there is no way down for this server: the path has to do */
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO, &a) < 0 ||
 	    statx(found, "", AT_EMPTY_PATH, STATX_INO, &b) < 0)
 		return -errno;
 	return a.stx_ino == b.stx_ino && a.stx_dev_major == b.stx_dev_major &&
 	       a.stx_dev_minor == b.stx_dev_minor;
+}
+
+/*
+ * A directory that was moved out of the export is still reachable through a
+ * descriptor or a handle, RESOLVE_BENEATH notwithstanding: that only looks at
+ * the way from the descriptor down. Its ".." are where it is now.
+ */
+int export_contains(const struct export *e, int dirfd, unsigned *depth)
+{
+	CLEANUP_CLOSE int cur = -1;
+	struct statx stx, up;
+
+	if (depth != NULL && root_is_above(e, dirfd, *depth))
+		return 1;
+	if (statx(dirfd, "", AT_EMPTY_PATH, STATX_INO, &stx) < 0)
+		return -errno;
+	for (unsigned i = 0; i < CLIMB_MAX; i++) {
+		if (export_is_root(e, &stx)) {
+			if (depth != NULL)
+				*depth = i;
+			return 1;
+		}
+		int fd = openat(cur >= 0 ? cur : dirfd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0 && errno == EACCES) /* mode 0000: ".." cannot be looked up in it */
+			return contains_by_path(e, dirfd);
+		if (fd < 0) /* ENOENT: not connected to this mount (path_connected) */
+			return errno == ENOENT ? 0 : -errno;
+		cleanup_close(&cur);
+		cur = fd;
+		if (statx(cur, "", AT_EMPTY_PATH, STATX_INO, &up) < 0)
+			return -errno;
+		if (up.stx_ino == stx.stx_ino && up.stx_dev_major == stx.stx_dev_major &&
+		    up.stx_dev_minor == stx.stx_dev_minor)
+			return 0; /* the root of everything */
+		stx = up;
+	}
+	return 0;
 }
 
 int export_inside(const struct export *e, int fd)
@@ -334,7 +337,7 @@ int export_inside(const struct export *e, int fd)
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	return S_ISDIR(st.st_mode) ? export_contains(e, fd, NULL) : contains_file(e, fd);
+	return S_ISDIR(st.st_mode) ? export_contains(e, fd, NULL) : contains_by_path(e, fd);
 }
 
 void export_log_outside(const char *what)
