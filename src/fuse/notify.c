@@ -1315,6 +1315,19 @@ int notify_new(struct fs *fs, struct notify **ret)
 	return 0;
 }
 
+/* They are in no other list. */
+static void free_repeated(struct notify *n, struct shard *s)
+{
+	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
+		next = i->next;
+		if (!i->repeated)
+			continue;
+		unwait_locked(s, i);
+		unhash_locked(n, i);
+		free(i);
+	}
+}
+
 void notify_free(struct notify *n)
 {
 	if (n == NULL)
@@ -1326,6 +1339,8 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
+	for (unsigned i = 0; i < NOTIFIERS; i++)
+		free_repeated(n, &n->shards[i]);
 	while (n->oldest != NULL) {
 		item_done(n->oldest);
 		finish_locked(n, n->oldest);
