@@ -781,6 +781,46 @@ static void test_moved_meanwhile(void **state)
 	}
 }
 
+/* ---- what is counted ---- */
+
+static struct stats *counted;
+
+static int setup_counted(void **state)
+{
+	assert_int_equal(stats_new(NULL, &counted), 0);
+	const struct server_config config = {.stats = counted};
+
+	no_fanotify = true; /* the move is this process's own */
+	const int r = start(state, &config);
+	no_fanotify = false;
+	struct fixture *f = *state;
+
+	serving = &f->hs;
+	prepare_trip();
+	return r;
+}
+
+static int teardown_counted(void **state)
+{
+	const int r = teardown(state);
+
+	stats_free(counted);
+	return r;
+}
+
+static void test_counted(void **state)
+{
+	struct fixture *f = *state;
+	struct tree t;
+
+	make_tree(f, "export/d");
+	learn(&f->c, "d", &t);
+	struct attempt a = {.c = &f->c, .t = &t, .other = f->c.root};
+	assert_int_equal(stats_get(counted, STAT_server_outside), 0);
+	assert_int_equal(trip_mkdir(&a), -ESTALE);
+	assert_int_equal(stats_get(counted, STAT_server_outside), 1);
+}
+
 /* ---- a plain client, which names paths ---- */
 
 static int setup_plain(void **state)
@@ -897,6 +937,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		EACH_WAY(test_moved_out),	  EACH_WAY(test_file_moved_out),
 		EACH_WAY(test_forgotten_above),	  EACH_WAY(test_to_and_fro),
+		cmocka_unit_test_setup_teardown(test_counted, setup_counted, teardown_counted),
 		EACH_WAY(test_moved_meanwhile),	  WAY(test_plain_meanwhile, plain),
 		WAY(test_after_overflow, pushes), WAY(test_after_overflow, without_pushes),
 	};

@@ -195,7 +195,7 @@ def interrupted():
 def queue():
     """More than the socket takes, with nobody who reads."""
     data = os.urandom(1 << 20)
-    files = [os.open(f"{SECOND}/queued{n}", os.O_CREAT | os.O_WRONLY) for n in range(40)]
+    files = [os.open(f"{SECOND}/queued{n}", os.O_CREAT | os.O_WRONLY, 0o644) for n in range(40)]
     seen = stopped(server, SECOND, [lambda fd=fd: os.pwrite(fd, data, 0) for fd in files],
                    lambda f: f["rpc.waiting"] > 0)
     for fd in files:
@@ -387,6 +387,7 @@ MOVES = {
 ELSEWHERE = {
     "fuse.untimed": ("tests/unit/test_stats.c", "fuse.untimed"),
     "cache.tainted": ("tests/unit/test_cache.c", "STAT_cache_tainted"),
+    "server.outside": ("tests/unit/test_host_confine.c", "STAT_server_outside"),
     "conn.lost": ("tests/e2e/cases/vfsstat.py", '["conn.lost"] > 0'),
     # takes an invalidation between the kernel's reading a reply and its making the inode
     "inval.retried": ("tests/e2e/cases/vfsstat.py", "inval.retried"),
