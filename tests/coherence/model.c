@@ -195,11 +195,12 @@ static _Noreturn void give_up(const char *why)
 
 static void watch(uint64_t end)
 {
-	struct timespec tick = {0, 50000000};
 	int status;
 
 	while (now_ns() < end && wrong() <= (opt.stop_at_first ? 0 : 1000)) {
-		(void)nanosleep(&tick, NULL);
+		const uint64_t look = now_ns() + STUCK_NS / 4;
+
+		child_hear(look < end ? look : end);
 		if (waitpid(-1, &status, WNOHANG) > 0)
 			give_up(WIFSIGNALED(status) ? strsignal(WTERMSIG(status))
 						    : "a worker ended");
@@ -212,14 +213,14 @@ static void watch(uint64_t end)
 /* Each ends with the call that it is in, unless that never returns. */
 static void await(pid_t pid)
 {
-	uint64_t begun = now_ns();
+	const uint64_t until = now_ns() + STUCK_NS;
 	int status;
 	pid_t r;
 
 	while ((r = waitpid(pid, &status, WNOHANG)) == 0) {
-		if (now_ns() - begun > STUCK_NS)
+		if (now_ns() > until)
 			give_up("a worker is stuck");
-		pause_for_a_moment();
+		child_hear(until);
 	}
 	if (r != pid || status != 0)
 		give_up("a worker ended badly");
@@ -425,6 +426,7 @@ int main(int argc, char **argv)
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	model = model_new(&set);
 	make_all();
+	child_hear_begin();
 	start_load();
 	for (unsigned p = 0; p < set.places; p++)
 		for (unsigned long i = 0; i < (p == 0 ? opt.host_workers : opt.guest_workers); i++)

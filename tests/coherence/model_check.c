@@ -1,5 +1,6 @@
 #include "model.h"
 
+#include "child.h"
 #include "fence.h"
 
 #include <err.h>
@@ -259,8 +260,10 @@ static bool judge(const struct look *l, const struct window *w, enum verdict v)
 		atomic_fetch_add(&t->back, 1);
 	else if (v == IMPOSSIBLE)
 		atomic_fetch_add(&t->impossible, 1);
-	if (v == BACK || v == IMPOSSIBLE)
+	if (v == BACK || v == IMPOSSIBLE) {
 		count_kind(l);
+		child_says();
+	}
 	return v == BACK || v == IMPOSSIBLE;
 }
 

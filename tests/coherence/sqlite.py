@@ -25,6 +25,8 @@ import time
 COUNTS = 64  # processes at most
 SHOWN = 20
 PAUSES = 20  # that a process makes at most for another place's sake
+SEEN = 60  # seconds until a mount shows what the host has made, at the latest
+HEARD = {signal.SIGCHLD, signal.SIGUSR1}  # a process has ended, or has found something wrong
 
 
 class Shared:
@@ -75,6 +77,7 @@ class Worker:
 
     def wrong(self, what):
         self.shared.add("wrong", self.who)
+        os.kill(os.getppid(), signal.SIGUSR1)
         if self.shared.sum("shown") < SHOWN:
             self.shared.add("shown", self.who)
             say(f"wrong: process {self.who} {self.where}: {what}")
@@ -199,7 +202,11 @@ def run_mode(mode, args):
     for place in places:
         path = os.path.join(place, name)
         where = "on the host" if place == args.host else f"in mount {places.index(place)}"
+        until = time.monotonic() + SEEN
         while not os.path.exists(path):
+            if time.monotonic() > until:
+                say(f"{path} does not show")
+                sys.exit(3)
             time.sleep(0.001)
         others = [i for i in range(args.processes * len(places)) if i // args.processes != places.index(place)]
         for _ in range(args.processes):
@@ -213,7 +220,7 @@ def run_mode(mode, args):
             pids.remove(pid)
             failed += status != 0
             break
-        time.sleep(0.05)
+        signal.sigtimedwait(HEARD, max(0, end - time.monotonic()))
     shared.put(COUNTS, 1)
     for pid in pids:
         failed += os.waitpid(pid, 0)[1] != 0
@@ -249,6 +256,7 @@ def main():
     def spin():
         while True:
             pass
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     busy = [child(spin) for _ in range(args.load)]
     bad = sum(run_mode(mode, args) for mode in args.modes.split(","))
     for pid in busy:
