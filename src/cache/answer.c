@@ -39,6 +39,8 @@ static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, st
 	}
 	if (answer_attr(c, n, now, a) && n->nlookup > 0)
 		size_tell_locked(c, n, &a->out);
+	if (n->nlookup > 0 && !name_confirmed_locked(c, r, r->node, r->names[0], r->name_len[0], n))
+		a->out.entry_ttl = 0;
 	node_told_locked(c, n);
 	a->out.ino = n->id;
 	return true;

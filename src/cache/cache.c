@@ -129,6 +129,7 @@ void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t i
 	if (maybe)
 		(void)pthread_rwlock_rdlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
+	names_arrive_locked(c, r->task);
 	a.out.err = begin_locked(c, r, ino, ino2);
 	if (a.out.err == 0) {
 		answered = maybe && answer_locked(c, r, &a);
@@ -344,6 +345,7 @@ void cache_free(struct cache *c)
 	hash_done(&c->names);
 	hash_done(&c->blocks);
 	timed_done(c);
+	names_done(c);
 	oneway_done(c);
 	(void)pthread_mutex_destroy(&c->lock);
 	(void)pthread_rwlock_destroy(&c->gate);

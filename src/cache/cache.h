@@ -65,9 +65,8 @@ struct cache_options {
 /* How a name is taken back from the kernel: see in_kernel_names.c. Each does more than those before
  * it. */
 enum entry_way {
-	ENTRY_DROPS,	     /* the dentry goes (inval_entry) */
-	ENTRY_EXPIRES,	     /* it stays, and is looked up before it is used again */
-	ENTRY_EXPIRES_AGAIN, /* so, and soon several times again */
+	ENTRY_DROPS,   /* the dentry goes (inval_entry) */
+	ENTRY_EXPIRES, /* it stays, and is looked up before it is used again */
 };
 
 /*
@@ -250,6 +249,20 @@ bool cache_changed_by_host(const struct cache *c);
 /* How to take a name back that the kernel holds by now, as far as is known: ENTRY_DROPS too if it
  * does not. */
 enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *name, size_t len);
+
+/*
+ * Tasks that were told that a name is still what they have, and of which nothing has been heard
+ * since: they may not have digested that. cache_take_confirmed takes out those of a name, at
+ * most max, and cache_put_confirmed puts back one that may not have gone on yet.
+ */
+struct confirmed {
+	uint64_t dir, at; /* when they were told */
+	uint64_t cpu;	  /* of the taker */
+	uint32_t name, task;
+};
+size_t cache_take_confirmed(struct cache *c, uint64_t parent, const char *name, size_t len,
+			    struct confirmed *ret, size_t max);
+void cache_put_confirmed(struct cache *c, const struct confirmed *t);
 
 /* Whether the kernel may know the inode. */
 bool cache_kernel_knows(struct cache *c, uint64_t ino);

@@ -86,7 +86,6 @@ struct dir {
 	struct dentry *first, *last;
 	uint64_t names_bumped; /* generation of the names */
 	uint64_t until;	       /* complete and ordered hold until then */
-	uint64_t told_again;   /* when the kernel last had its own name confirmed; 0: never */
 	uint32_t changes;      /* of the list of names: tells cursors that they are void */
 	uint32_t busy;	       /* requests in flight that hold the kernel's lock of it */
 	uint32_t held;	       /* of these, those whose reply waits for notifications */
@@ -197,6 +196,7 @@ struct cache {
 	uint64_t listing_seq[SEQ_SLOTS]; /* by server node: any name */
 
 	struct timed timed;
+	struct hash_table confirmed; /* struct confirmation, by task: see in_kernel_names.c */
 
 	/* eviction */
 	uint32_t idle_newest, idle_oldest, idle_hand; /* slots */
@@ -408,8 +408,15 @@ static inline bool name_opens(const struct cache *c, uint32_t mode)
 
 /* ---- in_kernel_names.c ---- */
 
-/* The kernel is told the name, and may keep it. held: with a look-up, though it may have it. */
-void name_told_locked(struct cache *c, struct dentry *d, bool held);
+/*
+ * A look-up is to be answered with n for a time, though the kernel may have the name as n: it
+ * may be no first one. False: it is to be answered for no time.
+ */
+bool name_confirmed_locked(struct cache *c, const struct cache_req *r, const struct node *dir,
+			   const char *name, size_t len, const struct node *n);
+/* The task has digested all that it was told before. */
+void names_arrive_locked(struct cache *c, uint32_t task);
+void names_done(struct cache *c);
 bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
 /* The kernel may not keep it any more. d: what is known of it, which may be NULL. */
 void name_take_back_locked(struct cache *c, const struct node *dir, const char *name, size_t len,

@@ -12,29 +12,159 @@
  * expire, and so do those of which nobody knows what the kernel has there.
  *
  * But a look-up of a dentry that has expired holds no lock (fuse_dentry_revalidate): one that was
- * answered just before the name changed may be digested after it has expired again,
- * and gives the dentry its time back. Nothing tells when it has been. So if such an answer was
- * given within AGAIN_NS, the name expires several times more. What is looked up for the
- * first time is under the directory's lock, which the notification waits for.
+ * answered just before the name changed may be digested after it has expired again, and
+ * gives the dentry its time back. So each task that was answered so is noted
+ * (`confirmed`) until something else is heard of it: whoever sends a request has digested
+ * the reply to the one before. A name expires again until none of those is left to whom it
+ * was confirmed; whoever tells the kernel finds out by other means as well whether they have gone
+ * on (src/fuse/task.h). What is looked up for the first time is under the directory's lock, which
+ * the notification waits for.
  */
 #include <dirent.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "cache/cache_priv.h"
 #include "core/cleanup.h"
 #include "core/fault.h"
 
-#define AGAIN_NS UINT64_C(1000000000)
+#define CONFIRMED_MAX 4096
+#define CONFIRMED_NS  UINT64_C(10000000000) /* no task that can run takes so long */
 
-void name_told_locked(struct cache *c, struct dentry *d, bool held)
+struct confirmation {
+	struct hash_link link; /* cache.confirmed, by task */
+	struct confirmed what;
+};
+
+static uint32_t name_number(const char *name, size_t len)
 {
-	struct node *n = held && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
-	struct dir *dir = n != NULL ? dir_of_locked(n) : NULL;
-
-	d->told = 1;
-	if (dir != NULL)
-		dir->told_again = cache_now();
+	return hash_bytes(name, len, 0);
 }
+
+static struct confirmation *find_locked(const struct cache *c, uint32_t task)
+{
+	struct hash_link *l = hash_first(&c->confirmed, (uint32_t)hash_mix(task));
+
+	for (; l != NULL; l = hash_next(l)) {
+		struct confirmation *t = HASH_ENTRY(l, struct confirmation, link);
+
+		if (t->what.task == task)
+			return t;
+	}
+	return NULL;
+}
+
+static void remove_locked(struct cache *c, struct confirmation *t)
+{
+	hash_del(&c->confirmed, &t->link);
+	free(t);
+}
+
+void names_arrive_locked(struct cache *c, uint32_t task)
+{
+	struct confirmation *t = c->confirmed.count > 0 ? find_locked(c, task) : NULL;
+
+	if (t != NULL)
+		remove_locked(c, t);
+}
+
+/* Calls each for all; it may remove what it is given. */
+static void each_locked(struct cache *c,
+			void (*each)(struct cache *c, struct confirmation *t, void *arg), void *arg)
+{
+	for (size_t i = 0; i < c->confirmed.size; i++) {
+		for (struct hash_link *l = c->confirmed.buckets[i], *next; l != NULL; l = next) {
+			next = l->next;
+			each(c, HASH_ENTRY(l, struct confirmation, link), arg);
+		}
+	}
+}
+
+static void remove_old(struct cache *c, struct confirmation *t, void *arg)
+{
+	if (t->what.at < *(uint64_t *)arg)
+		remove_locked(c, t);
+}
+
+static bool add_locked(struct cache *c, const struct confirmed *what)
+{
+	struct confirmation *t = find_locked(c, what->task);
+	uint64_t old = cache_now() - CONFIRMED_NS;
+
+	if (t == NULL && c->confirmed.count >= CONFIRMED_MAX)
+		each_locked(c, remove_old, &old);
+	if (t == NULL && c->confirmed.count < CONFIRMED_MAX) {
+		t = calloc(1, sizeof(*t));
+		if (t != NULL &&
+		    hash_add(&c->confirmed, &t->link, (uint32_t)hash_mix(what->task)) < 0)
+			free(TAKE_PTR(t));
+	}
+	if (t != NULL)
+		t->what = *what;
+	return t != NULL;
+}
+
+bool name_confirmed_locked(struct cache *c, const struct cache_req *r, const struct node *dir,
+			   const char *name, size_t len, const struct node *n)
+{
+	const struct confirmed what = {
+		.dir = dir->id, .at = cache_now(), .name = name_number(name, len), .task = r->task};
+
+	if (!S_ISDIR(n->attr.mode) || FAULT(expire_once))
+		return true;
+	/* of another pid namespace: nobody could tell when it has gone on */
+	return r->task != 0 && add_locked(c, &what);
+}
+
+struct wanted {
+	uint64_t dir;
+	uint32_t name;
+	struct confirmed *ret;
+	size_t n, max;
+};
+
+static void take(struct cache *c, struct confirmation *t, void *arg)
+{
+	struct wanted *w = arg;
+
+	if (w->n == w->max || t->what.dir != w->dir || t->what.name != w->name)
+		return;
+	w->ret[w->n++] = t->what;
+	remove_locked(c, t);
+}
+
+size_t cache_take_confirmed(struct cache *c, uint64_t parent, const char *name, size_t len,
+			    struct confirmed *ret, size_t max)
+{
+	struct wanted w = {.dir = parent, .name = name_number(name, len), .ret = ret, .max = max};
+
+	SCOPE_LOCK(&c->lock);
+	if (c->confirmed.count > 0)
+		each_locked(c, take, &w);
+	return w.n;
+}
+
+void cache_put_confirmed(struct cache *c, const struct confirmed *t)
+{
+	SCOPE_LOCK(&c->lock);
+	/* one that was told something later has gone on */
+	if (find_locked(c, t->task) == NULL && cache_now() - t->at < CONFIRMED_NS)
+		(void)add_locked(c, t);
+}
+
+static void remove_any(struct cache *c, struct confirmation *t, void *arg)
+{
+	(void)arg;
+	remove_locked(c, t);
+}
+
+void names_done(struct cache *c)
+{
+	each_locked(c, remove_any, NULL);
+	hash_done(&c->confirmed);
+}
+
+/* ---- taking back ---- */
 
 bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d)
 {
@@ -46,30 +176,24 @@ bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d)
 	return n != NULL && n->nlookup > 0;
 }
 
-/* d: what is known of the name; NULL: nothing. */
-static enum entry_way way_of_locked(const struct cache *c, const struct dentry *d)
+/*
+ * d: what is known of the name; NULL: nothing. With timeouts only nothing is noted; else it may
+ * come with the reply to a change of ours, under the directory's lock.
+ */
+static enum entry_way way_of_locked(const struct dentry *d)
 {
-	/* with timeouts only nothing is noted; else it may come with the reply to a change of ours,
-	 * under the directory's lock */
-	if (d == NULL)
-		return c->leased ? ENTRY_EXPIRES : ENTRY_EXPIRES_AGAIN;
-	bool unsure = d->kind == NAME_UNSURE || d->type == DT_UNKNOWN;
-	if (d->kind == NAME_ABSENT || (!unsure && d->type != DT_DIR))
-		return ENTRY_DROPS;
-	const struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
-	if (n == NULL)
-		return ENTRY_EXPIRES_AGAIN;
-	const struct dir *dir = dir_if_any(n);
-	bool again = dir != NULL && dir->told_again != 0 &&
-		     cache_now() - dir->told_again < AGAIN_NS && !FAULT(expire_once);
-	return again ? ENTRY_EXPIRES_AGAIN : ENTRY_EXPIRES;
+	if (d == NULL || d->kind == NAME_UNSURE)
+		return ENTRY_EXPIRES;
+	if (d->kind != NAME_ABSENT && (d->type == DT_DIR || d->type == DT_UNKNOWN))
+		return ENTRY_EXPIRES;
+	return ENTRY_DROPS;
 }
 
 void name_take_back_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
 			   const struct dentry *d)
 {
 	if (c->sink != NULL)
-		c->sink->entry(c->sink_arg, dir->id, name, len, way_of_locked(c, d));
+		c->sink->entry(c->sink_arg, dir->id, name, len, way_of_locked(d));
 }
 
 enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *name, size_t len)
@@ -78,5 +202,5 @@ enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *nam
 	const struct node *n = node_find_locked(c, parent);
 	const struct dentry *d = n != NULL ? name_find_locked(c, n, name, len) : NULL;
 
-	return d != NULL && name_kernel_holds_locked(c, d) ? way_of_locked(c, d) : ENTRY_DROPS;
+	return d != NULL && name_kernel_holds_locked(c, d) ? way_of_locked(d) : ENTRY_DROPS;
 }

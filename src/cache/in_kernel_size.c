@@ -204,6 +204,7 @@ void cache_task_goes_on(struct cache *c, uint64_t ino, uint32_t task)
 	struct cache_req r = {.task = task, .call.req.op = MSG_FLUSH};
 
 	SCOPE_LOCK(&c->lock);
+	names_arrive_locked(c, task);
 	r.node = node_find_locked(c, ino);
 	if (r.node != NULL)
 		size_arrives_locked(&r);

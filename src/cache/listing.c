@@ -194,7 +194,7 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;
 	ret->entry_ttl = until - now;
-	name_told_locked(c, d, false);
+	d->told = 1;
 }
 
 /* Fills in what the kernel may keep of an entry; leaves ino 0 if that is nothing. */

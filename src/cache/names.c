@@ -258,13 +258,13 @@ int name_answer_locked(struct cache *c, struct node *node, const char *name, siz
 		return -EAGAIN;
 	*ret_ttl = until - now;
 	if (d->kind == NAME_ABSENT) {
-		name_told_locked(c, d, false);
+		d->told = 1;
 		return 0;
 	}
 	struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 	if (n == NULL || !node_fresh_locked(c, n, now) || (n->flags & NODE_PROMISED) == 0)
 		return -EAGAIN;
-	name_told_locked(c, d, n->nlookup > 0);
+	d->told = 1;
 	*ret = n;
 	return 1;
 }

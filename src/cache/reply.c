@@ -118,8 +118,8 @@ static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct
 	if (d == NULL)
 		return 0;
 	uint64_t cap = node != NULL ? c->options.cap.entry : c->options.cap.negative;
-	if (cap > 0) /* with one more reference by now */
-		name_told_locked(c, d, node != NULL && node->nlookup > 1);
+	if (cap > 0)
+		d->told = 1;
 	return cap;
 }
 
@@ -284,6 +284,10 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	    !request_is_nameless(&r->call.req)) {
 		out->entry_ttl =
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
+		/* with one more reference by now */
+		if (op == MSG_LOOKUP && out->entry_ttl > 0 && named->nlookup > 1 &&
+		    !name_confirmed_locked(c, r, parent, r->names[0], r->name_len[0], named))
+			out->entry_ttl = 0;
 		if (op == MSG_MKNOD && MSG_HAS(m, flags) && (m->flags & MKNOD_EMPTY) != 0 &&
 		    out->entry_ttl > 0 && stamp_good_listing_locked(c, m, named->server) &&
 		    dir_of_locked(named) != NULL) {

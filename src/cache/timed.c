@@ -124,7 +124,7 @@ bool timed_name_locked(struct cache *c, const struct node *dir, const char *name
 	const struct timed_name r = {.dir = dir->id,
 				     .until = now + ttl,
 				     .len = (uint32_t)len,
-				     .way = is_dir ? ENTRY_EXPIRES_AGAIN : ENTRY_DROPS};
+				     .way = is_dir ? ENTRY_EXPIRES : ENTRY_DROPS};
 
 	pass_over(c, now);
 	if (!make_room(t, record_size(len)))

@@ -27,9 +27,6 @@
 #define RETRY_FIRST   (1 * MS)	 /* doubled each time, */
 #define RETRY_DOUBLED 5		 /* this often */
 #define SIZE_TRIES    300	 /* that is for 10 s */
-#define REPEAT_FIRST  (2 * MS)	 /* multiplied by four each time, */
-#define REPEATS	      5		 /* that is for 0.7 s */
-#define REPEATED_SOON (45 * MS)	 /* three of them are done: a fence waits for these */
 
 #define NAMES_LOOK  (10 * MS) /* a directory that is asked for waits for its names: looked at */
 #define NAMES_LOOKS 10	      /* so often at most */
@@ -58,15 +55,13 @@ struct item {
 	struct passed_dir *passed;
 	bool back; /* takes back what the kernel has of a directory whose names were passed */
 	uint64_t ino;
-	bool nothing;	/* only done is called */
-	bool entry;	/* a name in ino, and ino's listing; else ino itself */
-	bool data;	/* with pages from off on, len of them or all (0) */
-	bool settles;	/* an entry: only to wait for a lock (cache_sink.settle) */
-	bool asks;	/* for the size as well, if the file is open, when all else is done */
-	bool asked;	/* it has; or that is not to be */
-	bool repeated;	/* not itself: adds another now and then, and nobody waits for it */
-	bool name_only; /* an entry without ino's listing */
-	bool expired;	/* once, and is to expire a moment later again before it is done */
+	bool nothing; /* only done is called */
+	bool entry;   /* a name in ino, and ino's listing; else ino itself */
+	bool data;    /* with pages from off on, len of them or all (0) */
+	bool settles; /* an entry: only to wait for a lock (cache_sink.settle) */
+	bool asks;    /* for the size as well, if the file is open, when all else is done */
+	bool asked;   /* it has; or that is not to be */
+	bool expires; /* again, since a task may have given the name its time back */
 	enum entry_way way;
 	bool parked;	  /* behind a request in the directory */
 	uint64_t running; /* inside the kernel since then; 0: not */
@@ -131,7 +126,6 @@ struct notify {
 	unsigned backs;		 /* items with back */
 	struct hash_table passed;
 	atomic_uint n_host, n_passed; /* items in the two chains; directories in passed */
-	uint64_t repeated_until;      /* until then something will have been repeated too seldom */
 	struct ack acks[ACKS_MAX];    /* ascending */
 	unsigned n_acks;
 	bool stopping;
@@ -194,8 +188,7 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 		struct item *o = HASH_ENTRY(l, struct item, same);
 
 		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
-		    o->repeated == i->repeated && o->name_len == i->name_len &&
-		    memcmp(o->name, i->name, i->name_len) == 0)
+		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
 			return o;
 	}
 	return NULL;
@@ -323,7 +316,6 @@ static void merge(struct item *into, const struct item *i)
 
 	into->tries = 0;
 	into->way = i->way > into->way ? i->way : into->way;
-	into->name_only = into->name_only && i->name_only;
 	into->drops += i->drops;
 	into->asks = into->asks || i->asks;
 	if (into->changed == 0 || (i->changed != 0 && i->changed < into->changed))
@@ -405,29 +397,6 @@ static struct item *item_new(uint64_t ino, const char *name, size_t len)
 	return i;
 }
 
-/* Takes over i, which others are to be made of now and then. */
-static void add_repeated(struct notify *n, struct item *i)
-{
-	struct shard *s = shard_of(n, i->ino, i->entry);
-
-	i->repeated = true;
-	SCOPE_LOCK(&n->lock);
-	n->repeated_until = cache_now() + REPEATED_SOON;
-	struct item *o = equal_locked(n, i);
-	if (o != NULL) { /* begins anew */
-		merge(o, i);
-		free(i);
-		if (o->running != 0 || o->not_before <= cache_now() + REPEAT_FIRST)
-			return;
-		unwait_locked(s, o);
-		i = o;
-	} else {
-		hash_locked(n, i);
-	}
-	wait_locked(s, i, cache_now() + REPEAT_FIRST);
-	(void)pthread_cond_signal(&s->work);
-}
-
 static void finish_locked(struct notify *n, struct item *i)
 {
 	unhash_locked(n, i);
@@ -489,12 +458,6 @@ static bool fence_done_locked(const struct notify *n, struct notify_fence *f, ui
 		return now >= f->not_before || passed_locked(n, f->ino) == NULL;
 	default:
 		break;
-	}
-	if (f->not_before > now)
-		return false;
-	if (f->not_before > 0) { /* what was repeated counts as well */
-		f->not_before = 0;
-		f->ticket = n->ticket;
 	}
 	return done_locked(n, f->ticket);
 }
@@ -661,31 +624,31 @@ static enum outcome do_inode(struct notify *n, struct item *i)
 	return o;
 }
 
-/* Behind look-ups of the name that are being digested. */
-static void expire_again(struct notify *n, const struct item *i)
-{
-	struct item *r = item_new(i->ino, i->name, i->name_len);
+#define TOLD_AT_ONCE 16 /* tasks that are looked at */
 
-	r->entry = true;
-	r->way = ENTRY_EXPIRES;
-	add_repeated(n, r);
+/* Whether all tasks to which the name was confirmed before have digested that. */
+static bool digested(struct notify *n, const struct item *i)
+{
+	struct cache *c = n->fs->cache;
+	struct confirmed t[TOLD_AT_ONCE];
+	size_t count = cache_take_confirmed(c, i->ino, i->name, i->name_len, t, TOLD_AT_ONCE);
+	bool all = count < TOLD_AT_ONCE;
+
+	for (size_t k = 0; k < count; k++) {
+		if (task_went_on((pid_t)t[k].task, &t[k].cpu))
+			continue;
+		cache_put_confirmed(c, &t[k]);
+		all = false;
+	}
+	return all;
 }
 
-/*
- * A revalidation that was answered before takes no lock, and may be digested behind it. The item
- * is done when the name has expired a second time, for which fences wait; and then it
- * expires now and then.
- */
-static void expire(struct notify *n, struct item *i, enum entry_way way)
+/* It is done when nobody can give the name back the time that it has lost. */
+static void expire(struct notify *n, struct item *i)
 {
+	i->expires = !digested(n, i);
 	(void)fuse_lowlevel_notify_expire_entry(n->fs->se, i->ino, i->name, i->name_len,
 						FUSE_LL_EXPIRE_ONLY);
-	if (way == ENTRY_EXPIRES_AGAIN && !i->expired) {
-		i->expired = true;
-		expire_again(n, i);
-	} else {
-		i->expired = false;
-	}
 }
 
 /* What is mounted at the name or below it would go with the dentry. */
@@ -697,11 +660,11 @@ static void tell_name(struct notify *n, struct item *i)
 	enum entry_way way = now > i->way ? now : i->way;
 
 	if (can && way != ENTRY_DROPS)
-		expire(n, i, way);
+		expire(n, i);
 	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)
 		(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, i->name, i->name_len);
 	else if (fs->expire_entries)
-		expire(n, i, ENTRY_EXPIRES_AGAIN);
+		expire(n, i);
 }
 
 /*
@@ -733,7 +696,7 @@ static enum outcome do_entry(struct notify *n, struct item *i)
 		return DONE;
 	if (i->settles)
 		return do_settle(n, i);
-	if (i->tries == 0 || i->expired) {
+	if (i->tries == 0 || i->expires) {
 		stats_add(fs->stats, STAT_inval_sent, 1);
 		if (FAULT(no_notify))
 			return DONE;
@@ -743,10 +706,8 @@ static enum outcome do_entry(struct notify *n, struct item *i)
 			(void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, NO_NAME,
 							       sizeof(NO_NAME) - 1);
 	}
-	if (i->name_only)
-		return DONE;
 	enum outcome o = inval_inode(n, i->ino, 0, 0);
-	return i->expired ? AGAIN : o;
+	return i->expires ? AGAIN : o;
 }
 
 /* ---- the notifiers ---- */
@@ -788,7 +749,7 @@ static bool park(struct shard *s, struct item *i)
 	uint64_t now = cache_now();
 	bool late = now - i->born >= PARK_MAX && cache_link_alive(c);
 
-	if (i->tries > 0)
+	if (i->tries > 0 && !i->expires)
 		return false;
 	(void)pthread_mutex_lock(&n->lock);
 	bool first = !i->parked;
@@ -892,44 +853,11 @@ static void again_locked(struct shard *s, struct item *i)
 		rejoin_locked(s->notify, i);
 }
 
-static void add_name_only(struct notify *n, const struct item *of)
-{
-	struct item *i = item_new(of->ino, of->name, of->name_len);
-
-	i->entry = i->name_only = true;
-	i->way = of->way;
-	add(n, i);
-}
-
-static void repeat_locked(struct shard *s, struct item *i)
-{
-	struct notify *n = s->notify;
-
-	i->tries++; /* 0 if it is asked for again meanwhile */
-	i->running = cache_now();
-	(void)pthread_mutex_unlock(&n->lock);
-	bool known = cache_kernel_knows(n->fs->cache, i->ino);
-	if (known)
-		add_name_only(n, i);
-	(void)pthread_mutex_lock(&n->lock);
-	i->running = 0;
-	if (known && i->tries < REPEATS) {
-		wait_locked(s, i, cache_now() + (REPEAT_FIRST << 2 * i->tries));
-	} else {
-		unhash_locked(n, i);
-		free(i);
-	}
-}
-
 static void execute_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
 	enum outcome o = DONE;
 
-	if (i->repeated) {
-		repeat_locked(s, i);
-		return;
-	}
 	i->running = cache_now();
 	s->running = i;
 	unhash_locked(n, i); /* what is asked for from now on is not done by it */
@@ -1153,7 +1081,7 @@ void notify_fence(struct notify *n, struct notify_fence *f)
 	SCOPE_LOCK(&n->lock);
 	f->kind = NOTIFY_ALL;
 	f->ticket = n->ticket;
-	f->not_before = n->repeated_until > cache_now() ? n->repeated_until : 0;
+	f->not_before = 0;
 	add_fence_locked(n, f);
 	wake_locked(n);
 }
@@ -1315,19 +1243,6 @@ int notify_new(struct fs *fs, struct notify **ret)
 	return 0;
 }
 
-/* They are in no other list. */
-static void free_repeated(struct notify *n, struct shard *s)
-{
-	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
-		next = i->next;
-		if (!i->repeated)
-			continue;
-		unwait_locked(s, i);
-		unhash_locked(n, i);
-		free(i);
-	}
-}
-
 void notify_free(struct notify *n)
 {
 	if (n == NULL)
@@ -1339,8 +1254,6 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
-	for (unsigned i = 0; i < NOTIFIERS; i++)
-		free_repeated(n, &n->shards[i]);
 	while (n->oldest != NULL) {
 		item_done(n->oldest);
 		finish_locked(n, n->oldest);

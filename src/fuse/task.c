@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 
 static FILE *open_file(pid_t tid, const char *name)
@@ -33,6 +34,41 @@ bool task_being_killed(pid_t tid)
 	}
 	(void)fclose(f);
 	return killed;
+}
+
+/* In nanoseconds; a reply is digested in some thousand. */
+#define DIGESTED UINT64_C(5000000)
+
+static char state_of(FILE *f)
+{
+	char line[512], *at;
+
+	/* the name, in parentheses, may have anything in it */
+	if (fgets(line, sizeof(line), f) == NULL || (at = strrchr(line, ')')) == NULL)
+		return 'R';
+	return at[1] != '\0' ? at[2] : 'R';
+}
+
+bool task_went_on(pid_t tid, uint64_t *cpu)
+{
+	FILE *f = tid != 0 ? open_file(tid, "stat") : NULL;
+	unsigned long long ran = 0;
+
+	if (f == NULL)
+		return tid != 0;
+	char state = state_of(f);
+	(void)fclose(f);
+	if (state != 'R')
+		return true;
+	f = open_file(tid, "schedstat");
+	int n = f != NULL ? fscanf(f, "%llu", &ran) : 0;
+	if (f != NULL)
+		(void)fclose(f);
+	if (n != 1)
+		return false;
+	if (*cpu == 0)
+		*cpu = ran;
+	return ran - *cpu >= DIGESTED;
 }
 
 /* Where a system call opens a file, which argument has the flags. */

@@ -49,64 +49,133 @@ static void test_by_type(void **state)
 	world_free(w);
 }
 
-/*
- * The look-up of a dentry that has expired holds no lock: for a second after its answer the
- * name expires again and again.
- */
+/* ---- who was told that a name is what he has, and may not have digested that ---- */
+
+enum { TASK = 4711, OTHER = 4712 };
+
+static struct asked *ask_as(struct world *w, uint32_t task, const char *name)
+{
+	struct asked *a = asked_new(MSG_LOOKUP);
+
+	a->req.task = task;
+	MSG_SET(&a->req.call.req, name, ((struct slice){name, strlen(name)}));
+	cache_submit(w->c, &a->req, CACHE_ROOT, 0);
+	return a;
+}
+
+static uint64_t look_as(struct world *w, uint32_t task, uint64_t node, uint32_t mode, uint64_t stamp)
+{
+	struct asked *a = ask_as(w, task, "d");
+
+	if (!a->local) {
+		struct msg m = reply_node(w, stamp, node, mode, node);
+
+		answer(w->f, a, &m);
+	}
+	uint64_t ttl = a->reply.entry_ttl;
+	free(a);
+	return ttl;
+}
+
+/* Who is taken out; 0: nobody. */
+static uint32_t confirmed_to(struct world *w)
+{
+	struct confirmed t[2] = {{0}};
+	size_t n = cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, t, 2);
+
+	assert_true(n <= 1);
+	return t[0].task;
+}
+
+/* The look-up of a dentry that has expired holds no lock; the first one does. */
 static void test_confirmed(void **state)
 {
 	(void)state;
 	for (int from_cache = 0; from_cache < 2; from_cache++) {
 		struct world *w = world_new();
-		uint64_t d = look_up_dir(w, "d", 51);
 
-		assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES); /* the first was under the lock */
-		assert_int_equal(look_up_dir(w, "d", 51), d);
-		if (from_cache) {
-			struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "d");
-
-			assert_true(a->local);
-			free(a);
-		}
-		fake_now += SECOND - 1;
-		assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES_AGAIN);
-		assert_int_equal(look_up_dir(w, "d", 51), d);
-		fake_now += SECOND;
-		assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES);
-		/* an answer for no time brings none back */
-		uint64_t old = w->seq;
-		(void)inv_name(w, FAKE_ROOT, "d");
-		(void)look_up(w, CACHE_ROOT, "d", 51, DIR_MODE, old);
-		(void)look_up_dir(w, "e", 52);
-		told_clear(w);
-		(void)inv_name(w, FAKE_ROOT, "d");
-		assert_int_equal(w->n_told, 0);
-		/* forgotten, and found again: a new dentry, under the lock */
-		assert_int_equal(look_up_dir(w, "d", 51), d);
-		fake_now += SECOND;
-		forget_all(w, d);
-		struct asked *again = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "d");
-		assert_true(again->local);
-		free(again);
-		assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES);
+		assert_true(look_as(w, TASK, 51, DIR_MODE, w->seq) > 0);
+		assert_int_equal(confirmed_to(w), 0); /* the first was under the lock */
+		if (!from_cache)
+			(void)inv_name(w, FAKE_ROOT, "d");
+		assert_true(look_as(w, TASK, 51, DIR_MODE, w->seq) > 0);
+		struct confirmed t;
+		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "e", 1, &t, 1), 0);
+		assert_int_equal(cache_take_confirmed(w->c, 4711, "d", 1, &t, 1), 0);
+		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, &t, 1), 1);
+		assert_int_equal(t.task, TASK);
+		assert_int_equal(confirmed_to(w), 0); /* it was taken out */
+		t.cpu = 7;
+		cache_put_confirmed(w->c, &t);
+		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, &t, 1), 1);
+		assert_int_equal(t.cpu, 7);
+		/* nobody takes so long */
+		fake_now += 10 * SECOND;
+		cache_put_confirmed(w->c, &t);
+		assert_int_equal(confirmed_to(w), 0);
 		world_free(w);
 	}
 }
 
-/* Another directory has the name: what was confirmed is not that. */
-static void test_another_directory(void **state)
+/* Whoever sends a request has digested the reply to the one before. */
+static void test_heard_of(void **state)
 {
 	struct world *w = world_new();
+	uint64_t f = look_up_file(w, "f", 50);
 
 	(void)state;
-	for (uint64_t node = 51; node < 53; node++) {
-		(void)look_up_dir(w, "d", node);
-		(void)inv_name(w, FAKE_ROOT, "d");
-		(void)look_up_dir(w, "d", node);
-		(void)inv_name(w, FAKE_ROOT, "d");
-	}
-	(void)look_up_dir(w, "d", 53);
-	assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES);
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	(void)look_as(w, OTHER, 51, DIR_MODE, w->seq);
+	struct asked *a = ask_as(w, TASK, "f"); /* of something else */
+	free(a);
+	assert_int_equal(confirmed_to(w), OTHER);
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	cache_task_goes_on(w->c, f, OTHER);
+	assert_int_equal(confirmed_to(w), TASK);
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	cache_task_goes_on(w->c, f, TASK); /* what is no request of the cache's */
+	assert_int_equal(confirmed_to(w), 0);
+	world_free(w);
+}
+
+/* An answer for no time gives none back, and one that nobody can be held to is for no time. */
+static void test_for_no_time(void **state)
+{
+	struct world *w = world_new();
+	uint64_t old = w->seq;
+
+	(void)state;
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	(void)inv_name(w, FAKE_ROOT, "d");
+	assert_int_equal(look_as(w, TASK, 51, DIR_MODE, old), 0); /* overtaken */
+	assert_int_equal(confirmed_to(w), 0);
+	assert_int_equal(look_as(w, 0, 51, DIR_MODE, w->seq), 0); /* of another pid namespace */
+	assert_int_equal(confirmed_to(w), 0);
+	/* a file's name is taken out of the tree, whoever has digested what */
+	world_free(w);
+	w = world_new();
+	(void)look_as(w, TASK, 50, FILE_MODE, w->seq);
+	(void)inv_name(w, FAKE_ROOT, "d");
+	assert_true(look_as(w, 0, 50, FILE_MODE, w->seq) > 0);
+	assert_int_equal(confirmed_to(w), 0);
+	world_free(w);
+}
+
+/* More tasks than are remembered: the next ones are told the name for no time. */
+static void test_many(void **state)
+{
+	enum { MANY = 5000 };
+	struct world *w = world_new();
+	unsigned told_for_a_time = 0;
+
+	(void)state;
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	for (uint32_t task = 1; task <= MANY; task++)
+		told_for_a_time += look_as(w, task, 51, DIR_MODE, w->seq) > 0;
+	assert_int_equal(told_for_a_time, 4096);
+	fake_now += 10 * SECOND + 1;
+	assert_true(look_as(w, MANY + 1, 51, DIR_MODE, w->seq) > 0);
 	world_free(w);
 }
 
@@ -123,7 +192,7 @@ static void test_unknown(void **state)
 	/* a change of ours is in flight, or failed */
 	(void)look_up_dir(w, "d", 51);
 	done_with(w, ask_name(w, MSG_RMDIR, CACHE_ROOT, "d"), reply_err(NO_STAMP, EBUSY));
-	assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES_AGAIN);
+	assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES);
 	world_free(w);
 	/* with timeouts no answer is noted */
 	memset(&options.cap, 0, sizeof(options.cap));
@@ -136,7 +205,7 @@ static void test_unknown(void **state)
 	assert_int_equal(cache_new(&w->f->base, &options, &w->c), 0);
 	cache_set_sink(w->c, &recording_sink, w);
 	(void)look_up(w, CACHE_ROOT, "d", 51, DIR_MODE, NO_STAMP);
-	assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES_AGAIN);
+	assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES);
 	world_free(w);
 }
 
@@ -184,7 +253,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_by_type),
 		cmocka_unit_test(test_confirmed),
-		cmocka_unit_test(test_another_directory),
+		cmocka_unit_test(test_heard_of),
+		cmocka_unit_test(test_for_no_time),
+		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_asked_later),
 		cmocka_unit_test(test_renamed_without_a_promise),

@@ -80,9 +80,11 @@ static void test_reply_in_flight(void **state)
 	uint64_t ino = name->reply.ino;
 	free(name);
 	free(none);
+	forget_all(w, ino); /* a dentry that is new to the kernel */
 	name = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "file");
 	reply_with(w, name, reply_node(w, NO_STAMP, 41, S_IFDIR | 0755, 0));
 	assert_true(name->reply.entry_ttl > 0 && name->reply.attr_ttl > 0);
+	ino = name->reply.ino;
 	free(name);
 	forget_all(w, ino);
 }
