@@ -528,6 +528,9 @@ void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct fi
 		inside = contains_handle(t, &id);
 	SCOPE_LOCK(&t->mutex);
 	n->checked = 0;
+	/* What is below may have been checked by the old place since hnodes_moved. */
+	if (is_dir)
+		t->moves++;
 	if (known)
 		return;
 	n->parent = 0;
@@ -571,24 +574,25 @@ static bool outside_locked(const struct hnodes *t, const struct hnode *n)
 /*
  * 1: inside, as far as the remembered parents tell. 0: not. -EAGAIN: *ret_ask,
  * with a reference, is the uppermost of them that is known; it has to be looked for.
+ * moves: as read once, for the next one may be counted at any moment.
  */
-static int inside_locked(struct hnodes *t, struct hnode *n, struct hnode **ret_ask)
+static int inside_locked(struct hnodes *t, struct hnode *n, uint32_t moves, struct hnode **ret_ask)
 {
 	struct hnode *top = n, *parent;
 	unsigned depth = 0;
 
-	while (!outside_locked(t, top) && top->checked != t->moves && depth++ < DEPTH_MAX &&
+	while (!outside_locked(t, top) && top->checked != moves && depth++ < DEPTH_MAX &&
 	       (parent = link_locked(t, top)) != NULL)
 		top = parent;
 	if (outside_locked(t, top))
 		return 0;
-	if (top->checked != t->moves) {
+	if (top->checked != moves) {
 		hnode_ref(top);
 		*ret_ask = top;
 		return -EAGAIN;
 	}
 	for (; n != top; n = parent_locked(t, n))
-		n->checked = t->moves;
+		n->checked = moves;
 	return 1;
 }
 
@@ -801,7 +805,7 @@ static int check_remembered(struct hnodes *t, struct hnode *n)
 		{
 			SCOPE_LOCK(&t->mutex);
 			moves = t->moves;
-			r = inside_locked(t, n, &ask);
+			r = inside_locked(t, n, moves, &ask);
 		}
 		if (r != -EAGAIN)
 			return r == 0 ? -ESTALE : 0;

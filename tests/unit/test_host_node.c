@@ -204,6 +204,53 @@ static void test_moved_as_it_is_found(void **state)
 	hnodes_free(t);
 }
 
+/* For hnode_moved, of the directory at dirfd. */
+struct handle {
+	struct file_handle fh;
+	unsigned char bytes[MAX_HANDLE_SZ];
+};
+
+static void get_handle(int dirfd, struct handle *h)
+{
+	int mount_id;
+
+	h->fh.handle_bytes = MAX_HANDLE_SZ;
+	assert_int_equal(name_to_handle_at(dirfd, "", &h->fh, &mount_id, AT_EMPTY_PATH), 0);
+}
+
+/*
+ * Somebody uses what is below a directory between hnodes_moved and hnode_moved, and
+ * finds that it was inside by its old place: that does not count any longer.
+ */
+static void test_used_as_it_is_moved(void **state)
+{
+	struct fixture *f = *state;
+	struct handle out;
+	struct hnodes *t;
+	int fd;
+
+	assert_int_equal(hnodes_new(f->e, 10, &t), 0);
+	hnodes_on_use(t, see_all, NULL);
+	filesystems_watch(export_filesystems(f->e), see_file_system, NULL);
+	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
+	assert_int_equal(mkdirat(f->fd, "a/b", 0755), 0);
+	struct hnode *root = intern(f, t, NULL, ".", NULL);
+	struct hnode *a = intern(f, t, root, "a", "a");
+	struct hnode *b = intern(f, t, a, "a/b", "b");
+	get_handle(f->base_fd, &out);
+	assert_int_equal(renameat(f->fd, "a", f->base_fd, "a"), 0);
+	hnodes_moved(t, true);
+	assert_int_equal(hnode_pin(t, b, &fd), 0);
+	hnode_unpin(t, b);
+	hnode_moved(t, a, true, &out.fh, "a");
+	assert_int_equal(hnode_pin(t, b, &fd), -ESTALE);
+	assert_int_equal(hnode_pin(t, a, &fd), -ESTALE);
+	hnode_unref(t, b);
+	hnode_unref(t, a);
+	hnode_unref(t, root);
+	hnodes_free(t);
+}
+
 static int drop_cap(int cap, bool back)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -307,6 +354,7 @@ int main(void)
 		T(test_nodes),
 		T(test_moved_out),
 		T(test_moved_as_it_is_found),
+		T(test_used_as_it_is_moved),
 		T(test_by_name),
 		T(test_read_only_mount),
 	};
