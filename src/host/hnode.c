@@ -412,8 +412,17 @@ struct hnode *hnodes_find_event(struct hnodes *t, const void *fsid, int32_t hand
 void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
 		   uint64_t seen)
 {
+	/* Else a move of the host's from before ours would be noted after it. */
+	if (t->catch_up != NULL)
+		t->catch_up(t->catch_up_arg);
 	SCOPE_LOCK(&t->mutex);
-	set_name_locked(t, n, parent, name, seen);
+	if (parent != NULL) {
+		set_name_locked(t, n, parent, name, seen);
+		return;
+	}
+	n->parent = 0;
+	n->linked = n->by_parent = n->outside = false;
+	n->checked = 0;
 }
 
 uint64_t hnode_id(const struct hnode *n)

@@ -135,7 +135,10 @@ struct file_handle;
 void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct file_handle *to,
 		 const char *name);
 
-/* The node is called so now, after a rename or link of ours. seen: from before that. */
+/*
+ * The node is called so now, after a rename or link of ours; parent NULL if nobody knows the
+ * directory. seen: from before that.
+ */
 void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
 		   uint64_t seen);
 

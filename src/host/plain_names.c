@@ -141,12 +141,10 @@ static void tell_renamed(struct plain_job *j, uint64_t seen)
 
 	if (t == NULL || hnodes_find(t, j->place.object, &n) < 0)
 		return;
-	if (hnodes_find(t, j->place2.dirfd, &dir) == 0) {
-		hnode_renamed(t, n, dir, j->place2.name, seen);
-		hnode_unref(t, dir);
-	} else {
-		hnode_moved(t, n, S_ISDIR(j->place.mode), NULL, NULL);
-	}
+	if (hnodes_find(t, j->place2.dirfd, &dir) < 0)
+		dir = NULL;
+	hnode_renamed(t, n, dir, j->place2.name, seen);
+	hnode_unref(t, dir);
 	hnode_unref(t, n);
 }
 

@@ -251,6 +251,70 @@ static void test_used_as_it_is_moved(void **state)
 	hnodes_free(t);
 }
 
+/* What the host has done, and nobody has been told of yet. */
+struct untold {
+	struct hnodes *t;
+	struct hnode *moved; /* NULL: nothing */
+	struct handle to;
+	const char *name;
+};
+
+static void tell_untold(void *arg)
+{
+	struct untold *u = arg;
+	struct hnode *n = u->moved;
+
+	u->moved = NULL;
+	if (n == NULL)
+		return;
+	hnodes_moved(u->t, true);
+	hnode_moved(u->t, n, true, &u->to.fh, u->name);
+}
+
+/* The host moves d to p, we move it from there to q, and then we are told of the first. */
+static void test_moved_by_both(void **state)
+{
+	struct fixture *f = *state;
+	struct untold u = {.name = "d"};
+	struct hnodes *t;
+	int fd;
+
+	assert_int_equal(hnodes_new(f->e, 10, &t), 0);
+	u.t = t;
+	hnodes_on_use(t, tell_untold, &u);
+	filesystems_watch(export_filesystems(f->e), see_file_system, NULL);
+	assert_int_equal(mkdirat(f->fd, "p", 0755), 0);
+	assert_int_equal(mkdirat(f->fd, "q", 0755), 0);
+	assert_int_equal(mkdirat(f->fd, "d", 0755), 0);
+	struct hnode *root = intern(f, t, NULL, ".", NULL);
+	struct hnode *p = intern(f, t, root, "p", "p");
+	struct hnode *q = intern(f, t, root, "q", "q");
+	struct hnode *d = intern(f, t, root, "d", "d");
+	assert_int_equal(hnode_pin(t, p, &fd), 0);
+	get_handle(fd, &u.to);
+	hnode_unpin(t, p);
+	uint64_t seen = hnodes_seen(t);
+	assert_int_equal(renameat(f->fd, "d", f->fd, "p/d"), 0);
+	u.moved = d;
+	assert_int_equal(renameat(f->fd, "p/d", f->fd, "q/d"), 0);
+	hnode_renamed(t, d, q, "d", seen);
+	assert_int_equal(hnode_pin(t, d, &fd), 0);
+	hnode_unpin(t, d);
+	/* Now q is moved out, and takes d along. */
+	assert_int_equal(renameat(f->fd, "q", f->base_fd, "q"), 0);
+	get_handle(f->base_fd, &u.to);
+	u.moved = q;
+	assert_int_equal(hnode_pin(t, d, &fd), -ESTALE);
+	assert_int_equal(hnode_pin(t, q, &fd), -ESTALE);
+	assert_int_equal(hnode_pin(t, p, &fd), 0);
+	hnode_unpin(t, p);
+	hnode_unref(t, d);
+	hnode_unref(t, q);
+	hnode_unref(t, p);
+	hnode_unref(t, root);
+	hnodes_free(t);
+}
+
 static int drop_cap(int cap, bool back)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -355,6 +419,7 @@ int main(void)
 		T(test_moved_out),
 		T(test_moved_as_it_is_found),
 		T(test_used_as_it_is_moved),
+		T(test_moved_by_both),
 		T(test_by_name),
 		T(test_read_only_mount),
 	};
