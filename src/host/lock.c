@@ -110,11 +110,17 @@ static int open_guests(struct locks *t, struct lock_node *ln, int *ret_fd)
 	return export_reopen(t->export, ln->guests, O_RDONLY, ret_fd);
 }
 
+/* With what open_guests opens for it, as if it were the only one of its node. */
+static size_t fds_of(const struct locks *t, bool bsd)
+{
+	return bsd && export_read_only(t->export) ? 3 : 1;
+}
+
 static void close_file(struct locks *t, struct lock_file *f)
 {
 	cleanup_close(&f->guests);
 	cleanup_close(&f->fd);
-	atomic_fetch_sub(&t->fds, 1);
+	atomic_fetch_sub(&t->fds, fds_of(t, f->bsd));
 	free(f->fhs);
 	free(f);
 }
@@ -127,12 +133,15 @@ static int make_file(struct lock_session *s, struct lock_node *ln, const struct 
 
 	if (f == NULL)
 		return -ENOMEM;
-	if (atomic_fetch_add(&t->fds, 1) >= t->fd_max) {
-		atomic_fetch_sub(&t->fds, 1);
+	size_t fds = fds_of(t, q->bsd);
+
+	if (atomic_fetch_add(&t->fds, fds) + fds > t->fd_max) {
+		atomic_fetch_sub(&t->fds, fds);
 		free(f);
 		return -ENOLCK;
 	}
 	f->fd = f->guests = -1;
+	f->bsd = q->bsd;
 	int r = open_for_locks(t, ln->node, q->bsd, &f->fd);
 	if (r == 0 && q->bsd && export_read_only(t->export))
 		r = open_guests(t, ln, &f->guests);
@@ -142,7 +151,6 @@ static int make_file(struct lock_session *s, struct lock_node *ln, const struct 
 	}
 	f->session = s;
 	f->owner = q->owner;
-	f->bsd = q->bsd;
 	SCOPE_LOCK(&t->mutex);
 	f->next = ln->files;
 	ln->files = f;

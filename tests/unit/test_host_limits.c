@@ -4,6 +4,7 @@
  */
 #include "host_fixture.h"
 
+#include <dirent.h>
 #include <sys/resource.h>
 
 #define FDS 200
@@ -137,6 +138,48 @@ static void test_exhausted(void **state)
 	assert_int_equal(nodes, 50);
 }
 
+static unsigned open_now(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while (readdir(d) != NULL)
+		n++;
+	(void)closedir(d);
+	return n;
+}
+
+/* Locks have a fifth of what is not for nodes; also where one takes more than one descriptor. */
+static void test_locks(void **state)
+{
+	enum { SHARE = FDS / 2 / 5 };
+	struct fixture *f = *state;
+	struct msg p;
+	int r = 0;
+
+	make_files(f, 1);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "file0", &p), 0);
+	assert_int_equal(host_open(&f->c, p.node, O_RDONLY, &p), 0);
+	uint64_t fh = p.fh, locks = 0;
+	unsigned before = open_now();
+	while (r == 0 && locks <= SHARE) {
+		struct msg q = {0};
+
+		MSG_SET(&q, fh, fh);
+		MSG_SET(&q, owner, locks + 1);
+		MSG_SET(&q, type, LOCK_TYPE_READ);
+		MSG_SET(&q, off, 0);
+		MSG_SET(&q, off2, INT64_MAX);
+		MSG_SET(&q, flags, LOCK_BSD);
+		r = host_call(&f->c, MSG_SETLK, &q, &p);
+		locks += r == 0;
+	}
+	assert_int_equal(r, -ENOLCK);
+	assert_in_range(locks, SHARE / 4, SHARE);
+	assert_in_range(open_now() - before, locks, SHARE);
+}
+
 static int setup_few_nodes(void **state)
 {
 	const struct server_config config = {.nodes_max = 40};
@@ -183,6 +226,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_open_files),
 		T(test_unlinked),
+		T(test_locks),
+		cmocka_unit_test_setup_teardown(test_locks, setup_read_only, teardown),
 		cmocka_unit_test_setup_teardown(test_nodes, setup_few_nodes, teardown),
 		T(test_exhausted),
 	};
