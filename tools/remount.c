@@ -56,10 +56,12 @@ static bool flags_now(const char *mountpoint, unsigned long *ret)
 	while (mountinfo_next(&m) > 0) {
 		if (strcmp(m.path, mountpoint) != 0)
 			continue;
+		unsigned long of_mount = 0, of_fs = 0;
+
 		ours = strcmp(m.type, "fuse.vsockfs") == 0;
-		*ret = 0;
-		apply(ret, m.options);
-		apply(ret, m.fs_options);
+		apply(&of_mount, m.options);
+		apply(&of_fs, m.fs_options);
+		*ret = of_mount | of_fs; /* either may be read-only by itself (remount,bind,ro) */
 	}
 	return ours;
 }

@@ -78,6 +78,11 @@ must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,exec,noatime,dev,sui
 same 'flags, by the helper' noatime,nodev,nosuid "$(flags)"
 must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,allow_suid
 same 'flags, with allow_suid' noatime,nodev "$(flags)"
+must mount -i -o remount,bind,ro "$VFS_TMP/mnt" # the mount alone, not its file system
+must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,relatime
+same 'flags, with what was read-only by itself' nodev,ro "$(flags)"
+must "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/mnt" -o remount,rw,noatime
+same 'flags, with rw' noatime,nodev "$(flags)"
 same 'the same file system' "$ino" "$(stat -c %i mnt/file)"
 same 'one mount' 1 "$(findmnt -n "$VFS_TMP/mnt" | wc -l)"
 refused 'no mount of vsockfs' "$helper" "dir:$VFS_TMP/src" "$VFS_TMP/src" -o remount,ro
