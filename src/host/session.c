@@ -113,11 +113,11 @@ static int send_reply(struct session *s, struct msg *p, uint64_t id, int result)
 /*
  * A request that synchronises has been carried out: what the host had done before is broken
  * now, and the INVs about it leave before the reply. So the client, which receives in order,
- * knows of them when the reply comes.
+ * knows of them when the reply comes. One that takes none may have another mount that does.
  */
 static void follow_host(struct session *s, struct change *c)
 {
-	if (FAULT(no_sync_fence) || !promise_pushing(s->promises))
+	if (FAULT(no_sync_fence) || !promises_wanted(s->host->promises))
 		return;
 	watch_drain(s->host->watch);
 	change_follows_host(c);

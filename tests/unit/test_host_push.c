@@ -1350,20 +1350,22 @@ static void test_second_change_waits(void **state)
 
 /*
  * What the host did has been sent to another session, which may be a further mount of the
- * same guest: a reply that synchronises waits until it has digested that.
+ * same guest: a reply that synchronises waits until it has digested that. It changes
+ * nothing that the other knows of.
  */
-static void test_synchronises_others(void **state)
+static void synchronises_others(struct fixture *f, struct host_client *c)
 {
-	struct fixture *f = *state;
 	struct host_client *other = calloc(1, sizeof(*other));
 	struct known k;
-	struct msg m, q = {0};
+	struct msg m, p, q = {0};
 
-	if (!watched(f)) {
-		free(other);
-		skip();
-	}
 	foreign(f, prepare);
+	MSG_SET(&q, node, c->root);
+	MSG_SET(&q, name, SLICE("own"));
+	MSG_SET(&q, mode, S_IFDIR | 0755);
+	assert_int_equal(host_call(c, MSG_MKNOD, &q, &p), 0);
+	q = (struct msg){0};
+	MSG_SET(&q, node, p.node);
 	start_second(f, other);
 	learn(other, &k);
 	other->ack = HOST_ACK_NONE;
@@ -1371,18 +1373,42 @@ static void test_synchronises_others(void **state)
 	(void)host_fence(other);
 	assert_int_equal(host_told(other, k.file, NULL) & INV_DATA, INV_DATA);
 	assert_int_equal(other->n_wanted, 0);
-	MSG_SET(&q, node, f->c.root);
 	MSG_SET(&q, name, SLICE("lock"));
 	MSG_SET(&q, mode, S_IFDIR | 0755);
-	uint64_t id = host_send(&f->c, MSG_MKNOD, &q);
+	uint64_t id = host_send(c, MSG_MKNOD, &q);
 	host_recv_any(other, &m);
 	host_record(other, &m);
 	assert_int_equal(other->n_wanted, 1);
-	assert_false(readable(&f->c));
+	assert_false(readable(c));
 	host_ack(other, other->seq, 0);
-	expect_reply(&f->c, id);
+	expect_reply(c, id);
 	host_client_stop(other);
 	free(other);
+}
+
+static void test_synchronises_others(void **state)
+{
+	struct fixture *f = *state;
+
+	if (!watched(f))
+		skip();
+	synchronises_others(f, &f->c);
+}
+
+/* Also for a mount that is told of nothing itself. */
+static void test_synchronises_without_pushes(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = calloc(1, sizeof(*c));
+
+	if (!watched(f)) {
+		free(c);
+		skip();
+	}
+	host_client_start(c, &f->hs);
+	synchronises_others(f, c);
+	host_client_stop(c);
+	free(c);
 }
 
 static int setup_push_mounts(void **state)
@@ -1579,6 +1605,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_end_while_waited_for, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_second_change_waits, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_synchronises_others, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_synchronises_without_pushes, setup_push,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_reset_is_waited_for, setup_push_mounts,
 						teardown_push_mounts),
 		cmocka_unit_test_setup_teardown(test_crossed_waits, setup_push, teardown),
