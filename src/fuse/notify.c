@@ -846,6 +846,10 @@ static void again_locked(struct shard *s, struct item *i)
 {
 	unsigned doubled = i->tries < RETRY_DOUBLED ? i->tries : RETRY_DOUBLED;
 
+	/* The kernel has no such directory, and so no name in it. The reply that is to make it
+	 * known may be the one that waits: it must not wait for this. */
+	s->notify->backs -= i->back;
+	i->back = false;
 	stats_add(s->notify->fs->stats, STAT_inval_retried, 1);
 	i->tries++;
 	wait_locked(s, i, cache_now() + (RETRY_FIRST << doubled));
