@@ -1258,15 +1258,17 @@ void notify_free(struct notify *n)
 	(void)pthread_mutex_unlock(&n->lock);
 	for (unsigned i = 0; i < n->started; i++)
 		(void)pthread_join(n->shards[i].thread, NULL);
-	while (n->oldest != NULL) {
-		item_done(n->oldest);
-		finish_locked(n, n->oldest);
-	}
-	while (n->fences != NULL) {
+	/* what a fence lets go may wait for notifications next: see hold_on */
+	while (n->oldest != NULL || n->fences != NULL) {
 		struct notify_fence *f = n->fences;
 
-		n->fences = f->next;
-		f->done(f->arg);
+		if (n->oldest != NULL) {
+			item_done(n->oldest);
+			finish_locked(n, n->oldest);
+		} else {
+			n->fences = f->next;
+			f->done(f->arg);
+		}
 	}
 	hash_done(&n->same);
 	hash_done(&n->passed);
