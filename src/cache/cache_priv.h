@@ -120,7 +120,7 @@ struct kernel_size {
 	uint32_t serial, settling;  /* of `forced`, and that which is being settled */
 	uint32_t direct;	    /* WRITEs past the page cache in flight, or being stored */
 	bool is_forced;
-	bool asking;	   /* an own GETATTR is on its way */
+	bool asking;	   /* an own GETATTR is on its way, or is to come */
 	bool inode_locked; /* it is digested under the inode's lock too */
 	struct size_wait *waits;
 	struct node *open_next, **open_at; /* cache.open_files */

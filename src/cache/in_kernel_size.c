@@ -432,8 +432,8 @@ bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void
 	struct file *f = n != NULL && S_ISREG(n->attr.mode) ? n->file : NULL;
 	bool want = f != NULL && n->nlookup > 0 && may_be_read(c, n) && !FAULT(size_unasked);
 	struct size_ask *a = want ? calloc(1, sizeof(*a)) : NULL;
-	if (a != NULL)
-		f->size.asking = true;
+	if (f != NULL)
+		f->size.asking = a != NULL;
 	(void)pthread_mutex_unlock(&c->lock);
 	if (a == NULL)
 		return false;
@@ -530,9 +530,11 @@ uint64_t size_tick_locked(struct cache *c, uint64_t now)
 		uint64_t due = n->attr_until > now ? n->attr_until : now + every;
 
 		next = due < next ? due : next;
-		if (n->attr_until <= now && !n->file->size.asking && c->sink != NULL &&
-		    !FAULT(size_unasked))
-			c->sink->size(c->sink_arg, n->id);
+		if (n->attr_until > now || n->file->size.asking || c->sink == NULL ||
+		    FAULT(size_unasked))
+			continue;
+		n->file->size.asking = true; /* once, however long the notifier is held up */
+		c->sink->size(c->sink_arg, n->id);
 	}
 	return next;
 }

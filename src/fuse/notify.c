@@ -778,6 +778,7 @@ static void rejoin_locked(struct notify *n, struct item *i)
 		merge(i, o);
 		take_place_locked(n, i, o);
 		o->nothing = true;
+		o->asks = false;
 		o->drops = 0;
 		o->changed = 0;
 	}
