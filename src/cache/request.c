@@ -179,8 +179,12 @@ void request_leaves_locked(struct cache *c, struct cache_req *r)
 	r->submitted = c->clock;
 	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
 	if (op == MSG_READDIRPLUS || (op == MSG_READ && !r->unpaged) ||
-	    (op == MSG_WRITE && !r->unpaged && !r->direct))
+	    (op == MSG_WRITE && !r->unpaged && !r->direct)) {
 		r->node->flags |= NODE_KERNEL_DATA;
+		/* what takes it back meanwhile waits for the page (invalidate_inode_pages2) */
+		if (!c->leased || (r->node->flags & NODE_PROMISED) == 0)
+			timed_node_locked(c, r->node);
+	}
 	struct file *f = op == MSG_READ || op == MSG_WRITE ? file_of_locked(r->node) : NULL;
 	if (f == NULL)
 		return;

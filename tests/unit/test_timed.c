@@ -111,6 +111,17 @@ static void test_pages(void **state)
 	told_clear(w);
 	cache_drop_timed(w->c);
 	assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
+	/* so does the page that a READ has locked, which was evaluated before the change */
+	a = asked_new(MSG_READ);
+	MSG_SET(&a->req.call.req, fh, 1);
+	MSG_SET(&a->req.call.req, off, 0);
+	MSG_SET(&a->req.call.req, size, 4096);
+	cache_submit(w->c, &a->req, ino, 0);
+	told_clear(w);
+	cache_drop_timed(w->c);
+	assert_int_equal(told(w, TOLD_DATA, ino, NULL), 1);
+	answer(w->f, a, &m);
+	free(a);
 	forget_all(w, ino);
 }
 
