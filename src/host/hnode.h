@@ -126,7 +126,10 @@ void hnode_cover_by_parent(struct hnodes *t, struct hnode *n, bool alone);
  * catch_up returns when those that had returned before have been told of.
  */
 void hnodes_on_use(struct hnodes *t, void (*catch_up)(void *arg), void *arg);
-/* Something was renamed on the host, be it known or not; before hnode_moved of it. */
+/*
+ * Something was renamed on the host, be it known or not; before hnode_moved of it. Or a call of
+ * ours has put something where the host had moved the directory out.
+ */
 void hnodes_moved(struct hnodes *t, bool is_dir);
 /* Renames may have been missed, or mounts have changed: nobody knows where anything is. */
 void hnodes_lost(struct hnodes *t);

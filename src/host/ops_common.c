@@ -65,6 +65,7 @@ int request_inside(const struct request *r, const struct pinned *p)
 	int e = hnode_inside(p->nodes, p->node, p->fd);
 
 	if (e == -ESTALE) {
+		hnodes_moved(p->nodes, true); /* what was moved or made there went out with it */
 		stats_add(r->host->config->stats, STAT_server_outside, 1);
 		export_log_outside(msg_op_name(r->q.op));
 	}

@@ -10,6 +10,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "host/hnode.h"
 #include "host/plain_priv.h"
 
 /* Somebody else may make and remove the name meanwhile. */
@@ -96,8 +97,11 @@ int plain_inside(const struct plain_job *j, int fd, bool afterwards)
 {
 	int r = export_inside(j->s->export, fd);
 
-	if (r == 0 && afterwards)
+	if (r == 0 && afterwards) {
+		if (j->s->nodes != NULL)
+			hnodes_moved(j->s->nodes, true);
 		export_log_outside("a request of a plain client");
+	}
 	return r > 0 ? 0 : r == 0 ? -ESTALE : r;
 }
 

@@ -17,7 +17,8 @@
 
 static char tripped[128], away[128]; /* of a directory: where it is, and where it is moved to */
 static bool no_fanotify;
-static bool stays; /* it is not moved */
+static bool stays;		/* it is not moved */
+static void (*meanwhile)(void); /* called after the move, unless NULL */
 
 /* Somebody else's, as the server sees it. */
 static void move(const char *from, const char *to)
@@ -33,8 +34,11 @@ static void move(const char *from, const char *to)
 
 static void trip(const char *name)
 {
-	if (!stays && strcmp(name, TRIP) == 0)
-		move(tripped, away);
+	if (stays || strcmp(name, TRIP) != 0)
+		return;
+	move(tripped, away);
+	if (meanwhile != NULL)
+		meanwhile();
 }
 
 #define WRAP(type, fn, params, args, name)                                                         \
@@ -821,9 +825,7 @@ static void test_counted(void **state)
 	assert_int_equal(stats_get(counted, STAT_server_outside), 1);
 }
 
-/* ---- a plain client, which names paths ---- */
-
-static int setup_plain(void **state)
+static int setup_here(void **state)
 {
 	const int r = setup(state);
 	struct fixture *f = *state;
@@ -832,6 +834,46 @@ static int setup_plain(void **state)
 	prepare_trip();
 	return r;
 }
+
+static struct host_client looker;
+static uint64_t looked_at;
+static int looked;
+
+static void look_meanwhile(void)
+{
+	struct msg p;
+
+	looked = host_getattr(&looker, looked_at, &p);
+}
+
+/*
+ * A client's rename takes a directory out to where the host has moved its new parent, just
+ * after what is below it was found to be inside.
+ */
+static void test_taken_along(void **state)
+{
+	struct fixture *f = *state;
+	struct tree t;
+	struct msg p;
+
+	make_tree(f, "export/d");
+	make_tree(f, "export/twin");
+	learn(&f->c, "d", &t);
+	struct attempt a = {.c = &f->c, .t = &t};
+	memset(&looker, 0, sizeof(looker));
+	host_client_start(&looker, &f->hs);
+	looked_at = find(&looker, find(&looker, looker.root, "twin"), "sub");
+	looked = -EINVAL;
+	meanwhile = look_meanwhile;
+	int r = rename_to(&a, f->c.root, "twin", t.sub, TRIP);
+	meanwhile = NULL;
+	assert_int_equal(r, -ESTALE);
+	assert_int_equal(looked, 0);
+	assert_int_equal(host_getattr(&looker, looked_at, &p), -ESTALE);
+	host_client_stop(&looker);
+}
+
+/* ---- a plain client, which names paths ---- */
 
 static int plain_call(struct fixture *f, uint32_t op, const char *path, const char *new_path,
 		      uint32_t mode)
@@ -935,11 +977,16 @@ static void test_to_and_fro(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		EACH_WAY(test_moved_out),	  EACH_WAY(test_file_moved_out),
-		EACH_WAY(test_forgotten_above),	  EACH_WAY(test_to_and_fro),
+		EACH_WAY(test_moved_out),
+		EACH_WAY(test_file_moved_out),
+		EACH_WAY(test_forgotten_above),
+		EACH_WAY(test_to_and_fro),
 		cmocka_unit_test_setup_teardown(test_counted, setup_counted, teardown_counted),
-		EACH_WAY(test_moved_meanwhile),	  WAY(test_plain_meanwhile, plain),
-		WAY(test_after_overflow, pushes), WAY(test_after_overflow, without_pushes),
+		WAY(test_taken_along, here),
+		EACH_WAY(test_moved_meanwhile),
+		WAY(test_plain_meanwhile, here),
+		WAY(test_after_overflow, pushes),
+		WAY(test_after_overflow, without_pushes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
