@@ -117,7 +117,7 @@ struct cache_reply {
 		    */
 	bool size_first; /* make the size known to the kernel first (cache_size_to_tell), and as
 			    with hold */
-	bool forces;	 /* the kernel will take the size whatever it hears: cache_size_forced */
+	bool forces;	 /* the kernel will take the size whatever it hears: cache_size_force */
 	bool has_pages;	 /* WRITE: the kernel may hold pages of the file */
 	bool longer;	 /* READ: the file is longer than the kernel was told: it is to ask again */
 	bool synchronises; /* what the host had done before is to be seen before the reply is */
@@ -294,11 +294,24 @@ void cache_pages_dropped(struct cache *c, uint64_t ino);
  * for the kernel, because a WRITE that makes it longer may hold the lock of the latter.
  */
 bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t *ret_from);
-/* The kernel has been made to have that size. */
-void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size);
-/* cache_reply.forces: r's reply, about ino, is about to be written. dir: of LINK and CREATE. */
-void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
-		       uint64_t size);
+/* That STORE has been tried: whether the kernel has been made to have that size. */
+void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size, bool done);
+/* The kernel has more than it had, by a STORE of bytes. */
+void cache_size_grown(struct cache *c, uint64_t ino, uint64_t size);
+
+struct size_wait {
+	struct size_wait *next;
+	void (*done)(void *arg);
+	void *arg;
+};
+/*
+ * cache_reply.forces: r's reply, about ino, is about to be written. dir: of LINK and CREATE.
+ * *size becomes the one that the kernel has; none other is made known to it until it has digested
+ * the reply. False: one is being made known right now, w->done is called after that, and it is to
+ * be asked again. Without w it is false as well if *size would have to change.
+ */
+bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
+		      uint64_t *size, struct size_wait *w);
 /* cache_sink.settle is done. */
 void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial);
 
@@ -317,11 +330,6 @@ int cache_size_missing(struct cache *c, uint64_t ino, uint64_t *ret_size, uint64
 void cache_direct_write(struct cache *c, uint64_t ino, bool begins);
 
 /* Who waits for it: done is called when the next of them ends. False: there is none. */
-struct size_wait {
-	struct size_wait *next;
-	void (*done)(void *arg);
-	void *arg;
-};
 bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w);
 
 /* Everything up to seq is done with, or held up by a request of ours (deferred). */

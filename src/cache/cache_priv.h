@@ -119,10 +119,11 @@ struct kernel_size {
 	uint32_t set_by, forced_by; /* the tasks that these are for */
 	uint32_t serial, settling;  /* of `forced`, and that which is being settled */
 	uint32_t direct;	    /* WRITEs past the page cache in flight, or being stored */
+	uint32_t storing;	    /* STOREs of sizes on their way to the kernel */
 	bool is_forced;
-	bool asking;	   /* an own GETATTR is on its way, or is to come */
-	bool inode_locked; /* it is digested under the inode's lock too */
-	struct size_wait *waits;
+	bool asking;			   /* an own GETATTR is on its way, or is to come */
+	bool inode_locked;		   /* it is digested under the inode's lock too */
+	struct size_wait *waits, *forcing; /* for the next `direct`, the last `storing` to end */
 	struct node *open_next, **open_at; /* cache.open_files */
 };
 
@@ -516,8 +517,8 @@ bool size_read_locked(struct cache_req *r, uint64_t len);
 uint64_t size_own_end_locked(const struct node *n);
 /* The kernel, which knows the file, is to get out->attr. */
 void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out);
-/* Its content has changed: other sizes will be told soon. */
-void size_data_lost_locked(struct cache *c, struct node *n);
+/* Somebody else has changed it: another size may have to be told soon. */
+void size_outdated_locked(struct cache *c, struct node *n);
 /* The node is about to be freed. */
 void size_free_locked(struct node *n);
 /* Asks for the size of open files of which nobody tells; when to call it again. */

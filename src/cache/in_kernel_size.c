@@ -22,7 +22,8 @@
  * Digesting SETATTR, LINK, or the CREATE of a file that was there, the kernel takes the
  * size whatever it has been told since (fuse_do_setattr; create_new_entry and
  * fuse_create_open pass no attr_version). So these are answered with the size that the
- * kernel has, and until they have been digested no other one is told (`forced`).
+ * kernel has, when none is on its way there (`storing`), and until they have been digested
+ * no other one is told (`forced`).
  * Where no request shows that, the notifier makes sure (cache_sink.settle): it waits for
  * the lock under which the kernel digests the reply.
  *
@@ -241,7 +242,7 @@ static void settle_locked(struct cache *c, struct node *n)
 		k->is_forced = false; /* no name leads to it: there is no lock to be had */
 }
 
-void size_data_lost_locked(struct cache *c, struct node *n)
+void size_outdated_locked(struct cache *c, struct node *n)
 {
 	struct kernel_size *k = size_of(n);
 
@@ -259,23 +260,32 @@ void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial)
 		k->is_forced = false;
 }
 
-void cache_size_forced(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
-		       uint64_t size)
+bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
+		      uint64_t *size, struct size_wait *w)
 {
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 	struct file *f = n != NULL ? file_of_locked(n) : NULL;
-	uint64_t op = r->call.req.op;
 
 	if (f == NULL || FAULT(size_unforced))
-		return;
+		return true;
 	struct kernel_size *k = &f->size;
-	k->forced = size;
+	uint64_t has = kernel_has(n);
+	if (w == NULL && (k->storing > 0 || has != *size))
+		return false;
+	if (k->storing > 0) {
+		w->next = k->forcing;
+		k->forcing = w;
+		return false;
+	}
+	*size = has;
+	k->forced = has;
 	k->is_forced = true;
 	k->forced_by = r->task;
-	k->inode_locked = op != MSG_CREATE;
+	k->inode_locked = r->call.req.op != MSG_CREATE;
 	k->forced_in = dir;
 	k->serial++;
+	return true;
 }
 
 /* ---- telling ---- */
@@ -333,6 +343,15 @@ static bool missing_locked(struct node *n, uint64_t size, uint64_t *ret_from)
 	return true;
 }
 
+/* cache_size_stored follows. */
+static void stores_locked(struct node *n)
+{
+	struct file *f = file_of_locked(n);
+
+	if (f != NULL)
+		f->size.storing++;
+}
+
 bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t *ret_from)
 {
 	SCOPE_LOCK(&c->lock);
@@ -342,23 +361,53 @@ bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t 
 		return false;
 	if (a->version < n->attr.version)
 		node_attr(n, a);
-	return tell_locked(c, n, &a->size) && missing_locked(n, a->size, ret_from);
+	if (!tell_locked(c, n, &a->size) || !missing_locked(n, a->size, ret_from))
+		return false;
+	stores_locked(n);
+	return true;
 }
 
-void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size)
+static void done_waiting(struct size_wait *w)
 {
-	SCOPE_LOCK(&c->lock);
-	struct node *n = node_find_locked(c, ino);
+	for (struct size_wait *next; w != NULL; w = next) {
+		next = w->next;
+		w->done(w->arg);
+	}
+}
 
+static void grown_locked(struct node *n, uint64_t size)
+{
 	if (n != NULL && S_ISREG(n->attr.mode) && size > kernel_has(n))
 		has_locked(n, size);
+}
+
+void cache_size_grown(struct cache *c, uint64_t ino, uint64_t size)
+{
+	SCOPE_LOCK(&c->lock);
+	grown_locked(node_find_locked(c, ino), size);
+}
+
+void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size, bool done)
+{
+	struct size_wait *waits = NULL;
+
+	(void)pthread_mutex_lock(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
+	/* cut meanwhile: the reply that says so is yet to be digested */
+	if (done && n != NULL && size <= n->attr.size)
+		grown_locked(n, size);
+	if (k != NULL && k->storing > 0 && --k->storing == 0)
+		waits = TAKE_PTR(k->forcing);
+	(void)pthread_mutex_unlock(&c->lock);
+	done_waiting(waits);
 }
 
 /* ---- a WRITE past the page cache ---- */
 
 void cache_direct_write(struct cache *c, uint64_t ino, bool begins)
 {
-	struct size_wait *waits = NULL, *next;
+	struct size_wait *waits = NULL;
 
 	(void)pthread_mutex_lock(&c->lock);
 	struct node *n = node_find_locked(c, ino);
@@ -370,10 +419,7 @@ void cache_direct_write(struct cache *c, uint64_t ino, bool begins)
 		waits = TAKE_PTR(f->size.waits);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
-	for (; waits != NULL; waits = next) {
-		next = waits->next;
-		waits->done(waits->arg);
-	}
+	done_waiting(waits);
 }
 
 bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w)
@@ -456,10 +502,12 @@ int cache_size_missing(struct cache *c, uint64_t ino, uint64_t *ret_size, uint64
 	if (n == NULL || !S_ISREG(n->attr.mode) || !missing_locked(n, n->attr.size, ret_from))
 		return 0;
 	*ret_size = n->attr.size;
-	if (k == NULL || !k->is_forced)
-		return k == NULL || k->direct == 0 ? 1 : -EAGAIN;
-	settle_locked(c, n);
-	return -EAGAIN;
+	if (k != NULL && k->is_forced)
+		settle_locked(c, n);
+	if (k != NULL && (k->is_forced || k->direct > 0))
+		return -EAGAIN;
+	stores_locked(n);
+	return 1;
 }
 
 static void link_open(struct cache *c, struct node *n)

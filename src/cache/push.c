@@ -62,9 +62,10 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 		if (f != NULL) {
 			file_watch_reads_locked(f);
 			f->drops++;
-			size_data_lost_locked(c, n);
 		}
 	}
+	if (data || c->by_host)
+		size_outdated_locked(c, n);
 	c->sink->inode(c->sink_arg, n->id, data);
 }
 

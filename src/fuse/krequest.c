@@ -204,16 +204,8 @@ static fuse_ino_t object_of(const struct krequest *r, const struct cache_reply *
 
 static void deliver(struct krequest *r, const struct cache_reply *reply)
 {
-	const uint64_t op = r->creq.call.req.op;
-
 	untrack(r);
 	if (krequest_claim(r)) {
-		if (reply->forces)
-			cache_size_forced(r->fs->cache, &r->creq, object_of(r, reply),
-					  op == MSG_LINK     ? r->ino2
-					  : op == MSG_CREATE ? r->ino
-							     : 0,
-					  reply->attr->size);
 		r->finish(r, reply);
 	} else {
 		discard(r, reply);
@@ -222,11 +214,27 @@ static void deliver(struct krequest *r, const struct cache_reply *reply)
 	}
 }
 
+/* cache_size_force */
+static bool force_size(struct krequest *r, const struct cache_reply *reply, uint64_t *size,
+		       struct size_wait *w)
+{
+	const uint64_t op = r->creq.call.req.op;
+
+	return !reply->forces || cache_size_force(r->fs->cache, &r->creq, object_of(r, reply),
+						  op == MSG_LINK     ? r->ino2
+						  : op == MSG_CREATE ? r->ino
+								     : 0,
+						  size, w);
+}
+
 static void release(void *arg)
 {
 	struct held *h = arg;
 	struct fs *fs = h->r->fs;
 
+	h->wait = (struct size_wait){.done = release, .arg = h};
+	if (!force_size(h->r, &h->reply, &h->attr.size, &h->wait))
+		return;
 	deliver(h->r, &h->reply); /* h->r is gone */
 	if (h->taken)
 		cache_delivered(fs->cache, &h->holds);
@@ -338,7 +346,9 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 	if (reply->synchronises)
 		stats_add(r->fs->stats,
 			  creq->call.req.op == MSG_SETLK ? STAT_fence_locks : STAT_fence_names, 1);
-	h = waits(r, reply) ? held_new(r, reply) : NULL; /* without memory it goes at once */
+	uint64_t size = reply->forces ? reply->attr->size : 0;
+	bool now = !waits(r, reply) && force_size(r, reply, &size, NULL);
+	h = now ? NULL : held_new(r, reply); /* without memory it goes at once */
 	if (h != NULL && reply->synchronises)
 		stats_add(r->fs->stats, STAT_fence_waits, 1);
 	if (h != NULL)

@@ -122,8 +122,9 @@ struct notify {
 	struct notify_fence *fences;
 	uint64_t host_ticket;
 	struct chain host_inodes, host_entries;
-	struct chain host_sizes; /* those whose size is asked for: all else is done; no order */
-	unsigned backs;		 /* items with back */
+	/* those whose size is asked for, all else being done, and what settles one; no order */
+	struct chain host_sizes;
+	unsigned backs; /* items with back */
 	struct hash_table passed;
 	atomic_uint n_host, n_passed; /* items in the two chains; directories in passed */
 	struct ack acks[ACKS_MAX];    /* ascending */
@@ -222,7 +223,10 @@ static void chain_in_locked(struct notify *n, struct item *i, struct chain *c)
 
 static void chain_locked(struct notify *n, struct item *i)
 {
-	chain_in_locked(n, i, i->entry ? &n->host_entries : &n->host_inodes);
+	chain_in_locked(n, i,
+			i->settles ? &n->host_sizes
+			: i->entry ? &n->host_entries
+				   : &n->host_inodes);
 }
 
 static void unchain_locked(struct notify *n, struct item *i)
@@ -801,10 +805,9 @@ static void store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t s
 		{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, store.size}};
 
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
-	if (FAULT(no_notify))
-		return;
-	if (writev(fuse_session_fd(n->fs->se), iov, 3) < 0 && errno == EFAULT)
-		cache_size_stored(n->fs->cache, ino, size);
+	bool done = !FAULT(no_notify) && writev(fuse_session_fd(n->fs->se), iov, 3) < 0 &&
+		    errno == EFAULT;
+	cache_size_stored(n->fs->cache, ino, size, done);
 }
 
 void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a)
@@ -941,12 +944,14 @@ static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len,
 static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
 			size_t len)
 {
+	struct notify *n = arg;
 	struct item *i = item_new(parent, name, len);
 
 	i->entry = i->settles = true;
 	i->node = ino;
 	i->serial = serial;
-	add(arg, i);
+	SCOPE_LOCK(&n->lock);
+	add_locked(n, i, cache_changed_by_host(n->fs->cache));
 }
 
 static void sink_size(void *arg, uint64_t ino)
@@ -1026,7 +1031,7 @@ void notify_store(struct notify *n, fuse_ino_t ino, uint64_t off, struct slice d
 	if (!FAULT(no_notify))
 		(void)fuse_lowlevel_notify_store(n->fs->se, ino, (off_t)off, &v, 0);
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
-	cache_size_stored(n->fs->cache, ino, off + data.len);
+	cache_size_grown(n->fs->cache, ino, off + data.len);
 }
 
 void notify_outdate(struct notify *n, fuse_ino_t ino)

@@ -82,7 +82,7 @@ static uint64_t release(uint64_t size)
 	if (!cache_size_to_tell(w->c, ino, &a, &from))
 		return UNKNOWN;
 	assert_int_equal(a.size, size);
-	cache_size_stored(w->c, ino, size);
+	cache_size_stored(w->c, ino, size, true);
 	return from;
 }
 
@@ -360,7 +360,7 @@ static void forced(enum forcing how, uint64_t size)
 	struct asked *a = force(how, size);
 
 	assert_false(a->reply.size_first);
-	cache_size_forced(w->c, &a->req, ino, how == SETATTR ? 0 : CACHE_ROOT, size);
+	assert_true(cache_size_force(w->c, &a->req, ino, how == SETATTR ? 0 : CACHE_ROOT, &size, NULL));
 	free(a);
 	told_clear(w);
 }
@@ -442,9 +442,74 @@ static void test_forced_and_longer(void **state)
 
 	assert_true(a->reply.size_first);
 	assert_int_equal(release(60), 59);
-	cache_size_forced(w->c, &a->req, ino, 0, 60);
+	uint64_t size = 60;
+	assert_true(cache_size_force(w->c, &a->req, ino, 0, &size, NULL));
 	free(a);
 	assert_int_equal(look(CACHED), 60);
+}
+
+/* Whoever is told next is told the new size: so the news of the host settles it, whatever it is. */
+static void test_forced_and_outdated(void **state)
+{
+	(void)state;
+	forced(SETATTR, 50);
+	(void)inv(w, 50, INV_ATTR);
+	assert_int_equal(told(w, TOLD_SETTLE, CACHE_ROOT, NULL), 1);
+	cache_size_settled(w->c, ino, w->told[0].serial);
+	assert_int_equal(look(20), 20);
+}
+
+static void count(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+/* No size is on its way to the kernel when one is forced on it, and what is forced is the newest. */
+static void test_forced_behind_a_store(void **state)
+{
+	struct attr attr = {.version = UINT64_MAX, .mode = FILE_MODE, .size = 60};
+	unsigned n = 0;
+	struct size_wait wait = {.done = count, .arg = &n};
+	uint64_t from, size = 50;
+
+	(void)state;
+	struct asked *a = force(SETATTR, 50);
+	invalidated();
+	assert_true(look_first(60));
+	assert_true(cache_size_to_tell(w->c, ino, &attr, &from));
+	assert_false(cache_size_force(w->c, &a->req, ino, 0, &size, NULL));
+	assert_false(cache_size_force(w->c, &a->req, ino, 0, &size, &wait));
+	assert_int_equal(n, 0);
+	cache_size_stored(w->c, ino, 60, true);
+	assert_int_equal(n, 1);
+	assert_false(cache_size_force(w->c, &a->req, ino, 0, &size, NULL));
+	assert_int_equal(size, 50);
+	assert_true(cache_size_force(w->c, &a->req, ino, 0, &size, &wait));
+	assert_int_equal(size, 60);
+	free(a);
+}
+
+/* Nor does the kernel have what was cut off while it was on its way. */
+static void test_cut_behind_a_store(void **state)
+{
+	struct attr attr = {.version = UINT64_MAX, .mode = FILE_MODE, .size = 60};
+	uint64_t from;
+
+	(void)state;
+	invalidated();
+	assert_true(look_first(60));
+	assert_true(cache_size_to_tell(w->c, ino, &attr, &from));
+	struct asked *a = asked_new(MSG_SETATTR);
+	a->req.task = WRITER;
+	MSG_SET(&a->req.call.req, valid, SET_SIZE);
+	MSG_SET(&a->req.call.req, size, 10);
+	cache_submit(w->c, &a->req, ino, 0);
+	struct msg m = reply_attr(w, w->seq, FILE_MODE, 10);
+	answer(w->f, a, &m);
+	cache_size_stored(w->c, ino, 60, true);
+	uint64_t size = 10;
+	assert_true(cache_size_force(w->c, &a->req, ino, 0, &size, NULL));
+	free(a);
 }
 
 /* What has no name any more has no lock to wait for. */
@@ -461,11 +526,6 @@ static void test_forced_without_a_name(void **state)
 
 /* ---- past the page cache ---- */
 
-static void count(void *arg)
-{
-	++*(unsigned *)arg;
-}
-
 static void test_direct(void **state)
 {
 	unsigned n = 0;
@@ -479,7 +539,7 @@ static void test_direct(void **state)
 	(void)inv(w, 50, INV_ATTR);
 	assert_true(look_first(60)); /* which is held, then */
 	assert_int_equal(told(w, TOLD_DATA, ino, NULL), 0);
-	cache_size_stored(w->c, ino, 60);
+	cache_size_grown(w->c, ino, 60);
 	cache_direct_write(w->c, ino, false);
 	assert_int_equal(n, 2);
 	assert_int_equal(look(CACHED), 60);
@@ -507,7 +567,7 @@ static uint64_t learn(uint64_t size)
 	assert_int_equal(n, 1);
 	int r = cache_size_missing(w->c, ino, &missing, &from);
 	if (r == 1)
-		cache_size_stored(w->c, ino, missing);
+		cache_size_stored(w->c, ino, missing, true);
 	return r < 0 ? CACHED - 1 : missing;
 }
 
@@ -600,6 +660,9 @@ int main(void)
 		TEST(test_forced_before_it_shrinks),
 		TEST(test_forced_is_digested),
 		TEST(test_forced_and_longer),
+		TEST(test_forced_and_outdated),
+		TEST(test_forced_behind_a_store),
+		TEST(test_cut_behind_a_store),
 		TEST(test_forced_without_a_name),
 		TEST(test_direct),
 		TEST(test_open_files),
