@@ -73,7 +73,9 @@ struct item {
 	void (*done)(void *arg);
 	void *arg;
 	struct notify *notify;
-	uint32_t serial; /* with settles: of node */
+	uint32_t serial; /* with settles: of node; */
+	uint32_t task;	 /* which is to go on, too, unless 0 */
+	uint64_t cpu;	 /* task_went_on */
 	uint64_t node;
 	size_t name_len;
 	char name[];
@@ -675,7 +677,7 @@ static void tell_name(struct notify *n, struct item *i)
  * The lock of the directory, or that of what has the name in it: of a node that it cannot be
  * (fuse_reverse_inval_entry looks at the node with the lock held), so that nothing is deleted.
  */
-static enum outcome do_settle(struct notify *n, const struct item *i)
+static void wait_for_lock(struct notify *n, const struct item *i)
 {
 	struct fs *fs = n->fs;
 
@@ -685,7 +687,15 @@ static enum outcome do_settle(struct notify *n, const struct item *i)
 						       sizeof(NO_NAME) - 1);
 	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)
 		(void)fuse_lowlevel_notify_delete(fs->se, i->ino, NO_NODE, i->name, i->name_len);
-	return DONE;
+}
+
+static enum outcome do_settle(struct notify *n, struct item *i)
+{
+	if (i->tries == 0 && i->ino != i->node)
+		wait_for_lock(n, i);
+	return i->task == 0 || task_went_on((pid_t)i->task, &i->cpu) || i->tries >= SIZE_TRIES
+		       ? DONE
+		       : AGAIN;
 }
 
 /*
@@ -941,8 +951,8 @@ static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len,
 	add_from_sink(arg, i);
 }
 
-static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t parent, const char *name,
-			size_t len)
+static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task, uint64_t parent,
+			const char *name, size_t len)
 {
 	struct notify *n = arg;
 	struct item *i = item_new(parent, name, len);
@@ -950,6 +960,7 @@ static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t paren
 	i->entry = i->settles = true;
 	i->node = ino;
 	i->serial = serial;
+	i->task = task;
 	SCOPE_LOCK(&n->lock);
 	add_locked(n, i, cache_changed_by_host(n->fs->cache));
 }

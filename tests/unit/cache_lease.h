@@ -33,6 +33,7 @@ struct told {
 	size_t len;
 	enum entry_way way;
 	uint64_t changed_at;
+	uint32_t task;	 /* to go on before something is settled, */
 	uint64_t of;	 /* of what is to be settled: the node and */
 	uint32_t serial;
 };
@@ -63,11 +64,15 @@ static inline void sink_inode(void *arg, uint64_t ino, bool data)
 	tell(arg, (struct told){.kind = data ? TOLD_DATA : TOLD_ATTR, .ino = ino});
 }
 
-static inline void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint64_t parent,
-			       const char *name, size_t len)
+static inline void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task,
+			       uint64_t parent, const char *name, size_t len)
 {
-	struct told t = {
-	    .kind = TOLD_SETTLE, .ino = parent, .len = len, .of = ino, .serial = serial};
+	struct told t = {.kind = TOLD_SETTLE,
+			 .ino = parent,
+			 .len = len,
+			 .of = ino,
+			 .serial = serial,
+			 .task = task};
 
 	memcpy(t.name, name, len < sizeof(t.name) ? len : sizeof(t.name) - 1);
 	tell(arg, t);
