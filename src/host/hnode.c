@@ -1,11 +1,10 @@
-#include "host/hnode.h"
+/* The nodes: by identity, their references, descriptors and names. */
+#include "host/hnode_priv.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <malloc.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -14,81 +13,13 @@
 
 #include "core/cleanup.h"
 #include "host/export.h"
-#include "host/filesystem.h"
-#include "host/idmap.h"
 
 #define BUCKETS_MIN 64
-#define FILTER_SIZE 65536
 #define TRIM_AFTER  4096
-#define DEPTH_MAX   4096 /* parents in a row that are opened to find one node again */
-
-struct hnode {
-	uint64_t id, hash;
-	_Atomic uint64_t refs;
-	_Atomic uint64_t version;
-	atomic_uint depth; /* of a directory: below the root, when it was looked for last */
-	atomic_bool file;  /* it is no directory */
-
-	/* the rest: hnodes.mutex */
-	struct hnode *chain;	     /* the next in its bucket */
-	struct hnode *newer, *older; /* in the list of descriptors that may be closed */
-	struct hnode_user *users;
-	int fd; /* O_PATH, or -1 */
-	unsigned pins;
-	bool listed;	 /* in that list: fd >= 0, no pin, not kept */
-	bool keep;	 /* for as long as the node lives */
-	bool marked;	 /* see hnode_covered */
-	bool by_parent;	 /* covered by the parent's mark, as long as it has one */
-	uint64_t parent; /* where it was seen last; 0: nobody knows */
-	char *name;	 /* there; only where needs_name */
-
-	/* Where every rename is seen: */
-	bool linked;	  /* and there it still is */
-	bool outside;	  /* a directory that was moved out of the export */
-	uint32_t epoch;	  /* of hnodes.lost: else neither is known */
-	uint32_t checked; /* of hnodes.moves: it was inside after that move */
-
-	/* constant: what it is */
-	uint32_t fs;
-	int32_t handle_type;
-	uint32_t handle_len;
-	unsigned char handle[];
-};
-
-/*
- * Descriptors: those with pins are in use. Those without are in the list,
- * newest first, unless they are kept. Of the list the oldest are closed when
- * there are more than fd_max in all.
- */
-struct hnodes {
-	const struct export *export;
-	struct filesystems *fs;
-	size_t fd_max;
-	uint64_t seed;
-	atomic_uint filter[FILTER_SIZE]; /* how many nodes have a handle of this hash */
-	pthread_mutex_t mutex;
-
-	/* mutex: */
-	uint64_t last_id;
-	size_t count;
-	struct hnode **buckets;	     /* by identity */
-	size_t n_buckets;	     /* a power of two, or 0 */
-	struct idmap parents;	     /* by id: those that some node was found in */
-	size_t freed;		     /* nodes, since memory went back to the system */
-	_Atomic uint64_t seen;	     /* renames, of anything */
-	_Atomic uint32_t moves;	     /* of directories: what may have taken others along; from 1 */
-	uint32_t lost;		     /* times that renames may have been missed */
-	void (*catch_up)(void *arg); /* NULL: not every rename is seen; constant once used */
-	void *catch_up_arg;
-	void (*unmark)(void *arg, int fd);
-	void *unmark_arg;
-	size_t fds, kept;
-	struct hnode *newest, *oldest;
-};
 
 /* ---- identity ---- */
 
-static bool hnode_is(const struct hnode *n, const struct identity *id)
+bool hnode_is(const struct hnode *n, const struct identity *id)
 {
 	return n->fs == id->fs && n->handle_type == id->type && n->handle_len == id->len &&
 	       memcmp(n->handle, id->bytes, id->len) == 0;
@@ -112,7 +43,7 @@ static struct hnode **bucket_locked(const struct hnodes *t, uint64_t hash)
 	return &t->buckets[hash & (t->n_buckets - 1)];
 }
 
-static struct hnode *find_locked(const struct hnodes *t, const struct identity *id, uint64_t hash)
+struct hnode *hnode_find_locked(const struct hnodes *t, const struct identity *id, uint64_t hash)
 {
 	struct hnode *n = t->n_buckets > 0 ? *bucket_locked(t, hash) : NULL;
 
@@ -277,8 +208,8 @@ static bool needs_name(const struct hnodes *t, const struct hnode *n)
 }
 
 /* seen: if there has been a rename since, it may have been this one. */
-static void set_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent,
-			    const char *name, uint64_t seen)
+void hnode_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
+		       uint64_t seen)
 {
 	if (parent == NULL || name == NULL)
 		return;
@@ -340,10 +271,10 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 	uint64_t hash = identity_hash(&id, t->seed);
 	{
 		SCOPE_LOCK(&t->mutex);
-		n = find_locked(t, &id, hash);
+		n = hnode_find_locked(t, &id, hash);
 		if (n != NULL) {
 			hnode_ref(n);
-			set_name_locked(t, n, parent, name, seen);
+			hnode_name_locked(t, n, parent, name, seen);
 			*ret = n;
 			return 0;
 		}
@@ -353,7 +284,7 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 		return -ENOMEM;
 	{
 		SCOPE_LOCK(&t->mutex);
-		n = find_locked(t, &id, hash);
+		n = hnode_find_locked(t, &id, hash);
 		if (n != NULL) { /* another thread was quicker */
 			hnode_ref(n);
 		} else {
@@ -364,7 +295,7 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 			}
 		}
 		if (r == 0)
-			set_name_locked(t, n, parent, name, seen);
+			hnode_name_locked(t, n, parent, name, seen);
 	}
 	free(fresh);
 	if (r == 0)
@@ -380,7 +311,7 @@ int hnodes_find(struct hnodes *t, int fd, struct hnode **ret)
 	if (r < 0)
 		return r;
 	SCOPE_LOCK(&t->mutex);
-	struct hnode *n = find_locked(t, &id, identity_hash(&id, t->seed));
+	struct hnode *n = hnode_find_locked(t, &id, identity_hash(&id, t->seed));
 	if (n == NULL)
 		return -ENOENT;
 	hnode_ref(n);
@@ -399,7 +330,7 @@ struct hnode *hnodes_find_event(struct hnodes *t, const void *fsid, int32_t hand
 	memcpy(id.bytes, handle, handle_len);
 	while (filesystems_next(t->fs, fsid, at, &id.fs)) {
 		SCOPE_LOCK(&t->mutex);
-		struct hnode *n = find_locked(t, &id, identity_hash(&id, t->seed));
+		struct hnode *n = hnode_find_locked(t, &id, identity_hash(&id, t->seed));
 
 		if (n != NULL) {
 			hnode_ref(n);
@@ -407,22 +338,6 @@ struct hnode *hnodes_find_event(struct hnodes *t, const void *fsid, int32_t hand
 		}
 	}
 	return NULL;
-}
-
-void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
-		   uint64_t seen)
-{
-	/* Else a move of the host's from before ours would be noted after it. */
-	if (t->catch_up != NULL)
-		t->catch_up(t->catch_up_arg);
-	SCOPE_LOCK(&t->mutex);
-	if (parent != NULL) {
-		set_name_locked(t, n, parent, name, seen);
-		return;
-	}
-	n->parent = 0;
-	n->linked = n->by_parent = n->outside = false;
-	n->checked = 0;
 }
 
 uint64_t hnode_id(const struct hnode *n)
@@ -457,7 +372,7 @@ bool hnode_by_handle(struct hnodes *t, const struct hnode *n)
 
 /* ---- marks ---- */
 
-static struct hnode *parent_locked(const struct hnodes *t, const struct hnode *n)
+struct hnode *hnode_parent_locked(const struct hnodes *t, const struct hnode *n)
 {
 	struct idmap_slot *s = n->parent != 0 ? idmap_get(&t->parents, n->parent) : NULL;
 
@@ -469,7 +384,7 @@ bool hnode_covered(struct hnodes *t, const struct hnode *n)
 	SCOPE_LOCK(&t->mutex);
 	if (n->marked || !n->by_parent)
 		return n->marked;
-	const struct hnode *parent = parent_locked(t, n);
+	const struct hnode *parent = hnode_parent_locked(t, n);
 	return parent != NULL && parent->marked;
 }
 
@@ -503,111 +418,7 @@ void hnode_cover_by_parent(struct hnodes *t, struct hnode *n, bool alone)
 	n->by_parent = alone;
 }
 
-/* ---- what has been moved out of the export ---- */
-
-/* 1 or 0: the directory with this handle is inside, or not; -errno if nobody can tell. */
-static int contains_handle(struct hnodes *t, const struct identity *id)
-{
-	CLEANUP_CLOSE int fd = -1;
-	int r = filesystems_open(t->fs, id, &fd);
-
-	return r < 0 ? r : export_contains(t->export, fd, NULL);
-}
-
-void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct file_handle *to,
-		 const char *name)
-{
-	struct identity id = {.fs = n->fs};
-	bool known = false;
-	int inside = -ESTALE;
-
-	if (to != NULL && to->handle_bytes <= sizeof(id.bytes)) {
-		id.type = to->handle_type;
-		id.len = to->handle_bytes;
-		memcpy(id.bytes, to->f_handle, id.len);
-		SCOPE_LOCK(&t->mutex);
-		struct hnode *parent = find_locked(t, &id, identity_hash(&id, t->seed));
-		known = parent != NULL;
-		if (known) {
-			set_name_locked(t, n, parent, name, t->seen);
-			n->by_parent = n->by_parent && parent->marked;
-		}
-	}
-	if (!known && id.len > 0 && is_dir)
-		inside = contains_handle(t, &id);
-	SCOPE_LOCK(&t->mutex);
-	n->checked = 0;
-	/* What is below may have been checked by the old place since hnodes_moved. */
-	if (is_dir)
-		t->moves++;
-	if (known)
-		return;
-	n->parent = 0;
-	n->linked = n->by_parent = false;
-	/* Of a file with several names this may have been one that was outside before. */
-	n->outside = inside == 0;
-	n->epoch = t->lost;
-}
-
-void hnodes_on_use(struct hnodes *t, void (*catch_up)(void *arg), void *arg)
-{
-	t->catch_up = catch_up;
-	t->catch_up_arg = arg;
-}
-
-void hnodes_moved(struct hnodes *t, bool is_dir)
-{
-	t->seen++;
-	if (is_dir)
-		t->moves++;
-}
-
-void hnodes_lost(struct hnodes *t)
-{
-	SCOPE_LOCK(&t->mutex);
-	t->seen++;
-	t->moves++;
-	t->lost++;
-}
-
-static struct hnode *link_locked(const struct hnodes *t, const struct hnode *n)
-{
-	return n->linked && n->epoch == t->lost ? parent_locked(t, n) : NULL;
-}
-
-static bool outside_locked(const struct hnodes *t, const struct hnode *n)
-{
-	return n->outside && n->epoch == t->lost;
-}
-
-/*
- * 1: inside, as far as the remembered parents tell. 0: not. -EAGAIN: *ret_ask,
- * with a reference, is the uppermost of them that is known; it has to be looked for.
- * moves: as read once, for the next one may be counted at any moment.
- */
-static int inside_locked(struct hnodes *t, struct hnode *n, uint32_t moves, struct hnode **ret_ask)
-{
-	struct hnode *top = n, *parent;
-	unsigned depth = 0;
-
-	while (!outside_locked(t, top) && top->checked != moves && depth++ < DEPTH_MAX &&
-	       (parent = link_locked(t, top)) != NULL)
-		top = parent;
-	if (outside_locked(t, top))
-		return 0;
-	if (top->checked != moves) {
-		hnode_ref(top);
-		*ret_ask = top;
-		return -EAGAIN;
-	}
-	for (; n != top; n = parent_locked(t, n))
-		n->checked = moves;
-	return 1;
-}
-
 /* ---- descriptors ---- */
-
-static int pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd);
 
 static int open_by_handle(struct hnodes *t, const struct hnode *n, int *ret_fd)
 {
@@ -630,10 +441,10 @@ static int open_root(struct hnodes *t, const struct hnode *n, int *ret_fd)
 }
 
 /* Where it was seen last: the directory, with a reference, or NULL. */
-static struct hnode *last_seen(struct hnodes *t, const struct hnode *n, char name[NAME_MAX + 1])
+struct hnode *hnode_last_seen(struct hnodes *t, const struct hnode *n, char name[NAME_MAX + 1])
 {
 	SCOPE_LOCK(&t->mutex);
-	struct hnode *parent = n->name != NULL ? parent_locked(t, n) : NULL;
+	struct hnode *parent = n->name != NULL ? hnode_parent_locked(t, n) : NULL;
 
 	if (parent != NULL) {
 		hnode_ref(parent);
@@ -651,10 +462,10 @@ static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *
 
 	if (depth == DEPTH_MAX)
 		return -ESTALE; /* the remembered parents go in a circle */
-	struct hnode *parent = last_seen(t, n, name);
+	struct hnode *parent = hnode_last_seen(t, n, name);
 	if (parent == NULL)
 		return open_root(t, n, ret_fd);
-	int r = pin_depth(t, parent, depth + 1, &parent_fd);
+	int r = hnode_pin_depth(t, parent, depth + 1, &parent_fd);
 	if (r == 0) {
 		r = export_open(t->export, parent_fd, name, O_PATH, 0, &fd);
 		hnode_unpin(t, parent);
@@ -680,7 +491,7 @@ static bool pin_open_locked(struct hnodes *t, struct hnode *n, int *ret_fd)
 	return true;
 }
 
-static int pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
+int hnode_pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
 {
 	int fd = -1, r = -ESTALE;
 
@@ -723,149 +534,13 @@ int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *n
 	if (r < 0)
 		return r == -ENOENT ? r : -EAGAIN;
 	SCOPE_LOCK(&t->mutex);
-	struct hnode *n = find_locked(t, &id, identity_hash(&id, t->seed));
+	struct hnode *n = hnode_find_locked(t, &id, identity_hash(&id, t->seed));
 	if (n == NULL || !pin_open_locked(t, n, ret_fd))
 		return -EAGAIN;
 	hnode_ref(n);
-	set_name_locked(t, n, dir, name, seen);
+	hnode_name_locked(t, n, dir, name, seen);
 	*ret = n;
 	return 0;
-}
-
-/* ---- is it inside? ---- */
-
-static int contains(struct hnodes *t, struct hnode *n, int fd)
-{
-	unsigned depth = atomic_load(&n->depth);
-	int r = export_contains(t->export, fd, &depth);
-
-	if (r == 1)
-		atomic_store(&n->depth, depth);
-	return r;
-}
-
-/* It has the name by which it was found, in a directory that is inside. */
-static bool is_at_name(struct hnodes *t, struct hnode *n)
-{
-	char name[NAME_MAX + 1];
-	struct hnode *parent = last_seen(t, n, name);
-	CLEANUP_CLOSE int fd = -1;
-	struct identity id;
-	int parent_fd;
-
-	if (parent == NULL)
-		return false;
-	bool found = false;
-	if (pin_depth(t, parent, 0, &parent_fd) == 0) {
-		found = contains(t, parent, parent_fd) == 1 &&
-			(filesystems_identify_at(t->fs, parent_fd, name, &id) == 0 ||
-			 (export_open(t->export, parent_fd, name, O_PATH, 0, &fd) == 0 &&
-			  filesystems_identify(t->fs, fd, &id) == 0)) &&
-			hnode_is(n, &id);
-		hnode_unpin(t, parent);
-	}
-	hnode_unref(t, parent);
-	return found;
-}
-
-/*
- * 1: it is. 0: it is not, or nobody can tell. Of a file that has got another name the
- * one counts by which it was opened; that may be one of several, and outside.
- */
-static int look_for(struct hnodes *t, struct hnode *n, int fd)
-{
-	struct stat st;
-
-	if (!n->file && n->depth == 0) {
-		if (fstat(fd, &st) < 0)
-			return -errno;
-		n->file = !S_ISDIR(st.st_mode);
-	}
-	if (!n->file)
-		return contains(t, n, fd);
-	return is_at_name(t, n) ? 1 : export_inside(t->export, fd);
-}
-
-static int look_for_uppermost(struct hnodes *t, struct hnode *n, uint32_t moves)
-{
-	int fd;
-	int r = pin_depth(t, n, 0, &fd);
-
-	if (r < 0)
-		return r;
-	r = look_for(t, n, fd);
-	hnode_unpin(t, n);
-	if (r == 0)
-		return -ESTALE;
-	if (r < 0)
-		return r;
-	SCOPE_LOCK(&t->mutex);
-	n->checked = moves;
-	return 0;
-}
-
-/* By what is remembered, which is true: every rename is seen. */
-static int check_remembered(struct hnodes *t, struct hnode *n)
-{
-	for (;;) {
-		struct hnode *ask = NULL;
-		uint32_t moves;
-		int r;
-		{
-			SCOPE_LOCK(&t->mutex);
-			moves = t->moves;
-			r = inside_locked(t, n, moves, &ask);
-		}
-		if (r != -EAGAIN)
-			return r == 0 ? -ESTALE : 0;
-		r = look_for_uppermost(t, ask, moves);
-		hnode_unref(t, ask);
-		if (r < 0)
-			return r;
-	}
-}
-
-int hnode_inside(struct hnodes *t, struct hnode *n, int fd)
-{
-	if (t->catch_up != NULL && filesystems_all_watched(t->fs)) {
-		t->catch_up(t->catch_up_arg);
-		return check_remembered(t, n);
-	}
-	int r = look_for(t, n, fd);
-	return r == 0 ? -ESTALE : r < 0 ? r : 0;
-}
-
-static bool has_users(struct hnodes *t, const struct hnode *n)
-{
-	SCOPE_LOCK(&t->mutex);
-	return n->users != NULL;
-}
-
-static int pin(struct hnodes *t, struct hnode *n, bool open_stays, int *ret_fd)
-{
-	int fd;
-	int r = pin_depth(t, n, 0, &fd);
-
-	if (r < 0)
-		return r;
-	r = hnode_inside(t, n, fd);
-	if (r == -ESTALE && open_stays && has_users(t, n))
-		r = 0;
-	if (r < 0)
-		hnode_unpin(t, n);
-	else
-		*ret_fd = fd;
-	return r;
-}
-
-int hnode_pin(struct hnodes *t, struct hnode *n, int *ret_fd)
-{
-	return pin(t, n, false, ret_fd);
-}
-
-int hnode_pin_open(struct hnodes *t, struct hnode *n, int *ret_fd)
-{
-	return pin(t, n, true, ret_fd);
 }
 
 void hnode_unpin(struct hnodes *t, struct hnode *n)
