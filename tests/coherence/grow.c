@@ -16,10 +16,10 @@
  */
 #include "child.h"
 #include "fence.h"
+#include "options.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -42,6 +42,7 @@ static struct shared {
 	atomic_ulong reads, grown, nuls;
 } * shared;
 
+static bool fenced = true;
 static const char *changes = "";
 static char host[PATH_MAX], mount[PATH_MAX], other[PATH_MAX];
 static char bytes_host[FILE_MAX + TAIL], bytes_mount[FILE_MAX + TAIL];
@@ -170,7 +171,7 @@ static void append(int fd, unsigned *seed)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-static int run(unsigned long rounds, const char *root, const char *root_mount, bool fenced)
+static int run(unsigned long rounds, const char *root, const char *root_mount)
 {
 	unsigned long late = 0, wrong = 0;
 	double longest = 0;
@@ -218,31 +219,35 @@ static int run(unsigned long rounds, const char *root, const char *root_mount, b
 	return wrong != 0 || (nuls != 0 && *changes == '\0');
 }
 
+static void set_changes(char *text)
+{
+	if (strcmp(text, "link") != 0 && strcmp(text, "chmod") != 0 &&
+	    strcmp(text, "truncate") != 0)
+		errx(2, "--changes: '%s'?", text);
+	changes = text;
+}
+
+static const struct option_row rows[] = {
+	{"no-fence", NULL, "the mount has none: what shows late is right in the end",
+	 .flag = &fenced},
+	{"changes", "WHAT", "link, chmod (in the mount) or truncate (on the host): as well",
+	 .take = set_changes},
+	{0},
+};
+
+static const struct options options = {
+	.usage = "ROUNDS HOST MOUNT",
+	.row = rows,
+	.exit_codes = "0 well, 1 not",
+};
+
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"no-fence", no_argument, NULL, 'n'},
-						{"changes", required_argument, NULL, 'c'},
-						{0}};
-	bool fenced = true;
-	int c;
+	char **operand = argv + options_parse(&options, argc, argv);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 'n')
-			fenced = false;
-		else if (c == 'c' && strcmp(optarg, "link") * strcmp(optarg, "chmod") *
-						     strcmp(optarg, "truncate") ==
-					     0)
-			changes = optarg;
-		else
-			return 2;
-	}
-	if (argc - optind != 3) {
-		(void)fputs("usage: grow [--no-fence] [--changes link|chmod|truncate] ROUNDS HOST "
-			    "MOUNT\n",
-			    stderr);
-		return 2;
-	}
-	const char *root = argv[optind + 1], *root_mount = argv[optind + 2];
+	if (argv + argc - operand != 3)
+		options_wrong(&options);
+	const char *root = operand[1], *root_mount = operand[2];
 	(void)snprintf(host, sizeof(host), "%s/grown", root);
 	(void)snprintf(mount, sizeof(mount), "%s/grown", root_mount);
 	(void)snprintf(other, sizeof(other), "%s/grown.2", root_mount);
@@ -250,5 +255,5 @@ int main(int argc, char **argv)
 		      0);
 	if (shared == MAP_FAILED)
 		err(3, "mmap");
-	return run(strtoul(argv[optind], NULL, 10), root, root_mount, fenced);
+	return run(options_number(operand[0]), root, root_mount);
 }

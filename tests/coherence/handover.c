@@ -15,12 +15,12 @@
  */
 #include "child.h"
 #include "clock.h"
+#include "options.h"
+#include "tree.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -318,12 +318,6 @@ static void make_pair(unsigned i)
 	}
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st, (void)flag, (void)ftw;
-	return remove(path);
-}
-
 static bool all_had(void)
 {
 	for (unsigned i = 0; i < pairs; i++)
@@ -391,7 +385,7 @@ static long run(enum way way)
 	wait_for_all((unsigned)pairs * places);
 	for (unsigned i = 0; i < pairs; i++) {
 		(void)snprintf(path, sizeof(path), "%s/pair%u", place[0], i);
-		if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
+		if (tree_remove(path) != 0)
 			err(3, "%s", path);
 	}
 	return print_sum(way);
@@ -415,35 +409,36 @@ static void make_places(char **argv, enum way way)
 		err(3, "%s", place[0]);
 }
 
+static const struct option_row rows[] = {
+	{"turns", "N", "of each process: 100", .number = &turns},
+	{"pairs", "N", "directories in which they take turns: 4", .number = &pairs},
+	{0},
+};
+
+static const struct options options = {
+	.usage = "WAY[,WAY...] HOST MOUNT...",
+	.row = rows,
+	.exit_codes = "0 well, 1 not",
+};
+
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"turns", required_argument, NULL, 't'},
-						{"pairs", required_argument, NULL, 'p'},
-						{0}};
 	long wrong = 0;
-	int c;
+	int first = options_parse(&options, argc, argv);
 
+	places = (unsigned)(argc - first - 1);
+	if (argc - first < 3 || places > PLACES_MAX || pairs == 0 || pairs > PAIRS_MAX)
+		options_wrong(&options);
 	child_hear_begin();
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 't' && c != 'p')
-			return 2;
-		*(c == 't' ? &turns : &pairs) = strtoul(optarg, NULL, 10);
-	}
-	places = (unsigned)(argc - optind - 1);
-	if (argc - optind < 3 || places > PLACES_MAX || pairs == 0 || pairs > PAIRS_MAX) {
-		(void)fputs("usage: handover [--turns N] [--pairs N] WAY[,WAY...] HOST MOUNT...\n",
-			    stderr);
-		return 2;
-	}
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	if (shared == MAP_FAILED)
 		err(3, "mmap");
-	for (char *w = strtok(argv[optind], ","); w != NULL; w = strtok(NULL, ",")) {
+	for (char *w = strtok(argv[first], ","); w != NULL; w = strtok(NULL, ",")) {
 		enum way way = way_of(w);
 
-		make_places(argv + optind + 1, way);
+		make_places(argv + first + 1, way);
 		wrong += run(way);
 		(void)rmdir(place[0]);
 	}

@@ -6,12 +6,12 @@
 #include "model.h"
 
 #include "child.h"
+#include "options.h"
+#include "tree.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,17 +22,22 @@
 #define STUCK_NS UINT64_C(120000000000) /* no step takes so long but when somebody hangs */
 
 static struct {
-	unsigned long seconds, host_workers, guest_workers, load;
+	unsigned long seed, seconds, host_workers, guest_workers, load;
+	unsigned long own_late_ms, late_ms, settle_ms;
 	bool stop_at_first, keep;
-} opt = {.seconds = 20, .host_workers = 2, .guest_workers = 2};
+} opt = {
+	.seed = 1,
+	.seconds = 20,
+	.host_workers = 2,
+	.guest_workers = 2,
+	.settle_ms = 10000,
+};
 
 static struct model_settings set = {
-	.seed = 1,
 	.synchronises = SYNC_ALL,
 	.locks = true,
 	.mappings = true,
 	.removed = true,
-	.settle_ns = UINT64_C(10000000000),
 };
 static char place[PLACES_MAX][PATH_MAX];
 static struct model *model;
@@ -163,18 +168,12 @@ static void make_all(void)
 	(void)close(at);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st, (void)flag, (void)ftw;
-	return remove(path);
-}
-
 static void remove_all(void)
 {
 	char path[PATH_MAX + sizeof(model->dir)];
 
 	(void)snprintf(path, sizeof(path), "%s/%s", set.place[0], model->dir);
-	if (!opt.keep && nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
+	if (!opt.keep && tree_remove(path) != 0)
 		warn("%s", path);
 }
 
@@ -255,174 +254,76 @@ static void print_sum(void)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static void usage(FILE *to)
+static void set_synchronises(char *text)
 {
-	(void)fputs(
-		"usage: model [OPTION...] HOST MOUNT...\n"
-		"  --seed N           1\n"
-		"  --seconds S        20\n"
-		"  --host-workers N   2\n"
-		"  --guest-workers N  in each mount: 2\n"
-		"  --load N           so many busy processes beside them: 0\n"
-		"  --synchronise WHAT which calls in a mount do: all, locks, none: all\n"
-		"  --fence            ask for a fence after each of these calls: they need not be one\n"
-		"  --no-locks         locks are not the host's (locks=local, no_open)\n"
-		"  --no-mappings      what a mapping shows is not compared\n"
-		"  --no-open          a file may be gone (ESTALE) that lost its name when it was open\n"
-		"  --separate-servers what one mount changed is to the others as the host's\n"
-		"  --own-late-ms N    what a mount changed may show in itself so much later: 0\n"
-		"  --late-ms N        what one mount changed may show in the others so much later: 0\n"
-		"  --settle-ms N      what the host changed shows after so long: 10000\n"
-		"  --keep             the files stay\n"
-		"  --stop             end at the first impossible state\n"
-		"exit code: 0 nothing impossible, 1 something, 2 usage, 3 could not go on\n",
-		to);
+	static const char *const names[] = {
+		[SYNC_NONE] = "none", [SYNC_LOCKS] = "locks", [SYNC_ALL] = "all"};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			set.synchronises = i;
+			return;
+		}
+	}
+	errx(2, "--synchronise: '%s'?", text);
 }
 
-static unsigned long number(const char *text)
-{
-	char *end;
-
-	errno = 0;
-	unsigned long n = strtoul(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || n > UINT32_MAX)
-		errx(2, "'%s' is no number", text);
-	return n;
-}
-
-static enum synchronises synchronises(const char *text)
-{
-	if (strcmp(text, "all") == 0)
-		return SYNC_ALL;
-	if (strcmp(text, "locks") == 0)
-		return SYNC_LOCKS;
-	if (strcmp(text, "none") != 0)
-		errx(2, "--synchronise: '%s'?", text);
-	return SYNC_NONE;
-}
-
-enum {
-	OPT_SEED = 1,
-	OPT_SECONDS,
-	OPT_HOST_WORKERS,
-	OPT_GUEST_WORKERS,
-	OPT_LOAD,
-	OPT_SYNCHRONISE,
-	OPT_FENCE,
-	OPT_NO_LOCKS,
-	OPT_NO_MAPPINGS,
-	OPT_NO_OPEN,
-	OPT_GOES_BACK,
-	OPT_SEPARATE,
-	OPT_OWN_LATE,
-	OPT_LATE,
-	OPT_SETTLE,
-	OPT_KEEP,
-	OPT_STOP,
-	OPT_HELP,
-};
-
-static const struct option options[] = {
-	{"seed", required_argument, NULL, OPT_SEED},
-	{"seconds", required_argument, NULL, OPT_SECONDS},
-	{"host-workers", required_argument, NULL, OPT_HOST_WORKERS},
-	{"guest-workers", required_argument, NULL, OPT_GUEST_WORKERS},
-	{"load", required_argument, NULL, OPT_LOAD},
-	{"synchronise", required_argument, NULL, OPT_SYNCHRONISE},
-	{"fence", no_argument, NULL, OPT_FENCE},
-	{"no-locks", no_argument, NULL, OPT_NO_LOCKS},
-	{"no-mappings", no_argument, NULL, OPT_NO_MAPPINGS},
-	{"no-open", no_argument, NULL, OPT_NO_OPEN},
-	{"goes-back", no_argument, NULL, OPT_GOES_BACK},
-	{"separate-servers", no_argument, NULL, OPT_SEPARATE},
-	{"own-late-ms", required_argument, NULL, OPT_OWN_LATE},
-	{"late-ms", required_argument, NULL, OPT_LATE},
-	{"settle-ms", required_argument, NULL, OPT_SETTLE},
-	{"keep", no_argument, NULL, OPT_KEEP},
-	{"stop", no_argument, NULL, OPT_STOP},
-	{"help", no_argument, NULL, OPT_HELP},
+static const struct option_row rows[] = {
+	{"seed", "N", "1", .number = &opt.seed},
+	{"seconds", "S", "20", .number = &opt.seconds},
+	{"host-workers", "N", "2", .number = &opt.host_workers},
+	{"guest-workers", "N", "in each mount: 2", .number = &opt.guest_workers},
+	{"load", "N", "so many busy processes beside them: 0", .number = &opt.load},
+	{"synchronise", "WHAT", "which calls in a mount do: all, locks, none: all",
+	 .take = set_synchronises},
+	{"fence", NULL, "ask for a fence after each of these calls: they need not be one",
+	 .flag = &set.fences, .is = true},
+	{"no-locks", NULL, "locks are not the host's (locks=local, no_open)", .flag = &set.locks},
+	{"no-mappings", NULL, "what a mapping shows is not compared", .flag = &set.mappings},
+	{"no-open", NULL, "a file may be gone (ESTALE) that lost its name when it was open",
+	 .flag = &set.removed},
+	{"goes-back", NULL, "what a process sees may be older than what it has seen",
+	 .flag = &set.goes_back, .is = true},
+	{"separate-servers", NULL, "what one mount changed is to the others as the host's",
+	 .flag = &set.separate, .is = true},
+	{"own-late-ms", "N", "what a mount changed may show in itself so much later: 0",
+	 .number = &opt.own_late_ms},
+	{"late-ms", "N", "what one mount changed may show in the others so much later: 0",
+	 .number = &opt.late_ms},
+	{"settle-ms", "N", "what the host changed shows after so long: 10000",
+	 .number = &opt.settle_ms},
+	{"keep", NULL, "the files stay", .flag = &opt.keep, .is = true},
+	{"stop", NULL, "end at the first impossible state", .flag = &opt.stop_at_first, .is = true},
 	{0},
 };
 
-static void parse_one(int c)
+static const struct options options = {
+	.usage = "HOST MOUNT...",
+	.row = rows,
+	.exit_codes = "0 nothing impossible, 1 something",
+};
+
+static void parse(int argc, char **argv)
 {
-	switch (c) {
-	case OPT_SEED:
-		set.seed = number(optarg);
-		break;
-	case OPT_SECONDS:
-		opt.seconds = number(optarg);
-		break;
-	case OPT_HOST_WORKERS:
-		opt.host_workers = number(optarg);
-		break;
-	case OPT_GUEST_WORKERS:
-		opt.guest_workers = number(optarg);
-		break;
-	case OPT_LOAD:
-		opt.load = number(optarg);
-		break;
-	case OPT_SYNCHRONISE:
-		set.synchronises = synchronises(optarg);
-		break;
-	case OPT_FENCE:
-		set.fences = true;
-		break;
-	case OPT_NO_LOCKS:
-		set.locks = false;
-		break;
-	case OPT_NO_MAPPINGS:
-		set.mappings = false;
-		break;
-	case OPT_NO_OPEN:
-		set.removed = false;
-		break;
-	case OPT_GOES_BACK:
-		set.goes_back = true;
-		break;
-	case OPT_SEPARATE:
-		set.separate = true;
-		break;
-	case OPT_OWN_LATE:
-		set.own_late_ns = number(optarg) * UINT64_C(1000000);
-		break;
-	case OPT_LATE:
-		set.late_ns = number(optarg) * UINT64_C(1000000);
-		break;
-	case OPT_SETTLE:
-		set.settle_ns = number(optarg) * UINT64_C(1000000);
-		break;
-	case OPT_KEEP:
-		opt.keep = true;
-		break;
-	case OPT_STOP:
-		opt.stop_at_first = true;
-		break;
-	case OPT_HELP:
-		usage(stdout);
-		exit(0);
-	default:
-		usage(stderr);
-		exit(2);
+	int first = options_parse(&options, argc, argv);
+
+	if (argc - first < 2 || argc - first > PLACES_MAX || opt.load > WORKERS_MAX)
+		options_wrong(&options);
+	set.places = (unsigned)(argc - first);
+	for (unsigned i = 0; i < set.places; i++) {
+		if (realpath(argv[first + (int)i], place[i]) == NULL)
+			err(3, "%s", argv[first + (int)i]);
+		set.place[i] = place[i];
 	}
+	set.seed = opt.seed;
+	set.own_late_ns = opt.own_late_ms * UINT64_C(1000000);
+	set.late_ns = opt.late_ms * UINT64_C(1000000);
+	set.settle_ns = opt.settle_ms * UINT64_C(1000000);
 }
 
 int main(int argc, char **argv)
 {
-	int c;
-
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
-		parse_one(c);
-	set.places = (unsigned)(argc - optind);
-	if (argc - optind < 2 || set.places > PLACES_MAX || opt.load > WORKERS_MAX) {
-		usage(stderr);
-		return 2;
-	}
-	for (unsigned i = 0; i < set.places; i++) {
-		if (realpath(argv[optind + (int)i], place[i]) == NULL)
-			err(3, "%s", argv[optind + (int)i]);
-		set.place[i] = place[i];
-	}
+	parse(argc, argv);
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	model = model_new(&set);
 	make_all();

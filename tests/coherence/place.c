@@ -17,10 +17,10 @@
  */
 #include "child.h"
 #include "fence.h"
+#include "options.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -29,7 +29,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-
 #include <sys/wait.h>
 #include <time.h>
 
@@ -71,8 +70,7 @@ static void fence(void)
 		err(3, "fence");
 }
 
-/* ---- where processes stand --------------------------------------------------------------------
- */
+/* ---- where processes stand ------------------------------------------------------------------ */
 
 static void stands(const char *name, const char *after)
 {
@@ -157,8 +155,7 @@ static void stand(unsigned long round)
 		err(3, "chdir /");
 }
 
-/* ---- who looks --------------------------------------------------------------------------------
- */
+/* ---- who looks ------------------------------------------------------------------------------- */
 
 static void pin(size_t cpu)
 {
@@ -248,22 +245,29 @@ static void looks(unsigned long rounds)
 	}
 }
 
+static bool looking;
+
+static const struct option_row rows[] = {
+	{"looks", NULL, "somebody looks at a name all the while, and digests it late",
+	 .flag = &looking, .is = true},
+	{0},
+};
+
+static const struct options options = {
+	.usage = "ROUNDS HOST MOUNT",
+	.row = rows,
+	.exit_codes = "0 well, 1 not",
+};
+
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"looks", no_argument, NULL, 'l'}, {0}};
-	bool looking = false;
-	int c;
+	char **operand = argv + options_parse(&options, argc, argv);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'l')
-			return 2;
-		looking = true;
-	}
-	if (argc - optind != 3)
-		return 2;
-	unsigned long rounds = strtoul(argv[optind], NULL, 10);
-	host = argv[optind + 1];
-	mount = argv[optind + 2];
+	if (argv + argc - operand != 3)
+		options_wrong(&options);
+	unsigned long rounds = options_number(operand[0]);
+	host = operand[1];
+	mount = operand[2];
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	if (looking) {
 		looks(rounds);

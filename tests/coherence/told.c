@@ -15,10 +15,10 @@
  */
 #include "child.h"
 #include "fence.h"
+#include "options.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <linux/aio_abi.h>
 #include <poll.h>
@@ -406,34 +406,36 @@ static void what_direct(void)
 
 /* ---- all of it ---- */
 
+static const struct option_row rows[] = {
+	{"no-fence", NULL, "the mount has none: what shows late is right in the end",
+	 .flag = &fenced},
+	{0},
+};
+
+static const struct options options = {
+	.usage = "write|forced|own|open|reopen|direct ROUNDS HOST MOUNT",
+	.row = rows,
+	.exit_codes = "0 well, 1 not",
+};
+
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"no-fence", no_argument, NULL, 'n'}, {0}};
 	static const struct {
 		const char *name;
 		void (*run)(void);
 	} whats[] = {{"write", what_write}, {"forced", what_forced}, {"own", what_own},
 		     {"open", what_open},   {"reopen", what_reopen}, {"direct", what_direct}};
+	char **operand = argv + options_parse(&options, argc, argv);
 	size_t what = 0;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'n')
-			return 2;
-		fenced = false;
-	}
-	if (argc - optind == 4)
-		while (what < 6 && strcmp(whats[what].name, argv[optind]) != 0)
+	if (argv + argc - operand == 4)
+		while (what < 6 && strcmp(whats[what].name, operand[0]) != 0)
 			what++;
-	if (argc - optind != 4 || what == 6) {
-		(void)fputs("usage: told [--no-fence] write|forced|own|open|reopen|direct ROUNDS "
-			    "HOST MOUNT\n",
-			    stderr);
-		return 2;
-	}
-	rounds = strtoul(argv[optind + 1], NULL, 10);
-	root = argv[optind + 2];
-	mount = argv[optind + 3];
+	if (argv + argc - operand != 4 || what == 6)
+		options_wrong(&options);
+	rounds = options_number(operand[1]);
+	root = operand[2];
+	mount = operand[3];
 	memset(text, 't', sizeof(text));
 	(void)signal(SIGBUS, bus);
 	whats[what].run();

@@ -12,11 +12,11 @@
 #include "actor.h"
 #include "child.h"
 #include "fence.h"
+#include "options.h"
 #include "view.h"
 
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,7 +32,8 @@
 enum settle { SETTLE_NONE, SETTLE_FENCE, SETTLE_QUIET, SETTLE_WAIT };
 
 static struct {
-	unsigned long seed, seconds, checkpoints, ops, host_writers, readers, full_every, wait_ms;
+	unsigned long seed, seconds, checkpoints, ops, host_writers, readers, full_every, mounts,
+		wait_ms;
 	enum settle settle[2]; /* taken in turn */
 	bool guest_writers, stop_at_first;
 } opt = {
@@ -42,6 +43,7 @@ static struct {
 	.host_writers = 2,
 	.readers = 2,
 	.full_every = 4,
+	.mounts = PLACES_MAX - 1,
 	.settle = {SETTLE_FENCE, SETTLE_QUIET},
 };
 
@@ -227,49 +229,6 @@ static void run(void)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static void usage(FILE *to)
-{
-	(void)fputs(
-		"usage: torture [OPTION...] HOST MOUNT...\n"
-		"  --seed N           1\n"
-		"  --seconds S        20\n"
-		"  --checkpoints N    instead of --seconds\n"
-		"  --ops-per-round N  at most so many operations of each writer between checkpoints: 60\n"
-		"  --mounts N         use the first N mounts only\n"
-		"  --host-writers N   2\n"
-		"  --guest-writers    a writer in each mount too\n"
-		"  --readers N        in each mount: 2\n"
-		"  --full-every N     compare all names in every Nth round, and the hot ones in each: 4\n"
-		"  --settle WHAT[,WHAT]  before comparing: fence, quiet (compare until equal, for at most\n"
-		"                     2 s), wait:MS, none; two are taken in turn: fence,quiet\n"
-		"  --no-mappings      what a mapping shows that was made before is not compared\n"
-		"  --separate-servers what one mount changed need not show in the others at once\n"
-		"  --ttl              a server without pushes: both, and what a file shows that was opened\n"
-		"                     before is not compared\n"
-		"  --own-late-ms N    what a mount changed may show in itself so much later: 0\n"
-		"  --late-ms N        what one mount changed may show in the others so much later: 0\n"
-		"  --any-owner        uid and gid are not compared\n"
-		"  --any-links        a file's ctime is not compared, nor its link count where it has, or\n"
-		"                     had, more names than one (a server that watches by directory)\n"
-		"  --no-open          a file may be gone (ESTALE) that the host removed when it was open, and\n"
-		"                     empty or not read yet (the mount option no_open)\n"
-		"  --no-git           no checkout on the host\n"
-		"  --stop             end at the first difference\n"
-		"exit code: 0 no difference, 1 differences, 2 usage, 3 could not go on\n",
-		to);
-}
-
-static unsigned long number(const char *text)
-{
-	char *end;
-
-	errno = 0;
-	unsigned long n = strtoul(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || n > UINT32_MAX)
-		errx(2, "'%s' is no number", text);
-	return n;
-}
-
 static enum settle settle_of(const char *text)
 {
 	if (strcmp(text, "fence") == 0)
@@ -280,7 +239,7 @@ static enum settle settle_of(const char *text)
 		return SETTLE_NONE;
 	if (strncmp(text, "wait:", 5) != 0)
 		errx(2, "--settle: '%s'?", text);
-	opt.wait_ms = number(text + 5);
+	opt.wait_ms = options_number(text + 5);
 	return SETTLE_WAIT;
 }
 
@@ -294,146 +253,82 @@ static void set_settle(char *text)
 	opt.settle[1] = comma != NULL ? settle_of(comma + 1) : opt.settle[0];
 }
 
-enum {
-	OPT_SEED = 1,
-	OPT_SECONDS,
-	OPT_CHECKPOINTS,
-	OPT_OPS,
-	OPT_MOUNTS,
-	OPT_HOST_WRITERS,
-	OPT_GUEST_WRITERS,
-	OPT_READERS,
-	OPT_FULL,
-	OPT_SETTLE,
-	OPT_TTL,
-	OPT_NO_MAPPINGS,
-	OPT_SEPARATE,
-	OPT_LATE,
-	OPT_OWN_LATE,
-	OPT_ANY_OWNER,
-	OPT_ANY_LINKS,
-	OPT_NO_OPEN,
-	OPT_NO_GIT,
-	OPT_STOP,
-	OPT_HELP,
-};
+/* A server without pushes. */
+static void set_ttl(char *none)
+{
+	(void)none;
+	set.mappings = set.opened = set.instant = false;
+}
 
-static const struct option options[] = {
-	{"seed", required_argument, NULL, OPT_SEED},
-	{"seconds", required_argument, NULL, OPT_SECONDS},
-	{"checkpoints", required_argument, NULL, OPT_CHECKPOINTS},
-	{"ops-per-round", required_argument, NULL, OPT_OPS},
-	{"mounts", required_argument, NULL, OPT_MOUNTS},
-	{"host-writers", required_argument, NULL, OPT_HOST_WRITERS},
-	{"guest-writers", no_argument, NULL, OPT_GUEST_WRITERS},
-	{"readers", required_argument, NULL, OPT_READERS},
-	{"full-every", required_argument, NULL, OPT_FULL},
-	{"settle", required_argument, NULL, OPT_SETTLE},
-	{"ttl", no_argument, NULL, OPT_TTL},
-	{"no-mappings", no_argument, NULL, OPT_NO_MAPPINGS},
-	{"separate-servers", no_argument, NULL, OPT_SEPARATE},
-	{"late-ms", required_argument, NULL, OPT_LATE},
-	{"own-late-ms", required_argument, NULL, OPT_OWN_LATE},
-	{"any-owner", no_argument, NULL, OPT_ANY_OWNER},
-	{"any-links", no_argument, NULL, OPT_ANY_LINKS},
-	{"no-open", no_argument, NULL, OPT_NO_OPEN},
-	{"no-git", no_argument, NULL, OPT_NO_GIT},
-	{"stop", no_argument, NULL, OPT_STOP},
-	{"help", no_argument, NULL, OPT_HELP},
+static const struct option_row rows[] = {
+	{"seed", "N", "1", .number = &opt.seed},
+	{"seconds", "S", "20", .number = &opt.seconds},
+	{"checkpoints", "N", "instead of --seconds", .number = &opt.checkpoints},
+	{"ops-per-round", "N", "at most so many operations of each writer between checkpoints: 60",
+	 .number = &opt.ops},
+	{"mounts", "N", "use the first N mounts only", .number = &opt.mounts},
+	{"host-writers", "N", "2", .number = &opt.host_writers},
+	{"guest-writers", NULL, "a writer in each mount too", .flag = &opt.guest_writers,
+	 .is = true},
+	{"readers", "N", "in each mount: 2", .number = &opt.readers},
+	{"full-every", "N", "compare all names in every Nth round, and the hot ones in each: 4",
+	 .number = &opt.full_every},
+	{"settle", "WHAT[,WHAT]",
+	 "before comparing: fence, quiet (compare until equal, for at most\n"
+	 "2 s), wait:MS, none; two are taken in turn: fence,quiet",
+	 .take = set_settle},
+	{"no-mappings", NULL, "what a mapping shows that was made before is not compared",
+	 .flag = &set.mappings},
+	{"separate-servers", NULL, "what one mount changed need not show in the others at once",
+	 .flag = &set.instant},
+	{"ttl", NULL,
+	 "a server without pushes: both, and what a file shows that was opened\n"
+	 "before is not compared",
+	 .take = set_ttl},
+	{"own-late-ms", "N", "what a mount changed may show in itself so much later: 0",
+	 .number = &set.own_late_ms},
+	{"late-ms", "N", "what one mount changed may show in the others so much later: 0",
+	 .number = &set.late_ms},
+	{"any-owner", NULL, "uid and gid are not compared", .flag = &set.owners},
+	{"any-links", NULL,
+	 "a file's ctime is not compared, nor its link count where it has, or\n"
+	 "had, more names than one (a server that watches by directory)",
+	 .flag = &set.links},
+	{"no-open", NULL,
+	 "a file may be gone (ESTALE) that the host removed when it was open, and\n"
+	 "empty or not read yet (the mount option no_open)",
+	 .flag = &set.removed},
+	{"no-git", NULL, "no checkout on the host", .flag = &set.git},
+	{"stop", NULL, "end at the first difference", .flag = &opt.stop_at_first, .is = true},
 	{0},
 };
 
-static unsigned parse(int argc, char **argv)
-{
-	unsigned long mounts = PLACES_MAX - 1;
-	int c;
+static const struct options options = {
+	.usage = "HOST MOUNT...",
+	.row = rows,
+	.exit_codes = "0 no difference, 1 differences",
+};
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case OPT_SEED:
-			opt.seed = number(optarg);
-			break;
-		case OPT_SECONDS:
-			opt.seconds = number(optarg);
-			break;
-		case OPT_CHECKPOINTS:
-			opt.checkpoints = number(optarg);
-			break;
-		case OPT_OPS:
-			opt.ops = number(optarg);
-			break;
-		case OPT_MOUNTS:
-			mounts = number(optarg);
-			break;
-		case OPT_HOST_WRITERS:
-			opt.host_writers = number(optarg);
-			break;
-		case OPT_GUEST_WRITERS:
-			opt.guest_writers = true;
-			break;
-		case OPT_READERS:
-			opt.readers = number(optarg);
-			break;
-		case OPT_FULL:
-			opt.full_every = number(optarg);
-			break;
-		case OPT_SETTLE:
-			set_settle(optarg);
-			break;
-		case OPT_TTL:
-			set.mappings = set.opened = set.instant = false;
-			break;
-		case OPT_NO_MAPPINGS:
-			set.mappings = false;
-			break;
-		case OPT_SEPARATE:
-			set.instant = false;
-			break;
-		case OPT_OWN_LATE:
-			set.own_late_ms = number(optarg);
-			break;
-		case OPT_LATE:
-			set.late_ms = number(optarg);
-			break;
-		case OPT_ANY_OWNER:
-			set.owners = false;
-			break;
-		case OPT_ANY_LINKS:
-			set.links = false;
-			break;
-		case OPT_NO_OPEN:
-			set.removed = false;
-			break;
-		case OPT_NO_GIT:
-			set.git = false;
-			break;
-		case OPT_STOP:
-			opt.stop_at_first = true;
-			break;
-		case OPT_HELP:
-			usage(stdout);
-			exit(0);
-		default:
-			usage(stderr);
-			exit(2);
-		}
-	}
-	unsigned places = (unsigned)(argc - optind);
-	if (places > mounts + 1)
-		places = (unsigned)mounts + 1;
-	if (places < 2 || places > PLACES_MAX || opt.ops == 0 || opt.full_every == 0 ||
-	    opt.readers == 0) {
-		usage(stderr);
-		exit(2);
-	}
-	return places;
+/* The index of the first place. */
+static int parse(int argc, char **argv)
+{
+	int first = options_parse(&options, argc, argv);
+
+	set.places = (unsigned)(argc - first);
+	if (set.places > opt.mounts + 1)
+		set.places = (unsigned)opt.mounts + 1;
+	if (set.places < 2 || set.places > PLACES_MAX || opt.ops == 0 || opt.full_every == 0 ||
+	    opt.readers == 0)
+		options_wrong(&options);
+	return first;
 }
 
 int main(int argc, char **argv)
 {
-	set.places = parse(argc, argv);
+	int first = parse(argc, argv);
+
 	for (unsigned i = 0; i < set.places; i++)
-		set.place[i] = argv[optind + (int)i];
+		set.place[i] = argv[first + (int)i];
 	set.seed = opt.seed;
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	world = world_new(&set);
