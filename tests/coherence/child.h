@@ -4,7 +4,9 @@
 #include <err.h>
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/types.h>
 #include <time.h>
@@ -25,6 +27,16 @@ static inline pid_t child_fork(void)
 			_exit(3);
 	}
 	return pid;
+}
+
+/* Zeroed memory that children share. */
+static inline void *child_memory(size_t size)
+{
+	void *m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (m == MAP_FAILED)
+		err(3, "mmap");
+	return m;
 }
 
 /*

@@ -27,7 +27,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -237,6 +236,7 @@ static const struct option_row rows[] = {
 
 static const struct options options = {
 	.usage = "ROUNDS HOST MOUNT",
+	.operands = 3,
 	.row = rows,
 	.exit_codes = "0 well, 1 not",
 };
@@ -245,15 +245,10 @@ int main(int argc, char **argv)
 {
 	char **operand = argv + options_parse(&options, argc, argv);
 
-	if (argv + argc - operand != 3)
-		options_wrong(&options);
 	const char *root = operand[1], *root_mount = operand[2];
 	(void)snprintf(host, sizeof(host), "%s/grown", root);
 	(void)snprintf(mount, sizeof(mount), "%s/grown", root_mount);
 	(void)snprintf(other, sizeof(other), "%s/grown.2", root_mount);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	if (shared == MAP_FAILED)
-		err(3, "mmap");
+	shared = child_memory(sizeof(*shared));
 	return run(options_number(operand[0]), root, root_mount);
 }

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -431,10 +430,7 @@ int main(int argc, char **argv)
 		options_wrong(&options);
 	child_hear_begin();
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	if (shared == MAP_FAILED)
-		err(3, "mmap");
+	shared = child_memory(sizeof(*shared));
 	for (char *w = strtok(argv[first], ","); w != NULL; w = strtok(NULL, ",")) {
 		enum way way = way_of(w);
 

@@ -1,11 +1,11 @@
 #include "model.h"
 
+#include "child.h"
 #include "mapped.h"
 
 #include <err.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 static void shared_mutex(pthread_mutex_t *mutex)
 {
@@ -18,11 +18,8 @@ static void shared_mutex(pthread_mutex_t *mutex)
 
 struct model *model_new(const struct model_settings *set)
 {
-	struct model *m =
-		mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct model *m = child_memory(sizeof(*m));
 
-	if (m == MAP_FAILED)
-		err(3, "mmap");
 	m->set = *set;
 	m->next_object = 1;
 	shared_mutex(&m->showing);

@@ -83,5 +83,7 @@ int options_parse(const struct options *o, int argc, char **argv)
 			options_wrong(o);
 		take(&o->row[c]);
 	}
+	if (o->operands != 0 && argc - optind != o->operands)
+		options_wrong(o);
 	return optind;
 }

@@ -17,11 +17,13 @@ struct option_row {
 
 struct options {
 	const char *usage;	      /* the operands, after the program's name */
+	int operands;		      /* so many; 0: that is for the program to say */
 	const struct option_row *row; /* the last one has no name */
 	const char *exit_codes;	      /* the last line of the help */
 };
 
-/* The index of the first operand. --help ends the program with 0, a wrong option with 2. */
+/* The index of the first operand. --help ends the program with 0, a wrong option, or not so many
+ * operands, with 2. */
 int options_parse(const struct options *o, int argc, char **argv);
 /* Where the operands are wrong. */
 _Noreturn void options_wrong(const struct options *o);

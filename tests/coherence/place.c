@@ -16,6 +16,7 @@
  * Exit code: 0 well, 1 not, 2 usage, 3 could not go on.
  */
 #include "child.h"
+#include "clock.h"
 #include "fence.h"
 #include "options.h"
 
@@ -30,7 +31,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 static const char *host, *mount;
 static unsigned long wrong;
@@ -167,14 +167,6 @@ static void pin(size_t cpu)
 		err(3, "sched_setaffinity");
 }
 
-static double now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
-}
-
 static _Noreturn void looker(void)
 {
 	struct path p = path(mount, "p");
@@ -195,9 +187,9 @@ static _Noreturn void hog(void)
 	if (sched_setscheduler(0, SCHED_FIFO, &top) != 0)
 		err(3, "sched_setscheduler");
 	for (unsigned n = 0;; n++) {
-		double end = now_ms() + 1 + n % 7;
+		uint64_t end = now_ns() + (1 + n % 7) * UINT64_C(1000000);
 
-		while (now_ms() < end)
+		while (now_ns() < end)
 			;
 		(void)nanosleep(&moment, NULL);
 	}
@@ -229,8 +221,8 @@ static void looks(unsigned long rounds)
 		move("p", "away", 0); /* p expires, is looked up, and is the same */
 		move("away", "p", 0);
 		fence();
-		double end = now_ms() + (double)(i % 8) / 4;
-		while (now_ms() < end)
+		uint64_t end = now_ns() + i % 8 * UINT64_C(250000);
+		while (now_ns() < end)
 			(void)sched_yield();
 		move("p", "q", RENAME_EXCHANGE);
 		fence();
@@ -255,6 +247,7 @@ static const struct option_row rows[] = {
 
 static const struct options options = {
 	.usage = "ROUNDS HOST MOUNT",
+	.operands = 3,
 	.row = rows,
 	.exit_codes = "0 well, 1 not",
 };
@@ -263,8 +256,6 @@ int main(int argc, char **argv)
 {
 	char **operand = argv + options_parse(&options, argc, argv);
 
-	if (argv + argc - operand != 3)
-		options_wrong(&options);
 	unsigned long rounds = options_number(operand[0]);
 	host = operand[1];
 	mount = operand[2];

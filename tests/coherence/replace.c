@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -192,10 +191,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	uint64_t count = (uint64_t)atoi(arg[0]);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	if (shared == MAP_FAILED)
-		err(3, "mmap");
+	shared = child_memory(sizeof(*shared));
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	enter(arg[1]);
 	replace(1);

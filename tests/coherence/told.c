@@ -7,24 +7,25 @@
  *           believes what fstat(2) tells, maps that much, touches and reads the last byte
  *   forced  the same, and others chmod(2) and link(2) it, while the host makes it longer
  *   own     host and mount append in turn: what the mount's own write(2) returned for is there
- *   open    sendfile(2), splice(2) and a mapping of an open file see what the host appended
+ *   open    sendfile(2), splice(2), copy_file_range(2) and a mapping of an open file see what the
+ *           host appended
  *   reopen  a file that the host has made longer in place is read without fstat(2): old or new
  *   direct  what an asynchronous O_DIRECT write has written is what a read of the page cache finds
  *
  * Files have no NUL. Exit code: 0 well, 1 not, 2 usage, 3 could not go on.
  */
 #include "child.h"
+#include "clock.h"
 #include "fence.h"
+#include "mapped.h"
 #include "options.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/aio_abi.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -36,9 +37,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 
-#define LATE_MS	 3000 /* without a fence: later than that is never */
+#define LATE_NS	 UINT64_C(3000000000) /* without a fence: later than that is never */
 #define FILE_MAX (1 << 20)
 
 static const char *root, *mount;
@@ -82,34 +82,18 @@ static void sync_mount(void)
 		err(3, "%s: no fence", mount);
 }
 
-static long now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-static sigjmp_buf jump;
-
-static void bus(int sig)
-{
-	(void)sig;
-	siglongjmp(jump, 1);
-}
-
 /* The last byte before size, mapped and read. */
 static void touch(int fd, size_t size)
 {
-	char *volatile map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	char *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
 	char last = 0;
 
 	looks++;
 	/* what is open for appending cannot be mapped shared before Linux 6.6 */
 	if (map != MAP_FAILED) {
-		if (sigsetjmp(jump, 1))
+		if (!copy_mapped(&last, map + size - 1, 1))
 			sigbus++;
-		else if (map[size - 1] == '\0')
+		else if (last == '\0')
 			zeros++;
 		(void)munmap(map, size);
 	}
@@ -267,16 +251,26 @@ static ssize_t spliced(int fd)
 	return n;
 }
 
+static ssize_t copied(int fd)
+{
+	int out = open_file(in(mount, "copied"), O_WRONLY | O_CREAT | O_TRUNC);
+	loff_t off = 0;
+	ssize_t n = copy_file_range(fd, &off, out, NULL, 65536, 0);
+
+	(void)close(out);
+	return n;
+}
+
 static bool shows(int fd, int out, size_t size)
 {
 	off_t off = 0;
+	char last = '\0';
 
-	if (sendfile(out, fd, &off, 65536) != (ssize_t)size || spliced(fd) != (ssize_t)size)
+	if (sendfile(out, fd, &off, 65536) != (ssize_t)size || spliced(fd) != (ssize_t)size ||
+	    copied(fd) != (ssize_t)size)
 		return false;
-	char *volatile map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-	volatile bool there = false;
-	if (sigsetjmp(jump, 1) == 0)
-		there = map[size - 1] != '\0';
+	char *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	bool there = copy_mapped(&last, map + size - 1, 1) && last != '\0';
 	(void)munmap(map, size);
 	return there;
 }
@@ -299,11 +293,11 @@ static void what_open(void)
 		for (int more = 0; more < 2; more++, size += 9000) {
 			put(host, 9000);
 			sync_mount();
-			long begun = now_ms();
+			uint64_t begun = now_ns();
 			bool there;
 			while (!(there = shows(fd, out, size + 9000)) && !fenced &&
-			       now_ms() - begun < LATE_MS)
-				(void)poll(NULL, 0, 10);
+			       now_ns() - begun < LATE_NS)
+				pause_for_a_moment();
 			looks++;
 			missing += !there;
 		}
@@ -414,6 +408,7 @@ static const struct option_row rows[] = {
 
 static const struct options options = {
 	.usage = "write|forced|own|open|reopen|direct ROUNDS HOST MOUNT",
+	.operands = 4,
 	.row = rows,
 	.exit_codes = "0 well, 1 not",
 };
@@ -428,16 +423,15 @@ int main(int argc, char **argv)
 	char **operand = argv + options_parse(&options, argc, argv);
 	size_t what = 0;
 
-	if (argv + argc - operand == 4)
-		while (what < 6 && strcmp(whats[what].name, operand[0]) != 0)
-			what++;
-	if (argv + argc - operand != 4 || what == 6)
+	while (what < 6 && strcmp(whats[what].name, operand[0]) != 0)
+		what++;
+	if (what == 6)
 		options_wrong(&options);
 	rounds = options_number(operand[1]);
 	root = operand[2];
 	mount = operand[3];
 	memset(text, 't', sizeof(text));
-	(void)signal(SIGBUS, bus);
+	mapped_init();
 	whats[what].run();
 	printf("%s: %lu looks: %lu SIGBUS, %lu short, %lu NULs, %lu other\n", whats[what].name,
 	       atomic_load(&looks), sigbus, missing, zeros, other);

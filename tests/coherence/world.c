@@ -1,10 +1,11 @@
 #include "world.h"
 
+#include "child.h"
+
 #include <err.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define LOG_SIZE  (1u << 15)
@@ -30,11 +31,8 @@ struct world *world_new(const struct settings *set)
 {
 	pthread_mutexattr_t ma;
 	pthread_condattr_t ca;
-	struct world *w =
-		mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct world *w = child_memory(sizeof(*w));
 
-	if (w == MAP_FAILED)
-		err(3, "mmap");
 	w->set = *set;
 	mapped_init();
 	(void)pthread_mutexattr_init(&ma);

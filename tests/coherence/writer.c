@@ -358,10 +358,7 @@ static void xattr_own(const char *name)
 	char names[256], value[24];
 
 	if (listing == NULL)
-		listing = mmap(NULL, sizeof(*listing), PROT_READ | PROT_WRITE,
-			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (listing == MAP_FAILED)
-		err(3, "mmap");
+		listing = child_memory(sizeof(*listing));
 	atomic_store(listing, true);
 	pid_t pid = child_fork();
 	if (pid == 0) {

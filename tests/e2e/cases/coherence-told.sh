@@ -6,7 +6,7 @@
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_test coherence/told
-count=${VFS_TOLD_COUNT:-$((100 / VFS_SLOW))}
+count=$((100 / VFS_SLOW))
 
 # told OPTIONS WHAT ROUNDS [ARG...]
 told() {
