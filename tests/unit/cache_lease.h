@@ -149,21 +149,28 @@ static inline struct cache_options lease_options(void)
 	};
 }
 
-static inline struct world *world_with(struct cache_options options)
+/* A server that does not watch the host pushes what other clients change. */
+static inline struct world *world_watched(struct cache_options options, bool watch)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
 	assert_non_null(w);
 	w->f = fake_new();
-	w->f->base.info.push = w->f->base.info.watch = true;
+	w->f->base.info.push = true;
+	w->f->base.info.watch = watch;
 	assert_int_equal(stats_new(NULL, &w->stats), 0);
 	options.stats = w->stats;
 	assert_int_equal(cache_new(&w->f->base, &options, &w->c), 0);
-	assert_true(cache_leased(w->c));
+	assert_int_equal(cache_leased(w->c), watch);
 	cache_set_sink(w->c, &recording_sink, w);
 	w->version = 100;
 	w->seq = 10;
 	return w;
+}
+
+static inline struct world *world_with(struct cache_options options)
+{
+	return world_watched(options, true);
 }
 
 static inline struct world *world_new(void)

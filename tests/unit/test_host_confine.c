@@ -512,30 +512,43 @@ static void try_all(struct host_client *c, const struct tree *t, uint64_t other,
 	}
 }
 
-static void test_moved_out(void **state)
+/* d, which is to be moved out, and its twin, which stays. */
+static void make_twins(struct fixture *f, struct tree *t, struct tree *twin)
 {
-	struct fixture *f = *state;
-	struct host_client *c = &f->c;
-	char before[8192], after[8192], from[128], to[128];
-	struct tree t, twin;
-	struct msg p, q = {0};
-
 	make_tree(f, "export/d");
 	make_tree(f, "export/twin");
 	make_plain(f, "plain");
 	make_plain(f, "plain2");
-	learn(c, "d", &t);
-	learn(c, "twin", &twin);
-	uint64_t other = find(c, c->root, "twin");
-	at(f, from, "export/d");
-	at(f, to, "out");
-	move(from, to);
+	learn(&f->c, "d", t);
+	learn(&f->c, "twin", twin);
+}
+
+/* Nothing reaches what has been moved from t's place to out. */
+static void attack(struct fixture *f, const struct tree *t, uint64_t other)
+{
+	char before[8192], after[8192];
+	struct attempt rmdir_ = {.c = &f->c, .t = t};
+
 	look_at(f, "out", before);
-	try_all(c, &t, other, false);
-	struct attempt rmdir_ = {.c = c, .t = &t};
+	try_all(&f->c, t, other, false);
 	assert_int_equal(do_rmdir(&rmdir_), -ESTALE);
 	look_at(f, "out", after);
 	assert_string_equal(before, after);
+}
+
+static void test_moved_out(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	char from[128], to[128];
+	struct tree t, twin;
+	struct msg p, q = {0};
+
+	make_twins(f, &t, &twin);
+	at(f, from, "export/d");
+	at(f, to, "out");
+	move(from, to);
+	attack(f, &t, twin.top);
 	/* What is open stays: it can be read and written, and looked at. */
 	assert_int_equal(host_read(c, t.fh, 0, 100, &p), 0);
 	assert_int_equal(p.payload.len, 5);
@@ -632,9 +645,8 @@ static void test_forgotten_above(void **state)
 static void test_after_overflow(void **state)
 {
 	struct fixture *f = *state;
-	struct host_client *c = &f->c;
 	int max = 0, status;
-	char from[128], to[128], before[8192], after[8192];
+	char from[128], to[128];
 	struct tree t, twin;
 	FILE *limit = fopen("/proc/sys/fs/fanotify/max_queued_events", "re");
 
@@ -644,12 +656,7 @@ static void test_after_overflow(void **state)
 		(void)fclose(limit);
 	if (max == 0)
 		skip();
-	make_tree(f, "export/d");
-	make_tree(f, "export/twin");
-	make_plain(f, "plain");
-	make_plain(f, "plain2");
-	learn(c, "d", &t);
-	learn(c, "twin", &twin);
+	make_twins(f, &t, &twin);
 	assert_int_equal(kill(f->hs.pid, SIGSTOP), 0);
 	assert_int_equal(waitpid(f->hs.pid, &status, WUNTRACED), f->hs.pid);
 	for (int i = 0; i < max + 100; i++) {
@@ -663,11 +670,8 @@ static void test_after_overflow(void **state)
 	at(f, to, "out");
 	move(from, to);
 	assert_int_equal(kill(f->hs.pid, SIGCONT), 0);
-	look_at(f, "out", before);
-	try_all(c, &t, twin.top, false);
-	look_at(f, "out", after);
-	assert_string_equal(before, after);
-	try_all(c, &twin, c->root, true);
+	attack(f, &t, twin.top);
+	try_all(&f->c, &twin, f->c.root, true);
 }
 
 /* ---- moved while the request is carried out ---- */

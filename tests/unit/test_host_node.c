@@ -162,6 +162,17 @@ static bool see_file_system(void *arg, int fd)
 	return fd >= 0;
 }
 
+/* Nodes of an export in which every rename is seen; on_use tells of what has not been told yet. */
+static struct hnodes *new_watched(struct fixture *f, void (*on_use)(void *arg), void *arg)
+{
+	struct hnodes *t;
+
+	assert_int_equal(hnodes_new(f->e, 10, &t), 0);
+	hnodes_on_use(t, on_use, arg);
+	filesystems_watch(export_filesystems(f->e), see_file_system, NULL);
+	return t;
+}
+
 /*
  * Where every rename is seen: one that was told of while the name was looked up is
  * not forgotten when the node is made.
@@ -169,13 +180,10 @@ static bool see_file_system(void *arg, int fd)
 static void test_moved_as_it_is_found(void **state)
 {
 	struct fixture *f = *state;
-	struct hnodes *t;
+	struct hnodes *t = new_watched(f, see_all, NULL);
 	struct hnode *n;
 	int fd;
 
-	assert_int_equal(hnodes_new(f->e, 10, &t), 0);
-	hnodes_on_use(t, see_all, NULL);
-	filesystems_watch(export_filesystems(f->e), see_file_system, NULL);
 	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
 	make_file(f->fd, "f");
 	struct hnode *root = intern(f, t, NULL, ".", NULL);
@@ -226,12 +234,9 @@ static void test_used_as_it_is_moved(void **state)
 {
 	struct fixture *f = *state;
 	struct handle out;
-	struct hnodes *t;
+	struct hnodes *t = new_watched(f, see_all, NULL);
 	int fd;
 
-	assert_int_equal(hnodes_new(f->e, 10, &t), 0);
-	hnodes_on_use(t, see_all, NULL);
-	filesystems_watch(export_filesystems(f->e), see_file_system, NULL);
 	assert_int_equal(mkdirat(f->fd, "a", 0755), 0);
 	assert_int_equal(mkdirat(f->fd, "a/b", 0755), 0);
 	struct hnode *root = intern(f, t, NULL, ".", NULL);
@@ -276,13 +281,10 @@ static void test_moved_by_both(void **state)
 {
 	struct fixture *f = *state;
 	struct untold u = {.name = "d"};
-	struct hnodes *t;
+	struct hnodes *t = new_watched(f, tell_untold, &u);
 	int fd;
 
-	assert_int_equal(hnodes_new(f->e, 10, &t), 0);
 	u.t = t;
-	hnodes_on_use(t, tell_untold, &u);
-	filesystems_watch(export_filesystems(f->e), see_file_system, NULL);
 	assert_int_equal(mkdirat(f->fd, "p", 0755), 0);
 	assert_int_equal(mkdirat(f->fd, "q", 0755), 0);
 	assert_int_equal(mkdirat(f->fd, "d", 0755), 0);

@@ -196,14 +196,7 @@ static void test_unknown(void **state)
 	world_free(w);
 	/* with timeouts no answer is noted */
 	memset(&options.cap, 0, sizeof(options.cap));
-	w = calloc(1, sizeof(*w));
-	assert_non_null(w);
-	w->f = fake_new();
-	w->f->base.info.push = true;
-	assert_int_equal(stats_new(NULL, &w->stats), 0);
-	options.stats = w->stats;
-	assert_int_equal(cache_new(&w->f->base, &options, &w->c), 0);
-	cache_set_sink(w->c, &recording_sink, w);
+	w = world_watched(options, false);
 	(void)look_up(w, CACHE_ROOT, "d", 51, DIR_MODE, NO_STAMP);
 	assert_int_equal(way_after_inv(w, "d"), ENTRY_EXPIRES);
 	world_free(w);

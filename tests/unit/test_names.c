@@ -175,17 +175,9 @@ static void test_all_names(void **state)
 /* Where the server pushes but does not watch, names are kept for a time, and not noted. */
 static void test_names_without_a_lease_are_told(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
-	struct cache_options options = lease_options();
+	struct world *w = world_watched(lease_options(), false);
 
 	(void)state;
-	assert_non_null(w);
-	w->f = fake_new();
-	w->f->base.info.push = true;
-	assert_int_equal(stats_new(NULL, &w->stats), 0);
-	options.stats = w->stats;
-	assert_int_equal(cache_new(&w->f->base, &options, &w->c), 0);
-	cache_set_sink(w->c, &recording_sink, w);
 	look_up_absent(w, CACHE_ROOT, "no", NO_STAMP);
 	assert_int_equal(known_name(w, CACHE_ROOT, "no"), UNKNOWN);
 	(void)inv_name(w, FAKE_ROOT, "no");
