@@ -74,6 +74,17 @@ def get(path):
         return f.read()
 
 
+def receive(sock, n):
+    """n bytes of a stream."""
+    data = b""
+    while len(data) < n:
+        part = sock.recv(n - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
 def bash(text, *args):
     """A line with the helpers of lib.sh; fails the case when it fails."""
     done = subprocess.run(["bash", "-c", f'. "$VFS_E2E/lib.sh"; {text}', "bash", *args], check=False,

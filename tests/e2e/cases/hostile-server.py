@@ -13,7 +13,7 @@ import threading
 sys.path.insert(0, os.environ["VFS_E2E"])
 sys.path.insert(0, os.environ["VFS_TOP"] + "/tests/support")
 sys.dont_write_bytecode = True
-from lib import BIN, SLOW, TMP, check, counter, get, refused, same, umount_vfs, wait_for
+from lib import BIN, SLOW, TMP, check, counter, get, receive, refused, same, umount_vfs, wait_for
 import minicbor as cbor
 
 HELLO, PING, FENCE, LOOKUP, GETATTR, READDIRPLUS, OPEN, READ, READLINK, STATFS = 32, 35, 36, 40, 41, 42, 44, 47, 56, 57
@@ -26,16 +26,6 @@ EHWPOISON = 133  # the last errno of Linux, which Python does not know
 
 def attr(ino, mode, size=0):
     return [1, ino, mode, 1, 0, 0, 0, size, 0, 4096] + [1, 0] * 3
-
-
-def receive(sock, n):
-    data = b""
-    while len(data) < n:
-        part = sock.recv(n - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return data
 
 
 class Server(threading.Thread):

@@ -11,21 +11,11 @@ import subprocess
 import sys
 import threading
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import BIN, HOST, TMP, bash, counter, put, same, umount_vfs, wait_for
+from lib import BIN, HOST, TMP, bash, counter, put, receive, same, umount_vfs, wait_for
 
 STATS, AT, SERVED, PROXIED, LARGE = TMP + "/stats", TMP + "/mnt", TMP + "/s", TMP + "/proxied", 8 << 10
 ACK = b"\0\x18\x41"  # {op: 65, ...}
 hold, go, held, acked = (threading.Event() for _ in range(4))
-
-
-def receive(s, n):
-    data = b""
-    while len(data) < n:
-        part = s.recv(n - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return data
 
 
 def frames(s):
