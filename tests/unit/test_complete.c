@@ -359,8 +359,10 @@ static void test_given_up(void **state)
 	(void)state;
 	answer_fetch(w, fetch(d.l, 0, true), w->seq, BATCH);
 	listing_free(d.l);
+	uint64_t names = stats_get(w->stats, STAT_cache_names);
 	(void)inv(w, NODE_OF(1), INV_ATTR);
 	assert_int_equal(known_name(w, CACHE_ROOT, name_of(1)), UNKNOWN);
+	assert_int_equal(stats_get(w->stats, STAT_cache_names), names - 1); /* kept for no listing */
 	assert_int_equal(known_name(w, CACHE_ROOT, "zzz"), UNKNOWN);
 	assert_int_equal(read_all(w, CACHE_ROOT, true), ENTRIES / BATCH);
 	assert_int_equal(known_name(w, CACHE_ROOT, "zzz"), ABSENT);

@@ -243,6 +243,31 @@ static void test_two_names(void **state)
 	world_free(w);
 }
 
+/* However many go at once, none of them is lost on the way to the server. */
+static void test_many_at_once(void **state)
+{
+	enum { NODES = 250000 };
+	struct world *w = world_of(2 * NODES);
+
+	(void)state;
+	for (uint64_t i = 0; i < NODES; i++)
+		(void)pass(w, i);
+	assert_int_equal(w->f->n_forgets, 0);
+	struct cache_options options;
+	cache_get_options(w->c, &options);
+	options.node_budget = 0;
+	cache_set_options(w->c, &options);
+	assert_int_equal(w->f->n_forgets, NODES);
+	assert_in_range(w->f->n_forget_messages, 2, NODES / 1000);
+	uint64_t sum = 0;
+	for (size_t i = 0; i < NODES; i++) {
+		assert_int_equal(w->f->forgets[i].n, 1);
+		sum += w->f->forgets[i].node - 10000;
+	}
+	assert_true(sum == (uint64_t)NODES * (NODES - 1) / 2);
+	world_free(w);
+}
+
 /* ---- memory ---- */
 
 #define COST_MAX 300 /* bytes of a node and its name, the name's own bytes aside */
@@ -474,7 +499,8 @@ int main(void)
 	    cmocka_unit_test(test_evicted_directory),
 	    cmocka_unit_test(test_two_names),
 	    cmocka_unit_test(test_memory_comes_back),
-	    cmocka_unit_test(test_memory_of_a_node),
+	    cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_memory_of_a_node),
 	    cmocka_unit_test(test_many_threads),
 	};
 
