@@ -288,6 +288,9 @@ bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, 
 	k->inode_locked = r->call.req.op != MSG_CREATE;
 	k->forced_in = dir;
 	k->serial++;
+	/* news that came while the reply was held: a fence behind it is to find this settled */
+	if (c->leased && (n->attr_until == 0 || n->attr.size != has))
+		settle_locked(c, n);
 	return true;
 }
 

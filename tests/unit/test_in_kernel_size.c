@@ -460,6 +460,30 @@ static void test_forced_and_outdated(void **state)
 	assert_int_equal(look(20), 20);
 }
 
+/* Nor does it when the news came while the reply was held back, and maybe others have asked since. */
+static void test_forced_outdated(void **state)
+{
+	(void)state;
+	for (int asked_since = 0; asked_since < 2; asked_since++) {
+		uint64_t size = 50;
+		struct asked *a = force(SETATTR, size);
+
+		told_clear(w);
+		(void)inv(w, 50, INV_ATTR);
+		if (asked_since)
+			assert_true(look_first(60));
+		assert_int_equal(told(w, TOLD_SETTLE, CACHE_ROOT, NULL), 0);
+		assert_true(cache_size_force(w->c, &a->req, ino, 0, &size,
+					     &(struct size_wait){.next = NULL}));
+		assert_int_equal(size, 50);
+		assert_int_equal(told(w, TOLD_SETTLE, CACHE_ROOT, NULL), 1);
+		cache_size_settled(w->c, ino, w->told[w->n_told - 1].serial);
+		if (asked_since)
+			assert_true(look_first(CACHED));
+		free(a);
+	}
+}
+
 static void count(void *arg)
 {
 	++*(unsigned *)arg;
@@ -666,6 +690,7 @@ int main(void)
 		TEST(test_forced_is_digested),
 		TEST(test_forced_and_longer),
 		TEST(test_forced_and_outdated),
+		TEST(test_forced_outdated),
 		TEST(test_forced_behind_a_store),
 		TEST(test_cut_behind_a_store),
 		TEST(test_forced_without_a_name),
