@@ -333,6 +333,7 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 	if (s == NULL)
 		return;
 	struct stats_op *row = &s->rpc[rpc_row(op)];
+	struct stats_pending *p = span_pending(s, span);
 
 	stats_count(&row->count, 1);
 	stats_count(&s->value[oneway	       ? STAT_rpc_oneway
@@ -341,6 +342,8 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 		    1);
 	if (oneway)
 		return;
+	if (op != MSG_PING && p == NULL)
+		stats_count(&s->value[STAT_rpc_own], 1);
 	span->sent = stats_now();
 	if (span->waiting) {
 		span->waiting = false;
@@ -354,7 +357,6 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 	span->out = true;
 	stats_count(&s->value[STAT_rpc_pending], 1);
 
-	struct stats_pending *p = span_pending(s, span);
 	if (p == NULL)
 		return;
 	uint32_t process = LOAD(p->process);

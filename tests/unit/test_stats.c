@@ -498,6 +498,7 @@ static void test_messages(void **state)
 	struct stats_request q = {.opcode = 15, .unique = 2, .answered = true};
 	struct stats_span a = {0}, b = {0}, c = {0};
 	const struct stats_pending *p = NULL;
+	struct stats_answer answer;
 	struct stats *s;
 
 	(void)state;
@@ -516,6 +517,7 @@ static void test_messages(void **state)
 	assert_int_equal(pending_rows(&r, 4, &p), 2);
 	assert_int_equal(p->rpcs, 0);
 	assert_int_equal(read_value(&r, "rpc.errors"), 1);
+	assert_int_equal(read_value(&r, "rpc.own"), 0);
 	stats_rpc_drop(s, &b);
 	stats_rpc_drop(s, &b);
 	assert_int_equal(read_value(&r, "rpc.pending"), 0);
@@ -526,6 +528,15 @@ static void test_messages(void **state)
 	stats_rpc_send(s, &c, MSG_CLOSE, true);
 	assert_int_equal(read_value(&r, "rpc.oneway"), 1);
 	assert_int_equal(read_value(&r, "rpc.requests"), 2);
+	/* what nobody waits for, though it comes of the reply to what somebody waited for */
+	assert_true(end(s, 2, 0, 0, 0, &answer));
+	stats_rpc_queue(s, &c, false);
+	stats_rpc_send(s, &c, MSG_GETATTR, false);
+	stats_rpc_queue(s, &b, false);
+	stats_rpc_send(s, &b, MSG_PING, false);
+	assert_int_equal(read_value(&r, "rpc.requests"), 3);
+	assert_int_equal(read_value(&r, "rpc.own"), 1);
+	assert_int_equal(read_value(&r, "rpc.pings"), 1);
 	reader_close(&r);
 	stats_free(s);
 }

@@ -247,6 +247,15 @@ def host_changes():
     vfsstat("sync", MNT)
 
 
+def longer_while_open():
+    """The size of what is open is asked for by no request of the kernel's."""
+    with open(MNT + "/written", "rb") as f:
+        f.read()
+        with open(HOST + "/written", "ab") as host:
+            host.write(b"more")
+        vfsstat("sync", MNT)
+
+
 def of_no_interest():
     """Names that nobody asked for, in a directory whose attributes are gone already."""
     missing(MNT + "/arm")
@@ -332,6 +341,7 @@ MOVES = {
     "fuse.bytes_written": (lambda: touch(MNT + "/w", 10), MNT),
     "fuse.pending": (None, SECOND),
     "rpc.requests": (lambda: missing(MNT + "/m3"), MNT),
+    "rpc.own": (longer_while_open, MNT),
     "rpc.pings": (lambda: None, MNT),
     "rpc.oneway": (lambda: touch(MNT + "/w2", 10), MNT),
     "rpc.errors": (lambda: missing(MNT + "/m4"), MNT),
