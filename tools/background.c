@@ -10,6 +10,27 @@
 
 static int ready_fd = -1; /* the child's end of the pipe to its parent */
 
+/* What ends the mount ends the making of it as well: the parent is the one that is known. */
+static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP};
+#define PASSED_ON (sizeof(passed_on) / sizeof(passed_on[0]))
+static volatile sig_atomic_t child_pid;
+
+static void pass_on(int sig)
+{
+	(void)kill(child_pid, sig);
+}
+
+static void pass_signals_on(pid_t child)
+{
+	const struct sigaction pass = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
+	struct sigaction old;
+
+	child_pid = child;
+	for (size_t i = 0; i < PASSED_ON; i++)
+		if (sigaction(passed_on[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+			(void)sigaction(passed_on[i], &pass, NULL);
+}
+
 static _Noreturn void parent(int fd, pid_t child, int (*check)(void *arg), void *arg)
 {
 	char byte;
@@ -28,6 +49,7 @@ static _Noreturn void parent(int fd, pid_t child, int (*check)(void *arg), void 
 
 void background_start(bool foreground, int (*check)(void *arg), void *arg)
 {
+	sigset_t passed, old;
 	int p[2];
 
 	if (foreground)
@@ -36,15 +58,23 @@ void background_start(bool foreground, int (*check)(void *arg), void *arg)
 		log_err("cannot make a pipe: %m");
 		exit(1);
 	}
+	/* None is lost before the parent can pass it on. */
+	(void)sigemptyset(&passed);
+	for (size_t i = 0; i < PASSED_ON; i++)
+		(void)sigaddset(&passed, passed_on[i]);
+	(void)sigprocmask(SIG_BLOCK, &passed, &old);
 	pid_t child = fork();
 	if (child < 0) {
 		log_err("cannot fork: %m");
 		exit(1);
 	}
 	if (child > 0) {
+		pass_signals_on(child);
+		(void)sigprocmask(SIG_SETMASK, &old, NULL);
 		(void)close(p[1]);
 		parent(p[0], child, check, arg);
 	}
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	(void)close(p[0]);
 	ready_fd = p[1];
 	(void)setsid();

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -22,6 +23,7 @@
 #include "background.h"
 #include "cache/cache.h"
 #include "cmdline.h"
+#include "core/cleanup.h"
 #include "core/log.h"
 #include "core/options.h"
 #include "core/stats.h"
@@ -202,6 +204,16 @@ static bool has_option(const char *list, const char *name)
 	return false;
 }
 
+/* What is asked for that the plain protocol cannot give: the option; NULL: nothing. */
+static const char *extended_only(const struct settings *s)
+{
+	return s->proto == PROTO_EXTENDED ? "proto=extended"
+	       : s->acl			  ? "acl"
+	       : s->no_open		  ? "no_open"
+	       : s->locks == LOCKS_HOST	  ? "locks=host"
+					  : NULL;
+}
+
 /*
  * Returns 0 to go on, -1 to exit with success, or an exit code. list gathers
  * all -o and owns what the settings' texts point to.
@@ -291,6 +303,9 @@ static int parse_arguments(struct settings *s, int argc, char **argv, char **lis
 		return usage_error("%s", "option no_open needs cache=lease");
 	if (s->no_open && s->locks == LOCKS_HOST)
 		return usage_error("%s", "options no_open and locks=host exclude each other");
+	if (s->proto == PROTO_PLAIN && extended_only(s) != NULL)
+		return usage_error("options proto=plain and %s exclude each other",
+				   extended_only(s));
 	if (s->log_level != NULL && log_level_parse(s->log_level) < 0)
 		return usage_error("option log_level: '%s' is no level", s->log_level);
 	return take_operands(s, argc - optind, argv + optind);
@@ -504,11 +519,18 @@ static const char *missing(const struct settings *s, struct cache *cache)
 	return NULL;
 }
 
+/* 0, 1 after what was connected failed, or -1 if nothing ever was. */
 static int connect_and_run(const struct settings *s, const struct endpoint *e, struct stats *stats)
 {
+	/* Until there is a mount to stop; the signal stays pending. */
+	CLEANUP_CLOSE int stop_fd = signalfd(-1, &s->signals, SFD_CLOEXEC);
 	struct connect_options connect = {
 		.proto = (enum proto)s->proto,
-		.timeout_ms = (unsigned)(s->connect_timeout / 1000000),
+		.needs = extended_only(s) != NULL	      ? extended_only(s)
+			 : strncmp(s->source, "dir:", 4) == 0 ? "dir:"
+							      : NULL,
+		.timeout_ms = s->connect_timeout / 1000000,
+		.stop_fd = stop_fd,
 		.send_queue = s->send_queue,
 		.plain_base = s->plain_base != NULL ? s->plain_base : s->mountpoint,
 		.uid = s->uid != ID_UNSET ? (uint32_t)s->uid : geteuid(),
@@ -538,7 +560,7 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 
 		endpoint_text(e, where, sizeof(where));
 		log_err("%s: %s", e->kind == ENDPOINT_VSOCK ? where : s->source, err);
-		return 1;
+		return -1;
 	}
 	if (cache_new(backend, &options, &cache) == 0) {
 		const char *why = missing(s, cache);
@@ -615,9 +637,14 @@ static int run(struct settings *s)
 	stats_free(stats);
 	if (server > 0) {
 		(void)close(e.fd);
-		(void)waitpid(server, NULL, 0);
+		/* One that never answered may hang on a file system that is not there: it is
+		   not waited for. */
+		if (r < 0)
+			(void)kill(server, SIGKILL);
+		else
+			(void)waitpid(server, NULL, 0);
 	}
-	return r;
+	return r != 0;
 }
 
 int main(int argc, char **argv)

@@ -452,7 +452,7 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 		hnode_unref(h->nodes, n);
 		return r;
 	}
-	MSG_SET(p, version, HELLO_VERSION);
+	MSG_SET(p, version, q->version < HELLO_VERSION ? q->version : HELLO_VERSION);
 	MSG_SET(p, slots, SESSION_SLOTS);
 	MSG_SET(p, epoch, h->epoch);
 	MSG_SET(p, session, s->id);
@@ -478,31 +478,59 @@ static int hello_reply(struct session *s, const struct msg *q, struct msg *p)
 	return r;
 }
 
-/* 1: extended from the next frame on. 0: it remains plain. */
+/* What is wrong with a greeting of ours; NULL: nothing. 0 is no version. */
+static const char *wrong_hello(int decoded, const struct msg *hello)
+{
+	if (decoded < 0)
+		return "the greeting is malformed";
+	if (!MSG_HAS(hello, version) || hello->version == 0)
+		return "the greeting has no version";
+	return NULL;
+}
+
+/* Fills the reply to HELLO, whose data goes to buf: err 0, -ENOSYS or a refusal. */
+static void answer_hello(struct session *s, struct slice data, struct plain_reply *reply,
+			 struct msg *p, unsigned char *buf)
+{
+	struct msg hello = {0};
+	int r = hello_decode(data, &hello);
+
+	if (r == -ENOMSG) {
+		reply->err = -ENOSYS; /* what a server says that knows no HELLO */
+		return;
+	}
+	const char *why = wrong_hello(r, &hello);
+	r = why != NULL ? -EPROTO : hello_reply(s, &hello, p);
+	reply->err = msg_errno(r);
+	if (r < 0 && why == NULL)
+		why = strerror(-r);
+	if (r < 0)
+		log_warning("client %llu: refused: %s", (unsigned long long)s->id, why);
+	reply->data =
+		(struct slice){buf, r < 0 ? hello_encode_refusal(why, buf) : hello_encode(p, buf)};
+}
+
+/*
+ * 1: extended from the next frame on. 0: it remains plain. -ENODATA: refused, which ends the
+ * connection: a client that takes an error for a plain server's gets nothing without a greeting.
+ */
 static int handle_hello(struct session *s, const struct plain_request *q)
 {
 	unsigned char data[HELLO_DATA_MAX];
-	struct plain_reply reply = {.err = -ENOSYS}; /* what a server says that knows no HELLO */
+	struct plain_reply reply = {0};
 	struct plain_buf out = {0};
-	struct msg hello = {0}, p = {0};
-	int extended = 0;
+	struct msg p = {0};
 
-	if (hello_decode(q->data, &hello) == 0 && MSG_HAS(&hello, version) && hello.version > 0) {
-		int r = hello_reply(s, &hello, &p);
-
-		reply.err = r;
-		if (r == 0) {
-			reply.data = (struct slice){data, hello_encode(&p, data)};
-			extended = 1;
-		}
-	}
+	answer_hello(s, q->data, &reply, &p, data);
 	int r = plain_reply_encode(&reply, &out);
 	if (r == 0)
 		r = stream_send_plain(s->stream, out.data, out.len);
 	plain_buf_done(&out);
-	if (r == 0 && extended && (p.features & HELLO_PUSH)) /* after the reply, for order */
+	if (r == 0 && reply.err == 0 && (p.features & HELLO_PUSH)) /* after the reply, for order */
 		r = promise_session_push(s->promises, s->stream);
-	return r < 0 ? r : extended;
+	if (r < 0)
+		return r;
+	return reply.err == 0 ? 1 : reply.err == -ENOSYS ? 0 : -ENODATA;
 }
 
 static int handle_plain(struct session *s, struct plain_session **plain,

@@ -513,6 +513,8 @@ size_t codec_encode_bound(const struct msg *m)
 		n += m->name2.len;
 	if (MSG_HAS(m, groups))
 		n += m->groups.len;
+	if (MSG_HAS(m, reason))
+		n += m->reason.len;
 	n += (size_t)(MSG_HAS(m, attr) + MSG_HAS(m, attr2) + MSG_HAS(m, attr3)) * 160;
 	n += (size_t)(MSG_HAS(m, atime) + MSG_HAS(m, mtime)) * 12;
 	n += (size_t)MSG_HAS(m, fs) * 80;
@@ -549,6 +551,17 @@ static int get_payload_header(struct slice *in, size_t payload_len)
 	return 0;
 }
 
+/* Takes the key of a map. 1: one of ours, in *ret. 0: another, whose value follows. -EPROTO. */
+static int get_key(struct slice *in, uint64_t *ret)
+{
+	struct item it;
+
+	if (item_get(in, &it) < 0 || it.type == ITEM_ARRAY || it.type == ITEM_MAP)
+		return -EPROTO;
+	*ret = it.value;
+	return it.type == ITEM_UINT && it.value < FIELD_COUNT;
+}
+
 static int decode_map(struct slice in, bool framed, size_t payload_len, struct msg *ret,
 		      const char **ret_why)
 {
@@ -561,12 +574,15 @@ static int decode_map(struct slice in, bool framed, size_t payload_len, struct m
 	}
 	for (uint64_t i = 0; i < map.value; i++) {
 		uint64_t key;
-		int r = -EPROTO;
+		int r = get_key(&in, &key);
 
-		if (get_UINT(&in, &key) < 0 || key >= FIELD_COUNT) {
+		if (r == 0 && !framed && item_skip(&in, MSG_DEPTH_MAX) == 0)
+			continue;
+		if (r <= 0) {
 			*ret_why = "unknown key";
 			return -EPROTO;
 		}
+		r = -EPROTO;
 		if (seen & (UINT64_C(1) << key)) {
 			*ret_why = "duplicate key";
 			return -EPROTO;

@@ -9,7 +9,8 @@
  * any thread. Decoding trusts nothing: lengths and counts are checked against
  * the bytes that are there before an item is decoded; indefinite lengths,
  * duplicate or unknown-kind fields, floats, tags and non-shortest integers
- * are refused. Keys that are not in fields.def are refused as well.
+ * are refused. Keys that are not in fields.def are refused as well, but for
+ * those of a bare map: what a later version adds to HELLO is passed over.
  * Errors: -EPROTO with *ret_why set to a constant text.
  */
 #pragma once

@@ -2,10 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -16,15 +16,28 @@
 #include "transport/plain_codec.h"
 #include "transport/rpc.h"
 
-#define RETRY_MS	50
-#define HELLO_REPLY_MAX 65536
+#define RETRY_MS 50
 
-static uint64_t now_ms(void)
+/* What one call of transport_connect knows. */
+struct dialler {
+	const struct endpoint *endpoint;
+	const struct connect_options *options;
+	struct patience patience; /* over all of it */
+	char *err;
+	size_t err_len;
+};
+
+static int fail(const struct dialler *d, int r, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int fail(const struct dialler *d, int r, const char *fmt, ...)
 {
-	struct timespec ts;
+	va_list ap;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	va_start(ap, fmt);
+	(void)vsnprintf(d->err, d->err_len, fmt, ap);
+	va_end(ap);
+	return r;
 }
 
 /* Trying again would not help. */
@@ -35,127 +48,222 @@ static bool lasting(int r)
 }
 
 /* A server that is not there yet may come. */
-static int connect_until(const struct endpoint *e, unsigned timeout_ms, int *ret_fd, char *err,
-			 size_t err_len)
+static int dial(const struct dialler *d, int *ret_fd)
 {
-	uint64_t deadline = now_ms() + timeout_ms;
-
 	for (;;) {
-		int r = endpoint_connect(e, ret_fd, err, err_len);
+		int r = endpoint_connect(d->endpoint, &d->patience, ret_fd, d->err, d->err_len);
 
-		if (r == 0 || e->kind == ENDPOINT_FD || lasting(r) || now_ms() >= deadline)
+		if (r == 0 || d->endpoint->kind == ENDPOINT_FD || lasting(r) ||
+		    d->options->timeout_ms == 0)
 			return r;
-		struct timespec ts = {.tv_nsec = RETRY_MS * 1000000L};
-		(void)nanosleep(&ts, NULL);
+		if (patience_pause(&d->patience, RETRY_MS) < 0)
+			return r;
 	}
 }
 
-enum answer { ANSWER_EXTENDED, ANSWER_PLAIN, ANSWER_NONE, ANSWER_GARBAGE };
+/* ---- HELLO ---- */
 
-/* Sends HELLO and tells what kind of server answered; NONE: closed or silent. */
-static enum answer say_hello(struct stream *s, const struct connect_options *o, struct msg *ret)
+enum answer {
+	ANSWER_EXTENDED,
+	ANSWER_PLAIN,
+	ANSWER_REFUSED,
+	ANSWER_GARBAGE,
+	ANSWER_NOBODY, /* nobody took the greeting */
+	ANSWER_SILENT,
+	ANSWER_CLOSED,
+};
+
+static int send_hello(struct stream *s, const struct connect_options *o)
 {
 	unsigned char data[HELLO_DATA_MAX];
-	CLEANUP_FREE unsigned char *buf = NULL;
 	CLEANUP(plain_buf_done) struct plain_buf frame = {0};
-	size_t cap = 0, len = 0;
+	struct plain_request request = {.op = MSG_HELLO};
 	struct msg hello = {0};
-	struct plain_reply reply;
-	const char *why;
 
 	MSG_SET(&hello, version, HELLO_VERSION);
 	uint64_t features = (o->push ? HELLO_PUSH : 0u) | (o->acl ? HELLO_ACL : 0u);
 	if (features != 0)
 		MSG_SET(&hello, features, features);
-	struct plain_request request = {.op = MSG_HELLO};
 	request.data = (struct slice){data, hello_encode(&hello, data)};
-	if (plain_request_encode(&request, &frame) < 0 ||
-	    stream_send_plain(s, frame.data, frame.len) < 0)
-		return ANSWER_NONE;
-	int r = stream_recv_plain(s, HELLO_REPLY_MAX, &buf, &cap, &len, HELLO_TIMEOUT_MS);
-	if (r < 0)
-		return r == -EPROTO ? ANSWER_GARBAGE : ANSWER_NONE;
-	if (plain_reply_decode(buf, len, &reply, &why) < 0)
-		return ANSWER_GARBAGE;
-	if (reply.err != 0 || hello_decode(reply.data, ret) < 0)
+	int r = plain_request_encode(&request, &frame);
+	return r < 0 ? r : stream_send_plain(s, frame.data, frame.len);
+}
+
+/* What a reply to HELLO says; on a refusal and for garbage with the reason in d->err. */
+static enum answer judge(const struct dialler *d, const struct plain_reply *reply, struct msg *ret)
+{
+	char reason[HELLO_REASON_MAX + 1];
+
+	if (reply->err == -ENOSYS)
 		return ANSWER_PLAIN;
-	/* The slices of a hello point into buf; none of them is used. */
-	return msg_reply_complete(MSG_HELLO, ret) && ret->version == HELLO_VERSION ? ANSWER_EXTENDED
-										   : ANSWER_GARBAGE;
+	if (reply->err != 0) { /* whoever knows HELLO, and does not want us */
+		int e = reply->err < 0 && reply->err >= -MSG_ERR_MAX ? -reply->err : EIO;
+
+		hello_reason(reply->data, e, reason);
+		(void)fail(d, 0, "the server refuses: %s", reason);
+		return ANSWER_REFUSED;
+	}
+	int r = hello_decode(reply->data, ret);
+	if (r == -ENOMSG)
+		return ANSWER_PLAIN;
+	(void)fail(d, 0, "what answered is no vsockfs server");
+	/* The slices of a hello point into the frame; none of them is used. */
+	if (r < 0 || !msg_reply_complete(MSG_HELLO, ret))
+		return ANSWER_GARBAGE;
+	if (ret->version > 0 && ret->version <= HELLO_VERSION)
+		return ANSWER_EXTENDED;
+	(void)fail(d, 0, "the server speaks version %llu of the extended protocol, this client %d",
+		   (unsigned long long)ret->version, HELLO_VERSION);
+	return ANSWER_REFUSED;
 }
 
-static int refuse(char *err, size_t err_len, const char *what)
+/* Sends HELLO and tells what kind of server answered. */
+static enum answer say_hello(const struct dialler *d, struct stream *s, struct msg *ret)
 {
-	(void)snprintf(err, err_len, "%s", what);
-	return -EPROTO;
+	CLEANUP_FREE unsigned char *buf = NULL;
+	size_t cap = 0, len = 0;
+	struct plain_reply reply;
+	const char *why;
+	int r = send_hello(s, d->options);
+
+	if (r < 0)
+		return r == -EHOSTDOWN || r == -ETIMEDOUT ? ANSWER_NOBODY : ANSWER_CLOSED;
+	r = stream_recv_plain(s, HELLO_TAKEN_MAX + 64, &buf, &cap, &len, -1);
+	if (r == 0 && plain_reply_decode(buf, len, &reply, &why) == 0)
+		return judge(d, &reply, ret);
+	if (r < 0 && r != -EPROTO)
+		return r == -ETIMEDOUT ? ANSWER_SILENT : ANSWER_CLOSED;
+	(void)fail(d, 0, "what answered is no vsockfs server");
+	return ANSWER_GARBAGE;
 }
 
-int transport_connect(const struct endpoint *e, const struct connect_options *o,
-		      struct backend **ret, char *err, size_t err_len)
+/* ---- what follows from the answer ---- */
+
+/* Closed or silent may be a plain server, which another connection shows. */
+static bool may_dial_again(const struct dialler *d)
 {
+	return d->options->needs == NULL && d->endpoint->kind != ENDPOINT_FD;
+}
+
+/* The greeting leaves time for what follows. */
+static struct patience greeting_patience(const struct dialler *d)
+{
+	struct patience p = d->patience;
+
+	if (may_dial_again(d)) {
+		int half = patience_left(&p) / 2;
+
+		p = patience_new((uint64_t)(half < HELLO_TIMEOUT_MS ? half : HELLO_TIMEOUT_MS),
+				 p.stop_fd);
+	}
+	return p;
+}
+
+static int go_extended(const struct dialler *d, struct stream *s, const struct msg *hello,
+		       struct backend **ret)
+{
+	const struct connect_options *o = d->options;
+	struct rpc_options rpc = {.send_queue = o->send_queue,
+				  .stats = o->stats,
+				  .lost = o->lost,
+				  .lost_arg = o->lost_arg};
+
+	stream_set_patience(s, NULL);
+	int r = rpc_new(s, hello, &rpc, ret);
+	return r < 0 ? fail(d, r, "cannot start: %s", strerror(-r)) : 0;
+}
+
+static int go_plain(const struct dialler *d, int fd, struct backend **ret)
+{
+	const struct connect_options *o = d->options;
 	struct plain_options plain = {.base = o->plain_base,
 				      .uid = o->uid,
 				      .gid = o->gid,
 				      .stats = o->stats,
 				      .lost = o->lost,
-				      .lost_arg = o->lost_arg};
+				      .lost_arg = o->lost_arg,
+				      .patience = &d->patience};
+
+	return plain_client_new(fd, &plain, ret, d->err, d->err_len);
+}
+
+/* Closed, silent or not there, and not to be dialled again. */
+static int no_answer(const struct dialler *d, enum answer answer)
+{
+	const char *what = answer == ANSWER_NOBODY ? "nobody is behind it: nobody took the greeting"
+			   : answer == ANSWER_SILENT
+				   ? "nobody is behind it, or a server that is silent when greeted"
+				   : "whoever is behind it closed the connection when greeted";
+
+	if (d->options->needs != NULL)
+		return fail(d, -EHOSTDOWN, "%s; %s needs the extended protocol", what,
+			    d->options->needs);
+	return fail(d, -EHOSTDOWN, "%s; if it is a plain server, use -o proto=plain", what);
+}
+
+static int dial_for_plain(const struct dialler *d, struct backend **ret)
+{
 	int fd;
-	int r = connect_until(e, o->timeout_ms, &fd, err, err_len);
 
-	if (r < 0)
-		return r;
-	if (o->proto == PROTO_PLAIN)
-		return plain_client_new(fd, &plain, ret, err, err_len);
+	log_notice("the server did not answer the greeting: trying the plain protocol");
+	int r = dial(d, &fd);
+	return r < 0 ? r : go_plain(d, fd, ret);
+}
 
-	struct stream *s = NULL;
+/* Takes over fd, on which nothing was said yet. */
+static int greet(const struct dialler *d, int fd, struct backend **ret)
+{
+	struct patience patience = greeting_patience(d);
+	CLEANUP_CLOSE int again = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	struct msg hello = {0}; /* what the server leaves out is 0 */
-	int again = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	r = stream_new(fd, &s);
+	struct stream *s = NULL;
+	int r = stream_new(fd, &s);
+
 	if (r < 0 || again < 0) {
 		stream_free(s);
-		cleanup_close(&again);
-		return refuse(err, err_len, "out of memory or file descriptors");
+		return fail(d, -EPROTO, "out of memory or file descriptors");
 	}
-	switch (say_hello(s, o, &hello)) {
-	case ANSWER_EXTENDED: {
-		struct rpc_options rpc = {.send_queue = o->send_queue,
-					  .stats = o->stats,
-					  .lost = o->lost,
-					  .lost_arg = o->lost_arg};
-		(void)close(again);
-		r = rpc_new(s, &hello, &rpc, ret);
-		if (r < 0)
-			(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
-		return r;
-	}
+	stream_set_patience(s, &patience);
+	enum answer answer = say_hello(d, s, &hello);
+	if (answer == ANSWER_EXTENDED)
+		return go_extended(d, s, &hello, ret);
+	stream_free(s);
+	switch (answer) {
 	case ANSWER_PLAIN:
-		stream_free(s);
-		break;
-	case ANSWER_NONE:
-		stream_free(s);
-		(void)close(again);
+		if (d->options->needs != NULL)
+			return fail(d, -EPROTO,
+				    "the server speaks the plain protocol only, and %s needs the "
+				    "extended one",
+				    d->options->needs);
+		return go_plain(d, take_fd(&again), ret);
+	case ANSWER_NOBODY:
+	case ANSWER_SILENT:
+	case ANSWER_CLOSED:
+		if (!may_dial_again(d))
+			return no_answer(d, answer);
+		cleanup_close(&again);
 		again = -1;
-		if (o->proto == PROTO_EXTENDED)
-			return refuse(
-				err, err_len,
-				"the server did not answer the greeting of the extended protocol");
-		if (e->kind == ENDPOINT_FD)
-			return refuse(
-				err, err_len,
-				"the server on the inherited fd closed the connection or was "
-				"silent when greeted; if it is a plain one, use -o proto=plain");
-		r = connect_until(e, o->timeout_ms, &again, err, err_len);
-		if (r < 0)
-			return r;
-		break;
-	case ANSWER_GARBAGE:
-		stream_free(s);
-		(void)close(again);
-		return refuse(err, err_len, "what answered is no vsockfs server");
+		return dial_for_plain(d, ret);
+	default: /* the reason was told */
+		return -EPROTO;
 	}
-	if (o->proto == PROTO_EXTENDED) {
-		(void)close(again);
-		return refuse(err, err_len, "the server speaks the plain protocol only");
-	}
-	return plain_client_new(again, &plain, ret, err, err_len);
+}
+
+int transport_connect(const struct endpoint *e, const struct connect_options *o,
+		      struct backend **ret, char *err, size_t err_len)
+{
+	uint64_t ms = o->timeout_ms > 0 ? o->timeout_ms : HELLO_TIMEOUT_MS;
+	const struct dialler d = {.endpoint = e,
+				  .options = o,
+				  .patience = patience_new(ms, o->stop_fd),
+				  .err = err,
+				  .err_len = err_len};
+	int fd;
+	int r = dial(&d, &fd);
+
+	if (r == 0)
+		r = o->proto == PROTO_PLAIN ? go_plain(&d, fd, ret) : greet(&d, fd, ret);
+	if (r < 0 && patience_stopped(&d.patience))
+		r = fail(&d, -EINTR, "stopped by a signal while connecting");
+	return r;
 }

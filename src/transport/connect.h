@@ -1,6 +1,6 @@
 /*
  * From an address to a backend: connecting with retries, negotiation,
- * fallback to the plain protocol.
+ * fallback to the plain protocol. A server that refuses is asked once.
  */
 #pragma once
 
@@ -12,7 +12,17 @@ enum proto { PROTO_AUTO, PROTO_EXTENDED, PROTO_PLAIN };
 
 struct connect_options {
 	enum proto proto;
-	unsigned timeout_ms;	/* how long an unreachable server is tried again */
+	/*
+	 * What is asked for that the plain protocol cannot give: the option's
+	 * name. Not with PROTO_PLAIN; always with PROTO_EXTENDED. NULL: nothing.
+	 */
+	const char *needs;
+	/*
+	 * All of connecting and greeting; a server that is not there is tried
+	 * again until then. 0: one try, of HELLO_TIMEOUT_MS at most.
+	 */
+	uint64_t timeout_ms;
+	int stop_fd;		/* readable: connecting ends with -EINTR; -1: none */
 	size_t send_queue;	/* see rpc.h */
 	const char *plain_base; /* plain mode: the server's path of the root */
 	bool push;		/* ask for INV and RESET */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,18 +210,63 @@ static int failed(const char *what, char *err, size_t err_len)
 	return r;
 }
 
-int endpoint_connect(const struct endpoint *e, int *ret_fd, char *err, size_t err_len)
+/* What an error of connect(2) means, behind its own text. */
+static const char *meaning(int e)
+{
+	switch (e) {
+	case ECONNREFUSED: /* of Unix sockets */
+	case ECONNRESET:   /* of vsock */
+		return "; nobody listens there";
+	case EAGAIN:
+		return "; whoever listens there accepts nobody";
+	case ETIMEDOUT:
+		return "; nobody answers there";
+	case ENODEV:
+		return "; there is no such machine, or no vsock here";
+	default:
+		return "";
+	}
+}
+
+static int not_connected(int e, char *err, size_t err_len)
+{
+	(void)snprintf(err, err_len, "cannot connect: %s%s", strerror(e), meaning(e));
+	return -e;
+}
+
+/* 0, or an errno. */
+static int connect_within(int fd, const struct address *a, const struct patience *p)
+{
+	int e = 0;
+	socklen_t len = sizeof(e);
+
+	if (connect(fd, &a->u.any, a->len) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return errno;
+	int r = patience_wait(p, fd, POLLOUT);
+	if (r < 0)
+		return -r;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0 ? errno : e;
+}
+
+int endpoint_connect(const struct endpoint *e, const struct patience *p, int *ret_fd, char *err,
+		     size_t err_len)
 {
 	struct address a;
 
 	if (e->kind == ENDPOINT_FD)
 		return inherited(e, ret_fd, err, err_len);
 	address_of(e, &a);
-	CLEANUP_CLOSE int fd = socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP_CLOSE int fd =
+		socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return failed("cannot make a socket", err, err_len);
-	if (connect(fd, &a.u.any, a.len) < 0)
-		return failed("cannot connect", err, err_len);
+	int r = connect_within(fd, &a, p);
+	if (r != 0)
+		return not_connected(r, err, err_len);
+	if (fcntl(fd, F_SETFL, O_RDWR) < 0)
+		return failed("cannot make the socket block", err, err_len);
 	*ret_fd = take_fd(&fd);
 	return 0;
 }

@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "transport/patience.h"
+
 enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_VSOCK, ENDPOINT_FD, ENDPOINT_DIR };
 
 #define VSOCK_PORT_DEFAULT 5001
@@ -36,8 +38,13 @@ int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char 
 /* The address in full: "vsock:2:5001" also where the port was left out. */
 void endpoint_text(const struct endpoint *e, char *ret, size_t len);
 
-/* A connected socket; for ENDPOINT_FD a duplicate of the inherited one. */
-int endpoint_connect(const struct endpoint *e, int *ret_fd, char *err, size_t err_len);
+/*
+ * A connected socket; for ENDPOINT_FD a duplicate of the inherited one. One
+ * try, which waits within the patience: of a server whose queue is full that
+ * is none, -EAGAIN.
+ */
+int endpoint_connect(const struct endpoint *e, const struct patience *p, int *ret_fd, char *err,
+		     size_t err_len);
 
 /*
  * A listening socket; an old Unix socket that nobody listens on is replaced.

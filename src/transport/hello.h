@@ -10,11 +10,24 @@
 #define HELLO_MAGIC	 "VSOCKFS1"
 #define HELLO_MAGIC_LEN	 8
 #define HELLO_VERSION	 1
-#define HELLO_DATA_MAX	 512
+#define HELLO_DATA_MAX	 512   /* bytes that this version sends */
+#define HELLO_TAKEN_MAX	 65536 /* and takes: later versions may say more */
+#define HELLO_REASON_MAX 200   /* bytes of a refusal's reason */
 #define HELLO_TIMEOUT_MS 3000
 
 /* Writes magic and map into buf (HELLO_DATA_MAX bytes); returns the length. */
 size_t hello_encode(const struct msg *m, unsigned char *buf);
 
-/* 0, or -EPROTO if data is no hello of ours. */
+/*
+ * 0; -ENOMSG if data is no hello of ours, -EPROTO for one that is malformed.
+ * Keys that this version does not know are passed over.
+ */
 int hello_decode(struct slice data, struct msg *ret);
+
+/*
+ * A refusal is a reply with an error and data that tells why. Of a message
+ * that may have none, and may be anybody's, the text for a log: printable, in
+ * ret (HELLO_REASON_MAX + 1 bytes).
+ */
+size_t hello_encode_refusal(const char *reason, unsigned char *buf);
+void hello_reason(struct slice data, int err, char *ret);

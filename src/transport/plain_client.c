@@ -44,7 +44,6 @@ struct plain_client {
 	bool link_down;
 	const char *start_error; /* why the link was lost before it ever worked */
 	bool started;
-	int timeout_ms; /* for a reply; -1: none */
 	struct plain_buf request;
 	unsigned char *frame;
 	size_t frame_cap;
@@ -102,6 +101,8 @@ static const char *link_error(int r)
 		return "a reply of no bytes or more than 64 MiB";
 	case -ETIMEDOUT:
 		return "the server does not answer";
+	case -EHOSTDOWN:
+		return "nobody is behind the descriptor";
 	default:
 		return strerror(-r);
 	}
@@ -142,7 +143,7 @@ int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_r
 	r = stream_send_plain(c->stream, c->request.data, c->request.len);
 	if (r == 0)
 		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &c->frame, &c->frame_cap, &len,
-				      c->timeout_ms);
+				      -1);
 	if (r < 0) {
 		stats_rpc_drop(stats, span);
 		return plain_lost(w, link_error(r));
@@ -402,14 +403,16 @@ static int start(struct plain_client *c, char *err, size_t err_len)
 		(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
 		return r;
 	}
-	c->timeout_ms = HELLO_TIMEOUT_MS;
+	struct patience own = patience_new(HELLO_TIMEOUT_MS, -1);
+	stream_set_patience(c->stream, c->options.patience != NULL ? c->options.patience : &own);
 	r = plain_probe(&c->work);
+	stream_set_patience(c->stream, NULL);
+	c->options.patience = NULL; /* the caller's, and over */
 	if (r < 0) {
 		(void)snprintf(err, err_len, "the server's '%s': %s", base,
 			       c->start_error != NULL ? c->start_error : strerror(-r));
 		return r;
 	}
-	c->timeout_ms = -1;
 	c->started = true;
 	stats_text(c->options.stats, TEXT_conn_proto, "plain");
 	stats_text(c->options.stats, TEXT_conn_state, "connected");

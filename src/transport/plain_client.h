@@ -2,8 +2,8 @@
  * A backend over the plain protocol: inodes on top of whole paths, many calls
  * on top of one request in flight.
  *
- * plain_client_new asks for the root's attributes (waiting HELLO_TIMEOUT_MS
- * at most) and starts one worker thread. The worker takes the queued calls in
+ * plain_client_new asks for the root's attributes (as long as the
+ * patience lasts) and starts one worker thread. The worker takes the queued calls in
  * order, executes each as one or more exchanges, and completes it with a
  * reply that looks like the extended server's; node ids, file handles and
  * their references are the client's own. Between calls it notices that the
@@ -30,6 +30,7 @@
 
 #include "core/backend.h"
 #include "core/stats.h"
+#include "transport/patience.h"
 
 struct plain_options {
 	const char *base;	 /* the server's absolute path of the root */
@@ -37,6 +38,7 @@ struct plain_options {
 	struct stats *stats;	 /* may be NULL */
 	void (*lost)(void *arg); /* the link is lost; called once, on the worker; may be NULL */
 	void *lost_arg;
+	const struct patience *patience; /* of plain_client_new; NULL: HELLO_TIMEOUT_MS */
 };
 
 /*

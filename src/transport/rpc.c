@@ -198,8 +198,10 @@ static bool send_call_locked(struct rpc *r, struct call *call, size_t *from, boo
 			return false;
 		if (n < 0) {
 			(void)pthread_mutex_unlock(&r->lock);
-			stream_wait_writable(r->stream);
+			int e = stream_wait_writable(r->stream);
 			(void)pthread_mutex_lock(&r->lock);
+			if (e < 0)
+				return false;
 		}
 	}
 	stats_add(r->options.stats, STAT_rpc_bytes_sent, total);

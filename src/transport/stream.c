@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
 #include <pthread.h>
@@ -24,11 +25,15 @@
 
 #define SOCKET_BUFFER (4 << 20)
 
+#define LOOK_AGAIN_MS 50 /* how often it is tried whether somebody is behind a port by now */
+
 struct stream {
 	int fd;
 	int wake; /* eventfd of a stream that shutdown(2) cannot end: a virtio-serial port; else -1
 		   */
 	pthread_mutex_t send_lock;
+	bool bounded; /* by patience: nothing blocks, and what waits does so in wait_fd */
+	struct patience patience;
 
 	/* Receiving; one thread at a time. buf[at, end) is read but not used. */
 	size_t at, end;
@@ -103,23 +108,58 @@ void stream_shutdown(struct stream *s)
 	}
 }
 
-/* Waits for an event of the fd: 1 for one, 0 for the time or a signal; -ECONNRESET after
- * stream_shutdown. */
-static int wait_fd(struct stream *s, short events, int timeout_ms)
+void stream_set_patience(struct stream *s, const struct patience *p)
 {
-	struct pollfd p[2] = {{.fd = s->fd, .events = events}, {.fd = s->wake, .events = POLLIN}};
-	int n = poll(p, 2, timeout_ms); /* a negative fd is passed over */
+	s->bounded = p != NULL;
+	if (p != NULL)
+		s->patience = *p;
+}
 
+/*
+ * Waits for an event of the fd, or without one for a moment. 1 for an event, 0 for the time or a
+ * signal; -ECONNRESET after stream_shutdown, -ETIMEDOUT and -EINTR when the patience has an end.
+ */
+static int wait_events(struct stream *s, int fd, short events, int timeout_ms, short *ret)
+{
+	struct pollfd p[3] = {{.fd = fd, .events = events},
+			      {.fd = s->wake, .events = POLLIN},
+			      {.fd = s->bounded ? s->patience.stop_fd : -1, .events = POLLIN}};
+	int left = s->bounded ? patience_left(&s->patience) : -1;
+	bool over = left >= 0 && (timeout_ms < 0 || timeout_ms >= left);
+	int n = poll(p, 3, over ? left : timeout_ms); /* a negative fd is passed over */
+
+	*ret = p[0].revents;
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (p[1].revents != 0)
 		return -ECONNRESET;
-	return n;
+	if (p[2].revents != 0)
+		return -EINTR;
+	return n == 0 && over && left < INT_MAX ? -ETIMEDOUT : n;
 }
 
-void stream_wait_writable(struct stream *s)
+/*
+ * The same for what the stream does next. A virtio-serial port that nobody holds open on the host
+ * takes nothing and is hung up at once, for as long as that lasts: poll(2) cannot wait for its
+ * end (port_fops_poll).
+ */
+static int wait_fd(struct stream *s, short events, int timeout_ms)
 {
-	(void)wait_fd(s, POLLOUT, -1);
+	short got;
+	int n = wait_events(s, s->fd, events, timeout_ms, &got);
+
+	if (n <= 0 || events != POLLOUT || (got & POLLOUT))
+		return n;
+	if (s->bounded)
+		n = wait_events(s, -1, 0, LOOK_AGAIN_MS, &got);
+	return !s->bounded || n == -ETIMEDOUT ? -EHOSTDOWN : n;
+}
+
+int stream_wait_writable(struct stream *s)
+{
+	int n = wait_fd(s, POLLOUT, -1);
+
+	return n < 0 ? n : 0;
 }
 
 /* ---- receiving ---- */
@@ -127,6 +167,7 @@ void stream_wait_writable(struct stream *s)
 /* flags: of recv(2); MSG_WAITALL saves calls where the whole length is wanted anyway. */
 static ssize_t read_some(struct stream *s, void *dst, size_t len, int flags)
 {
+	flags |= s->bounded ? MSG_DONTWAIT : 0;
 	for (;;) {
 		ssize_t n = s->wake < 0 ? recv(s->fd, dst, len, flags) : read(s->fd, dst, len);
 
@@ -347,6 +388,7 @@ static ssize_t send_parts(struct stream *s, const void *a, size_t a_len, const v
 	if (s->wake >= 0)
 		return writev(s->fd, iov, n);
 	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = (size_t)n};
+	flags |= s->bounded ? MSG_DONTWAIT : 0;
 	return sendmsg(s->fd, &mh, MSG_NOSIGNAL | flags);
 }
 

@@ -4,14 +4,16 @@
  * Reading and writing are independent: one thread at a time may receive, and
  * any number may send (a mutex inside). The stream owns its fd. Errors are
  * negative: -ECONNRESET for an end of file inside a frame, 0 frames at a
- * clean end (-ENODATA), -EPROTO for a malformed frame, else -errno. After any
- * error the stream is of no use but to be freed.
+ * clean end (-ENODATA), -EPROTO for a malformed frame, -EHOSTDOWN for a
+ * descriptor with nobody behind it to send to, else -errno. After any error
+ * the stream is of no use but to be freed.
  */
 #pragma once
 
 #include <sys/types.h>
 
 #include "core/msg.h"
+#include "transport/patience.h"
 
 struct stream;
 
@@ -21,6 +23,14 @@ void stream_free(struct stream *s);
 
 /* Wakes every thread that waits in this stream and makes it fail. Any thread. */
 void stream_shutdown(struct stream *s);
+
+/*
+ * Bounds every wait from now on, those of sends included; NULL, as it is at
+ * first: none is bounded. A virtio-serial port that nobody holds open on the
+ * host is then looked at again until somebody does; without a bound sending to
+ * it fails. *p is copied. While nobody else sends or receives.
+ */
+void stream_set_patience(struct stream *s, const struct patience *p);
 
 /*
  * The bytes of a received head: the slices of a decoded message point into
@@ -53,8 +63,8 @@ int stream_send(struct stream *s, const struct msg *m);
 /* Sends bytes that are a whole frame already, in up to two parts. Blocks. */
 int stream_send_raw(struct stream *s, const void *a, size_t a_len, const void *b, size_t b_len);
 
-/* Waits until some bytes can be sent, or sending would fail. */
-void stream_wait_writable(struct stream *s);
+/* Waits until some bytes can be sent, or sending would fail; an error if it always will. */
+int stream_wait_writable(struct stream *s);
 
 /*
  * Sends what is left of the two parts from byte `from` on. Blocks. The caller

@@ -312,7 +312,9 @@ static inline int host_call(struct host_client *c, uint64_t op, struct msg *q, s
 	return 0;
 }
 
+#ifndef SLICE
 #define SLICE(s) ((struct slice){(s), strlen(s)})
+#endif
 
 static inline int host_lookup(struct host_client *c, uint64_t dir, const char *name, struct msg *p)
 {

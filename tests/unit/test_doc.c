@@ -680,7 +680,9 @@ static void test_limits(void **state)
 	    {"supplementary groups", MSG_GROUPS_MAX},
 	    {"bytes of a plain frame", PLAIN_FRAME_MAX},
 	    {"bytes of a path in a plain frame", PLAIN_PATH_MAX},
-	    {"bytes of a hello", HELLO_DATA_MAX},
+	    {"bytes of a hello that is sent", HELLO_DATA_MAX},
+	    {"bytes of a hello that is taken", HELLO_TAKEN_MAX},
+	    {"bytes of a refusal's reason", HELLO_REASON_MAX},
 	    {"milliseconds for the answer to HELLO", HELLO_TIMEOUT_MS},
 	};
 

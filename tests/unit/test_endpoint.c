@@ -189,8 +189,10 @@ static int connect_to(const char *text, int *ret_fd, char *err)
 {
 	struct endpoint e = parsed(text, false);
 
+	const struct patience patience = patience_new(UNIT_DEADLINE_S * 1000, -1);
+
 	err[0] = '\0';
-	return endpoint_connect(&e, ret_fd, err, 256);
+	return endpoint_connect(&e, &patience, ret_fd, err, 256);
 }
 
 static void assert_cloexec(int fd)
@@ -250,7 +252,7 @@ static void test_socket_in_use(void **state)
 	(void)close(listener);
 	assert_int_equal(access(temp_path, F_OK), 0);
 	assert_int_equal(connect_to(address, &client, err), -ECONNREFUSED);
-	assert_string_equal(err, "cannot connect: Connection refused");
+	assert_string_equal(err, "cannot connect: Connection refused; nobody listens there");
 	assert_int_equal(listen_on(address, &listener, &connected, err), 0);
 	assert_int_equal(connect_to(address, &client, err), 0);
 	(void)close(client);

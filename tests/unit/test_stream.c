@@ -531,7 +531,7 @@ static void test_try_send(void **state)
 		assert_true(n > 0);
 		have += (size_t)n;
 	}
-	stream_wait_writable(p.s);
+	(void)stream_wait_writable(p.s);
 	n = stream_try_send(p.s, a, sizeof(a), b, sizeof(b), from);
 	assert_true(n > 0);
 	from += (size_t)n;
@@ -853,7 +853,7 @@ static void test_shutdown_wakes(void **state)
 		stream_shutdown(p.s); /* again is no harm */
 		/* and nothing waits from now on */
 		assert_true(stream_send_raw(p.s, "x", 1, NULL, 0) < 0);
-		stream_wait_writable(p.s);
+		(void)stream_wait_writable(p.s);
 		pair_done(&p);
 	}
 }
@@ -916,7 +916,7 @@ static void test_shutdown_wakes_no_socket(void **state)
 		assert_int_equal(pthread_join(w.thread, NULL), 0);
 		(void)alarm(0);
 		assert_int_equal(w.result, -ECONNRESET);
-		stream_wait_writable(s);
+		(void)stream_wait_writable(s);
 		stream_free(s);
 		assert_int_equal(close(watch), 0);
 	}

@@ -53,6 +53,9 @@ says 2 uid vsockfs dir:src mnt -o uid=0
 says 2 umask vsockfs dir:src mnt -o umask=999
 says 2 cache=lease vsockfs dir:src mnt -o no_open,cache=ttl
 says 2 locks=host vsockfs dir:src mnt -o no_open,locks=host
+for asks in acl no_open locks=host; do
+	says 2 "proto=plain and $asks exclude" vsockfs dir:src mnt -o "proto=plain,$asks"
+done
 says 2 xattr vsockfs dir:src mnt -o xattr=3
 says 2 frobnicate vsockfs --frobnicate dir:src mnt
 says 2 gopher vsockfs gopher:src mnt
