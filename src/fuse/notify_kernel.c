@@ -67,8 +67,7 @@ static bool digested(struct notify *n, const struct item *i)
 static void expire(struct notify *n, struct item *i)
 {
 	i->expires = !digested(n, i);
-	(void)fuse_lowlevel_notify_expire_entry(n->fs->se, i->ino, i->name, i->name_len,
-						FUSE_LL_EXPIRE_ONLY);
+	(void)fuse_api_expire_entry(n->fs->se, i->ino, i->name, i->name_len);
 }
 
 /* What is mounted at the name or below it would go with the dentry. */

@@ -1,0 +1,29 @@
+#!/bin/bash
+# Configuring asks for no more than what is built, and builds with optimisation where nothing else is said.
+# timeout: 120
+# mounts: none
+# needs: cmake pkg-config gcc
+. "$VFS_E2E/lib.sh"
+need_program vsockfs
+
+# Every library but cmocka.
+mkdir pc
+for dir in $(pkg-config --variable pc_path pkg-config | tr : ' '); do
+	find "$dir" -name '*.pc' ! -name cmocka.pc -exec ln -sf -t pc {} + 2>/dev/null || :
+done
+export PKG_CONFIG_LIBDIR=$PWD/pc PKG_CONFIG_PATH=
+pkg-config --exists fuse3 libcbor libsystemd || skip 'the libraries are not found by pkg-config'
+must test "$(pkg-config --exists cmocka; echo $?)" != 0
+
+# configured DIR NAME : the value in the cache
+configured() { sed -n "s/^$2:[A-Z]*=//p" "$1/CMakeCache.txt"; }
+
+must cmake -S "$VFS_TOP" -B build
+same 'the build type' RelWithDebInfo "$(configured build CMAKE_BUILD_TYPE)"
+same 'tests that nobody asked for' OFF "$(configured build VSOCKFS_TESTS)"
+must test ! -e build/tests
+
+must cmake -S "$VFS_TOP" -B debug -DCMAKE_BUILD_TYPE=Debug
+same 'the build type that was asked for' Debug "$(configured debug CMAKE_BUILD_TYPE)"
+
+refused cmocka cmake -S "$VFS_TOP" -B tests -DVSOCKFS_TESTS=ON
