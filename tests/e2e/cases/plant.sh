@@ -50,6 +50,24 @@ for change in 'truncate -s 10' 'truncate -s 0' 'fallocate -l 4096' 'dd if=/etc/h
 	case $change in *=) must as_user ${change}mnt/tool ;; *) must as_user $change mnt/tool ;; esac
 	same "after $change" 777 "$(stat -c %a export/tool)"
 done
+note 'also those of which his kernel cannot know, so that it is for the server to do'
+mkfifo -m 666 opened go
+for change in 'os.write(fd, b"x")' 'os.ftruncate(fd, 10)' 'os.posix_fallocate(fd, 0, 4096)'; do
+	exec 8<>opened 9<>go
+	as_user python3 -c "
+import os
+fd = os.open('mnt/tool', os.O_RDWR)
+open('opened', 'w').write('it is\n')
+open('go').readline()
+$change" &
+	user=$!
+	read -r -t 30 -u 8 _ || fail "nobody has opened it for $change"
+	chmod 6777 export/tool
+	echo now >&9
+	must wait $user
+	same "after $change" 777 "$(stat -c %a export/tool)"
+	exec 8>&- 9>&-
+done
 stop
 start --special
 must grep -q 'of any owner in .*, and device nodes; ' log
@@ -66,6 +84,8 @@ fence mnt
 same 'shown' '0:0 755' "$(owner mnt/tool)"
 mkdir -m 2775 mnt/dir
 same 'a directory' '0:0 2775' "$(owner export/dir)"
+python3 -c 'import os; os.umask(0); os.open("mnt/at-once", os.O_CREAT | os.O_WRONLY, 0o6755)'
+same 'made with the bits' '0:0 755' "$(owner export/at-once)"
 stop
 start --no-setid --special
 must grep -q 'can make device nodes' log
