@@ -536,10 +536,18 @@ static void test_ownership(void **state)
 	assert_int_equal(lstat(host_path(f, "r"), &st), 0);
 	assert_int_equal(st.st_uid, 0);
 	/* a write by us takes the set-id bits, as one by the caller would */
-	assert_int_equal(chmod(host_path(f, "a"), 06755), 0);
-	assert_int_equal(ASK(f, WRITE, .fh = fh, DATA("x"), .uid = 1234), 0);
-	assert_int_equal(lstat(host_path(f, "a"), &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0755);
+	for (int how = 0; how < 3; how++) {
+		assert_int_equal(chmod(host_path(f, "a"), 06755), 0);
+		if (how == 0)
+			assert_int_equal(ASK(f, WRITE, .fh = fh, DATA("x"), .uid = 1234), 0);
+		else if (how == 1)
+			assert_int_equal(ASK(f, TRUNCATE, PATH("/a"), .sz = 1, .uid = 1234), 0);
+		else
+			assert_int_equal(
+			    ASK(f, OPEN, PATH("/a"), .flags = O_WRONLY | O_TRUNC, .uid = 1234), 0);
+		assert_int_equal(lstat(host_path(f, "a"), &st), 0);
+		assert_int_equal(st.st_mode & 07777, 0755);
+	}
 }
 
 int main(void)
