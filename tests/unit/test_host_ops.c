@@ -1,6 +1,8 @@
 /* Every operation of the server on files, and what must not work. */
 #include "host_fixture.h"
 
+#include "host/ops.h"
+
 #include <dirent.h>
 #include <linux/fs.h>
 #include <pthread.h>
@@ -771,6 +773,20 @@ static int host_set(struct host_client *c, uint64_t node, uint64_t valid, uint64
 }
 
 /* The host can execute what is flushed, and whoever has it open can go on writing. */
+/* Held while a CLOSE is not to go on when the next frame is received. */
+static pthread_mutex_t close_goes_on = PTHREAD_MUTEX_INITIALIZER;
+
+void __real_session_pass_turn(struct request *r);
+void __wrap_session_pass_turn(struct request *r);
+void __wrap_session_pass_turn(struct request *r)
+{
+	__real_session_pass_turn(r);
+	if (r->q.op != MSG_CLOSE)
+		return;
+	(void)pthread_mutex_lock(&close_goes_on);
+	(void)pthread_mutex_unlock(&close_goes_on);
+}
+
 static void test_give_up(void **state)
 {
 	struct fixture *f = *state;
@@ -807,10 +823,14 @@ static void test_give_up(void **state)
 	assert_int_equal(p.off, 2);
 	assert_int_equal(writers_of(f, "f"), 2);
 	/* closed when CLOSE has been received, whatever its thread does then */
+	assert_int_equal(pthread_mutex_lock(&close_goes_on), 0);
 	host_close(c, fh);
 	host_close(c, fh2);
-	assert_int_equal(host_getattr(c, node, &p), 0);
-	assert_int_equal(writers_of(f, "f"), 0);
+	int r = host_getattr(c, node, &p);
+	unsigned writers = writers_of(f, "f");
+	assert_int_equal(pthread_mutex_unlock(&close_goes_on), 0);
+	assert_int_equal(r, 0);
+	assert_int_equal(writers, 0);
 	/* who sends no FLUSH */
 	assert_int_equal(host_open(c, node, O_WRONLY | OPEN_GIVE_UP, &p), 0);
 	fh = p.fh;
