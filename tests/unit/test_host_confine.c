@@ -150,9 +150,14 @@ struct tree {
 	uint64_t top, sub, deep, file, open, link, fh;
 };
 
-static void at(const struct fixture *f, char ret[128], const char *path)
+/* Both below the fixture's directory. */
+static void host_moves(const struct fixture *f, const char *from, const char *to)
 {
-	(void)snprintf(ret, 128, "%.60s/%.60s", f->hs.base, path);
+	char a[128], b[128];
+
+	(void)snprintf(a, sizeof(a), "%.60s/%.60s", f->hs.base, from);
+	(void)snprintf(b, sizeof(b), "%.60s/%.60s", f->hs.base, to);
+	move(a, b);
 }
 
 static void shell(const struct fixture *f, const char *cmd, char *ret, size_t len)
@@ -540,14 +545,11 @@ static void test_moved_out(void **state)
 {
 	struct fixture *f = *state;
 	struct host_client *c = &f->c;
-	char from[128], to[128];
 	struct tree t, twin;
 	struct msg p, q = {0};
 
 	make_twins(f, &t, &twin);
-	at(f, from, "export/d");
-	at(f, to, "out");
-	move(from, to);
+	host_moves(f, "export/d", "out");
 	attack(f, &t, twin.top);
 	/* What is open stays: it can be read and written, and looked at. */
 	assert_int_equal(host_read(c, t.fh, 0, 100, &p), 0);
@@ -562,7 +564,7 @@ static void test_moved_out(void **state)
 	/* The same inside. */
 	try_all(c, &twin, c->root, true);
 	/* And back again. */
-	move(to, from);
+	host_moves(f, "out", "export/d");
 	assert_int_equal(host_lookup(c, c->root, "d", &p), 0);
 	assert_true(p.node == t.top);
 	assert_int_equal(host_getattr(c, t.deep, &p), 0);
@@ -576,21 +578,18 @@ static void test_file_moved_out(void **state)
 {
 	struct fixture *f = *state;
 	struct host_client *c = &f->c;
-	char from[128], to[128], out[64];
+	char out[64];
 	struct tree t;
 	struct msg p;
 
 	make_tree(f, "export/d");
 	learn(c, "d", &t);
-	at(f, from, "export/d/sub/file");
-	at(f, to, "export/d/sub/deep/renamed");
-	move(from, to);
+	host_moves(f, "export/d/sub/file", "export/d/sub/deep/renamed");
 	assert_int_equal(host_getattr(c, t.file, &p), 0);
 	assert_int_equal(host_open(c, t.file, O_RDWR, &p), 0);
 	host_close(c, p.fh);
 	assert_int_equal(host_getattr(c, t.file, &p), 0);
-	at(f, from, "out");
-	move(to, from);
+	host_moves(f, "export/d/sub/deep/renamed", "out");
 	/* a CLOSE has no reply, and what is open may be looked at */
 	for (int i = 0; i < 100000 && host_getattr(c, t.file, &p) == 0; i++)
 		;
@@ -617,7 +616,6 @@ static void test_forgotten_above(void **state)
 {
 	struct fixture *f = *state;
 	struct host_client *c = &f->c;
-	char from[128], to[128];
 	struct tree t;
 	struct msg p;
 
@@ -628,12 +626,10 @@ static void test_forgotten_above(void **state)
 	expect_forgotten(c, t.top);
 	expect_forgotten(c, t.sub);
 	assert_int_equal(host_getattr(c, t.deep, &p), 0);
-	at(f, from, "export/d");
-	at(f, to, "out");
-	move(from, to);
+	host_moves(f, "export/d", "out");
 	assert_int_equal(host_getattr(c, t.deep, &p), -ESTALE);
 	assert_int_equal(host_getattr(c, t.file, &p), -ESTALE);
-	move(to, from);
+	host_moves(f, "out", "export/d");
 	assert_int_equal(host_lookup(c, c->root, "d", &p), 0);
 	assert_int_equal(host_lookup(c, p.node, "sub", &p), 0);
 	assert_int_equal(host_lookup(c, p.node, "deep", &p), 0);
@@ -646,7 +642,6 @@ static void test_after_overflow(void **state)
 {
 	struct fixture *f = *state;
 	int max = 0, status;
-	char from[128], to[128];
 	struct tree t, twin;
 	FILE *limit = fopen("/proc/sys/fs/fanotify/max_queued_events", "re");
 
@@ -666,9 +661,7 @@ static void test_after_overflow(void **state)
 		assert_int_equal(symlinkat("t", f->hs.fd, name), 0);
 		assert_int_equal(__real_unlinkat(f->hs.fd, name, 0), 0);
 	}
-	at(f, from, "export/d");
-	at(f, to, "out");
-	move(from, to);
+	host_moves(f, "export/d", "out");
 	assert_int_equal(kill(f->hs.pid, SIGCONT), 0);
 	attack(f, &t, twin.top);
 	try_all(&f->c, &twin, f->c.root, true);
@@ -948,20 +941,17 @@ static void test_to_and_fro(void **state)
 {
 	struct fixture *f = *state;
 	struct host_client *c = &f->c;
-	char from[128], to[128];
 	struct tree t;
 	struct msg p;
 
 	make_tree(f, "export/d");
 	learn(c, "d", &t);
-	at(f, from, "export/d/sub");
-	at(f, to, "out");
 	for (int i = 0; i < 200; i++) {
-		move(from, to);
+		host_moves(f, "export/d/sub", "out");
 		assert_int_equal(host_lookup(c, t.sub, "file", &p), -ESTALE);
 		assert_int_equal(host_getattr(c, t.file, &p), -ESTALE);
 		assert_int_equal(host_lookup(c, t.top, "sub", &p), -ENOENT);
-		move(to, from);
+		host_moves(f, "out", "export/d/sub");
 		if (i % 2 == 0)
 			assert_int_equal(host_lookup(c, t.top, "sub", &p), 0);
 		assert_int_equal(host_getattr(c, t.deep, &p), 0);
