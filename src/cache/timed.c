@@ -30,24 +30,33 @@ static void compact_nodes(struct cache *c)
 	t->n_nodes = n;
 }
 
+/* When all are full: most may have gone. So there are at most four times as many as there are
+ * nodes. */
+static bool make_room_for_node(struct cache *c)
+{
+	struct timed *t = &c->timed;
+
+	compact_nodes(c);
+	if (t->n_nodes < t->cap_nodes / 2)
+		return true;
+	size_t cap = t->cap_nodes == 0 ? 64 : t->cap_nodes * 2;
+	uint64_t *p = realloc(t->nodes, cap * sizeof(*p));
+	if (p == NULL)
+		return t->n_nodes < t->cap_nodes;
+	t->nodes = p;
+	t->cap_nodes = cap;
+	return true;
+}
+
 void timed_node_locked(struct cache *c, struct node *n)
 {
 	struct timed *t = &c->timed;
 
 	if (n->flags & NODE_TIMED)
 		return;
-	if (t->n_nodes == t->cap_nodes)
-		compact_nodes(c);
-	if (t->n_nodes > t->cap_nodes / 2 || t->cap_nodes == 0) {
-		size_t cap = t->cap_nodes == 0 ? 64 : t->cap_nodes * 2;
-		uint64_t *p = realloc(t->nodes, cap * sizeof(*p));
-
-		if (p == NULL) {
-			t->all = true;
-			return;
-		}
-		t->nodes = p;
-		t->cap_nodes = cap;
+	if (t->n_nodes == t->cap_nodes && !make_room_for_node(c)) {
+		t->all = true;
+		return;
 	}
 	t->nodes[t->n_nodes++] = n->id;
 	n->flags |= NODE_TIMED;

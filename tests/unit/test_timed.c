@@ -150,6 +150,23 @@ static void test_names_are_bounded(void **state)
 	told_clear(w);
 }
 
+/* What has gone is not noted for ever: there are at most as many as were there at one time. */
+static void test_nodes_are_bounded(void **state)
+{
+	enum { NODES = 10000 };
+	struct world *w = *state;
+	char name[16];
+
+	for (unsigned i = 0; i < NODES; i++) {
+		(void)snprintf(name, sizeof(name), "%u", i);
+		uint64_t ino = look_up(w, CACHE_ROOT, name, 100000 + i, S_IFREG | 0644, NO_STAMP);
+
+		forget_all(w, ino);
+	}
+	assert_true(w->c->timed.cap_nodes <= 128);
+	told_clear(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -157,6 +174,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reply_in_flight, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_names_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nodes_are_bounded, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
