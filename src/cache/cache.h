@@ -253,8 +253,9 @@ enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *nam
 
 /*
  * Tasks that were told that a name is still what they have, and of which nothing has been heard
- * since: they may not have digested that. cache_take_confirmed takes out those of a name, at
- * most max, and cache_put_confirmed puts back one that may not have gone on yet.
+ * since: they may not have digested that. cache_take_confirmed takes out those of a name that
+ * were told up to `until`, at most max, and cache_put_confirmed puts back one that may not have
+ * gone on yet.
  */
 struct confirmed {
 	uint64_t dir, at; /* when they were told */
@@ -262,7 +263,7 @@ struct confirmed {
 	uint32_t name, task;
 };
 size_t cache_take_confirmed(struct cache *c, uint64_t parent, const char *name, size_t len,
-			    struct confirmed *ret, size_t max);
+			    uint64_t until, struct confirmed *ret, size_t max);
 void cache_put_confirmed(struct cache *c, const struct confirmed *t);
 
 /* Whether the kernel may know the inode. */

@@ -16,9 +16,10 @@
  * gives the dentry its time back. So each task that was answered so is noted
  * (`confirmed`) until something else is heard of it: whoever sends a request has digested
  * the reply to the one before. A name expires again until none of those is left to whom it
- * was confirmed; whoever tells the kernel finds out by other means as well whether they have gone
- * on (src/fuse/task.h). What is looked up for the first time is under the directory's lock, which
- * the notification waits for.
+ * was confirmed before the news came; whoever tells the kernel finds out by other means as well
+ * whether they have gone on (src/fuse/task.h). What was confirmed later is true: who looks again
+ * and again holds nothing up. What is looked up for the first time is under the directory's lock,
+ * which the notification waits for.
  */
 #include <dirent.h>
 #include <stdlib.h>
@@ -86,14 +87,15 @@ static void remove_old(struct cache *c, struct confirmation *t, void *arg)
 		remove_locked(c, t);
 }
 
-static bool add_locked(struct cache *c, const struct confirmed *what)
+/* again: it was taken out, and its place may have been taken. */
+static bool add_locked(struct cache *c, const struct confirmed *what, bool again)
 {
 	struct confirmation *t = find_locked(c, what->task);
 	uint64_t old = cache_now() - CONFIRMED_NS;
 
 	if (t == NULL && c->confirmed.count >= CONFIRMED_MAX)
 		each_locked(c, remove_old, &old);
-	if (t == NULL && c->confirmed.count < CONFIRMED_MAX) {
+	if (t == NULL && (again || c->confirmed.count < CONFIRMED_MAX)) {
 		t = calloc(1, sizeof(*t));
 		if (t != NULL &&
 		    hash_add(&c->confirmed, &t->link, (uint32_t)hash_mix(what->task)) < 0)
@@ -113,11 +115,11 @@ bool name_confirmed_locked(struct cache *c, const struct cache_req *r, const str
 	if (!S_ISDIR(n->attr.mode) || FAULT(expire_once))
 		return true;
 	/* of another pid namespace: nobody could tell when it has gone on */
-	return r->task != 0 && add_locked(c, &what);
+	return r->task != 0 && add_locked(c, &what, false);
 }
 
 struct wanted {
-	uint64_t dir;
+	uint64_t dir, until;
 	uint32_t name;
 	struct confirmed *ret;
 	size_t n, max;
@@ -127,16 +129,21 @@ static void take(struct cache *c, struct confirmation *t, void *arg)
 {
 	struct wanted *w = arg;
 
-	if (w->n == w->max || t->what.dir != w->dir || t->what.name != w->name)
+	if (w->n == w->max || t->what.dir != w->dir || t->what.name != w->name ||
+	    t->what.at > w->until)
 		return;
 	w->ret[w->n++] = t->what;
 	remove_locked(c, t);
 }
 
 size_t cache_take_confirmed(struct cache *c, uint64_t parent, const char *name, size_t len,
-			    struct confirmed *ret, size_t max)
+			    uint64_t until, struct confirmed *ret, size_t max)
 {
-	struct wanted w = {.dir = parent, .name = name_number(name, len), .ret = ret, .max = max};
+	struct wanted w = {.dir = parent,
+			   .until = until,
+			   .name = name_number(name, len),
+			   .ret = ret,
+			   .max = max};
 
 	SCOPE_LOCK(&c->lock);
 	if (c->confirmed.count > 0)
@@ -149,7 +156,7 @@ void cache_put_confirmed(struct cache *c, const struct confirmed *t)
 	SCOPE_LOCK(&c->lock);
 	/* one that was told something later has gone on */
 	if (find_locked(c, t->task) == NULL && cache_now() - t->at < CONFIRMED_NS)
-		(void)add_locked(c, t);
+		(void)add_locked(c, t, true);
 }
 
 static void remove_any(struct cache *c, struct confirmation *t, void *arg)

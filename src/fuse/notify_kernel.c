@@ -46,12 +46,13 @@ enum outcome notify_do_inode(struct notify *n, struct item *i)
 
 #define TOLD_AT_ONCE 16 /* tasks that are looked at */
 
-/* Whether all tasks to which the name was confirmed before have digested that. */
+/* Whether all tasks to which the name was confirmed before the news have digested that. */
 static bool digested(struct notify *n, const struct item *i)
 {
 	struct cache *c = n->fs->cache;
 	struct confirmed t[TOLD_AT_ONCE];
-	size_t count = cache_take_confirmed(c, i->ino, i->name, i->name_len, t, TOLD_AT_ONCE);
+	size_t count =
+		cache_take_confirmed(c, i->ino, i->name, i->name_len, i->news, t, TOLD_AT_ONCE);
 	bool all = count < TOLD_AT_ONCE;
 
 	for (size_t k = 0; k < count; k++) {
@@ -78,6 +79,7 @@ static void tell_name(struct notify *n, struct item *i)
 	enum entry_way now = cache_entry_way(fs->cache, i->ino, i->name, i->name_len);
 	enum entry_way way = now > i->way ? now : i->way;
 
+	i->expires = false; /* it may have gone another way the last time */
 	if (can && way != ENTRY_DROPS)
 		expire(n, i);
 	else if (mounts_below(n->mounts, fs->cache, i->ino, i->name, i->name_len) == MOUNTED_NONE)

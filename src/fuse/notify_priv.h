@@ -44,6 +44,7 @@ struct item {
 	unsigned tries;
 	unsigned drops; /* how often cache_pages_dropped is to be called */
 	uint64_t born, not_before;
+	uint64_t news;	  /* when it was last asked for */
 	uint64_t changed; /* on the host, on our clock; 0: it is no push */
 	uint64_t off, len;
 	void (*done)(void *arg);

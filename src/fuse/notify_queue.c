@@ -215,6 +215,7 @@ static void merge(struct item *into, const struct item *i)
 	bool all = into->len == 0 || i->len == 0;
 
 	into->tries = 0;
+	into->news = i->news > into->news ? i->news : into->news;
 	into->way = i->way > into->way ? i->way : into->way;
 	into->drops += i->drops;
 	into->asks = into->asks || i->asks;
@@ -235,6 +236,7 @@ void notify_add_locked(struct notify *n, struct item *i, bool host)
 	struct item *o = i->done == NULL && !i->settles ? equal_locked(n, i) : NULL;
 
 	i->notify = n;
+	i->born = i->news = cache_now();
 	if (o != NULL) {
 		n->backs -= i->back && o->back;
 		o->back = o->back || i->back;
@@ -249,7 +251,6 @@ void notify_add_locked(struct notify *n, struct item *i, bool host)
 		return;
 	}
 	i->ticket = ++n->ticket;
-	i->born = cache_now();
 	i->older = n->newest;
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i;
 	n->newest = i;

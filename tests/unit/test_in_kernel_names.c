@@ -1,4 +1,5 @@
-/* How names are taken back from the kernel: files go, directories stay where they are and expire. */
+/* How names are taken back from the kernel: files go, directories stay where they are and expire.
+ */
 #include "cache_lease.h"
 
 #include "cache/listing.h"
@@ -63,7 +64,8 @@ static struct asked *ask_as(struct world *w, uint32_t task, const char *name)
 	return a;
 }
 
-static uint64_t look_as(struct world *w, uint32_t task, uint64_t node, uint32_t mode, uint64_t stamp)
+static uint64_t look_as(struct world *w, uint32_t task, uint64_t node, uint32_t mode,
+			uint64_t stamp)
 {
 	struct asked *a = ask_as(w, task, "d");
 
@@ -81,7 +83,7 @@ static uint64_t look_as(struct world *w, uint32_t task, uint64_t node, uint32_t 
 static uint32_t confirmed_to(struct world *w)
 {
 	struct confirmed t[2] = {{0}};
-	size_t n = cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, t, 2);
+	size_t n = cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, t, 2);
 
 	assert_true(n <= 1);
 	return t[0].task;
@@ -100,14 +102,17 @@ static void test_confirmed(void **state)
 			(void)inv_name(w, FAKE_ROOT, "d");
 		assert_true(look_as(w, TASK, 51, DIR_MODE, w->seq) > 0);
 		struct confirmed t;
-		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "e", 1, &t, 1), 0);
-		assert_int_equal(cache_take_confirmed(w->c, 4711, "d", 1, &t, 1), 0);
-		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, &t, 1), 1);
+		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "e", 1, fake_now, &t, 1),
+				 0);
+		assert_int_equal(cache_take_confirmed(w->c, 4711, "d", 1, fake_now, &t, 1), 0);
+		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, &t, 1),
+				 1);
 		assert_int_equal(t.task, TASK);
 		assert_int_equal(confirmed_to(w), 0); /* it was taken out */
 		t.cpu = 7;
 		cache_put_confirmed(w->c, &t);
-		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, &t, 1), 1);
+		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, &t, 1),
+				 1);
 		assert_int_equal(t.cpu, 7);
 		/* nobody takes so long */
 		fake_now += 10 * SECOND;
@@ -136,6 +141,27 @@ static void test_heard_of(void **state)
 	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
 	cache_task_goes_on(w->c, f, TASK); /* what is no request of the cache's */
 	assert_int_equal(confirmed_to(w), 0);
+	world_free(w);
+}
+
+/* Who is told after the news is told the truth, and is not waited for: he may look for ever. */
+static void test_told_after_the_news(void **state)
+{
+	struct world *w = world_new();
+	struct confirmed t;
+
+	(void)state;
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	(void)look_as(w, TASK, 51, DIR_MODE, w->seq);
+	uint64_t news = ++fake_now;
+	(void)inv_name(w, FAKE_ROOT, "d");
+	fake_now++;
+	(void)look_as(w, OTHER, 51, DIR_MODE, w->seq);
+	assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, news, &t, 1), 1);
+	assert_int_equal(t.task, TASK);
+	assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, news, &t, 1), 0);
+	/* but by the next news */
+	assert_int_equal(confirmed_to(w), OTHER);
 	world_free(w);
 }
 
@@ -174,8 +200,14 @@ static void test_many(void **state)
 	for (uint32_t task = 1; task <= MANY; task++)
 		told_for_a_time += look_as(w, task, 51, DIR_MODE, w->seq) > 0;
 	assert_int_equal(told_for_a_time, 4096);
-	fake_now += 10 * SECOND + 1;
+	/* one that is taken out and put back keeps its place, whoever comes meanwhile */
+	struct confirmed t;
+	assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, &t, 1), 1);
 	assert_true(look_as(w, MANY + 1, 51, DIR_MODE, w->seq) > 0);
+	cache_put_confirmed(w->c, &t);
+	assert_int_equal(w->c->confirmed.count, 4097);
+	fake_now += 10 * SECOND + 1;
+	assert_true(look_as(w, MANY + 2, 51, DIR_MODE, w->seq) > 0);
 	world_free(w);
 }
 
@@ -202,7 +234,8 @@ static void test_unknown(void **state)
 	world_free(w);
 }
 
-/* The notifier asks once more when it comes to a name: an own change may have put a directory there. */
+/* The notifier asks once more when it comes to a name: an own change may have put a directory
+ * there. */
 static void test_asked_later(void **state)
 {
 	struct world *w = world_new();
@@ -247,6 +280,7 @@ int main(void)
 		cmocka_unit_test(test_by_type),
 		cmocka_unit_test(test_confirmed),
 		cmocka_unit_test(test_heard_of),
+		cmocka_unit_test(test_told_after_the_news),
 		cmocka_unit_test(test_for_no_time),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_unknown),
