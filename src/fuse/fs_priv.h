@@ -73,6 +73,7 @@ struct krequest {
 	uint64_t unique;
 	pid_t pid;
 	bool interrupted, waits_for_lock;
+	struct cache_holds *holds; /* the host has done it, and the reply waits */
 
 	/* What single operations remember. */
 	fuse_ino_t ino, ino2;
@@ -121,6 +122,12 @@ void krequest_submit(struct krequest *r, fuse_ino_t ino, fuse_ino_t ino2);
 /* Submits through a listing. */
 void krequest_fetch(struct krequest *r, struct listing *l, uint64_t off, bool plus);
 void krequest_free(struct krequest *r);
+/*
+ * The answer, which is ready, waits for something: whoever is killed meanwhile need not wait on.
+ * krequest_waited ends that; false: he was, and has been answered.
+ */
+void krequest_wait(struct krequest *r);
+bool krequest_waited(struct krequest *r);
 /* A receive buffer for the next request; NULL: libfuse is to make one. */
 void *krequest_buffer(struct fs *fs);
 void krequests_free(struct fs *fs);

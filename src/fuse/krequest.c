@@ -105,6 +105,8 @@ static void track(struct krequest *r)
 	struct fs *fs = r->fs;
 
 	SCOPE_LOCK(&fs->lock);
+	if (r->interrupted) /* which the kernel says once only */
+		(void)pthread_cond_signal(&fs->watch);
 	r->prev = NULL;
 	r->next = fs->in_flight;
 	if (r->next != NULL)
@@ -196,6 +198,21 @@ struct held {
 	bool taken; /* the request came from the host, and holds something of the cache */
 	struct cache_holds holds;
 };
+
+void krequest_wait(struct krequest *r)
+{
+	atomic_store(&r->answered, false);
+	track(r);
+}
+
+bool krequest_waited(struct krequest *r)
+{
+	untrack(r);
+	if (krequest_claim(r))
+		return true;
+	done_unseen(r);
+	return false;
+}
 
 static fuse_ino_t object_of(const struct krequest *r, const struct cache_reply *reply)
 {
@@ -313,6 +330,20 @@ static struct held *held_new(struct krequest *r, const struct cache_reply *reply
 	return h;
 }
 
+/*
+ * Its task was killed while the reply waits: the kernel does not lock its directories any more,
+ * though what the reply waits for may take for ever. And what it has done is to be seen.
+ */
+static void killed_while_held_locked(struct krequest *r)
+{
+	struct cache_holds locks = *r->holds;
+
+	memset(r->holds->busy, 0, sizeof(r->holds->busy));
+	locks.node = locks.node2 = NULL;
+	cache_delivered(r->fs->cache, &locks);
+	done_unseen(r);
+}
+
 static void hold(struct held *h, const struct cache_reply *reply)
 {
 	struct krequest *r = h->r;
@@ -323,6 +354,9 @@ static void hold(struct held *h, const struct cache_reply *reply)
 	}
 	(void)pthread_mutex_lock(&r->fs->lock);
 	r->waits_for_lock = false; /* it has it: the call is not the backend's any more */
+	r->holds = h->taken ? &h->holds : NULL;
+	if (h->taken && atomic_load(&r->answered))
+		killed_while_held_locked(r);
 	(void)pthread_mutex_unlock(&r->fs->lock);
 	h->fence = (struct notify_fence){.done = hold_on, .arg = h};
 	if (!h->reply.synchronises || !notify_follow_host(r->fs->notify, &h->fence))
@@ -488,10 +522,13 @@ bool krequests_check_killed_locked(struct fs *fs)
 	for (struct krequest *r = fs->in_flight; r != NULL; r = r->next) {
 		if (!r->interrupted || atomic_load(&r->answered))
 			continue;
-		if (!task_being_killed(r->pid))
+		if (!task_being_killed(r->pid)) {
 			more = true;
-		else if (krequest_claim(r))
+		} else if (krequest_claim(r)) {
 			(void)fuse_reply_err(r->req, EINTR);
+			if (r->holds != NULL)
+				killed_while_held_locked(r);
+		}
 	}
 	return more;
 }

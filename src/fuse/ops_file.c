@@ -291,12 +291,21 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	krequest_submit(r, ino, 0);
 }
 
-static void write_reply(void *arg)
+static void write_reply(struct krequest *r)
+{
+	(void)fuse_reply_write(r->req, r->size);
+	krequest_free(r);
+}
+
+/* After krequest_wait. */
+static void write_waited(void *arg)
 {
 	struct krequest *r = arg;
 
-	(void)fuse_reply_write(r->req, r->size);
-	krequest_free(r);
+	if (krequest_waited(r))
+		write_reply(r);
+	else
+		krequest_free(r);
 }
 
 /* Bytes that were appended, with those of others before them. */
@@ -312,7 +321,7 @@ static void store_and_reply(void *arg)
 	struct stored *s = arg;
 
 	notify_store(s->r->fs->notify, s->r->ino, s->off, (struct slice){s->data, s->len});
-	write_reply(s->r);
+	write_waited(s->r);
 	free(s);
 }
 
@@ -350,12 +359,15 @@ static void finish_direct_write(struct krequest *r, const struct cache_reply *re
 	bool moved = reply->msg->off != r->off;
 	struct stored *s = reply->has_pages ? stored_new(r, reply) : NULL;
 
+	if (s == NULL && !moved && !reply->has_pages) {
+		write_reply(r);
+		return;
+	}
+	krequest_wait(r);
 	if (s != NULL)
 		notify_after(n, r->ino, store_and_reply, s);
-	else if (moved || reply->has_pages)
-		notify_inval_first(n, r->ino, moved ? 0 : r->off, 0, write_reply, r);
 	else
-		write_reply(r);
+		notify_inval_first(n, r->ino, moved ? 0 : r->off, 0, write_waited, r);
 }
 
 static void finish_write(struct krequest *r, const struct cache_reply *reply)
@@ -380,7 +392,8 @@ static void finish_write(struct krequest *r, const struct cache_reply *reply)
 	 * (generic_file_direct_write does that for one that it has waited for).
 	 */
 	if (r->creq.unpaged && reply->has_pages && !moved && len > 0 && !FAULT(direct_kept)) {
-		notify_inval_first(n, ino, off, len, write_reply, r);
+		krequest_wait(r);
+		notify_inval_first(n, ino, off, len, write_waited, r);
 		return;
 	}
 	/*
@@ -494,12 +507,15 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 
 static void fence_done(void *arg, int err, uint64_t seq)
 {
-	fuse_req_t req = arg;
+	struct krequest *r = arg;
 
-	if (err < 0)
-		(void)fuse_reply_err(req, -err);
-	else
-		(void)fuse_reply_ioctl(req, 0, &seq, sizeof(seq));
+	if (krequest_waited(r)) {
+		if (err < 0)
+			(void)fuse_reply_err(r->req, -err);
+		else
+			(void)fuse_reply_ioctl(r->req, 0, &seq, sizeof(seq));
+	}
+	krequest_free(r);
 }
 
 static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
@@ -512,10 +528,15 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg
 	(void)flags;
 	(void)in_buf;
 	(void)in_bufsz;
-	if (cmd == VSOCKFS_IOC_FENCE && out_bufsz >= sizeof(uint64_t))
-		fs_fence_async(req_fs(req), fence_done, req);
-	else
+	if (cmd != VSOCKFS_IOC_FENCE || out_bufsz < sizeof(uint64_t)) {
 		(void)fuse_reply_err(req, ENOTTY);
+		return;
+	}
+	struct krequest *r = krequest_new(req, MSG_FENCE, NULL);
+	if (r == NULL)
+		return;
+	krequest_wait(r);
+	fs_fence_async(r->fs, fence_done, r);
 }
 
 void ops_file(struct fuse_lowlevel_ops *ops)
