@@ -108,6 +108,7 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 	fs->options = *options;
 	fs->info = cache_backend(cache)->info;
 	fs->stats = options->stats;
+	(void)pthread_rwlock_init(&fs->forcing, NULL);
 	(void)pthread_mutex_init(&fs->lock, NULL);
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);
@@ -356,6 +357,7 @@ void fs_free(struct fs *fs)
 	krequests_free(fs);
 	control_free(fs->control);
 	(void)pthread_mutex_destroy(&fs->lock);
+	(void)pthread_rwlock_destroy(&fs->forcing);
 	(void)pthread_cond_destroy(&fs->watch);
 	free(fs->mountpoint);
 	free(fs);

@@ -31,6 +31,8 @@ struct fs {
 	bool expire_entries; /* the kernel knows of entries that only expire */
 	atomic_bool stopping;
 
+	/* shared from the moment that a reply forces a size until it has been written */
+	pthread_rwlock_t forcing;
 	pthread_mutex_t lock;	    /* the fields below */
 	struct krequest *in_flight; /* every request that waits for the host */
 	struct file *files;	    /* open ones: what is left at the end is freed */

@@ -231,17 +231,34 @@ static void deliver(struct krequest *r, const struct cache_reply *reply)
 	}
 }
 
-/* cache_size_force */
 static bool force_size(struct krequest *r, const struct cache_reply *reply, uint64_t *size,
 		       struct size_wait *w)
 {
 	const uint64_t op = r->creq.call.req.op;
 
-	return !reply->forces || cache_size_force(r->fs->cache, &r->creq, object_of(r, reply),
-						  op == MSG_LINK     ? r->ino2
-						  : op == MSG_CREATE ? r->ino
-								     : 0,
-						  size, w);
+	return cache_size_force(r->fs->cache, &r->creq, object_of(r, reply),
+				op == MSG_LINK	   ? r->ino2
+				: op == MSG_CREATE ? r->ino
+						   : 0,
+				size, w);
+}
+
+/* False: see cache_size_force. r is gone otherwise. */
+static bool deliver_with_size(struct krequest *r, const struct cache_reply *reply, uint64_t *size,
+			      struct size_wait *w)
+{
+	struct fs *fs = r->fs;
+
+	if (!reply->forces) {
+		deliver(r, reply);
+		return true;
+	}
+	(void)pthread_rwlock_rdlock(&fs->forcing);
+	bool done = force_size(r, reply, size, w);
+	if (done)
+		deliver(r, reply);
+	(void)pthread_rwlock_unlock(&fs->forcing);
+	return done;
 }
 
 static void release(void *arg)
@@ -250,9 +267,8 @@ static void release(void *arg)
 	struct fs *fs = h->r->fs;
 
 	h->wait = (struct size_wait){.done = release, .arg = h};
-	if (!force_size(h->r, &h->reply, &h->attr.size, &h->wait))
+	if (!deliver_with_size(h->r, &h->reply, &h->attr.size, &h->wait))
 		return;
-	deliver(h->r, &h->reply); /* h->r is gone */
 	if (h->taken)
 		cache_delivered(fs->cache, &h->holds);
 	free(h);
@@ -381,8 +397,9 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 		stats_add(r->fs->stats,
 			  creq->call.req.op == MSG_SETLK ? STAT_fence_locks : STAT_fence_names, 1);
 	uint64_t size = reply->forces ? reply->attr->size : 0;
-	bool now = !waits(r, reply) && force_size(r, reply, &size, NULL);
-	h = now ? NULL : held_new(r, reply); /* without memory it goes at once */
+	if (!waits(r, reply) && deliver_with_size(r, reply, &size, NULL))
+		return;
+	h = held_new(r, reply); /* without memory it goes at once */
 	if (h != NULL && reply->synchronises)
 		stats_add(r->fs->stats, STAT_fence_waits, 1);
 	if (h != NULL)

@@ -104,10 +104,19 @@ static void wait_for_lock(struct notify *n, const struct item *i)
 		(void)fuse_lowlevel_notify_delete(fs->se, i->ino, NO_NODE, i->name, i->name_len);
 }
 
+/* A task sleeps until its reply has been written as well: that comes first. */
+static void wait_for_reply(struct fs *fs)
+{
+	(void)pthread_rwlock_wrlock(&fs->forcing);
+	(void)pthread_rwlock_unlock(&fs->forcing);
+}
+
 static enum outcome do_settle(struct notify *n, struct item *i)
 {
 	if (i->tries == 0 && i->ino != i->node)
 		wait_for_lock(n, i);
+	if (i->tries == 0 && i->task != 0)
+		wait_for_reply(n->fs);
 	return i->task == 0 || task_went_on((pid_t)i->task, &i->cpu) || i->tries >= SIZE_TRIES
 		       ? DONE
 		       : AGAIN;
