@@ -40,7 +40,7 @@ done <"$VFS_TMP/readme"
 note "the packages that README names for the build are those that get installed"
 sed -n '/^## What it needs/,/^## Where/p' "$top/README.md" | grep '^| `' | cut -d'|' -f2 | grep -o '`[^`]*`' | tr -d '`' |
 	sort -u >"$VFS_TMP/named"
-awk '/^\[/ { section = $1 } section ~ /build|test/ && /^[a-z]/ { print $1 }' "$top/scripts/packages" | sort -u >"$VFS_TMP/installed"
+awk '/^\[/ { section = $1 } section ~ /build|quick|test/ && /^[a-z]/ { print $1 }' "$top/scripts/packages" | sort -u >"$VFS_TMP/installed"
 must test -s "$VFS_TMP/named"
 comm -23 "$VFS_TMP/named" "$VFS_TMP/installed" >"$VFS_TMP/missing"
 same "packages in README.md that scripts/packages lacks" '' "$(tr '\n' ' ' <"$VFS_TMP/missing")"

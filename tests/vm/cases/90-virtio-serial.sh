@@ -2,12 +2,40 @@
 # connected socket of a vsockfsd outside. outer.sh has the other half; "@@ outer NAME" calls its functions.
 M=/mnt2
 
-port=
+port= empty=
 for p in /sys/class/virtio-ports/*; do
-	[ "$(cat $p/name 2>/dev/null)" = vsockfs ] && port=${p##*/}
+	case $(cat $p/name 2>/dev/null) in
+	vsockfs) port=${p##*/} ;;
+	nobody) empty=${p##*/} ;;
+	esac
 done
 
 is() { [ "$(cat "$1")" = "$2" ]; }
+
+# A port that nobody holds open outside takes nothing, and is hung up for as long as that lasts.
+nobody_behind_it() {
+	test -n "$empty" || skip_check 'the guest has no virtio-serial port'
+	mkdir -p /mnt-none
+	for options in connect_timeout=1 connect_timeout=1,proto=plain; do
+		rc=0
+		within 25 vsockfs fd:3 /mnt-none -o $options 3<>/dev/$empty </dev/null >/run/nobody.out 2>&1 || rc=$?
+		same 1 $rc
+		grep -q 'nobody is behind' /run/nobody.out || { last_lines /run/nobody.out >&2; false; }
+	done
+	# by a signal, which the parent in the foreground passes on; the line is its child's
+	vsockfs fd:3 /mnt-none -o connect_timeout=36000 3<>/dev/$empty </dev/null >/run/nobody.out 2>&1 9>&- &
+	pid=$!
+	child=
+	has_child() { child=$(cat /proc/$pid/task/$pid/children) && [ -n "$child" ]; }
+	wait_for 20 has_child
+	connecting() { grep -q '^SigBlk:.*4003$' /proc/${child% }/status; }
+	wait_for 20 connecting
+	kill -TERM $pid
+	wait_for 20 gone $pid
+	grep -q 'stopped by a signal' /run/nobody.out || { last_lines /run/nobody.out >&2; false; }
+	not_mounted /mnt-none
+}
+check nobody_behind_it 120
 
 inherited_fd() {
 	test -n "$port" || skip_check 'the guest has no virtio-serial port'
