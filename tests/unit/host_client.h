@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 /* cmocka needs those four */
-#include <cmocka.h>
+#include "cmocka_any.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+#include "cmocka_any.h"
 
 #include "core/log.h"
 #include "transport/codec.h"

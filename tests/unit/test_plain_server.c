@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+#include "cmocka_any.h"
 
 #include "core/log.h"
 #include "host/export.h"

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include <cmocka.h>
+#include "cmocka_any.h"
 
 #include "core/msg.h"
 

@@ -25,10 +25,10 @@ nobody_behind_it() {
 	# by a signal, which the parent in the foreground passes on; the line is its child's
 	vsockfs fd:3 /mnt-none -o connect_timeout=36000 3<>/dev/$empty </dev/null >/run/nobody.out 2>&1 9>&- &
 	pid=$!
-	child=
-	has_child() { child=$(cat /proc/$pid/task/$pid/children) && [ -n "$child" ]; }
-	wait_for 20 has_child
-	connecting() { grep -q '^SigBlk:.*4003$' /proc/${child% }/status; }
+	# its child has blocked the signals that it looks at while it connects: 1, 2 and 15
+	connecting() {
+		child=$(grep -lx "PPid:.$pid" /proc/[0-9]*/status 2>/dev/null) && grep -q '^SigBlk:.*4003$' $child
+	}
 	wait_for 20 connecting
 	kill -TERM $pid
 	wait_for 20 gone $pid
