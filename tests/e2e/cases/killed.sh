@@ -1,6 +1,7 @@
 #!/bin/bash
 # What a killed process had asked for may be done all the same: the mount then shows it, whatever the kernel has kept.
 # mounts: unix
+# options: stats=$VFS_TMP/stats
 set -euo pipefail
 . "$VFS_E2E/lib.sh"
 need_program vsockfsd
@@ -23,8 +24,11 @@ has_mode() { [ "$(stat -c %a "$1")" = "$2" ]; }
 stopped() { grep -q '^State:.[Tt]' "/proc/$VFS_SERVER_PID/status"; }
 trap 'kill -CONT "$VFS_SERVER_PID"' EXIT
 
-# killed CMD... : it runs while the server is stopped, is killed, and only then the server answers
+# killed CMD... : it runs while the server is stopped, is killed, and only then the server answers. What it looks at before
+# is in the cache: what the end of the last one has taken back is told by then.
 killed() {
+	"$VFS_BIN/vfsstat" sync "$VFS_TMP/stats"
+	stat . ./* >/dev/null
 	kill -STOP "$VFS_SERVER_PID"
 	wait_for 10 stopped
 	"$@" &
