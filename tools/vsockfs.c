@@ -23,6 +23,7 @@
 #include "background.h"
 #include "cache/cache.h"
 #include "cmdline.h"
+#include "connect/connect.h"
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/options.h"
@@ -30,7 +31,6 @@
 #include "fuse/fs.h"
 #include "host/server.h"
 #include "remount.h"
-#include "transport/connect.h"
 
 enum { EXIT_USAGE = 2 };
 

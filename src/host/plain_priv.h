@@ -8,7 +8,7 @@
 #include "host/export.h"
 #include "host/plain.h"
 #include "host/promise.h"
-#include "transport/plain_codec.h"
+#include "plain/plain_codec.h"
 
 struct plain_slot {
 	int fd;	       /* -1: free */

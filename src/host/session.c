@@ -21,8 +21,8 @@
 #include "host/ops.h"
 #include "host/plain.h"
 #include "host/watch.h"
+#include "plain/plain_codec.h"
 #include "transport/hello.h"
-#include "transport/plain_codec.h"
 #include "transport/stream.h"
 
 struct session {

@@ -62,7 +62,7 @@ int codec_get_uint(struct slice *in, uint64_t *ret);
 extern const struct msg_sequences codec_sequences;
 
 /*
- * The primitives, for src/transport/plain_codec.c: text keys and the seed's
+ * The primitives, for src/plain/plain_codec.c: text keys and the seed's
  * maps. An item is read by its initial byte and length, checked against the
  * bytes left; strings are slices into the input.
  */

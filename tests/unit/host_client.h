@@ -33,7 +33,7 @@
 #include "host/server.h"
 #include "transport/codec.h"
 #include "transport/hello.h"
-#include "transport/plain_codec.h"
+#include "plain/plain_codec.h"
 #include "transport/stream.h"
 
 struct host_server {

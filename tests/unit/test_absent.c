@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 #include "temp_path.h"
-#include "transport/connect.h"
+#include "connect/connect.h"
 #include "transport/endpoint.h"
 #include "transport/hello.h"
-#include "transport/plain_codec.h"
+#include "plain/plain_codec.h"
 #include "transport/stream.h"
 
 #define A_MOMENT_MS 300

@@ -11,7 +11,7 @@
 
 #include "transport/codec.h"
 #include "transport/hello.h"
-#include "transport/plain_codec.h"
+#include "plain/plain_codec.h"
 
 #define LINES_MAX   4096
 #define EXAMPLE_MAX 4096

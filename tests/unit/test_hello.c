@@ -13,7 +13,7 @@
 #include <sys/un.h>
 
 #include "temp_path.h"
-#include "transport/connect.h"
+#include "connect/connect.h"
 #include "transport/endpoint.h"
 
 /* ---- today's bytes ---- */

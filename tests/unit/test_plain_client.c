@@ -23,8 +23,8 @@
 
 #include "core/log.h"
 #include "transport/codec.h"
-#include "transport/plain_client.h"
-#include "transport/plain_codec.h"
+#include "plain/plain_client.h"
+#include "plain/plain_codec.h"
 #include "transport/stream.h"
 
 #define TEXT(s) ((struct slice){s, sizeof(s) - 1})

@@ -10,7 +10,7 @@
 
 #include "cmocka_any.h"
 
-#include "transport/plain_codec.h"
+#include "plain/plain_codec.h"
 
 #define TEXT(s) ((struct slice){s, sizeof(s) - 1})
 

@@ -23,7 +23,7 @@
 #include "host/export.h"
 #include "host/plain.h"
 #include "host/server.h"
-#include "transport/plain_codec.h"
+#include "plain/plain_codec.h"
 
 struct fixture {
 	char top[64]; /* holds the export and what lies outside */

@@ -6,8 +6,8 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "plain/plain_priv.h"
 #include "transport/codec.h"
-#include "transport/plain_priv.h"
 
 /*
  * A plain reply carries a whole directory, and no position in it. So a read

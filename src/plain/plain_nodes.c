@@ -1,4 +1,4 @@
-#include "transport/plain_nodes.h"
+#include "plain/plain_nodes.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -9,8 +9,8 @@
 #include <uthash.h>
 
 #include "core/cleanup.h"
+#include "plain/plain_codec.h"
 #include "transport/codec.h"
-#include "transport/plain_codec.h"
 
 /*
  * Found by id and, while it has a name, by (parent id, name): the bytes of

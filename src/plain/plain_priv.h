@@ -11,9 +11,9 @@
 #pragma once
 
 #include "core/backend.h"
-#include "transport/plain_client.h"
-#include "transport/plain_codec.h"
-#include "transport/plain_nodes.h"
+#include "plain/plain_client.h"
+#include "plain/plain_codec.h"
+#include "plain/plain_nodes.h"
 
 /* How the server deals with symbolic links; seen at the start and from its replies. */
 enum plain_links {

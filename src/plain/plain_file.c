@@ -8,8 +8,8 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "plain/plain_priv.h"
 #include "transport/codec.h"
-#include "transport/plain_priv.h"
 
 /* Flags of open(2) that a plain server is told; it appends, creates and excludes in its own way. */
 #define OPEN_FLAGS ((uint32_t)(O_ACCMODE | O_TRUNC | O_SYNC))

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-#include "transport/plain_priv.h"
+#include "plain/plain_priv.h"
 
 #define NOW_WITHIN_MS 1000 /* the protocol's times are whole seconds */
 

@@ -1,4 +1,4 @@
-#include "transport/plain_codec.h"
+#include "plain/plain_codec.h"
 
 #include <errno.h>
 #include <stdlib.h>

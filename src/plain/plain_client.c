@@ -1,4 +1,4 @@
-#include "transport/plain_client.h"
+#include "plain/plain_client.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,9 +12,9 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "plain/plain_priv.h"
 #include "transport/codec.h"
 #include "transport/hello.h"
-#include "transport/plain_priv.h"
 #include "transport/stream.h"
 
 /* Payload bytes that may be queued before wait_room waits. */

@@ -3,8 +3,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "plain/plain_priv.h"
 #include "transport/codec.h"
-#include "transport/plain_priv.h"
 
 /* What nobody knows: as good as unlimited for whoever asks whether there is room. */
 #define STATFS_BLOCKS (UINT64_C(1) << 28)

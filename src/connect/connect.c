@@ -1,4 +1,4 @@
-#include "transport/connect.h"
+#include "connect/connect.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,10 +10,10 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "plain/plain_client.h"
+#include "plain/plain_codec.h"
 #include "transport/codec.h"
 #include "transport/hello.h"
-#include "transport/plain_client.h"
-#include "transport/plain_codec.h"
 #include "transport/rpc.h"
 
 #define RETRY_MS 50
