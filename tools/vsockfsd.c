@@ -28,7 +28,7 @@ struct settings {
 	/* of the table */
 	const char *listen; /* the last one */
 	const char *plain_prefix, *pidfile, *squash, *stats, *log_level;
-	int xdev;
+	int xdev, plain_links;
 	bool read_only, special, no_setid, help, version;
 	/* the rest */
 	const char *dir;
@@ -349,6 +349,7 @@ int main(int argc, char **argv)
 	const struct server_config config = {
 		.dir = s.dir,
 		.plain_prefix = s.plain_prefix,
+		.plain_follow = s.plain_links == 1,
 		.read_only = s.read_only,
 		.special = s.special,
 		.no_setid = s.no_setid,

@@ -468,6 +468,7 @@ int export_new(const struct server_config *config, struct export **ret, char *er
 		return -ENOMEM;
 	}
 	e->root = e->proc = -1;
+	e->plain_follow = config->plain_follow;
 	e->read_only = config->read_only;
 	e->special = config->special;
 	e->no_setid = config->no_setid || config->squash;

@@ -114,8 +114,8 @@ void export_log_outside(const char *what);
  * Resolves path as the client's own kernel would, one component at a time and
  * inside the export only: relative symbolic links from their directory,
  * absolute ones only when they point below plain_prefix, at most 40 links
- * (-ELOOP). Whatever leads outside, ".." of the root too, is -EACCES. The
- * last component is followed, if it is a symbolic link, when follow_last.
+ * (-ELOOP). Whatever leads outside, ".." of the root too, is -EACCES. `links`
+ * says which of them are followed.
  *
  * A missing last component is no error: ret->object is -1. A missing or
  * non-directory one before it is -ENOENT or -ENOTDIR. On success the caller
@@ -128,6 +128,15 @@ struct export_place {
 	mode_t mode;		     /* its type and permissions, 0 if there is none */
 };
 
-int export_walk(const struct export *e, const char *path, bool follow_last,
+enum walk_links {
+	WALK_FOLLOW,	  /* all of them */
+	WALK_FOLLOW_DIRS, /* all but the last component */
+	WALK_NO_LINKS,	  /* none: one that is not the last component is -ELOOP */
+};
+int export_walk(const struct export *e, const char *path, enum walk_links links,
 		struct export_place *ret);
+/* True if path is absolute and below plain_prefix, as text. */
+bool export_below_prefix(const struct export *e, struct slice path);
+/* Plain clients are shown links as their targets until they say that they know links. */
+bool export_plain_follow(const struct export *e);
 void export_place_done(struct export_place *p);

@@ -20,6 +20,9 @@
 /* Bytes of a buffer that stay allocated. */
 #define KEEP_MAX ((size_t)2 << 20)
 
+/* What counts of open's and create's flags, besides how the name is dealt with. */
+#define KEPT_FLAGS ((uint32_t)(O_ACCMODE | O_APPEND | O_SYNC))
+
 /* A handle is the slot's use count and its index; 0 is none. */
 #define SLOT_BITS 16
 #define SLOT_MASK ((UINT64_C(1) << SLOT_BITS) - 1)
@@ -70,7 +73,6 @@ _Static_assert(PLAIN_FILES_MAX < SLOT_MASK, "an index fits into a handle");
 
 /* ---- paths and attributes ---- */
 
-/* Where path leads; the caller ends with export_place_done. */
 int plain_walk(struct plain_session *s, struct slice path, bool follow, struct export_place *ret)
 {
 	char text[PATH_MAX];
@@ -83,7 +85,10 @@ int plain_walk(struct plain_session *s, struct slice path, bool follow, struct e
 		return -EINVAL;
 	memcpy(text, path.data, path.len);
 	text[path.len] = '\0';
-	int r = export_walk(s->export, text, follow, ret);
+	enum walk_links links = s->shows_links ? WALK_NO_LINKS
+				: follow       ? WALK_FOLLOW
+					       : WALK_FOLLOW_DIRS;
+	int r = export_walk(s->export, text, links, ret);
 	if (r == -EINVAL && text[0] != '/')
 		r = -ENOENT;
 	if (r < 0)
@@ -175,7 +180,9 @@ int plain_reply_stat(struct plain_job *j, int fd)
 					 .mode = plain_go_mode(a.mode),
 					 .mtime = a.mtime.sec,
 					 .is_dir = S_ISDIR(a.mode),
-					 .ino = a.ino};
+					 .ino = a.ino,
+					 .uid = a.uid,
+					 .gid = a.gid};
 	return 0;
 }
 
@@ -242,26 +249,76 @@ static int do_setattr(struct plain_job *j)
 	return r < 0 ? r : plain_reply_stat(j, j->place.object);
 }
 
+/* The open file of a request that may name one instead of a path, or with it. */
+static bool names_slot(struct plain_job *j, struct plain_slot **ret)
+{
+	return j->q->fh != 0 && slot_find(j->s, j->q->fh, ret) == 0;
+}
+
+static int open_to_truncate(struct plain_job *j, int *ret_fd)
+{
+	int r = plain_walk_existing(j->s, j->q->path, true, &j->place);
+
+	if (r == 0)
+		r = export_openable(j->place.mode);
+	return r < 0 ? r : export_reopen(j->s->export, j->place.object, O_WRONLY, ret_fd);
+}
+
 static int do_truncate(struct plain_job *j)
 {
 	/* Nobody has said which field has the size: whichever is not 0. */
 	int64_t size = j->q->off != 0 ? j->q->off : (int64_t)j->q->sz;
-	CLEANUP_CLOSE int fd = -1;
+	CLEANUP_CLOSE int own = -1;
+	struct plain_slot *slot;
+	int r = 0;
 
 	if (size < 0)
 		return -EINVAL;
-	int r = plain_walk_existing(j->s, j->q->path, true, &j->place);
-	if (r == 0)
-		r = export_openable(j->place.mode);
-	if (r == 0)
-		r = export_reopen(j->s->export, j->place.object, O_WRONLY, &fd);
+	bool open = names_slot(j, &slot);
+	if (!open)
+		r = j->q->path.len == 0 && j->q->fh != 0 ? -EBADF : open_to_truncate(j, &own);
 	if (r < 0)
 		return r;
+	int fd = open ? slot->fd : own;
 	if (ftruncate(fd, size) < 0)
 		return -errno;
 	drop_setid(j->s, fd);
 	change_broke_fd(&j->s->change, fd, INV_ATTR | INV_DATA, NULL);
-	r = plain_inside(j, fd, true);
+	r = open ? 0 : plain_inside(j, fd, true);
+	return r < 0 ? r : plain_reply_stat(j, fd);
+}
+
+/* What is left out is left alone; a request without any time means 0, which Go leaves out. */
+static struct timespec time_of(bool has, bool other, int64_t ns)
+{
+	const int64_t second = 1000000000;
+	struct timespec ts = {.tv_sec = ns / second, .tv_nsec = ns % second};
+
+	if (!has && other)
+		return (struct timespec){.tv_nsec = UTIME_OMIT};
+	if (ts.tv_nsec < 0) {
+		ts.tv_sec--;
+		ts.tv_nsec += second;
+	}
+	return ts;
+}
+
+static int do_times(struct plain_job *j)
+{
+	const struct plain_request *q = j->q;
+	const struct timespec ts[2] = {time_of(q->has_atime, q->has_mtime, q->atime_ns),
+				       time_of(q->has_mtime, q->has_atime, q->mtime_ns)};
+	struct plain_slot *slot;
+	bool open = names_slot(j, &slot);
+	int r = open ? 0 : plain_walk_existing(j->s, q->path, true, &j->place);
+
+	if (r < 0)
+		return q->path.len == 0 && q->fh != 0 ? -EBADF : r;
+	int fd = open ? slot->fd : j->place.object;
+	if (utimensat(fd, "", ts, AT_EMPTY_PATH) < 0)
+		return -errno;
+	change_broke_fd(&j->s->change, fd, INV_ATTR, NULL);
+	r = open ? 0 : plain_inside(j, fd, true);
 	return r < 0 ? r : plain_reply_stat(j, fd);
 }
 
@@ -282,18 +339,29 @@ static int keep_open(struct plain_job *j, int fd)
 	return r;
 }
 
+/* A client that knows links never does this: it takes one for a regular file. */
+static void log_link_opened(struct plain_session *s)
+{
+	if (!s->links_opened)
+		log_notice("a plain client opens a symbolic link as if it were a file, and gets "
+			   "ELOOP: for clients that know no links there is --plain-links=follow");
+	s->links_opened = true;
+}
+
 /* Opens what place has, which is a regular file or, for reading, a directory. */
 static int open_object(struct plain_job *j, uint32_t flags, int *ret_fd)
 {
 	int r = export_openable(j->place.mode);
 
+	if (r == -ELOOP)
+		log_link_opened(j->s);
 	if (r == -EISDIR && !wants_change(flags & ~(uint32_t)O_CREAT))
 		r = 0;
 	if (r < 0)
 		return r;
 	if ((flags & O_DIRECTORY) && !S_ISDIR(j->place.mode))
 		return -ENOTDIR;
-	int keep = (int)(flags & (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC));
+	int keep = (int)(flags & (KEPT_FLAGS | O_TRUNC));
 	r = export_reopen(j->s->export, j->place.object, keep, ret_fd);
 	if (r == 0 && (flags & O_TRUNC)) {
 		drop_setid(j->s, *ret_fd);
@@ -315,7 +383,7 @@ static int open_or_create(struct plain_job *j, uint32_t flags, int *ret_fd)
 		r = plain_assume_caller(j);
 		if (r < 0)
 			return r;
-		int keep = (int)(flags & (O_ACCMODE | O_APPEND | O_SYNC)) | O_CREAT | O_EXCL;
+		int keep = (int)(flags & KEPT_FLAGS) | O_CREAT | O_EXCL;
 		r = export_open(j->s->export, j->place.dirfd, j->place.name, keep,
 				plain_linux_mode(j->q->mode), ret_fd);
 		creds_restore(&j->s->creds);
@@ -332,8 +400,8 @@ static int open_or_create(struct plain_job *j, uint32_t flags, int *ret_fd)
 
 static int do_create(struct plain_job *j)
 {
-	/* The rest of the client's flags is not looked at: this is what create means. */
-	uint32_t flags = O_RDWR | O_CREAT | O_TRUNC | (j->q->flags & O_EXCL);
+	/* Old clients send no flags, some of them also to truncate a file that is there. */
+	uint32_t flags = j->q->flags != 0 ? j->q->flags | O_CREAT : O_RDWR | O_CREAT | O_TRUNC;
 	int fd;
 	int r = open_or_create(j, flags, &fd);
 
@@ -451,17 +519,38 @@ static int do_write(struct plain_job *j)
 	return 0;
 }
 
+/* Of a file or directory that the client need not have open. */
+static int do_fsync_path(struct plain_job *j)
+{
+	CLEANUP_CLOSE int fd = -1;
+	int r = plain_walk_existing(j->s, j->q->path, true, &j->place);
+
+	if (r == 0 && !S_ISREG(j->place.mode) && !S_ISDIR(j->place.mode))
+		r = -EINVAL;
+	if (r == 0)
+		r = export_reopen(j->s->export, j->place.object, O_RDONLY, &fd);
+	if (r == -EACCES)
+		r = export_reopen(j->s->export, j->place.object, O_WRONLY, &fd);
+	return r < 0 ? r : fsync(fd) < 0 ? -errno : 0;
+}
+
 static int do_fsync(struct plain_job *j)
 {
 	struct plain_slot *slot;
-	int r = slot_find(j->s, j->q->fh, &slot);
 
-	if (r < 0)
-		return r;
-	return fsync(slot->fd) < 0 ? -errno : 0;
+	if (names_slot(j, &slot))
+		return fsync(slot->fd) < 0 ? -errno : 0;
+	return j->q->path.len != 0 ? do_fsync_path(j) : -EBADF;
 }
 
 /* ---- the session ---- */
+
+/* Old clients have no operation on links and send create no flags. */
+static bool knows_links(const struct plain_request *q)
+{
+	return q->op == PLAIN_SYMLINK || q->op == PLAIN_READLINK || q->op == PLAIN_FSYNC_PATH ||
+	       q->op == PLAIN_TIMES || (q->op == PLAIN_CREATE && (q->flags & O_CREAT) != 0);
+}
 
 static int execute(struct plain_job *j)
 {
@@ -488,11 +577,15 @@ static int execute(struct plain_job *j)
 		[PLAIN_SYMLINK] = {plain_serve_symlink, true},
 		[PLAIN_READLINK] = {plain_serve_readlink, false},
 		[PLAIN_LINK] = {plain_serve_link, true},
+		[PLAIN_FSYNC_PATH] = {do_fsync, false},
+		[PLAIN_TIMES] = {do_times, true},
 	};
+	_Static_assert(sizeof(table) / sizeof(table[0]) == PLAIN_OPS, "every operation is here");
 	uint32_t op = j->q->op;
 
-	if (op >= sizeof(table) / sizeof(table[0]))
+	if (op >= PLAIN_OPS)
 		return -ENOSYS;
+	j->s->shows_links = j->s->shows_links || knows_links(j->q);
 	if (j->q->bad_text)
 		return -EILSEQ;
 	if (table[op].change && export_read_only(j->s->export))
@@ -549,6 +642,7 @@ int plain_session_new(struct export *ex, struct hnodes *nodes, struct promises *
 	s->export = ex;
 	s->nodes = nodes;
 	s->creds = CREDS_NONE;
+	s->shows_links = !export_plain_follow(ex);
 	s->change.all = p;
 	*ret = s;
 	return 0;

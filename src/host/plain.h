@@ -11,10 +11,15 @@
  *		else plain_handle -> stream_send_plain
  *	plain_session_free	closes the session's files
  *
- * Behaves as the seed's servers do: paths are absolute below plain_prefix,
- * symbolic links on the way are followed, but only inside the export and only
- * by us, component by component. Files are regular files and directories;
- * FIFOs, sockets and devices are shown and never opened.
+ * Behaves as existing servers do: paths are absolute below plain_prefix. Files
+ * are regular files and directories; FIFOs, sockets and devices are shown and
+ * never opened.
+ *
+ * No symbolic link is followed: a link is shown as one, and the client's own
+ * kernel resolves it. Old clients know no links. With plain_follow they are
+ * followed for a client that has not yet sent what only newer ones send, but
+ * only inside the export and only by us, component by component; what such a
+ * client removes below a link to a directory is removed in the link's target.
  *
  * Creations belong to the request's uid and gid when the server is root.
  * `mode` in replies is Go's os.FileMode (PLAIN_MODE_*), as existing servers

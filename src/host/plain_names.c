@@ -185,25 +185,84 @@ int plain_serve_rename(struct plain_job *j)
 	return r < 0 ? r : plain_inside(j, j->place2.dirfd, true);
 }
 
+/* True if path is a name that could be made now. */
+static bool is_free(struct plain_job *j, struct slice path)
+{
+	struct export_place place = PLAIN_NO_PLACE;
+	bool is = walk_new(j, path, &place) == 0;
+
+	export_place_done(&place);
+	return is;
+}
+
+/*
+ * Some clients send the link in path and its target in new_path, others the reverse. A
+ * link has an absolute path below the prefix, and a target seldom does, which tells the
+ * order for as long as the client is connected. If both could be the link and no request
+ * before has told, it is the one that could be made, as long as the other one could not:
+ * ln(1) of something that is there. Otherwise nothing is made: a guess might replace
+ * what was meant by something else.
+ */
+static int symlink_order(struct plain_job *j, enum plain_symlink *ret)
+{
+	const struct plain_request *q = j->q;
+	bool path = export_below_prefix(j->s->export, q->path);
+	bool new_path = export_below_prefix(j->s->export, q->new_path);
+
+	if (q->path.len == 0 || q->new_path.len == 0)
+		return -ENOENT;
+	if (!path && !new_path)
+		return -EACCES;
+	if (path != new_path) {
+		*ret = j->s->symlink = path ? SYMLINK_NEW_PATH : SYMLINK_PATH;
+		return 0;
+	}
+	if (j->s->symlink != SYMLINK_UNKNOWN) {
+		*ret = j->s->symlink;
+		return 0;
+	}
+	path = is_free(j, q->path);
+	new_path = is_free(j, q->new_path);
+	if (path == new_path)
+		return path ? -EINVAL : -EEXIST;
+	*ret = path ? SYMLINK_NEW_PATH : SYMLINK_PATH;
+	return 0;
+}
+
+/* path is the link and data the target; without data see symlink_order. */
+static int symlink_fields(struct plain_job *j, struct slice *ret_link, struct slice *ret_target)
+{
+	const struct plain_request *q = j->q;
+	enum plain_symlink order;
+
+	if (q->data.len != 0) {
+		*ret_link = q->path;
+		*ret_target = q->data;
+		return 0;
+	}
+	int r = symlink_order(j, &order);
+	if (r < 0)
+		return r;
+	*ret_link = order == SYMLINK_NEW_PATH ? q->path : q->new_path;
+	*ret_target = order == SYMLINK_NEW_PATH ? q->new_path : q->path;
+	return 0;
+}
+
 int plain_serve_symlink(struct plain_job *j)
 {
-	/* path is the link and data the target; without data, path is the target (os.Symlink). */
-	struct slice link = j->q->path, target = j->q->data;
+	struct slice link, target;
 	char text[PATH_MAX];
+	int r = symlink_fields(j, &link, &target);
 
-	if (target.len == 0) {
-		link = j->q->new_path;
-		target = j->q->path;
-	}
-	if (target.len == 0)
-		return -ENOENT;
+	if (r < 0)
+		return r;
 	if (target.len >= sizeof(text))
 		return -ENAMETOOLONG;
 	if (memchr(target.data, '\0', target.len) != NULL)
 		return -EINVAL;
 	memcpy(text, target.data, target.len);
 	text[target.len] = '\0';
-	int r = walk_new(j, link, &j->place);
+	r = walk_new(j, link, &j->place);
 	if (r == 0)
 		r = plain_assume_caller(j);
 	if (r < 0)

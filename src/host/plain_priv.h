@@ -15,6 +15,13 @@ struct plain_slot {
 	uint64_t uses; /* part of the handle: a number is not used twice */
 };
 
+/* Which fields of op 16 mean what, where `data` has no target; seen from what a client sends. */
+enum plain_symlink {
+	SYMLINK_UNKNOWN,
+	SYMLINK_NEW_PATH, /* the target is in new_path */
+	SYMLINK_PATH,	  /* the target is in path */
+};
+
 struct plain_session {
 	struct export *export;
 	struct hnodes *nodes;
@@ -22,7 +29,10 @@ struct plain_session {
 	struct change change; /* of the request at hand */
 	struct plain_slot *slots;
 	size_t slot_count, open_count;
+	bool shows_links;    /* no link is followed, see plain_walk */
 	bool names_left_out; /* logged */
+	bool links_opened;   /* logged */
+	enum plain_symlink symlink;
 	struct plain_buf reply, entries;
 	unsigned char *data; /* of a read or readlink */
 	size_t data_cap;
@@ -42,7 +52,12 @@ struct plain_job {
 	struct export_place place2; /* of q->new_path */
 };
 
-/* Where path leads; the caller ends with export_place_done. */
+/*
+ * Where path leads; the caller ends with export_place_done. follow counts for clients
+ * to whom links show as their targets. For the others their own kernel has resolved
+ * all links: one on the way has been put there by the host since, and what is beyond
+ * it is not what the client means (ELOOP).
+ */
 int plain_walk(struct plain_session *s, struct slice path, bool follow, struct export_place *ret);
 /* The same, of something that is to be there. */
 int plain_walk_existing(struct plain_session *s, struct slice path, bool follow,

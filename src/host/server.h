@@ -24,6 +24,7 @@ enum xdev { XDEV_FOLLOW, XDEV_HIDE };
 struct server_config {
 	const char *dir;	  /* exported directory */
 	const char *plain_prefix; /* what plain clients call it, "/workspace" */
+	bool plain_follow;	  /* plain clients: links show as their targets, see plain.h */
 	bool read_only;
 	bool special;  /* sockets and device nodes may be created */
 	bool no_setid; /* no file gets a set-id bit, and whoever writes takes them off */

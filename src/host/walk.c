@@ -126,7 +126,7 @@ static int next_name(struct walk *w, char name[MSG_NAME_MAX + 1], bool *ret_last
 }
 
 /* One component. 1: it was the last one and *ret is filled in. */
-static int step(struct walk *w, bool follow_last, struct export_place *ret)
+static int step(struct walk *w, enum walk_links links, struct export_place *ret)
 {
 	CLEANUP_CLOSE int object = -1;
 	char name[MSG_NAME_MAX + 1];
@@ -151,10 +151,9 @@ static int step(struct walk *w, bool follow_last, struct export_place *ret)
 	} else if (fstat(object, &st) < 0) {
 		return -errno;
 	}
-	if (S_ISLNK(st.st_mode) && (!last || follow_last)) {
-		/* "link/" is followed by the kernel too, but as the last one only if asked */
-		return follow(w, object);
-	}
+	/* "link/" is followed by the kernel too, but as the last one only if asked */
+	if (S_ISLNK(st.st_mode) && (!last || links == WALK_FOLLOW))
+		return links == WALK_NO_LINKS ? -ELOOP : follow(w, object);
 	if (last) {
 		ret->dirfd = take_fd(&w->dir);
 		memcpy(ret->name, name, sizeof(name));
@@ -167,7 +166,21 @@ static int step(struct walk *w, bool follow_last, struct export_place *ret)
 	return set_dir(w, take_fd(&object));
 }
 
-int export_walk(const struct export *e, const char *path, bool follow_last,
+bool export_below_prefix(const struct export *e, struct slice path)
+{
+	const char *p = path.data;
+	size_t len = strlen(e->plain_prefix);
+
+	return path.len > 0 && p[0] == '/' && path.len >= len &&
+	       memcmp(p, e->plain_prefix, len) == 0 && (path.len == len || p[len] == '/');
+}
+
+bool export_plain_follow(const struct export *e)
+{
+	return e->plain_follow;
+}
+
+int export_walk(const struct export *e, const char *path, enum walk_links links,
 		struct export_place *ret)
 {
 	struct walk w = {.e = e, .dir = -1};
@@ -180,7 +193,7 @@ int export_walk(const struct export *e, const char *path, bool follow_last,
 	w.todo = w.at = strdup(part);
 	int r = w.todo == NULL ? -ENOMEM : go_root(&w);
 	while (r == 0)
-		r = step(&w, follow_last, ret);
+		r = step(&w, links, ret);
 	free(w.todo);
 	cleanup_close(&w.dir);
 	return r < 0 ? r : 0;

@@ -8,7 +8,7 @@
 
 /* ---- buffers ---- */
 
-/* What a map takes besides the bytes of its strings; the largest has 11 keys. */
+/* What a map takes besides the bytes of its strings; the largest has 13 keys. */
 #define MAP_BOUND   320
 #define ENTRY_BOUND 96
 
@@ -111,7 +111,7 @@ int plain_request_encode(const struct plain_request *q, struct plain_buf *b)
 	item_put_map(&w, 1 + (size_t)((q->path.len != 0) + (q->new_path.len != 0) + (q->fh != 0) +
 				      (q->off != 0) + (q->sz != 0) + (q->data.len != 0) +
 				      (q->flags != 0) + (q->mode != 0) + (q->uid != 0) +
-				      (q->gid != 0)));
+				      (q->gid != 0) + q->has_atime + q->has_mtime));
 	put_uint_key(&w, "op", q->op);
 	put_text_nonempty(&w, "path", q->path);
 	put_text_nonempty(&w, "new_path", q->new_path);
@@ -124,17 +124,23 @@ int plain_request_encode(const struct plain_request *q, struct plain_buf *b)
 	put_uint_nonzero(&w, "mode", q->mode);
 	put_uint_nonzero(&w, "uid", q->uid);
 	put_uint_nonzero(&w, "gid", q->gid);
+	if (q->has_atime)
+		put_int_key(&w, "atime_ns", q->atime_ns);
+	if (q->has_mtime)
+		put_int_key(&w, "mtime_ns", q->mtime_ns);
 	return put_done(b, &w);
 }
 
 static void put_stat(struct item_writer *w, const struct plain_stat *st)
 {
-	item_put_map(w, st->ino != 0 ? 5 : 4);
+	item_put_map(w, 4 + (size_t)((st->ino != 0) + (st->uid != 0) + (st->gid != 0)));
 	put_int_key(w, "size", st->size);
 	put_uint_key(w, "mode", st->mode);
 	put_int_key(w, "mtime", st->mtime);
 	put_bool_key(w, "is_dir", st->is_dir);
 	put_uint_nonzero(w, "ino", st->ino);
+	put_uint_nonzero(w, "uid", st->uid);
+	put_uint_nonzero(w, "gid", st->gid);
 }
 
 int plain_entry_put(struct plain_buf *b, const struct plain_entry *e)
@@ -239,6 +245,17 @@ static int get_i64(struct slice *in, int64_t *ret)
 	return get_int(in, INT64_MIN, INT64_MAX, ret);
 }
 
+/* Null is absence, which is not the epoch. */
+static int get_time(struct slice *in, bool *ret_has, int64_t *ret)
+{
+	struct slice at = *in;
+	struct item it;
+	int r = get_i64(in, ret);
+
+	*ret_has = r == 0 && item_get(&at, &it) == 0 && it.type != ITEM_NULL;
+	return r;
+}
+
 static int get_bool(struct slice *in, bool *ret)
 {
 	struct item it;
@@ -314,8 +331,9 @@ static int get_map(struct slice *in, uint64_t *ret_pairs, const char **why)
 int plain_request_decode(const void *frame, size_t len, struct plain_request *ret,
 			 const char **ret_why)
 {
-	static const char *const keys[] = {"op",   "path",  "new_path", "fh",  "off", "sz",
-					   "data", "flags", "mode",	"uid", "gid", NULL};
+	static const char *const keys[] = {"op",  "path",     "new_path", "fh",	  "off",
+					   "sz",  "data",     "flags",	  "mode", "uid",
+					   "gid", "atime_ns", "mtime_ns", NULL};
 	struct slice in = {frame, len};
 	struct plain_request q = {0};
 	uint64_t pairs;
@@ -362,6 +380,12 @@ int plain_request_decode(const void *frame, size_t len, struct plain_request *re
 		case 10:
 			r = get_u32(&in, &q.gid);
 			break;
+		case 11:
+			r = get_time(&in, &q.has_atime, &q.atime_ns);
+			break;
+		case 12:
+			r = get_time(&in, &q.has_mtime, &q.mtime_ns);
+			break;
 		}
 		if (r < 0)
 			return MALFORMED(ret_why, "a request's field is of the wrong type or size");
@@ -378,7 +402,8 @@ int plain_request_decode(const void *frame, size_t len, struct plain_request *re
 
 static int get_stat(struct slice *in, struct plain_reply *p, const char **why)
 {
-	static const char *const keys[] = {"size", "mode", "mtime", "is_dir", "ino", NULL};
+	static const char *const keys[] = {"size", "mode", "mtime", "is_dir",
+					   "ino",  "uid",  "gid",   NULL};
 	struct plain_stat *st = &p->stat;
 	struct slice at = *in;
 	struct item it;
@@ -412,11 +437,18 @@ static int get_stat(struct slice *in, struct plain_reply *p, const char **why)
 		case 4:
 			r = get_uint(in, UINT64_MAX, &st->ino);
 			break;
+		case 5:
+			r = get_u32(in, &st->uid);
+			break;
+		case 6:
+			r = get_u32(in, &st->gid);
+			break;
 		}
 		if (r < 0)
 			return MALFORMED(why, "a stat's field is of the wrong type or size");
 	}
 	p->has_stat = r == 0;
+	st->has_ids = (seen & (1u << 5 | 1u << 6)) != 0;
 	return r;
 }
 

@@ -29,7 +29,7 @@ enum plain_op {
 	PLAIN_SETATTR = 2, /* mode only */
 	PLAIN_READ = 3,
 	PLAIN_WRITE = 4,
-	PLAIN_CREATE = 5, /* O_RDWR | O_CREAT | O_TRUNC, always */
+	PLAIN_CREATE = 5, /* without flags O_RDWR | O_CREAT | O_TRUNC */
 	PLAIN_MKDIR = 6,
 	PLAIN_UNLINK = 7, /* a file or an empty directory, as PLAIN_RMDIR */
 	PLAIN_RMDIR = 8,
@@ -39,11 +39,14 @@ enum plain_op {
 	PLAIN_READDIR = 12,
 	PLAIN_FSYNC = 13,
 	PLAIN_MKDIRALL = 14, /* from here on existing servers answer -38 */
-	PLAIN_TRUNCATE = 15, /* path; the size in off, and in sz as well where it fits */
-	PLAIN_SYMLINK = 16,  /* path is the link, data the target */
+	PLAIN_TRUNCATE = 15, /* path or fh; the size in off, and in sz as well where it fits */
+	PLAIN_SYMLINK = 16,  /* path is the link, data the target; or see enum plain_symlink */
 	PLAIN_READLINK = 17, /* the target comes in data */
 	PLAIN_LINK = 18,     /* path exists, new_path is made */
-	PLAIN_HELLO = 32,    /* ours: data is a hello (transport/hello.h) */
+	PLAIN_FSYNC_PATH = 19,
+	PLAIN_TIMES = 20, /* path or fh, atime_ns, mtime_ns */
+	PLAIN_OPS = 21,	  /* below: what some plain peer knows */
+	PLAIN_HELLO = 32, /* ours: data is a hello (transport/hello.h) */
 };
 
 /*
@@ -71,7 +74,9 @@ struct plain_request {
 	uint32_t flags; /* Linux open flags */
 	uint32_t mode;
 	uint32_t uid, gid; /* of the caller */
-	bool bad_text;	   /* decoded: a path is not UTF-8; answer -EILSEQ */
+	bool has_atime, has_mtime;
+	int64_t atime_ns, mtime_ns; /* since the epoch */
+	bool bad_text;		    /* decoded: a path is not UTF-8; answer -EILSEQ */
 };
 
 struct plain_stat {
@@ -80,6 +85,8 @@ struct plain_stat {
 	int64_t mtime; /* seconds */
 	bool is_dir;
 	uint64_t ino; /* 0: the server has none */
+	uint32_t uid, gid;
+	bool has_ids; /* decoded: there was one of the two at least; 0 is left out */
 };
 
 struct plain_entry {

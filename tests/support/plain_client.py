@@ -33,9 +33,9 @@ from dataclasses import dataclass
 
 import minicbor as cbor
 
-REQUEST_KEYS = ("op", "path", "new_path", "fh", "off", "sz", "data", "flags", "mode", "uid", "gid")
+REQUEST_KEYS = ("op", "path", "new_path", "fh", "off", "sz", "data", "flags", "mode", "uid", "gid", "atime_ns", "mtime_ns")
 REPLY_KEYS = {"err": int, "stat": dict, "data": bytes, "written": int, "fh": int, "entries": list}
-STAT_KEYS = {"size": int, "mode": int, "mtime": int, "is_dir": bool, "ino": int}
+STAT_KEYS = {"size": int, "mode": int, "mtime": int, "is_dir": bool, "ino": int, "uid": int, "gid": int}
 ENTRY_KEYS = {"name": str, "is_dir": bool, "mode": int, "size": int, "ino": int}
 MAX_FRAME = 64 << 20
 ZEROS = {int: 0, bytes: b"", bool: False, str: ""}
@@ -171,8 +171,8 @@ class PlainClient:
     def readdir(self, path: str) -> Reply: return self.request(12, path=path)
     def fsync(self, fh: int) -> Reply: return self.request(13, fh=fh)
     def mkdirall(self, path: str, mode: int = 0o755) -> Reply: return self.request(14, path=path, mode=mode)
-    def truncate(self, path: str, size: int, size_field: str = "off") -> Reply:
-        return self.request(15, path=path, **{size_field: size})
+    def truncate(self, path: str, size: int, size_field: str = "off", fh: int = 0) -> Reply:
+        return self.request(15, path=path, fh=fh, **{size_field: size})
     def symlink(self, target: str, link: str, target_field: str = "path") -> Reply:
         """The protocol's description does not say which field is which: `target_field` names the target's."""
         if target_field == "path":
@@ -180,6 +180,9 @@ class PlainClient:
         return self.request(16, path=link, **{target_field: target.encode() if target_field == "data" else target})
     def readlink(self, path: str) -> Reply: return self.request(17, path=path)
     def link(self, path: str, new_path: str) -> Reply: return self.request(18, path=path, new_path=new_path)
+    def fsync_path(self, path: str) -> Reply: return self.request(19, path=path)
+    def times(self, path: str, atime_ns: int, mtime_ns: int) -> Reply:
+        return self.request(20, path=path, atime_ns=atime_ns, mtime_ns=mtime_ns)
 
 
 # --- the conformance session -------------------------------------------------------------------------
@@ -450,7 +453,7 @@ class SelfTest:
         self.err(self.c.link(path, self.g("hard")), (-17,), "link over a name", absent)
 
     def t_unknown_ops(self):
-        for op in (19, 31, 63, 1000):
+        for op in (21, 31, 63, 1000):
             self.err(self.c.request(op, path=self.g()), -38, f"op {op}")
         self.good(self.c.getattr(self.g()), "the connection lives on")
 
@@ -512,7 +515,59 @@ class SelfTest:
         self.same(os.listdir(self.outside), ["secret"], "the outside directory")
         self.check(pathlib.Path(self.outside, "secret").read_bytes() == SECRET, "the secret is unchanged")
 
+    def t_newer(self):
+        """What newer guests send and expect: flags of create, ids, times, truncate by handle, fsync by path."""
+        c, path = self.c, self.g("f")
+        fh = self.good(c.create(path, 0o644, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "create to append").fh
+        self.good(c.write(fh, 0, b"1"), "append")
+        with open(self.host("f"), "ab") as host:
+            host.write(b"HOST")
+        self.good(c.write(fh, 1, b"2"), "append at an old end")
+        self.same(self.content("f"), b"1HOST2", "an append by two")
+        self.good(c.truncate("", 5, fh=fh), "truncate by handle")
+        self.same(self.content("f"), b"1HOST", "after it")
+        for flags, want in ((os.O_EXCL, -17), (0, 0)):
+            self.err(c.create(path, 0o644, os.O_RDWR | os.O_CREAT | flags), want, f"create with flags {flags:#o}")
+            self.same(self.content("f"), b"1HOST", "no O_TRUNC, nothing lost")
+        for call in (c.fsync_path(path), c.fsync_path(self.g())):
+            self.good(call, "fsync by path")
+        stat_ = self.good(c.times(path, 5_000_000_006, 7_000_000_008), "times").stat or NO_STAT
+        info = os.stat(self.host("f"))
+        self.same((stat_["mtime"], info.st_atime_ns, info.st_mtime_ns), (7, 5_000_000_006, 7_000_000_008), "times")
+        self.same((stat_["uid"], stat_["gid"]), (info.st_uid, info.st_gid), "owner")
+
+    def t_links_shown(self):
+        if self.options.links == "follow":
+            return
+        c = self.c
+        os.makedirs(self.host("precious/sub"))
+        self.put("precious/f", b"keep")
+        os.makedirs(self.host("top"))
+        for link, target in (("top/dir", "../precious"), ("top/file", "../precious/f"), ("top/out", self.outside),
+                             ("top/none", "nothing")):
+            os.symlink(target, self.host(link))
+            for call in (c.lookup, c.getattr):
+                stat_ = self.good(call(self.g(link)), f"{call.__name__} {link}").stat or NO_STAT
+                self.check(not stat_["is_dir"] and stat_["mode"] & 1 << 27, f"{link} is shown as a link")
+            for what, reply in (("open", c.open(self.g(link))), ("write", c.open(self.g(link), os.O_RDWR)),
+                                ("create", c.create(self.g(link))), ("truncate", c.truncate(self.g(link), 1)),
+                                ("chmod", c.setattr(self.g(link), 0o777)), ("list", c.readdir(self.g(link)))):
+                self.refused(reply, f"{what} {link}")
+            inside = self.g(link, "f")
+            for call in (c.lookup, c.getattr, c.open, c.create, c.mkdir, c.unlink, c.rmdir, c.readdir):
+                self.refused(call(inside), f"{call.__name__} {link}/f")
+            for what, reply in (("rename to", c.rename(self.g("precious/f"), inside)),
+                                ("rename", c.rename(inside, self.g("x"))), ("link", c.link(inside, self.g("x")))):
+                self.refused(reply, f"{what} {link}/f")
+            self.good(c.rmdir(self.g(link)), f"{link} itself goes with rmdir")
+        self.same(sorted(os.listdir(self.host("precious"))), ["f", "sub"], "what the links pointed to")
+        self.same(self.content("precious/f"), b"keep", "its content")
+        self.same(os.listdir(self.host("top")), [], "the links are gone")
+        self.secret_is_safe()
+
     def t_symlinks(self):
+        if self.options.links != "follow":
+            return
         c, deep, out = self.c, "../" * 30, self.outside
         self.put("f", b"inside")
         os.makedirs(self.host("d/e"))
@@ -588,6 +643,7 @@ def main() -> int:
     parser.add_argument("command", choices=("selftest",), help="a conformance session against the server")
     parser.add_argument("dir", metavar="DIR", help="the host directory behind the server")
     parser.add_argument("--go", action="store_true", help="tolerate what existing servers do differently")
+    parser.add_argument("--links", choices=("show", "follow"), default="show", help="what the server does with links")
     parser.add_argument("--only", default="", metavar="WORD", help="only the groups whose name contains WORD")
     options = parser.parse_args()
     test = SelfTest(options)

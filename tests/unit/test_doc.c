@@ -703,7 +703,8 @@ static void test_plain_operations(void **state)
 	    {PLAIN_RENAME, "rename"},	  {PLAIN_OPEN, "open"},	      {PLAIN_RELEASE, "release"},
 	    {PLAIN_READDIR, "readdir"},	  {PLAIN_FSYNC, "fsync"},     {PLAIN_MKDIRALL, "mkdirall"},
 	    {PLAIN_TRUNCATE, "truncate"}, {PLAIN_SYMLINK, "symlink"}, {PLAIN_READLINK, "readlink"},
-	    {PLAIN_LINK, "link"},	  {PLAIN_HELLO, "hello"},
+	    {PLAIN_LINK, "link"},	  {PLAIN_FSYNC_PATH, "fsync by path"},
+	    {PLAIN_TIMES, "times"},	  {PLAIN_HELLO, "hello"},
 	};
 	size_t at = find_table("| op | name | takes | gives |");
 
@@ -732,7 +733,9 @@ static void test_plain_keys(void **state)
 					.flags = 1,
 					.mode = 1,
 					.uid = 1,
-					.gid = 1};
+					.gid = 1,
+					.has_atime = true,
+					.has_mtime = true};
 	size_t at = find_table("| key | type | meaning |");
 	struct plain_buf b = {0};
 	struct item map, key, value;

@@ -73,11 +73,11 @@ static void test_name_check(void **state)
 	assert_int_equal(export_name_check((struct slice){"a\0", 2}), -EINVAL);
 }
 
-static int walk(struct fixture *f, const char *path, bool follow, ino_t *ret_ino)
+static int walk(struct fixture *f, const char *path, enum walk_links links, ino_t *ret_ino)
 {
 	struct export_place p;
 	struct stat st = {0};
-	int r = export_walk(f->e, path, follow, &p);
+	int r = export_walk(f->e, path, links, &p);
 
 	if (r < 0)
 		return r;
@@ -96,39 +96,44 @@ static void test_walk(void **state)
 	struct fixture *f = *state;
 	static const struct {
 		const char *path;
-		bool follow;
+		enum walk_links links;
 		int r;
 		const char *is; /* in the export; NULL: nothing */
 	} cases[] = {
-		{"/workspace", true, 0, "."},
-		{"/workspace/", true, 0, "."},
-		{"/workspace/d/f", true, 0, "d/f"},
-		{"/workspace//d/./f", true, 0, "d/f"},
-		{"/workspace/d/../d/f", true, 0, "d/f"},
-		{"/workspace/..", true, -EACCES, NULL},
-		{"/workspace/../../../d/f", true, -EACCES, NULL},
-		{"/workspace/d/..", true, 0, "."},
-		{"/workspace/d/none", true, 0, NULL},
-		{"/workspace/none/none", true, -ENOENT, NULL},
-		{"/workspace/d/f/x", true, -ENOTDIR, NULL},
-		{"/workspace/rel", true, 0, "d/f"},
-		{"/workspace/rel", false, 0, "rel"},
-		{"/workspace/abs", true, 0, "d/f"},
-		{"/workspace/dirlink/f", false, 0, "d/f"},
-		{"/workspace/dirlink/up", true, 0, "d/f"},
-		{"/workspace/dangling", true, 0, NULL},
-		{"/workspace/dangling", false, 0, "dangling"},
-		{"/workspace/outside", true, -EACCES, NULL},
-		{"/workspace/outside", false, 0, "outside"},
-		{"/workspace/outside/passwd", false, -EACCES, NULL},
-		{"/workspace/escape", true, -EACCES,
+		{"/workspace", WALK_FOLLOW, 0, "."},
+		{"/workspace/", WALK_FOLLOW, 0, "."},
+		{"/workspace/d/f", WALK_FOLLOW, 0, "d/f"},
+		{"/workspace//d/./f", WALK_FOLLOW, 0, "d/f"},
+		{"/workspace/d/../d/f", WALK_FOLLOW, 0, "d/f"},
+		{"/workspace/..", WALK_FOLLOW, -EACCES, NULL},
+		{"/workspace/../../../d/f", WALK_FOLLOW, -EACCES, NULL},
+		{"/workspace/d/..", WALK_FOLLOW, 0, "."},
+		{"/workspace/d/none", WALK_FOLLOW, 0, NULL},
+		{"/workspace/none/none", WALK_FOLLOW, -ENOENT, NULL},
+		{"/workspace/d/f/x", WALK_FOLLOW, -ENOTDIR, NULL},
+		{"/workspace/rel", WALK_FOLLOW, 0, "d/f"},
+		{"/workspace/rel", WALK_FOLLOW_DIRS, 0, "rel"},
+		{"/workspace/abs", WALK_FOLLOW, 0, "d/f"},
+		{"/workspace/dirlink/f", WALK_FOLLOW_DIRS, 0, "d/f"},
+		{"/workspace/dirlink/up", WALK_FOLLOW, 0, "d/f"},
+		{"/workspace/dangling", WALK_FOLLOW, 0, NULL},
+		{"/workspace/dangling", WALK_FOLLOW_DIRS, 0, "dangling"},
+		{"/workspace/outside", WALK_FOLLOW, -EACCES, NULL},
+		{"/workspace/outside", WALK_FOLLOW_DIRS, 0, "outside"},
+		{"/workspace/outside/passwd", WALK_FOLLOW_DIRS, -EACCES, NULL},
+		{"/workspace/escape", WALK_FOLLOW, -EACCES,
 		 NULL}, /* ../../../../etc is not /etc of the export */
-		{"/workspace/sibling", true, -EACCES, NULL},
-		{"/workspace/loop", true, -ELOOP, NULL},
-		{"/etc/passwd", true, -EACCES, NULL},
-		{"/workspaces/d/f", true, -EACCES, NULL},
-		{"workspace/d/f", true, -EINVAL, NULL},
-		{"", true, -EINVAL, NULL},
+		{"/workspace/sibling", WALK_FOLLOW, -EACCES, NULL},
+		{"/workspace/loop", WALK_FOLLOW, -ELOOP, NULL},
+		{"/etc/passwd", WALK_FOLLOW, -EACCES, NULL},
+		{"/workspaces/d/f", WALK_FOLLOW, -EACCES, NULL},
+		{"workspace/d/f", WALK_FOLLOW, -EINVAL, NULL},
+		{"", WALK_FOLLOW, -EINVAL, NULL},
+		{"/workspace/d/f", WALK_NO_LINKS, 0, "d/f"},
+		{"/workspace/dirlink", WALK_NO_LINKS, 0, "dirlink"},
+		{"/workspace/dirlink/", WALK_NO_LINKS, 0, "dirlink"},
+		{"/workspace/dirlink/f", WALK_NO_LINKS, -ELOOP, NULL},
+		{"/workspace/outside/passwd", WALK_NO_LINKS, -ELOOP, NULL},
 	};
 
 	assert_int_equal(mkdirat(f->fd, "d", 0755), 0);
@@ -145,7 +150,7 @@ static void test_walk(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct stat st = {0};
 		ino_t ino = 0;
-		int r = walk(f, cases[i].path, cases[i].follow, &ino);
+		int r = walk(f, cases[i].path, cases[i].links, &ino);
 
 		if (r != cases[i].r)
 			fail_msg("%s: %d instead of %d", cases[i].path, r, cases[i].r);
@@ -166,8 +171,8 @@ static void test_walk(void **state)
 			assert_int_equal(symlinkat(to, f->fd, name), 0);
 	}
 	ino_t ino;
-	assert_int_equal(walk(f, "/workspace/l40", true, &ino), 0);
-	assert_int_equal(walk(f, "/workspace/l41", true, &ino), -ELOOP);
+	assert_int_equal(walk(f, "/workspace/l40", WALK_FOLLOW, &ino), 0);
+	assert_int_equal(walk(f, "/workspace/l41", WALK_FOLLOW, &ino), -ELOOP);
 }
 
 /* ---- others swap links and move directories while we look ---- */
@@ -218,7 +223,7 @@ static void test_confinement(void **state)
 		struct stat st;
 		int dir, file;
 
-		if (export_walk(f->e, paths[i % 5], true, &p) == 0) {
+		if (export_walk(f->e, paths[i % 5], WALK_FOLLOW, &p) == 0) {
 			if (p.object >= 0) {
 				assert_int_equal(fstat(p.object, &st), 0);
 				assert_true(st.st_ino != secret.st_ino);

@@ -54,11 +54,12 @@ static char *host_path(const struct fixture *f, const char *name)
 	return path;
 }
 
-static void open_session(struct fixture *f, bool read_only)
+static void open_session(struct fixture *f, struct server_config config)
 {
-	const struct server_config config = {
-	    .dir = f->dir, .plain_prefix = "/workspace", .read_only = read_only};
 	char err[256];
+
+	config.dir = f->dir;
+	config.plain_prefix = "/workspace";
 
 	plain_session_free(f->session);
 	export_free(f->export);
@@ -75,7 +76,7 @@ static int setup(void **state)
 	assert_non_null(mkdtemp(f->top));
 	(void)snprintf(f->dir, sizeof(f->dir), "%s/export", f->top);
 	assert_int_equal(mkdir(f->dir, 0755), 0);
-	open_session(f, false);
+	open_session(f, (struct server_config){0});
 	write_file(f->top, "secret", "secret");
 	*state = f;
 	return 0;
@@ -166,7 +167,7 @@ static void test_stat(void **state)
 static void test_unknown(void **state)
 {
 	struct fixture *f = *state;
-	const uint32_t ops[] = {19, 31, 33, 255, 256, UINT32_MAX};
+	const uint32_t ops[] = {21, 31, 33, 255, 256, UINT32_MAX};
 
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
 		assert_int_equal(ask_q(f, (struct plain_request){.op = ops[i], PATH("")}), ENOSYS);
@@ -183,6 +184,7 @@ static void test_outside(void **state)
 	struct fixture *f = *state;
 	char link[256];
 
+	open_session(f, (struct server_config){.plain_follow = true});
 	(void)snprintf(link, sizeof(link), "%s/secret", f->top);
 	assert_int_equal(symlink(link, host_path(f, "absolute")), 0);
 	assert_int_equal(symlink("../secret", host_path(f, "relative")), 0);
@@ -198,27 +200,30 @@ static void test_outside(void **state)
 		     {{"/workspaces", 11}},
 		     {{"/workspace/absolute", 19}}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		for (uint32_t op = PLAIN_LOOKUP; op <= PLAIN_LINK; op++) {
+		for (uint32_t op = PLAIN_LOOKUP; op < PLAIN_OPS; op++) {
 			if (op == PLAIN_READ || op == PLAIN_WRITE || op == PLAIN_RELEASE ||
 			    op == PLAIN_FSYNC)
 				continue;
 			/* these are about the link itself, which lies inside */
 			bool on_link = op == PLAIN_UNLINK || op == PLAIN_RMDIR ||
 				       op == PLAIN_RENAME || op == PLAIN_READLINK ||
-				       op == PLAIN_LINK;
+				       op == PLAIN_LINK || op == PLAIN_FSYNC_PATH ||
+				       op == PLAIN_TIMES;
 			if (on_link && i == 3)
 				continue;
+			open_session(f, (struct server_config){.plain_follow = true});
 			int e = ask_q(f, (struct plain_request){.op = op,
 								.path = cases[i].path,
 								NEW("/new"),
 								DATA("target"),
-								.flags = O_RDWR | O_CREAT,
+								.flags = op == PLAIN_OPEN ? O_CREAT : 0,
 								.mode = 0700});
 			if (e != ENOENT && e != EACCES && e != EEXIST && e != EBUSY)
 				fail_msg("op %u on %.*s: %d", op, (int)cases[i].path.len,
 					 (const char *)cases[i].path.data, e);
 		}
 	}
+	open_session(f, (struct server_config){.plain_follow = true});
 	(void)snprintf(link, sizeof(link), "%s/secret", f->top);
 	struct stat st;
 	assert_int_equal(stat(link, &st), 0);
@@ -314,6 +319,7 @@ static void test_create_exists(void **state)
 	assert_int_equal(f->reply.stat.mode, 0644);
 	assert_int_equal(f->reply.stat.size, 0);
 	assert_content(f, "a", "");
+	open_session(f, (struct server_config){.plain_follow = true});
 	assert_int_equal(symlink("target", host_path(f, "link")), 0);
 	assert_int_equal(ASK(f, CREATE, PATH("/link"), .mode = 0600), 0);
 	assert_int_equal(ASK(f, WRITE, .fh = f->reply.fh, DATA("via")), 0);
@@ -322,6 +328,36 @@ static void test_create_exists(void **state)
 	assert_int_equal(ASK(f, OPEN, PATH("")), 0); /* for fsync */
 	assert_int_equal(ASK(f, FSYNC, .fh = f->reply.fh), 0);
 	assert_int_equal(ASK(f, OPEN, PATH(""), .flags = O_RDWR), EISDIR);
+}
+
+/* Newer clients send open's flags with create. */
+static void test_create_flags(void **state)
+{
+	struct fixture *f = *state;
+	struct stat st;
+
+	assert_int_equal(
+	    ASK(f, CREATE, PATH("/a"), .flags = O_WRONLY | O_CREAT | O_APPEND, .mode = 0644), 0);
+	uint64_t fh = f->reply.fh;
+	assert_int_equal(ASK(f, WRITE, .fh = fh, DATA("1")), 0);
+	FILE *host = fopen(host_path(f, "a"), "a");
+	assert_non_null(host);
+	assert_true(fputs("HOST", host) >= 0);
+	assert_int_equal(fclose(host), 0);
+	assert_int_equal(ASK(f, WRITE, .fh = fh, .off = 1, DATA("2")), 0);
+	assert_content(f, "a", "1HOST2");
+	assert_int_equal(ASK(f, READ, .fh = fh, .sz = 1), EBADF); /* it is open for writing */
+
+	const uint32_t make = O_RDWR | O_CREAT;
+	assert_int_equal(ASK(f, CREATE, PATH("/a"), .flags = make | O_EXCL, .mode = 0644), EEXIST);
+	assert_int_equal(ASK(f, CREATE, PATH("/a"), .flags = make, .mode = 0600), 0);
+	assert_int_equal(f->reply.stat.size, 6);
+	assert_content(f, "a", "1HOST2");
+	assert_int_equal(ASK(f, CREATE, PATH("/a"), .flags = make | O_TRUNC, .mode = 0600), 0);
+	assert_content(f, "a", "");
+	assert_int_equal(ASK(f, CREATE, PATH("/b"), .flags = make | O_EXCL, .mode = 0600), 0);
+	assert_int_equal(stat(host_path(f, "b"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
 }
 
 static void test_large(void **state)
@@ -360,6 +396,66 @@ static void test_truncate(void **state)
 	assert_content(f, "a", "");
 	assert_int_equal(ASK(f, TRUNCATE, PATH("/a"), .off = -1), EINVAL);
 	assert_int_equal(ASK(f, TRUNCATE, PATH("")), EISDIR);
+
+	/* by an open file, whatever became of its name */
+	assert_int_equal(ASK(f, OPEN, PATH("/a"), .flags = O_RDWR), 0);
+	uint64_t fh = f->reply.fh;
+	assert_int_equal(ASK(f, RENAME, PATH("/a"), NEW("/b")), 0);
+	write_file(f->dir, "a", "another");
+	assert_int_equal(ASK(f, TRUNCATE, PATH("/a"), .fh = fh, .off = 4), 0);
+	assert_int_equal(f->reply.stat.size, 4);
+	assert_content(f, "a", "another");
+	assert_int_equal(ASK(f, TRUNCATE, .fh = fh), 0);
+	assert_content(f, "b", "");
+	assert_int_equal(ASK(f, TRUNCATE, .fh = fh + 1), EBADF);
+	assert_int_equal(ASK(f, TRUNCATE, PATH("/a"), .fh = fh + 1, .off = 1), 0);
+	assert_content(f, "a", "a");
+}
+
+static void test_times(void **state)
+{
+	struct fixture *f = *state;
+	const int64_t second = 1000000000;
+	struct stat st;
+
+	write_file(f->dir, "a", "x");
+	assert_int_equal(ASK(f, TIMES, PATH("/a"), .has_atime = true, .atime_ns = 5 * second + 6,
+			     .has_mtime = true, .mtime_ns = 7 * second + 8),
+			 0);
+	assert_int_equal(f->reply.stat.mtime, 7);
+	assert_int_equal(lstat(host_path(f, "a"), &st), 0);
+	assert_true(st.st_atim.tv_sec == 5 && st.st_atim.tv_nsec == 6);
+	assert_true(st.st_mtim.tv_sec == 7 && st.st_mtim.tv_nsec == 8);
+	assert_int_equal(ASK(f, TIMES, PATH("/a"), .has_mtime = true, .mtime_ns = -1), 0);
+	assert_int_equal(lstat(host_path(f, "a"), &st), 0);
+	assert_true(st.st_mtim.tv_sec == -1 && st.st_mtim.tv_nsec == second - 1);
+	assert_true(st.st_atim.tv_sec == 5); /* what is not named stays */
+	assert_int_equal(ASK(f, TIMES, PATH("/a")), 0); /* as Go writes 0 and 0 */
+	assert_int_equal(lstat(host_path(f, "a"), &st), 0);
+	assert_true(st.st_mtim.tv_sec == 0 && st.st_atim.tv_sec == 0);
+	assert_int_equal(ASK(f, OPEN, PATH("/a")), 0);
+	assert_int_equal(ASK(f, TIMES, .fh = f->reply.fh, .has_mtime = true, .mtime_ns = second), 0);
+	assert_int_equal(f->reply.stat.mtime, 1);
+	/* of a link, not of what it points to */
+	assert_int_equal(symlink("a", host_path(f, "l")), 0);
+	assert_int_equal(ASK(f, TIMES, PATH("/l"), .has_mtime = true, .mtime_ns = 9 * second), 0);
+	assert_int_equal(lstat(host_path(f, "l"), &st), 0);
+	assert_int_equal(st.st_mtim.tv_sec, 9);
+	assert_int_equal(ASK(f, TIMES, PATH("/none")), ENOENT);
+	assert_int_equal(ASK(f, TIMES, .fh = 12345), EBADF);
+}
+
+static void test_fsync_path(void **state)
+{
+	struct fixture *f = *state;
+
+	write_file(f->dir, "a", "x");
+	assert_int_equal(mkfifo(host_path(f, "fifo"), 0644), 0);
+	assert_int_equal(ASK(f, FSYNC_PATH, PATH("/a")), 0);
+	assert_int_equal(ASK(f, FSYNC_PATH, PATH("")), 0);
+	assert_int_equal(ASK(f, FSYNC_PATH, PATH("/none")), ENOENT);
+	assert_int_equal(ASK(f, FSYNC_PATH, PATH("/fifo")), EINVAL);
+	assert_int_equal(ASK(f, FSYNC), EBADF);
 }
 
 static void test_handles_bounded(void **state)
@@ -432,9 +528,9 @@ static void test_links(void **state)
 	assert_data(f, "../out");
 	assert_int_equal(ASK(f, SYMLINK, PATH("/s"), DATA("f")), EEXIST);
 	assert_int_equal(ASK(f, READLINK, PATH("/f")), EINVAL);
-	assert_int_equal(ASK(f, LOOKUP, PATH("/s")), 0); /* follows */
-	assert_int_equal(f->reply.stat.size, 4);
-	assert_false(f->reply.stat.mode & PLAIN_MODE_LINK);
+	assert_int_equal(ASK(f, LOOKUP, PATH("/s")), 0);
+	assert_int_equal(f->reply.stat.size, 1);
+	assert_true(f->reply.stat.mode & PLAIN_MODE_LINK);
 	assert_int_equal(ASK(f, LINK, PATH("/f"), NEW("/h")), 0);
 	assert_int_equal(lstat(host_path(f, "h"), &st), 0);
 	assert_int_equal(st.st_nlink, 2);
@@ -448,6 +544,103 @@ static void test_links(void **state)
 	assert_true(S_ISLNK(st.st_mode));
 	assert_int_equal(ASK(f, UNLINK, PATH("/s3")), 0);
 	assert_content(f, "f", "file");
+}
+
+/* A client that resolves links itself: nothing of its is done through one. */
+static void test_links_shown(void **state)
+{
+	struct fixture *f = *state;
+	struct stat st;
+
+	assert_int_equal(mkdir(host_path(f, "precious"), 0755), 0);
+	write_file(f->dir, "precious/f", "keep");
+	assert_int_equal(mkdir(host_path(f, "top"), 0755), 0);
+	assert_int_equal(symlink("../precious", host_path(f, "top/link")), 0);
+	assert_int_equal(symlink("precious/f", host_path(f, "file")), 0);
+	assert_int_equal(ASK(f, LOOKUP, PATH("/top/link")), 0);
+	assert_false(f->reply.stat.is_dir);
+	assert_true(f->reply.stat.mode & PLAIN_MODE_LINK);
+	assert_int_equal(ASK(f, GETATTR, PATH("/top/link")), 0);
+	assert_false(f->reply.stat.is_dir);
+	assert_int_equal(ASK(f, READDIR, PATH("/top/link")), ENOTDIR);
+	assert_int_equal(ASK(f, UNLINK, PATH("/top/link/f")), ELOOP);
+	assert_int_equal(ASK(f, RENAME, PATH("/top/link/f"), NEW("/g")), ELOOP);
+	assert_int_equal(ASK(f, CREATE, PATH("/top/link/g"), .mode = 0600), ELOOP);
+	assert_int_equal(ASK(f, MKDIRALL, PATH("/top/link/g"), .mode = 0700), ENOTDIR);
+	assert_int_equal(ASK(f, CREATE, PATH("/file"), .mode = 0600), ELOOP);
+	assert_int_equal(ASK(f, OPEN, PATH("/file"), .flags = O_RDWR | O_TRUNC), ELOOP);
+	assert_int_equal(ASK(f, TRUNCATE, PATH("/file")), ELOOP);
+	assert_true(ASK(f, SETATTR, PATH("/file"), .mode = 0600) != 0);
+	assert_content(f, "precious/f", "keep");
+	assert_int_equal(ASK(f, RMDIR, PATH("/top/link")), 0); /* the link itself */
+	assert_content(f, "precious/f", "keep");
+	assert_int_equal(lstat(host_path(f, "precious/f"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0644);
+	assert_int_equal(lstat(host_path(f, "precious/g"), &st), -1);
+}
+
+/* Followed until the client sends what only those send that know links. */
+static void test_links_followed(void **state)
+{
+	struct fixture *f = *state;
+	const struct plain_request signs[] = {
+	    {.op = PLAIN_READLINK, PATH("/l")},
+	    {.op = PLAIN_SYMLINK, PATH("/l"), DATA("x")},
+	    {.op = PLAIN_FSYNC_PATH, PATH("/d")},
+	    {.op = PLAIN_TIMES, PATH("/d")},
+	    {.op = PLAIN_CREATE, PATH("/f"), .flags = O_RDWR | O_CREAT, .mode = 0600}};
+	const struct plain_request no_signs[] = {
+	    {.op = PLAIN_CREATE, PATH("/f"), .mode = 0600},
+	    {.op = PLAIN_TRUNCATE, PATH("/f")},
+	    {.op = PLAIN_MKDIRALL, PATH("/d"), .mode = 0700},
+	    {.op = PLAIN_OPEN, PATH("/f"), .flags = O_RDWR | O_APPEND}};
+
+	assert_int_equal(mkdir(host_path(f, "d"), 0755), 0);
+	assert_int_equal(symlink("d", host_path(f, "l")), 0);
+	for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++) {
+		open_session(f, (struct server_config){.plain_follow = true});
+		for (size_t k = 0; k < sizeof(no_signs) / sizeof(no_signs[0]); k++)
+			assert_int_equal(ask_q(f, no_signs[k]), 0);
+		assert_int_equal(ASK(f, LOOKUP, PATH("/l")), 0);
+		assert_true(f->reply.stat.is_dir);
+		(void)ask_q(f, signs[i]);
+		assert_int_equal(ASK(f, LOOKUP, PATH("/l")), 0);
+		assert_false(f->reply.stat.is_dir);
+	}
+}
+
+/* Op 16 with the target in path or in new_path. */
+static void test_symlink_order(void **state)
+{
+	struct fixture *f = *state;
+	struct stat st;
+
+	write_file(f->dir, "f", "file");
+	/* both could be the link: the one that can be made is, and neither if both can */
+	assert_int_equal(ASK(f, SYMLINK, PATH("/a"), NEW("/f")), 0);
+	assert_int_equal(ASK(f, READLINK, PATH("/a")), 0);
+	assert_data(f, "/workspace/f");
+	assert_int_equal(ASK(f, SYMLINK, PATH("/f"), NEW("/b")), 0);
+	assert_int_equal(ASK(f, READLINK, PATH("/b")), 0);
+	assert_data(f, "/workspace/f");
+	assert_int_equal(ASK(f, SYMLINK, PATH("/c"), NEW("/d")), EINVAL);
+	assert_int_equal(ASK(f, SYMLINK, PATH("/a"), NEW("/f")), EEXIST);
+	assert_int_equal(ASK(f, SYMLINK, .path = {"x", 1}, .new_path = {"y", 1}), EACCES);
+	assert_int_equal(ASK(f, SYMLINK, PATH("/c")), ENOENT);
+	/* a target that is no path of ours tells, also for those that follow */
+	assert_int_equal(ASK(f, SYMLINK, PATH("/c"), .new_path = {"f", 1}), 0);
+	assert_int_equal(ASK(f, READLINK, PATH("/c")), 0);
+	assert_data(f, "f");
+	assert_int_equal(ASK(f, SYMLINK, PATH("/d"), NEW("/none")), 0);
+	assert_int_equal(ASK(f, READLINK, PATH("/d")), 0);
+	assert_data(f, "/workspace/none");
+	assert_int_equal(ASK(f, SYMLINK, PATH("/d"), NEW("/free")), EEXIST); /* not /free */
+	assert_int_equal(lstat(host_path(f, "free"), &st), -1);
+	open_session(f, (struct server_config){0});
+	assert_int_equal(ASK(f, SYMLINK, .path = {"/etc/x", 6}, NEW("/e")), 0);
+	assert_int_equal(ASK(f, SYMLINK, PATH("/none"), NEW("/g")), 0);
+	assert_int_equal(ASK(f, READLINK, PATH("/g")), 0);
+	assert_data(f, "/workspace/none");
 }
 
 static void test_readdir(void **state)
@@ -497,10 +690,10 @@ static void test_read_only(void **state)
 	struct fixture *f = *state;
 
 	write_file(f->dir, "a", "x");
-	open_session(f, true);
+	open_session(f, (struct server_config){.read_only = true});
 	const uint32_t changes[] = {PLAIN_SETATTR, PLAIN_CREATE, PLAIN_MKDIR,	 PLAIN_UNLINK,
 				    PLAIN_RMDIR,   PLAIN_RENAME, PLAIN_MKDIRALL, PLAIN_TRUNCATE,
-				    PLAIN_SYMLINK, PLAIN_LINK,	 PLAIN_WRITE};
+				    PLAIN_SYMLINK, PLAIN_LINK,	 PLAIN_WRITE,	 PLAIN_TIMES};
 	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
 		assert_int_equal(ask_q(f,
 				       (struct plain_request){
@@ -532,6 +725,11 @@ static void test_ownership(void **state)
 		assert_int_equal(lstat(host_path(f, names[i]), &st), 0);
 		assert_true(st.st_uid == 1234 && st.st_gid == 2345);
 	}
+	assert_int_equal(ASK(f, LOOKUP, PATH("/s")), 0);
+	assert_true(f->reply.stat.has_ids);
+	assert_true(f->reply.stat.uid == 1234 && f->reply.stat.gid == 2345);
+	assert_int_equal(ASK(f, LOOKUP, PATH("")), 0);
+	assert_false(f->reply.stat.has_ids); /* root's: 0 is left out */
 	assert_int_equal(ASK(f, CREATE, PATH("/r"), .mode = 0600), 0);
 	assert_int_equal(lstat(host_path(f, "r"), &st), 0);
 	assert_int_equal(st.st_uid, 0);
@@ -559,6 +757,8 @@ int main(void)
 	    TEST(test_large),	      TEST(test_truncate),  TEST(test_handles_bounded),
 	    TEST(test_names),	      TEST(test_links),	    TEST(test_readdir),
 	    TEST(test_text),	      TEST(test_read_only), TEST(test_ownership),
+	    TEST(test_create_flags),  TEST(test_times),	    TEST(test_fsync_path),
+	    TEST(test_links_shown),   TEST(test_symlink_order), TEST(test_links_followed),
 	};
 
 	log_init("test_plain_server", LOG_ERR);

@@ -27,10 +27,16 @@ passed=$(sed -n 's/^\([0-9]*\) passed, 0 failed$/\1/p' out)
 [ "${passed:-0}" -gt 500 ] || fail "only '${passed:-none}' checks: $(tail -n 3 out)"
 note "$passed checks"
 
+note "and an older one, that knows no links"
+stop_server
+serve root --plain-links=follow
+/usr/bin/python3 "$support/plain_client.py" --socket "$PWD/sock" selftest root --links follow >out 2>&1 || fail "$(tail -n 8 out)"
+note "$(tail -n 1 out)"
+
 note "it works beside clients of the extended protocol"
 must "$VFS_BIN/vsockfs" "unix:$PWD/sock" mnt -o attr_timeout=0,entry_timeout=0,negative_timeout=0
 echo ours >mnt/ours
-/usr/bin/python3 "$support/plain_client.py" --socket "$PWD/sock" selftest root >out 2>&1 || fail "$(tail -n 8 out)"
+/usr/bin/python3 "$support/plain_client.py" --socket "$PWD/sock" selftest root --links follow >out 2>&1 || fail "$(tail -n 8 out)"
 same "our file" ours "$(cat root/ours)"
 umount_vfs mnt
 stop_server
