@@ -1,6 +1,9 @@
 #include "cmdline.h"
 
+#include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool cmdline_get(const char *path, const char *key, char *ret, size_t len)
@@ -34,4 +37,40 @@ bool cmdline_get(const char *path, const char *key, char *ret, size_t len)
 		if (*p == '\0')
 			return found;
 	}
+}
+
+int cmdline_mountpoint(const char *path, char *ret, size_t len)
+{
+	bool found = cmdline_get(path, "vsockfs.workspace", ret, len) ||
+		     cmdline_get(path, "matchlock.workspace", ret, len);
+
+	return found ? 0 : -ENOENT;
+}
+
+/* Decimal, of 32 bits; the largest means "any" and is nobody's. */
+static bool is_port(const char *text)
+{
+	char *end;
+
+	errno = 0;
+	unsigned long long n = strtoull(text, &end, 10);
+	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && n > 0 &&
+	       n < UINT32_MAX;
+}
+
+int cmdline_source(const char *path, char *ret, size_t len)
+{
+	char port[16];
+
+	if (cmdline_get(path, "vsockfs.source", ret, len))
+		return 0;
+	bool found = cmdline_get(path, "matchlock.vfs_port", ret, len);
+	if (!found) {
+		(void)snprintf(ret, len, "vsock:");
+		return 0;
+	}
+	if (!is_port(ret) || (size_t)snprintf(port, sizeof(port), "%s", ret) >= sizeof(port))
+		return -EINVAL;
+	(void)snprintf(ret, len, "vsock:2:%s", port);
+	return 0;
 }

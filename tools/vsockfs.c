@@ -129,7 +129,8 @@ static void usage(FILE *f)
 		   "    vsock:CID:PORT    a vsockfsd on vsock; vsock: is the host, port 5001\n"
 		   "    fd:N              a vsockfsd on an inherited descriptor\n"
 		   "Left out, SOURCE and MOUNTPOINT come from vsockfs.source= (else vsock:) and\n"
-		   "vsockfs.workspace= of the kernel command line.\n"
+		   "vsockfs.workspace= of the kernel command line, or there from\n"
+		   "matchlock.vfs_port= and matchlock.workspace=.\n"
 		   "\n"
 		   "    -f                stay in the foreground\n"
 		   "    -d                as -f, and print every request\n"
@@ -175,16 +176,17 @@ static int take_operands(struct settings *s, int n, char **operands)
 		*(endpoint_is(operands[0]) ? &source : &mountpoint) = operands[0];
 	}
 	if (mountpoint == NULL) {
-		if (!cmdline_get("/proc/cmdline", "vsockfs.workspace", from_kernel[0],
-				 sizeof(from_kernel[0])))
+		if (cmdline_mountpoint("/proc/cmdline", from_kernel[0], sizeof(from_kernel[0])) < 0)
 			return usage_error("%s", "no MOUNTPOINT given");
 		mountpoint = from_kernel[0];
 	}
-	if (source == NULL)
-		source = cmdline_get("/proc/cmdline", "vsockfs.source", from_kernel[1],
-				     sizeof(from_kernel[1]))
-				 ? from_kernel[1]
-				 : "vsock:";
+	if (source == NULL) {
+		if (cmdline_source("/proc/cmdline", from_kernel[1], sizeof(from_kernel[1])) < 0)
+			return usage_error("matchlock.vfs_port=%s of the kernel command line is no "
+					   "port",
+					   from_kernel[1]);
+		source = from_kernel[1];
+	}
 	if (!copy_text(s->source, sizeof(s->source), source))
 		return usage_error("%s", "SOURCE is too long");
 	if (!copy_text(s->mountpoint, sizeof(s->mountpoint), mountpoint))

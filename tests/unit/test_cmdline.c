@@ -122,12 +122,50 @@ static void test_no_file(void **state)
 	assert_false(cmdline_get("/nonexistent/cmdline", "key", value, sizeof(value)));
 }
 
+static const char *mountpoint(const char *text)
+{
+	static char value[64];
+
+	write_file(text);
+	return cmdline_mountpoint(path, value, sizeof(value)) == 0 ? value : NULL;
+}
+
+static const char *source(const char *text)
+{
+	static char value[64];
+
+	write_file(text);
+	return cmdline_source(path, value, sizeof(value)) == 0 ? value : NULL;
+}
+
+/* What guests of the plain protocol find there serves us as well; our own words come first. */
+static void test_what_to_mount(void **state)
+{
+	(void)state;
+	assert_null(mountpoint("quiet"));
+	assert_string_equal(mountpoint("matchlock.workspace=/w"), "/w");
+	assert_string_equal(mountpoint("vsockfs.workspace=/v matchlock.workspace=/w"), "/v");
+	assert_string_equal(source("quiet"), "vsock:");
+	assert_string_equal(source("matchlock.vfs_port=5002"), "vsock:2:5002");
+	assert_string_equal(source("matchlock.vfs_port=4000000001"), "vsock:2:4000000001");
+	assert_string_equal(source("matchlock.vfs_port=5002 vsockfs.source=unix:/s"), "unix:/s");
+	static const char *const wrong[] = {"", "0", "-1", "x", "1x", "4294967295", "4294967296",
+					    "18446744073709551617", " 1", "0000000000000000005001"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		char text[64];
+
+		(void)snprintf(text, sizeof(text), "matchlock.vfs_port=%s", wrong[i]);
+		assert_null(source(text));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_words),     cmocka_unit_test(test_last_wins),
 	    cmocka_unit_test(test_quotes),    cmocka_unit_test(test_too_long),
 	    cmocka_unit_test(test_long_word), cmocka_unit_test(test_no_file),
+	    cmocka_unit_test(test_what_to_mount),
 	};
 
 	return cmocka_run_group_tests(tests, make_file, remove_file);
