@@ -179,6 +179,7 @@ static int go_plain(const struct dialler *d, int fd, struct backend **ret)
 	struct plain_options plain = {.base = o->plain_base,
 				      .uid = o->uid,
 				      .gid = o->gid,
+				      .owner_fixed = o->owner_fixed,
 				      .stats = o->stats,
 				      .lost = o->lost,
 				      .lost_arg = o->lost_arg,

@@ -27,7 +27,8 @@ struct connect_options {
 	const char *plain_base; /* plain mode: the server's path of the root */
 	bool push;		/* ask for INV and RESET */
 	bool acl;		/* ask for POSIX ACLs */
-	uint32_t uid, gid;	/* plain mode: owner that files show */
+	uint32_t uid, gid;	/* plain mode: owner that files show, if the server tells none */
+	bool owner_fixed;	/* or in any case */
 	struct stats *stats;
 	void (*lost)(void *arg); /* the link is lost; called once, on the reader */
 	void *lost_arg;

@@ -119,52 +119,10 @@ int plain_walk_existing(struct plain_session *s, struct slice path, bool follow,
 	return r == 0 && ret->object < 0 ? -ENOENT : r;
 }
 
-/* os.FileMode, as existing servers send it. */
-uint32_t plain_go_mode(uint32_t mode)
-{
-	uint32_t m = mode & 0777;
-
-	switch (mode & S_IFMT) {
-	case S_IFDIR:
-		m |= PLAIN_MODE_DIR;
-		break;
-	case S_IFLNK:
-		m |= PLAIN_MODE_LINK;
-		break;
-	case S_IFIFO:
-		m |= PLAIN_MODE_FIFO;
-		break;
-	case S_IFSOCK:
-		m |= PLAIN_MODE_SOCKET;
-		break;
-	case S_IFCHR:
-		m |= PLAIN_MODE_DEVICE | PLAIN_MODE_CHAR;
-		break;
-	case S_IFBLK:
-		m |= PLAIN_MODE_DEVICE;
-		break;
-	}
-	if (mode & S_ISUID)
-		m |= PLAIN_MODE_SETUID;
-	if (mode & S_ISGID)
-		m |= PLAIN_MODE_SETGID;
-	if (mode & S_ISVTX)
-		m |= PLAIN_MODE_STICKY;
-	return m;
-}
-
 /* From a request: FUSE clients send Linux bits, others may send Go's. */
 mode_t plain_linux_mode(uint32_t mode)
 {
-	mode_t m = mode & 07777;
-
-	if (mode & PLAIN_MODE_SETUID)
-		m |= S_ISUID;
-	if (mode & PLAIN_MODE_SETGID)
-		m |= S_ISGID;
-	if (mode & PLAIN_MODE_STICKY)
-		m |= S_ISVTX;
-	return m;
+	return (mode & 07777) | plain_special_bits(mode);
 }
 
 /* Sets the reply's stat to fd's. */

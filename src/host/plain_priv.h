@@ -63,8 +63,7 @@ int plain_walk(struct plain_session *s, struct slice path, bool follow, struct e
 int plain_walk_existing(struct plain_session *s, struct slice path, bool follow,
 			struct export_place *ret);
 
-/* os.FileMode, as existing servers send it; and back: clients send Linux bits or Go's. */
-uint32_t plain_go_mode(uint32_t mode);
+/* Of a request: clients send Linux bits or Go's. */
 mode_t plain_linux_mode(uint32_t mode);
 
 /*

@@ -3,10 +3,9 @@
  */
 #include <errno.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "plain/plain_priv.h"
-
-#define NOW_WITHIN_MS 1000 /* the protocol's times are whole seconds */
 
 /* ---- what is there ---- */
 
@@ -20,9 +19,39 @@ int plain_readlink(struct plain_work *w, struct slice path, struct plain_reply *
 	return r;
 }
 
-bool plain_told_as_link(const struct plain_stat *st)
+uint32_t plain_type(uint32_t mode, bool is_dir)
 {
-	return !st->is_dir && (st->mode & PLAIN_MODE_LINK) != 0;
+	if (is_dir)
+		return S_IFDIR;
+	if (mode & PLAIN_MODE_LINK)
+		return S_IFLNK;
+	if (mode & PLAIN_MODE_FIFO)
+		return S_IFIFO;
+	if (mode & PLAIN_MODE_SOCKET)
+		return S_IFSOCK;
+	if (mode & PLAIN_MODE_DEVICE)
+		return mode & PLAIN_MODE_CHAR ? S_IFCHR : S_IFBLK;
+	switch (mode & S_IFMT) { /* no bits of Go's: a server in another language */
+	case S_IFLNK:
+	case S_IFIFO:
+	case S_IFSOCK:
+	case S_IFCHR:
+	case S_IFBLK:
+		return mode & S_IFMT;
+	default:
+		return S_IFREG;
+	}
+}
+
+struct plain_found plain_found_of(struct plain_work *w, const struct plain_stat *st)
+{
+	const struct plain_found f = {.stat = *st, .type = plain_type(st->mode, st->is_dir)};
+
+	if (f.type == S_IFLNK)
+		plain_peer_links(w, LINKS_TOLD);
+	if (st->has_ids)
+		plain_peer_owners(w);
+	return f;
 }
 
 /*
@@ -38,7 +67,7 @@ static int find_link(struct plain_work *w, struct slice path, int found, struct 
 		return r;
 	if (r < 0)
 		return found;
-	f->is_link = true;
+	f->type = S_IFLNK;
 	f->stat = (struct plain_stat){.size = (int64_t)p.data.len,
 				      .mode = PLAIN_PERMISSIONS,
 				      .mtime = found == 0 ? f->stat.mtime : 0};
@@ -54,13 +83,9 @@ int plain_find(struct plain_work *w, enum plain_op op, struct slice path, struct
 
 	if (r == 0 && !p.has_stat)
 		return plain_lost(w, "a lookup's reply without stat");
-	if (r == 0) {
-		f.stat = p.stat;
-		f.is_link = plain_told_as_link(&p.stat);
-		if (f.is_link)
-			w->links = LINKS_TOLD;
-	}
-	if (op == PLAIN_LOOKUP && w->links == LINKS_FOLLOWED && r != -ENOTCONN &&
+	if (r == 0)
+		f = plain_found_of(w, &p.stat);
+	if (op == PLAIN_LOOKUP && w->peer.links == LINKS_FOLLOWED && r != -ENOTCONN &&
 	    r != -ENAMETOOLONG && r != -ENOTDIR)
 		r = find_link(w, path, r, &f);
 	if (r == 0)
@@ -68,28 +93,24 @@ int plain_find(struct plain_work *w, enum plain_op op, struct slice path, struct
 	return r;
 }
 
-uint32_t plain_type(const struct plain_found *f)
-{
-	return f->is_link ? S_IFLNK : f->stat.is_dir ? S_IFDIR : S_IFREG;
-}
-
 int plain_install(struct plain_work *w, struct plain_node *node, struct slice path,
 		  const struct plain_found *f)
 {
 	const struct plain_stat *st = &f->stat;
-	uint32_t type = plain_type(f);
+	bool told = w->peer.owners && !w->owner_fixed;
 
-	if (node->has_attr && (node->attr.mode & S_IFMT) != type)
+	if (node->has_attr && (node->attr.mode & S_IFMT) != f->type)
 		return -ESTALE;
 	uint64_t ino = st->ino != 0 ? st->ino : node->attr.ino;
 	const struct msg_time mtime = {.sec = st->mtime};
 	node->has_attr = true;
+	node->server_mtime = st->mtime;
 	node->attr = (struct attr){
 		.ino = ino != 0 ? ino : plain_path_ino(path),
-		.mode = type | (st->mode & PLAIN_PERMISSIONS),
-		.nlink = type == S_IFDIR ? 2 : 1,
-		.uid = w->uid,
-		.gid = w->gid,
+		.mode = f->type | plain_special_bits(st->mode) | (st->mode & PLAIN_PERMISSIONS),
+		.nlink = f->type == S_IFDIR ? 2 : 1,
+		.uid = told ? st->uid : w->uid,
+		.gid = told ? st->gid : w->gid,
 		.size = (uint64_t)st->size,
 		.blocks = ((uint64_t)st->size + 511) / 512,
 		.blksize = PLAIN_BLOCK_SIZE,
@@ -97,6 +118,7 @@ int plain_install(struct plain_work *w, struct plain_node *node, struct slice pa
 		.mtime = mtime,
 		.ctime = mtime,
 	};
+	plain_kept_show(node, st);
 	return 0;
 }
 
@@ -109,11 +131,10 @@ int plain_refresh(struct plain_work *w, struct plain_node *node)
 	if (r < 0)
 		return r;
 	/* Of a link that lookup would follow, the target is all that can change. */
-	bool link = node->has_attr && S_ISLNK(node->attr.mode) && w->links == LINKS_FOLLOWED;
+	bool link = node->has_attr && S_ISLNK(node->attr.mode) && w->peer.links == LINKS_FOLLOWED;
 	if (link) {
-		f = (struct plain_found){.stat = {.mtime = node->attr.mtime.sec}};
 		r = find_link(w, path, -ENOENT, &f);
-		f.stat.mtime = node->attr.mtime.sec;
+		f.stat.mtime = node->server_mtime;
 	} else {
 		r = plain_find(w, PLAIN_GETATTR, path, &f);
 	}
@@ -149,22 +170,34 @@ int plain_reply_entry(struct plain_work *w, struct msg *reply, struct plain_node
 	if (r < 0)
 		return r;
 	node->refs++;
+	if (f->type == S_IFDIR && w->peer.links != LINKS_NONE)
+		node->sure = plain_now_ms();
 	MSG_SET(reply, node, node->id);
 	plain_reply_attr(w, reply, node);
 	return 0;
 }
 
+/* Permissions, and Go's bits for the others. */
+static uint32_t told_mode(uint32_t mode)
+{
+	return (mode & PLAIN_PERMISSIONS) | (plain_go_mode(mode & PLAIN_SPECIAL_BITS));
+}
+
 void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, struct plain_found *f)
 {
+	uint32_t special = plain_special_bits(f->stat.mode); /* a set-group-ID one is inherited */
 	struct plain_request q = {
-		.op = PLAIN_SETATTR, .path = path, .mode = mode & PLAIN_PERMISSIONS};
+		.op = PLAIN_SETATTR, .path = path, .mode = told_mode(mode | special)};
 	struct plain_reply p;
 
-	if ((f->stat.mode & PLAIN_PERMISSIONS) == q.mode)
+	if (told_mode((f->stat.mode & PLAIN_PERMISSIONS) | special) == q.mode)
 		return;
-	/* The server's umask took bits away. It is made already: what cannot be mended shows. */
+	/*
+	 * The server's umask took bits away, or it makes no set-id bits. It is made already: what
+	 * cannot be mended is kept (plain_made).
+	 */
 	if (plain_exchange(w, &q, &p) == 0)
-		f->stat.mode = (f->stat.mode & ~PLAIN_PERMISSIONS) | q.mode;
+		f->stat.mode = p.has_stat ? p.stat.mode : q.mode & PLAIN_PERMISSIONS;
 }
 
 /* ---- GETATTR and SETATTR ---- */
@@ -189,79 +222,134 @@ int plain_do_getattr(struct plain_work *w, struct msg *reply)
 	return r;
 }
 
-/* True if "now" is when our own last change of the node was made, in whole seconds. */
-static bool just_touched(const struct plain_node *node)
-{
-	return node->touched != 0 && plain_now_ms() - node->touched <= NOW_WITHIN_MS;
-}
-
-static bool shown_time(const struct msg_time *want, const struct msg_time *shown)
-{
-	return want->sec == shown->sec && want->nsec == shown->nsec;
-}
-
-/*
- * There is no operation for times. What a request asks for may hold already:
- * a truncation sets them itself, "now" is when we wrote or made the file a
- * moment ago (touch of a new file), or the file shows them.
- */
-static bool times_hold(const struct msg *m, const struct plain_node *node)
-{
-	bool now = (m->valid & SET_SIZE) != 0 || just_touched(node);
-
-	if ((m->valid & (SET_ATIME_NOW | SET_MTIME_NOW)) != 0 && !now)
-		return false;
-	if ((m->valid & (SET_ATIME | SET_ATIME_NOW)) == SET_ATIME &&
-	    !shown_time(&m->atime, &node->attr.atime))
-		return false;
-	return (m->valid & (SET_MTIME | SET_MTIME_NOW)) != SET_MTIME ||
-	       shown_time(&m->mtime, &node->attr.mtime);
-}
-
 static int set_mode(struct plain_work *w, struct plain_node *node, uint32_t mode)
 {
-	struct plain_request q = {.op = PLAIN_SETATTR, .mode = mode & PLAIN_PERMISSIONS};
+	struct plain_request q = {.op = PLAIN_SETATTR, .mode = told_mode(mode)};
 	struct plain_reply p;
 	int r = plain_path(w, node, PLAIN_NO_NAME, &q.path);
 
 	return r < 0 ? r : plain_exchange(w, &q, &p);
 }
 
+/* Whole seconds: as the server's own times, with which make(1) compares it. */
+static struct msg_time now(void)
+{
+	return (struct msg_time){.sec = time(NULL)};
+}
+
+/* What SETATTR asks for; valid tells which of it counts. */
+static struct attr wanted(const struct msg *m)
+{
+	return (struct attr){
+		.mode = (uint32_t)m->mode,
+		.uid = (uint32_t)m->uid,
+		.gid = (uint32_t)m->gid,
+		.atime = m->valid & SET_ATIME_NOW ? now() : m->atime,
+		.mtime = m->valid & SET_MTIME_NOW ? now() : m->mtime,
+	};
+}
+
+/* valid, with what is made of "now": a truncation has set these times itself. */
+static uint64_t valid_values(const struct msg *m)
+{
+	uint64_t valid = m->valid & PLAIN_KEPT_VALUES & ~(uint64_t)(SET_ATIME | SET_MTIME);
+	bool sized = (m->valid & SET_SIZE) != 0;
+
+	if (m->valid & SET_ATIME_NOW ? !sized : (m->valid & SET_ATIME) != 0)
+		valid |= SET_ATIME;
+	if (m->valid & SET_MTIME_NOW ? !sized : (m->valid & SET_MTIME) != 0)
+		valid |= SET_MTIME;
+	return valid;
+}
+
+static bool nanoseconds(const struct msg_time *t, int64_t *ret)
+{
+	return !__builtin_mul_overflow(t->sec, INT64_C(1000000000), ret) &&
+	       !__builtin_add_overflow(*ret, (int64_t)t->nsec, ret);
+}
+
+/*
+ * Both times are sent, since servers differ in what they take absence for. So
+ * an access time alone is not: the mtime beside it would lose its fraction of
+ * a second. Nor are a link's: most servers would set its target's.
+ */
+static int set_times(struct plain_work *w, struct plain_node *node, uint64_t valid,
+		     const struct attr *want)
+{
+	struct plain_request q = {.op = PLAIN_TIMES, .has_atime = true, .has_mtime = true};
+	const struct msg_time *atime = valid & SET_ATIME ? &want->atime : &node->attr.atime;
+	struct plain_reply p;
+
+	if (!(valid & SET_MTIME) || S_ISLNK(node->attr.mode) || plain_peer_lacks(w, q.op) ||
+	    !nanoseconds(atime, &q.atime_ns) || !nanoseconds(&want->mtime, &q.mtime_ns))
+		return 0;
+	int r = plain_path(w, node, PLAIN_NO_NAME, &q.path);
+	if (r < 0) {
+		q.fh = plain_request_fh(w);
+		if (q.fh == 0)
+			return 0;
+	}
+	r = plain_exchange(w, &q, &p);
+	if (r == 0)
+		plain_kept_changed(node);
+	return r == -ENOSYS ? 0 : r;
+}
+
+/* The parts that the server can be told. */
+static int tell_values(struct plain_work *w, struct plain_node *node, uint64_t valid,
+		       const struct attr *want)
+{
+	int r = 0;
+
+	if ((valid & SET_MODE) && S_ISLNK(node->attr.mode))
+		return -EOPNOTSUPP;
+	if (valid & (SET_MODE | SET_ATIME | SET_MTIME))
+		r = plain_sure_of(w, node);
+	if (r == 0 && (valid & SET_MODE) && plain_nodes_attached(w->nodes, node))
+		r = set_mode(w, node, want->mode);
+	return r < 0 && r != -ENOSYS ? r : set_times(w, node, valid, want);
+}
+
 int plain_do_setattr(struct plain_work *w, struct msg *reply)
 {
 	const struct msg *m = &w->call->req;
-	const uint64_t times = SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW;
+	const struct attr want = wanted(m);
+	uint64_t valid = valid_values(m);
 	struct plain_node *node;
 	int r = plain_node(w, m->node, &node);
 
-	/* Everything is checked before anything is done. */
+	if (r == 0 && (m->valid & SET_SIZE))
+		r = plain_set_size(w, node, m->size);
+	if (r == 0)
+		r = tell_values(w, node, valid, &want);
 	if (r < 0)
 		return r;
-	if (((m->valid & SET_UID) && m->uid != w->uid) ||
-	    ((m->valid & SET_GID) && m->gid != w->gid))
-		return -EPERM;
-	if ((m->valid & SET_MODE) && (m->mode & PLAIN_SPECIAL_BITS) != 0)
-		return -EPERM;
-	if ((m->valid & SET_MODE) && node->has_attr && S_ISLNK(node->attr.mode))
-		return -EOPNOTSUPP;
-	if (m->valid & times) {
-		r = plain_refresh(w, node);
-		if (r < 0 && r != -ESTALE)
-			return r;
-		if (!times_hold(m, node))
-			return -EOPNOTSUPP;
-	}
-	if (m->valid & SET_SIZE) {
-		r = plain_set_size(w, node, m->size);
-		if (r < 0)
-			return r;
-	}
-	if (m->valid & SET_MODE) {
-		r = set_mode(w, node, (uint32_t)m->mode);
-		if (r < 0)
-			return r;
-	}
-	return plain_do_getattr(w, reply);
+	plain_kept_forget(node, valid);
+	r = plain_do_getattr(w, reply);
+	if (r == 0)
+		r = plain_kept_set(w, node, valid, &want);
+	if (r == 0)
+		plain_reply_attr(w, reply, node);
+	return r;
+}
+
+int plain_made(struct plain_work *w, struct msg *reply, struct plain_node *parent)
+{
+	const struct msg *m = &w->call->req;
+	struct plain_node *node = plain_nodes_find(w->nodes, reply->node);
+	bool keep = !w->peer.owners && !w->owner_fixed && MSG_HAS(m, uid) && MSG_HAS(m, gid);
+	bool parents = (parent->attr.mode & S_ISGID) != 0;
+	struct attr want = {.mode = (uint32_t)m->mode, .uid = (uint32_t)m->uid};
+
+	if (parents && S_ISDIR(node->attr.mode))
+		want.mode |= S_ISGID; /* as inode_init_owner */
+	want.gid = parents ? parent->attr.gid : (uint32_t)m->gid;
+	uint64_t valid = (keep ? SET_UID | SET_GID : 0u) | (MSG_HAS(m, mode) ? SET_MODE : 0u);
+	plain_kept_changed(parent);
+	node->sure = plain_now_ms();
+	int r = plain_kept_set(w, node, valid, &want);
+	plain_reply_attr(w, reply, node);
+	return r;
 }
 
 /* ---- the start ---- */
@@ -284,7 +372,7 @@ int plain_probe(struct plain_work *w)
 		return r;
 	root->attr.version = ++w->version;
 	r = plain_readlink(w, path, &p);
-	if (w->links == LINKS_NONE && r != -ENOSYS)
-		w->links = LINKS_FOLLOWED;
+	if (w->peer.links == LINKS_NONE && r != -ENOSYS)
+		plain_peer_links(w, LINKS_FOLLOWED);
 	return r == -ENOTCONN ? r : 0;
 }

@@ -20,6 +20,9 @@
 /* Payload bytes that may be queued before wait_room waits. */
 #define QUEUE_BYTES_MAX ((size_t)64 << 20)
 
+/* How long a directory is taken for one: what no promise covers is believed for a second. */
+#define SURE_MS 1000
+
 /* Of a reply's buffer, what stays allocated after a large listing. */
 #define FRAME_KEEP_MAX ((size_t)2 << 20)
 
@@ -108,6 +111,11 @@ static const char *link_error(int r)
 	}
 }
 
+void plain_client_tell(struct plain_client *c, const char *text)
+{
+	stats_text(c->options.stats, TEXT_conn_dialect, text);
+}
+
 /* Errors are negative errnos; what is none of Linux's is an EIO. */
 static int server_error(int32_t err)
 {
@@ -123,6 +131,8 @@ int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_r
 
 	if (c->link_down)
 		return -ENOTCONN;
+	if (plain_peer_lacks(w, q->op))
+		return -ENOSYS;
 	if (c->frame_cap > FRAME_KEEP_MAX) {
 		free(TAKE_PTR(c->frame));
 		c->frame_cap = 0;
@@ -153,7 +163,10 @@ int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_r
 	bool good = plain_reply_decode(c->frame, len, ret, &why) == 0;
 	int err = good && ret->err != 0 ? server_error(ret->err) : 0;
 	stats_rpc_done(stats, span, op, -err);
-	return good ? err : plain_lost(w, why);
+	if (!good)
+		return plain_lost(w, why);
+	plain_peer_answered(w, q->op, err);
+	return err;
 }
 
 /* ---- the worker ---- */
@@ -347,8 +360,8 @@ static void client_free(struct backend *b)
 	plain_listings_free(w->listings);
 	plain_files_free(w->files);
 	plain_nodes_free(w->nodes);
-	free(w->path[0]);
-	free(w->path[1]);
+	for (size_t i = 0; i < sizeof(w->path) / sizeof(w->path[0]); i++)
+		free(w->path[i]);
 	free(w->payload);
 	plain_buf_done(&c->request);
 	free(c->frame);
@@ -378,6 +391,8 @@ static int work_new(struct plain_client *c, const struct plain_options *o)
 	w->client = c;
 	w->uid = o->uid;
 	w->gid = o->gid;
+	w->owner_fixed = o->owner_fixed;
+	w->sure_ms = o->sure_ms != 0 ? o->sure_ms : SURE_MS;
 	if (r == 0)
 		r = plain_files_new(&w->files);
 	if (r == 0)
@@ -415,6 +430,7 @@ static int start(struct plain_client *c, char *err, size_t err_len)
 	}
 	c->started = true;
 	stats_text(c->options.stats, TEXT_conn_proto, "plain");
+	plain_peer_show(&c->work);
 	stats_text(c->options.stats, TEXT_conn_state, "connected");
 	stats_set(c->options.stats, STAT_conn_heard, stats_now());
 	c->base.info = (struct backend_info){
@@ -457,10 +473,9 @@ int plain_client_new(int fd, const struct plain_options *o, struct backend **ret
 		client_free(&c->base);
 		return r;
 	}
-	log_notice("plain protocol: link counts, owners, access times and fractions of seconds "
-		   "are made up%s; setting times, special mode bits, extended attributes and "
-		   "locks on the host are not available",
-		   c->work.links == LINKS_NONE ? ", symbolic links show as their targets" : "");
+	log_notice("plain protocol: link counts, access times and fractions of seconds are made "
+		   "up, and owners where the server tells none; extended attributes and locks on "
+		   "the host are not available");
 	*ret = &c->base;
 	return 0;
 }

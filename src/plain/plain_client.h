@@ -10,18 +10,24 @@
  * server went away. submit, cancel and shutdown as in core/backend.h.
  *
  * What the protocol cannot do is refused, never dropped:
- *   setuid, setgid, sticky bits, foreign owners, devices, FIFOs	EPERM
+ *   making devices, FIFOs, sockets				EPERM
  *   truncation to a length in between without op 15		EOPNOTSUPP
- *   times, but for "now" within a second of our own change, or
- *   values that the file shows already				EOPNOTSUPP
+ *   a change through a directory that is a link, where the
+ *   server shows links as their targets			EPERM
  *   rename flags						EINVAL
  *   names that are not UTF-8					EILSEQ
  *   symbolic and hard links on servers without ops 16 and 18	EPERM
  *   LSEEK, FALLOCATE, COPY, xattr: ENOSYS, on which the kernel uses its own
  *   fallback and asks no more; locks: EOPNOTSUPP (the FUSE layer keeps them
  *   local)
- * Synthetic: owner, link count, atime and ctime, file system totals. fsync of
- * a directory opens it, and succeeds where the server opens none.
+ * Times, owners and modes that the server cannot be told are kept in the guest:
+ * plain_kept.h. FIFOs, sockets and devices show as what they are, if the server
+ * tells, and are never opened: the kernel deals with them by itself. Synthetic:
+ * owner, where the server tells none, link count, atime and ctime, file system
+ * totals. fsync of a directory, without op 19, opens it, and succeeds where the
+ * server opens none.
+ *
+ * What the server can do is learned from its answers: plain_peer.c.
  *
  * A malformed reply is logged once and ends the link; a lost link completes
  * every call with ENOTCONN.
@@ -34,7 +40,9 @@
 
 struct plain_options {
 	const char *base;	 /* the server's absolute path of the root */
-	uint32_t uid, gid;	 /* the owner that everything shows */
+	uint32_t uid, gid;	 /* the owner that is shown where the server tells none */
+	bool owner_fixed;	 /* it is shown whatever the server tells */
+	uint64_t sure_ms;	 /* for tests: how long a directory is taken for one; 0: a second */
 	struct stats *stats;	 /* may be NULL */
 	void (*lost)(void *arg); /* the link is lost; called once, on the worker; may be NULL */
 	void *lost_arg;

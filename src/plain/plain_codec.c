@@ -3,8 +3,51 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "transport/codec.h"
+
+/* ---- modes ---- */
+
+uint32_t plain_go_mode(uint32_t mode)
+{
+	uint32_t m = mode & 0777;
+
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		m |= PLAIN_MODE_DIR;
+		break;
+	case S_IFLNK:
+		m |= PLAIN_MODE_LINK;
+		break;
+	case S_IFIFO:
+		m |= PLAIN_MODE_FIFO;
+		break;
+	case S_IFSOCK:
+		m |= PLAIN_MODE_SOCKET;
+		break;
+	case S_IFCHR:
+		m |= PLAIN_MODE_DEVICE | PLAIN_MODE_CHAR;
+		break;
+	case S_IFBLK:
+		m |= PLAIN_MODE_DEVICE;
+		break;
+	}
+	if (mode & S_ISUID)
+		m |= PLAIN_MODE_SETUID;
+	if (mode & S_ISGID)
+		m |= PLAIN_MODE_SETGID;
+	if (mode & S_ISVTX)
+		m |= PLAIN_MODE_STICKY;
+	return m;
+}
+
+uint32_t plain_special_bits(uint32_t mode)
+{
+	return (mode & PLAIN_MODE_SETUID ? S_ISUID : 0u) |
+	       (mode & PLAIN_MODE_SETGID ? S_ISGID : 0u) |
+	       (mode & PLAIN_MODE_STICKY ? S_ISVTX : 0u);
+}
 
 /* ---- buffers ---- */
 

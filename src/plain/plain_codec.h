@@ -51,8 +51,9 @@ enum plain_op {
 
 /*
  * The high bits of `mode` where the server is written in Go (os.FileMode).
- * Only & 0777 is portable; PLAIN_MODE_LINK is looked at because no Linux mode
- * has it and a link that is taken for its target is read wrongly.
+ * Only & 0777 is portable; the rest says something where it is there: no Linux
+ * mode has these bits, and a link or a FIFO that is taken for a file is read
+ * wrongly.
  */
 #define PLAIN_MODE_DIR	  (1u << 31)
 #define PLAIN_MODE_LINK	  (1u << 27)
@@ -63,6 +64,10 @@ enum plain_op {
 #define PLAIN_MODE_SETGID (1u << 22)
 #define PLAIN_MODE_CHAR	  (1u << 21)
 #define PLAIN_MODE_STICKY (1u << 20)
+
+/* os.FileMode of a Linux mode, and its set-id and sticky bits as Linux has them (07000). */
+uint32_t plain_go_mode(uint32_t mode);
+uint32_t plain_special_bits(uint32_t mode);
 
 struct plain_request {
 	uint32_t op;

@@ -96,19 +96,12 @@ static struct listing *make_room(struct plain_listings *t)
 	}
 }
 
-/*
- * Only is_dir is portable, but a server that tells more in `mode` (Go's type
- * bits of a link or a device) means no regular file.
- */
+/* Where lookup follows and cannot be told not to, a link is not what it will show. */
 static uint8_t type_of(const struct plain_work *w, const struct plain_entry *e)
 {
-	if (e->is_dir)
-		return DT_DIR;
-	if ((e->mode & ~0777u) == 0)
-		return DT_REG;
-	if ((e->mode & PLAIN_MODE_LINK) && w->links != LINKS_NONE)
-		return DT_LNK;
-	return DT_UNKNOWN;
+	uint32_t type = plain_type(e->mode, e->is_dir);
+
+	return type == S_IFLNK && w->peer.links == LINKS_NONE ? DT_UNKNOWN : IFTODT(type);
 }
 
 /* The number that a look-up of this name will show. */
@@ -248,6 +241,36 @@ int plain_do_readdir(struct plain_work *w, struct msg *reply)
 	MSG_SET(reply, payload, payload);
 	MSG_SET(reply, flags, index >= l->count ? READDIR_END : 0);
 	return 0;
+}
+
+/* Marks all that the listing has: a whole tree is removed with few of them. */
+static void mark_sure(struct plain_work *w, const struct plain_node *dir, struct slice in)
+{
+	uint64_t now = plain_now_ms();
+	struct plain_entry e;
+	const char *why;
+
+	while (plain_entry_next(&in, &e, &why) == 1) {
+		struct plain_node *node = plain_nodes_child(w->nodes, dir, e.name);
+
+		if (node != NULL)
+			node->sure = plain_type(e.mode, e.is_dir) == S_IFDIR ? now : 0;
+	}
+}
+
+int plain_listed_as_dir(struct plain_work *w, struct plain_node *dir)
+{
+	struct plain_request q = {.op = PLAIN_READDIR};
+	struct plain_reply p;
+	int r = plain_path3(w, dir->parent, &q.path);
+
+	if (r == 0)
+		r = plain_exchange(w, &q, &p);
+	if (r < 0)
+		return r;
+	dir->sure = 0;
+	mark_sure(w, dir->parent, p.entries);
+	return dir->sure != 0 ? 0 : -EPERM;
 }
 
 bool plain_not_empty(struct plain_work *w, struct slice path)

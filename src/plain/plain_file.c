@@ -11,15 +11,19 @@
 #include "plain/plain_priv.h"
 #include "transport/codec.h"
 
-/* Flags of open(2) that a plain server is told; it appends, creates and excludes in its own way. */
+/* Flags of open(2) that a plain server is told; for O_APPEND there is a handle of its own. */
 #define OPEN_FLAGS ((uint32_t)(O_ACCMODE | O_TRUNC | O_SYNC))
+
+/* Somebody else may make and remove the name meanwhile. */
+#define CREATE_TRIES 8
 
 /* An open file. Its handle is ours: the server's may be 0 or used again. */
 struct file {
 	uint64_t fh;
 	uint64_t server_fh;
+	uint64_t append_fh;	 /* the server appends what is written to it, whatever the offset */
 	struct plain_node *node; /* held by its open count */
-	bool writable;
+	bool writable, appends;	 /* there is an append_fh */
 	UT_hash_handle hh;
 };
 
@@ -70,9 +74,14 @@ static void release(struct plain_work *w, uint64_t server_fh)
 	(void)plain_exchange(w, &q, &p);
 }
 
+static bool writable(uint64_t flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
 /* Takes over the server's handle, also on failure. */
 static int file_new(struct plain_work *w, struct plain_node *node, uint64_t server_fh,
-		    bool writable, uint64_t *ret_fh)
+		    uint64_t flags, struct file **ret)
 {
 	struct file *f = calloc(1, sizeof(*f));
 
@@ -80,7 +89,7 @@ static int file_new(struct plain_work *w, struct plain_node *node, uint64_t serv
 		*f = (struct file){.fh = ++w->files->last,
 				   .server_fh = server_fh,
 				   .node = node,
-				   .writable = writable};
+				   .writable = writable(flags)};
 		HASH_ADD(hh, w->files->by_fh, fh, sizeof(f->fh), f);
 	}
 	if (f == NULL || f->hh.tbl == NULL) {
@@ -89,7 +98,7 @@ static int file_new(struct plain_work *w, struct plain_node *node, uint64_t serv
 		return -ENOMEM;
 	}
 	node->open++;
-	*ret_fh = f->fh;
+	*ret = f;
 	return 0;
 }
 
@@ -101,12 +110,23 @@ static void file_free(struct plain_work *w, struct file *f)
 	free(f);
 }
 
-static bool writable(uint64_t flags)
+uint64_t plain_request_fh(struct plain_work *w)
 {
-	return (flags & O_ACCMODE) != O_RDONLY;
+	const struct msg *m = &w->call->req;
+	struct file *f;
+
+	return MSG_HAS(m, fh) && file_find(w, m->fh, &f) == 0 ? f->server_fh : 0;
 }
 
 /* ---- opening ---- */
+
+/* Nothing but a regular file is opened: a FIFO would hold up the server, and so everybody. */
+static int openable(uint32_t mode)
+{
+	if (S_ISREG(mode))
+		return 0;
+	return S_ISDIR(mode) ? -EISDIR : S_ISLNK(mode) ? -ELOOP : -ENXIO;
+}
 
 /* Opens what is at path; the server's handle in *ret. */
 static int open_at(struct plain_work *w, struct slice path, uint64_t flags, uint64_t *ret)
@@ -121,50 +141,99 @@ static int open_at(struct plain_work *w, struct slice path, uint64_t flags, uint
 	return r;
 }
 
+/*
+ * True if the server appends to this handle, opened with O_APPEND. Those that write by
+ * position fail every write to one, also an empty one, which changes nothing elsewhere.
+ */
+static bool appends(struct plain_work *w, uint64_t server_fh)
+{
+	struct plain_request q = {.op = PLAIN_WRITE, .fh = server_fh};
+	struct plain_reply p;
+
+	if (w->peer.appends == APPENDS_UNKNOWN) {
+		int r = plain_exchange(w, &q, &p);
+
+		if (r == -ENOTCONN)
+			return false;
+		plain_peer_appends(w, r == 0 ? APPENDS_YES : APPENDS_NO);
+	}
+	return w->peer.appends == APPENDS_YES;
+}
+
+/*
+ * Where the server can append, what is appended goes through a second handle: it then lands at
+ * the end, whoever else writes. The first one stays for reading and for the pages of a mapping.
+ */
+static void open_to_append(struct plain_work *w, struct file *f, uint64_t flags)
+{
+	struct plain_request q = {.op = PLAIN_OPEN, .flags = O_WRONLY | O_APPEND};
+	struct plain_reply p;
+
+	if (!(flags & O_APPEND) || !f->writable || w->peer.appends == APPENDS_NO)
+		return;
+	q.flags |= (uint32_t)flags & O_SYNC;
+	if (plain_path(w, f->node, PLAIN_NO_NAME, &q.path) < 0 || plain_exchange(w, &q, &p) < 0)
+		return;
+	f->append_fh = p.fh;
+	f->appends = appends(w, p.fh);
+	if (!f->appends)
+		release(w, f->append_fh);
+}
+
 int plain_do_open(struct plain_work *w, struct msg *reply)
 {
 	const struct msg *m = &w->call->req;
-	uint64_t began = plain_now_ms();
+	bool changes = writable(m->flags) || (m->flags & O_TRUNC) != 0;
 	struct plain_node *node;
 	struct slice path;
-	uint64_t server_fh = 0, fh;
+	struct file *f;
+	uint64_t server_fh = 0;
 	int r = plain_node(w, m->node, &node);
 
 	if (r == 0)
 		r = plain_path(w, node, PLAIN_NO_NAME, &path);
+	if (r == 0 && node->has_attr)
+		r = openable(node->attr.mode);
+	if (r == 0 && changes)
+		r = plain_sure_of(w, node);
 	if (r < 0)
 		return r;
-	if (node->has_attr && !S_ISREG(node->attr.mode))
-		return S_ISDIR(node->attr.mode) ? -EISDIR : -ELOOP;
 	r = open_at(w, path, m->flags, &server_fh);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
+	if (m->flags & O_TRUNC)
+		plain_kept_changed(node);
 	r = plain_refresh(w, node);
 	if (r < 0) {
 		release(w, server_fh);
 		return r;
 	}
-	if (m->flags & O_TRUNC)
-		node->touched = began;
-	r = file_new(w, node, server_fh, writable(m->flags), &fh);
+	r = file_new(w, node, server_fh, m->flags, &f);
 	if (r < 0)
 		return r;
-	MSG_SET(reply, fh, fh);
+	open_to_append(w, f, m->flags);
+	MSG_SET(reply, fh, f->fh);
 	plain_reply_attr(w, reply, node);
 	return 0;
 }
 
-/* Makes a regular file that does not exist; the server truncates one that came in between. */
+/*
+ * Makes a regular file that does not exist. One that came in between is -EEXIST, or, with a
+ * server that looks at no flags of create, truncated.
+ */
 static int create_at(struct plain_work *w, struct slice path, uint32_t mode,
 		     struct plain_found *ret, uint64_t *ret_fh)
 {
-	struct plain_request q = {.op = PLAIN_CREATE, .path = path, .mode = mode & 0777};
+	struct plain_request q = {.op = PLAIN_CREATE,
+				  .path = path,
+				  .flags = O_RDWR | O_CREAT | O_EXCL,
+				  .mode = mode & PLAIN_PERMISSIONS};
 	struct plain_reply p;
 	int r = plain_exchange(w, &q, &p);
 
 	if (r < 0)
 		return r;
-	struct plain_found f = {.stat = p.stat};
+	struct plain_found f = plain_found_of(w, &p.stat);
 	uint64_t fh = p.fh;
 	if (!p.has_stat)
 		r = plain_find(w, PLAIN_GETATTR, path, &f);
@@ -185,7 +254,7 @@ static int create_at(struct plain_work *w, struct slice path, uint32_t mode,
  * node and attr; fresh: whatever had this name before is gone.
  */
 static int add_entry(struct plain_work *w, struct msg *reply, struct plain_node *parent,
-		     struct slice path, const struct plain_found *f, bool fresh, uint64_t began,
+		     struct slice path, const struct plain_found *f, bool fresh,
 		     struct plain_node **ret)
 {
 	struct slice name = w->call->req.name;
@@ -196,9 +265,7 @@ static int add_entry(struct plain_work *w, struct msg *reply, struct plain_node 
 	if (r < 0)
 		return r;
 	*ret = plain_nodes_find(w->nodes, reply->node);
-	if (fresh)
-		(*ret)->touched = began;
-	return 0;
+	return fresh ? plain_made(w, reply, parent) : 0;
 }
 
 /* The part of CREATE and MKNOD that finds out whether the name is free. */
@@ -212,56 +279,83 @@ static int begin_create(struct plain_work *w, struct plain_node **ret_parent,
 		r = plain_node(w, m->node, ret_parent);
 	if (r == 0)
 		r = plain_path(w, *ret_parent, m->name, ret_path);
-	if (r == 0 && (m->mode & 07000) != 0)
-		r = -EPERM;
+	if (r == 0)
+		r = plain_sure(w, *ret_parent);
 	return r < 0 ? r : plain_find(w, PLAIN_LOOKUP, *ret_path, ret);
+}
+
+/* Opens what is there: create would truncate it. */
+static int open_existing(struct plain_work *w, struct slice path, struct plain_found *f,
+			 uint64_t *ret_fh)
+{
+	const struct msg *m = &w->call->req;
+	int r = m->flags & O_EXCL ? -EEXIST : openable(f->type);
+
+	if (r == 0)
+		r = open_at(w, path, m->flags, ret_fh);
+	if (r == 0 && (m->flags & O_TRUNC)) {
+		r = plain_find(w, PLAIN_GETATTR, path, f);
+		if (r < 0)
+			release(w, *ret_fh);
+	}
+	return r;
+}
+
+static int open_or_create(struct plain_work *w, struct plain_node **ret_parent,
+			  struct slice *ret_path, struct plain_found *ret, bool *ret_fresh,
+			  uint64_t *ret_fh)
+{
+	const struct msg *m = &w->call->req;
+	int r = -EEXIST;
+
+	for (int i = 0; i < CREATE_TRIES && r == -EEXIST; i++) {
+		r = begin_create(w, ret_parent, ret_path, ret);
+		*ret_fresh = r == -ENOENT;
+		if (r == 0)
+			return open_existing(w, *ret_path, ret, ret_fh);
+		if (*ret_fresh)
+			r = create_at(w, *ret_path, (uint32_t)m->mode, ret, ret_fh);
+		if (m->flags & O_EXCL)
+			break;
+	}
+	return r;
 }
 
 int plain_do_create(struct plain_work *w, struct msg *reply)
 {
 	const struct msg *m = &w->call->req;
-	uint64_t began = plain_now_ms(), server_fh, fh;
 	struct plain_node *parent, *node;
 	struct plain_found f;
 	struct slice path;
-	int r = begin_create(w, &parent, &path, &f);
-	bool fresh = r == -ENOENT;
+	struct file *file;
+	uint64_t server_fh;
+	bool fresh;
+	int r = open_or_create(w, &parent, &path, &f, &fresh, &server_fh);
 
-	if (r == 0) {
-		/* create would truncate it: a file that is there is opened */
-		if (m->flags & O_EXCL)
-			return -EEXIST;
-		if (f.stat.is_dir || f.is_link)
-			return f.is_link ? -ELOOP : -EISDIR;
-		r = open_at(w, path, m->flags, &server_fh);
-		if (r == 0 && (m->flags & O_TRUNC)) {
-			r = plain_find(w, PLAIN_GETATTR, path, &f);
-			if (r < 0)
-				release(w, server_fh);
-		}
-	} else if (fresh) {
-		r = create_at(w, path, (uint32_t)m->mode, &f, &server_fh);
-	}
 	if (r < 0)
 		return r;
-	r = add_entry(w, reply, parent, path, &f, fresh, began, &node);
+	r = add_entry(w, reply, parent, path, &f, fresh, &node);
 	if (r < 0) {
 		release(w, server_fh);
 		return r;
 	}
-	r = file_new(w, node, server_fh, fresh || writable(m->flags), &fh);
+	if (!fresh && (m->flags & O_TRUNC))
+		plain_kept_changed(node);
+	/* create's handle can be written to, whatever was asked for */
+	r = file_new(w, node, server_fh, fresh ? O_RDWR : m->flags, &file);
 	if (r < 0) {
 		plain_nodes_forget(w->nodes, node->id, 1);
 		return r;
 	}
-	MSG_SET(reply, fh, fh);
+	open_to_append(w, file, m->flags);
+	MSG_SET(reply, fh, file->fh);
 	return 0;
 }
 
 int plain_make_file(struct plain_work *w, struct msg *reply)
 {
-	uint64_t began = plain_now_ms(), server_fh;
 	struct plain_node *parent, *node;
+	uint64_t server_fh;
 	struct plain_found f;
 	struct slice path;
 	int r = begin_create(w, &parent, &path, &f);
@@ -273,7 +367,7 @@ int plain_make_file(struct plain_work *w, struct msg *reply)
 	if (r < 0)
 		return r;
 	release(w, server_fh);
-	return add_entry(w, reply, parent, path, &f, true, began, &node);
+	return add_entry(w, reply, parent, path, &f, true, &node);
 }
 
 /* ---- reading and writing ---- */
@@ -316,17 +410,16 @@ int plain_do_read(struct plain_work *w, struct msg *reply)
 }
 
 /* Writes all of data; what was written before an error counts. */
-static int write_all(struct plain_work *w, struct file *f, uint64_t off, struct slice data,
-		     size_t *ret_done)
+static int write_all(struct plain_work *w, struct file *f, uint64_t server_fh, uint64_t off,
+		     struct slice data, size_t *ret_done)
 {
 	const unsigned char *bytes = data.data;
-	uint64_t began = plain_now_ms();
 	size_t done = 0;
 	int r = 0;
 
 	while (r == 0 && done < data.len) {
 		struct plain_request q = {.op = PLAIN_WRITE,
-					  .fh = f->server_fh,
+					  .fh = server_fh,
 					  .off = (int64_t)(off + done),
 					  .data = {bytes + done, data.len - done}};
 		struct plain_reply p;
@@ -341,13 +434,48 @@ static int write_all(struct plain_work *w, struct file *f, uint64_t off, struct 
 		done += p.written;
 	}
 	if (done > 0) {
-		f->node->touched = began;
+		plain_kept_changed(f->node);
 		if (off + done > f->node->attr.size)
 			f->node->attr.size = off + done;
 	}
 	if (r < 0 && (done == 0 || r == -ENOTCONN))
 		return r;
 	*ret_done = done;
+	return 0;
+}
+
+/* The end of the file as the server has it; of one without a name as our own writes left it. */
+static int find_end(struct plain_work *w, struct plain_node *node, uint64_t *ret)
+{
+	int r = plain_refresh(w, node);
+
+	*ret = node->attr.size;
+	return r == -ESTALE ? 0 : r;
+}
+
+/*
+ * To the end: sent with the offset of the end as it was just before, for a server
+ * that can only write there. One that appends may have found the end further on, which
+ * the size tells afterwards. If that has grown by more, others have appended as well, before
+ * or after: *ret_off then differs from what anybody can have taken for the end.
+ */
+static int append(struct plain_work *w, struct file *f, struct slice data, uint64_t *ret_off,
+		  size_t *ret_done)
+{
+	uint64_t end, after;
+	size_t done;
+	int r = find_end(w, f->node, &end);
+
+	if (r == 0 && end > (uint64_t)INT64_MAX - data.len)
+		r = -EFBIG;
+	if (r == 0)
+		r = write_all(w, f, f->appends ? f->append_fh : f->server_fh, end, data, &done);
+	if (r < 0)
+		return r;
+	*ret_off = end;
+	*ret_done = done;
+	if (f->appends && find_end(w, f->node, &after) == 0 && after > end + done)
+		*ret_off = after - done;
 	return 0;
 }
 
@@ -359,21 +487,14 @@ int plain_do_write(struct plain_work *w, struct msg *reply)
 	size_t done;
 	int r = file_find(w, m->fh, &f);
 
-	if (r == 0 && MSG_HAS(m, flags) && (m->flags & O_APPEND)) {
-		/*
-		 * A handle opened to append takes no positional writes there, so
-		 * none is: the end is asked for, and of a file without a name it
-		 * is where our own writes left it.
-		 */
-		r = plain_refresh(w, f->node);
-		if (r == -ESTALE)
-			r = 0;
-		off = f->node->attr.size;
-	}
 	if (r == 0 && off > (uint64_t)INT64_MAX - m->payload.len)
 		r = -EFBIG;
-	if (r == 0)
-		r = write_all(w, f, off, m->payload, &done);
+	if (r < 0)
+		return r;
+	if (MSG_HAS(m, flags) && (m->flags & O_APPEND))
+		r = append(w, f, m->payload, &off, &done);
+	else
+		r = write_all(w, f, f->server_fh, off, m->payload, &done);
 	if (r < 0)
 		return r;
 	MSG_SET(reply, size, done);
@@ -383,22 +504,23 @@ int plain_do_write(struct plain_work *w, struct msg *reply)
 
 /* ---- sizes ---- */
 
-/* op 15, with the size in both fields that a server may look at. -EOPNOTSUPP: it has none. */
-static int truncate_op(struct plain_work *w, struct slice path, uint64_t size)
+/*
+ * op 15, with the size in both fields that a server may look at, and by path and handle.
+ * -EOPNOTSUPP: it has none, or none that finds a file without a name.
+ */
+static int truncate_op(struct plain_work *w, struct slice path, const struct file *f, uint64_t size)
 {
 	struct plain_request q = {.op = PLAIN_TRUNCATE, .path = path, .off = (int64_t)size};
 	struct plain_reply p;
 
-	if (w->no_truncate)
-		return -EOPNOTSUPP;
 	if (size <= UINT32_MAX)
 		q.sz = (uint32_t)size;
+	if (f != NULL)
+		q.fh = f->server_fh;
+	if (path.len == 0 && q.fh == 0)
+		return -EOPNOTSUPP;
 	int r = plain_exchange(w, &q, &p);
-	if (r == -ENOSYS) {
-		w->no_truncate = true;
-		r = -EOPNOTSUPP;
-	}
-	return r;
+	return r == -ENOSYS || (r < 0 && path.len == 0 && r != -ENOTCONN) ? -EOPNOTSUPP : r;
 }
 
 static int truncate_to_zero(struct plain_work *w, struct slice path)
@@ -429,38 +551,19 @@ static int grow(struct plain_work *w, struct plain_node *node, struct file *f, u
 			return r;
 		f = &own;
 	}
-	r = write_all(w, f, size - 1, (struct slice){&zero, 1}, &done);
+	r = write_all(w, f, f->server_fh, size - 1, (struct slice){&zero, 1}, &done);
 	if (opened)
 		release(w, own.server_fh);
 	return r;
 }
 
-int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
+/* Where op 15 does not help: growing is a write, emptying an open, shrinking refused. */
+static int set_size_otherwise(struct plain_work *w, struct plain_node *node, struct slice path,
+			      struct file *f, uint64_t size)
 {
-	const struct msg *m = &w->call->req;
-	uint64_t began = plain_now_ms();
-	struct file *f = NULL;
-	struct slice path;
-	int r = 0;
-
-	if (size > INT64_MAX)
-		return -EFBIG;
-	if (node->has_attr && !S_ISREG(node->attr.mode))
-		return S_ISDIR(node->attr.mode) ? -EISDIR : -EINVAL;
-	if (MSG_HAS(m, fh))
-		r = file_find(w, m->fh, &f);
-	if (r == 0)
-		r = plain_path(w, node, PLAIN_NO_NAME, &path);
-	if (r == 0) {
-		r = truncate_op(w, path, size);
-		if (r == -EOPNOTSUPP && size == 0)
-			r = truncate_to_zero(w, path);
-		if (r == 0)
-			node->touched = began;
-		if (r != -EOPNOTSUPP)
-			return r;
-		r = plain_refresh(w, node);
-	}
+	if (size == 0 && path.len != 0)
+		return truncate_to_zero(w, path);
+	int r = plain_refresh(w, node);
 	/* Without a name only growing is left, by a handle that may write. */
 	bool nameless = r == -ESTALE && f != NULL && f->writable && node->has_attr;
 	if (r < 0 && !nameless)
@@ -470,18 +573,49 @@ int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
 	return size > node->attr.size ? grow(w, node, f, size) : -EOPNOTSUPP;
 }
 
+int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
+{
+	const struct msg *m = &w->call->req;
+	struct slice path = {NULL, 0};
+	struct file *f = NULL;
+	int r = 0;
+
+	if (size > INT64_MAX)
+		return -EFBIG;
+	if (node->has_attr && !S_ISREG(node->attr.mode))
+		return S_ISDIR(node->attr.mode) ? -EISDIR : -EINVAL;
+	if (MSG_HAS(m, fh))
+		r = file_find(w, m->fh, &f);
+	else
+		r = plain_sure_of(w, node);
+	if (r == 0)
+		r = plain_path(w, node, PLAIN_NO_NAME, &path);
+	if (r == -ESTALE && f != NULL)
+		r = 0; /* by its handle */
+	if (r == 0)
+		r = truncate_op(w, path, f, size);
+	if (r == -EOPNOTSUPP)
+		r = set_size_otherwise(w, node, path, f, size);
+	if (r == 0)
+		plain_kept_changed(node);
+	return r;
+}
+
 /* ---- the rest of a file's life ---- */
 
-/* A file or directory of which no handle is open. */
+/* A file or directory of which no handle is open: op 19, or one is opened. */
 static int fsync_by_path(struct plain_work *w, struct plain_node *node)
 {
+	struct plain_request by_path = {.op = PLAIN_FSYNC_PATH};
 	struct plain_request q = {.op = PLAIN_FSYNC};
 	struct plain_reply p;
-	struct slice path;
-	int r = plain_path(w, node, PLAIN_NO_NAME, &path);
+	int r = plain_path(w, node, PLAIN_NO_NAME, &by_path.path);
 
 	if (r == 0)
-		r = open_at(w, path, O_RDONLY, &q.fh);
+		r = plain_exchange(w, &by_path, &p);
+	if (r != -ENOSYS)
+		return r;
+	r = open_at(w, by_path.path, O_RDONLY, &q.fh);
 	/* A server that opens no directories keeps none of them to be made durable. */
 	if (r < 0)
 		return r != -ENOTCONN && S_ISDIR(node->attr.mode) ? 0 : r;
@@ -522,6 +656,8 @@ int plain_do_close(struct plain_work *w, struct msg *reply)
 		if (file_find(w, fh, &f) < 0)
 			continue;
 		release(w, f->server_fh);
+		if (f->appends)
+			release(w, f->append_fh);
 		file_free(w, f);
 	}
 	return 0;

@@ -10,6 +10,7 @@
 
 #include "core/cleanup.h"
 #include "plain/plain_codec.h"
+#include "plain/plain_kept.h"
 #include "transport/codec.h"
 
 /*
@@ -128,6 +129,7 @@ void plain_nodes_free(struct plain_nodes *t)
 	HASH_CLEAR(by_name, t->by_name);
 	HASH_ITER (by_id, t->by_id, e, next) {
 		HASH_DELETE(by_id, t->by_id, e);
+		plain_kept_drop(&e->node);
 		free(e->key);
 		free(e);
 	}
@@ -190,12 +192,13 @@ static int name_set(struct plain_nodes *t, struct entry *e, struct plain_node *p
 void plain_nodes_release(struct plain_nodes *t, struct plain_node *node)
 {
 	while (node != NULL && node != t->root && node->refs == 0 && node->open == 0 &&
-	       node->children == 0) {
+	       node->children == 0 && (node->kept == NULL || node->parent == NULL)) {
 		struct plain_node *parent = node->parent;
 		struct entry *e = entry_of(node);
 
 		name_drop(t, e);
 		HASH_DELETE(by_id, t->by_id, e);
+		plain_kept_drop(node);
 		free(e);
 		node = parent;
 	}

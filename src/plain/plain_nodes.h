@@ -3,7 +3,8 @@
  *
  * A node is a name in a parent node; its path is the root's base and the
  * names on the way. It lives while a reply's reference is not forgotten, a
- * file is open on it, or a node below it lives. Ids are never used twice; the
+ * file is open on it, a node below it lives, or something is kept of it that
+ * only this guest knows. Ids are never used twice; the
  * root is PLAIN_ROOT and never goes. A detached node has lost its name: it
  * was removed, replaced, or found to be something else.
  *
@@ -24,8 +25,10 @@ struct plain_node {
 	unsigned children;	   /* nodes whose parent it is */
 	struct plain_node *parent; /* NULL: the root, or detached */
 	bool has_attr;
-	struct attr attr; /* last known; ino is never 0 once set */
-	uint64_t touched; /* ms of the monotonic clock before our last change began, 0: never */
+	struct attr attr;	 /* last known; ino is never 0 once set */
+	int64_t server_mtime;	 /* that attr was made of */
+	struct plain_kept *kept; /* see plain_kept.c; goes with the name */
+	uint64_t sure;		 /* ms of the monotonic clock: seen to be a directory and no link */
 };
 
 /* base: absolute, UTF-8; made canonical here. -EINVAL, -EILSEQ, -ENAMETOOLONG. */

@@ -1,8 +1,12 @@
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "core/log.h"
 #include "plain/plain_priv.h"
 #include "transport/codec.h"
 
@@ -47,6 +51,17 @@ int plain_path2(struct plain_work *w, const struct plain_node *node, struct slic
 	return plain_nodes_path(w->nodes, node, name, &w->path[1], &w->path_cap[1], ret);
 }
 
+static int path_third(struct plain_work *w, const struct plain_node *node, struct slice name,
+		      struct slice *ret)
+{
+	return plain_nodes_path(w->nodes, node, name, &w->path[2], &w->path_cap[2], ret);
+}
+
+int plain_path3(struct plain_work *w, const struct plain_node *node, struct slice *ret)
+{
+	return path_third(w, node, PLAIN_NO_NAME, ret);
+}
+
 /* The node and the path that the request's node and name, or node2 and name2, mean. */
 static int named(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
 {
@@ -68,6 +83,68 @@ static int named2(struct plain_work *w, struct plain_node **ret_parent, struct s
 	return r < 0 ? r : plain_path2(w, *ret_parent, m->name2, ret_path);
 }
 
+/* ---- links on the way ---- */
+
+/* Asks what the directory's name is by now. */
+static int find_sure(struct plain_work *w, struct plain_node *dir)
+{
+	struct plain_found f;
+	struct slice path;
+	int r;
+
+	if (w->peer.links == LINKS_NONE)
+		return plain_listed_as_dir(w, dir);
+	r = plain_path3(w, dir, &path);
+	if (r == 0)
+		r = plain_find(w, PLAIN_LOOKUP, path, &f);
+	if (r == -ENOENT || r == -ENOTDIR || (r == 0 && f.type != S_IFDIR))
+		return -ESTALE;
+	if (r == 0)
+		dir->sure = plain_now_ms();
+	return r;
+}
+
+int plain_sure(struct plain_work *w, struct plain_node *dir)
+{
+	for (; dir->parent != NULL; dir = dir->parent) {
+		if (dir->sure != 0 && plain_now_ms() - dir->sure < w->sure_ms)
+			continue;
+		int r = find_sure(w, dir);
+		if (r == -EPERM && !w->link_logged) {
+			log_notice("plain protocol: a symbolic link shows as a directory: nothing "
+				   "is changed through it");
+			w->link_logged = true;
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int plain_sure_of(struct plain_work *w, struct plain_node *node)
+{
+	bool dir = node->has_attr && S_ISDIR(node->attr.mode);
+
+	if (!dir && node->parent == NULL)
+		return 0; /* without a name nothing leads through one */
+	return plain_sure(w, dir ? node : node->parent);
+}
+
+/* As named, before a change. */
+static int named_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
+{
+	int r = named(w, ret_parent, ret_path);
+
+	return r < 0 ? r : plain_sure(w, *ret_parent);
+}
+
+static int named2_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
+{
+	int r = named2(w, ret_parent, ret_path);
+
+	return r < 0 ? r : plain_sure(w, *ret_parent);
+}
+
 void plain_forget_name(struct plain_work *w, const struct plain_node *parent, struct slice name)
 {
 	struct plain_node *node = plain_nodes_child(w->nodes, parent, name);
@@ -77,6 +154,17 @@ void plain_forget_name(struct plain_work *w, const struct plain_node *parent, st
 }
 
 /* ---- operations ---- */
+
+/* The host has removed the name: what comes under it next is another file. */
+static void forget_kept(struct plain_work *w, const struct plain_node *parent, struct slice name)
+{
+	struct plain_node *node = plain_nodes_child(w->nodes, parent, name);
+
+	if (node == NULL || node->kept == NULL)
+		return;
+	plain_kept_drop(node);
+	plain_nodes_release(w->nodes, node);
+}
 
 static int do_lookup(struct plain_work *w, struct msg *reply)
 {
@@ -88,6 +176,8 @@ static int do_lookup(struct plain_work *w, struct msg *reply)
 
 	if (r == 0)
 		r = plain_find(w, PLAIN_LOOKUP, path, &f);
+	if (r == -ENOENT)
+		forget_kept(w, parent, m->name);
 	return r < 0 ? r : plain_reply_entry(w, reply, parent, m->name, path, &f);
 }
 
@@ -95,18 +185,15 @@ static int make_dir(struct plain_work *w, struct msg *reply)
 {
 	const struct msg *m = &w->call->req;
 	struct plain_request q = {.op = PLAIN_MKDIR, .mode = (uint32_t)m->mode & PLAIN_PERMISSIONS};
-	uint64_t began = plain_now_ms();
 	struct plain_node *parent;
 	struct plain_reply p;
-	int r = named(w, &parent, &q.path);
+	int r = named_sure(w, &parent, &q.path);
 
-	if (r == 0 && (m->mode & PLAIN_SPECIAL_BITS) != 0)
-		r = -EPERM;
 	if (r == 0)
 		r = plain_exchange(w, &q, &p);
 	if (r < 0)
 		return r;
-	struct plain_found f = {.stat = p.stat};
+	struct plain_found f = plain_found_of(w, &p.stat);
 	plain_forget_name(w, parent, m->name);
 	if (!p.has_stat || !p.stat.is_dir)
 		r = plain_find(w, PLAIN_GETATTR, q.path, &f);
@@ -114,9 +201,7 @@ static int make_dir(struct plain_work *w, struct msg *reply)
 		return r;
 	plain_fix_mode(w, q.path, (uint32_t)m->mode, &f);
 	r = plain_reply_entry(w, reply, parent, m->name, q.path, &f);
-	if (r == 0)
-		plain_nodes_find(w->nodes, reply->node)->touched = began;
-	return r;
+	return r < 0 ? r : plain_made(w, reply, parent);
 }
 
 static int do_mknod(struct plain_work *w, struct msg *reply)
@@ -132,32 +217,107 @@ static int do_mknod(struct plain_work *w, struct msg *reply)
 	}
 }
 
+/* ---- symbolic links ---- */
+
+static int send_symlink(struct plain_work *w, enum plain_target order, struct slice link,
+			struct slice target, struct plain_reply *ret)
+{
+	struct plain_request q = {.op = PLAIN_SYMLINK};
+
+	q.path = order == TARGET_PATH ? target : link;
+	if (order == TARGET_PATH)
+		q.new_path = link;
+	else
+		*(order == TARGET_NEW_PATH ? &q.new_path : &q.data) = target;
+	if (order != TARGET_DATA && order != TARGET_UNKNOWN && !utf8_valid(target))
+		return -EILSEQ;
+	return plain_exchange(w, &q, ret);
+}
+
+/* Removes path if it is a link. */
+static bool was_link(struct plain_work *w, struct slice path)
+{
+	struct plain_request q = {.op = PLAIN_UNLINK, .path = path};
+	struct plain_reply p;
+
+	return plain_readlink(w, path, &p) == 0 && plain_exchange(w, &q, &p) == 0;
+}
+
+/*
+ * Finds out which field has the target where it is not `data`. A server that
+ * means the other one would make the link at the path that the target names.
+ * So both are names of our own that nobody has, and whichever has become a
+ * link afterwards tells.
+ */
+static void probe_target(struct plain_work *w, struct plain_node *parent)
+{
+	uint64_t salt[2];
+	struct slice path[2];
+	struct plain_reply p;
+	char name[64];
+
+	if (getentropy(salt, sizeof(salt)) < 0)
+		return;
+	int n = snprintf(name, sizeof(name), ".vsockfs-%016" PRIx64 "%016" PRIx64 "-", salt[0],
+			 salt[1]);
+	for (int i = 0; i < 2; i++) {
+		name[n] = (char)('a' + i);
+		if ((i == 0 ? plain_path2 : path_third)(
+			    w, parent, (struct slice){name, (size_t)n + 1}, &path[i]) < 0)
+			return;
+	}
+	if (send_symlink(w, TARGET_NEW_PATH, path[0], path[1], &p) < 0)
+		return;
+	if (was_link(w, path[0]))
+		plain_peer_target(w, TARGET_NEW_PATH);
+	else if (was_link(w, path[1]))
+		plain_peer_target(w, TARGET_PATH);
+}
+
+/* Makes the link at path, in the order of fields that the server takes. */
+static int make_link(struct plain_work *w, struct plain_node *parent, struct slice path,
+		     struct slice target, struct plain_reply *ret)
+{
+	enum plain_target order = w->peer.target;
+	int r = send_symlink(w, order, path, target, ret);
+
+	if (r == 0 && order == TARGET_UNKNOWN)
+		plain_peer_target(w, TARGET_DATA);
+	if (r == 0 || r == -ENOSYS || r == -ENOTCONN || order != TARGET_UNKNOWN)
+		return r;
+	/* Servers that look for the target elsewhere find none, and make nothing. */
+	probe_target(w, parent);
+	order = w->peer.target;
+	return order == TARGET_UNKNOWN ? r : send_symlink(w, order, path, target, ret);
+}
+
 static int do_symlink(struct plain_work *w, struct msg *reply)
 {
 	const struct msg *m = &w->call->req;
-	struct plain_request q = {.op = PLAIN_SYMLINK, .data = m->payload};
-	struct plain_node *parent;
+	struct plain_node *parent = NULL;
 	struct plain_reply p;
-	int r = named(w, &parent, &q.path);
+	struct slice path;
+	int r = named_sure(w, &parent, &path);
 
 	if (r == 0 && m->payload.len == 0)
 		r = -ENOENT; /* as symlink(2) */
 	if (r == 0)
-		r = plain_exchange(w, &q, &p);
+		r = make_link(w, parent, path, m->payload, &p);
 	if (r < 0)
 		return r == -ENOSYS ? -EPERM : r;
 	plain_forget_name(w, parent, m->name);
-	struct plain_found f = {.is_link = true, .stat = p.stat};
-	if (!p.has_stat || !plain_told_as_link(&p.stat))
-		r = plain_find(w, PLAIN_LOOKUP, q.path, &f);
+	struct plain_found f = plain_found_of(w, &p.stat);
+	if (!p.has_stat || f.type != S_IFLNK)
+		r = plain_find(w, PLAIN_LOOKUP, path, &f);
 	if (r == -ENOTCONN)
 		return r;
-	if (r < 0 || !f.is_link)
-		f = (struct plain_found){.is_link = true,
+	if (r < 0 || f.type != S_IFLNK)
+		f = (struct plain_found){.type = S_IFLNK,
 					 .stat = {.size = (int64_t)m->payload.len,
 						  .mode = PLAIN_PERMISSIONS,
 						  .mtime = time(NULL)}};
-	return plain_reply_entry(w, reply, parent, m->name, q.path, &f);
+	r = plain_reply_entry(w, reply, parent, m->name, path, &f);
+	return r < 0 ? r : plain_made(w, reply, parent);
 }
 
 static int do_readlink(struct plain_work *w, struct msg *reply)
@@ -191,14 +351,21 @@ static int do_link(struct plain_work *w, struct msg *reply)
 	if (r == 0)
 		r = plain_path(w, node, PLAIN_NO_NAME, &q.path);
 	if (r == 0)
-		r = named2(w, &parent, &q.new_path);
+		r = named2_sure(w, &parent, &q.new_path);
 	if (r == 0)
 		r = plain_exchange(w, &q, &p);
 	if (r < 0)
 		return r == -ENOSYS ? -EPERM : r;
 	plain_forget_name(w, parent, m->name2);
+	plain_kept_changed(parent);
 	r = plain_find(w, PLAIN_LOOKUP, q.new_path, &f);
-	return r < 0 ? r : plain_reply_entry(w, reply, parent, m->name2, q.new_path, &f);
+	if (r == 0)
+		r = plain_reply_entry(w, reply, parent, m->name2, q.new_path, &f);
+	if (r < 0)
+		return r;
+	r = plain_kept_copy(w, node, plain_nodes_find(w->nodes, reply->node));
+	plain_reply_attr(w, reply, plain_nodes_find(w->nodes, reply->node));
+	return r;
 }
 
 /*
@@ -214,21 +381,23 @@ static int do_remove(struct plain_work *w, struct msg *reply)
 	struct plain_node *parent;
 	struct plain_found f;
 	struct plain_reply p;
-	int r = named(w, &parent, &q.path);
+	int r = named_sure(w, &parent, &q.path);
 
 	(void)reply;
 	if (r == 0)
 		r = plain_find(w, PLAIN_LOOKUP, q.path, &f);
 	if (r < 0)
 		return r;
-	bool is_dir = plain_type(&f) == S_IFDIR;
+	bool is_dir = f.type == S_IFDIR;
 	if (rmdir != is_dir)
 		return rmdir ? -ENOTDIR : -EISDIR;
 	r = plain_exchange(w, &q, &p);
 	if (rmdir && (r == -EEXIST || (r == -EIO && plain_not_empty(w, q.path))))
 		r = -ENOTEMPTY;
-	if (r == 0)
+	if (r == 0) {
 		plain_forget_name(w, parent, m->name);
+		plain_kept_changed(parent);
+	}
 	return r;
 }
 
@@ -249,9 +418,9 @@ static int do_rename(struct plain_work *w, struct msg *reply)
 	(void)reply;
 	if (MSG_HAS(m, flags) && m->flags != 0)
 		return -EINVAL;
-	int r = named(w, &from, &q.path);
+	int r = named_sure(w, &from, &q.path);
 	if (r == 0)
-		r = named2(w, &to, &q.new_path);
+		r = named2_sure(w, &to, &q.new_path);
 	if (r < 0)
 		return r;
 	struct plain_node *node = plain_nodes_child(w->nodes, from, m->name);
@@ -262,6 +431,8 @@ static int do_rename(struct plain_work *w, struct msg *reply)
 		r = -ENOTEMPTY;
 	if (r < 0)
 		return r;
+	plain_kept_changed(from);
+	plain_kept_changed(to);
 	struct plain_node *old = plain_nodes_child(w->nodes, to, m->name2);
 	if (old != NULL && old == node)
 		return 0; /* onto itself */

@@ -1,7 +1,7 @@
 /*
  * What the files of the plain client share: plain_client.c (queue, thread,
- * link), plain_ops.c (dispatch, names), plain_attr.c (attributes), plain_file.c
- * (open files), plain_dir.c (listings).
+ * link), plain_peer.c (what the server can do), plain_ops.c (dispatch, names),
+ * plain_attr.c (attributes), plain_file.c (open files), plain_dir.c (listings).
  *
  * Everything but plain_client.c runs on the worker only and needs no lock.
  * Operations return 0 or -errno and fill the reply; -ENOSYS from the server
@@ -13,13 +13,29 @@
 #include "core/backend.h"
 #include "plain/plain_client.h"
 #include "plain/plain_codec.h"
+#include "plain/plain_kept.h"
 #include "plain/plain_nodes.h"
 
 /* How the server deals with symbolic links; seen at the start and from its replies. */
 enum plain_links {
-	LINKS_NONE,	/* no op 17: they are followed and cannot be told from their targets */
+	LINKS_NONE,	/* no op 17: they are followed, and only listings tell them */
 	LINKS_FOLLOWED, /* lookup follows: op 17 tells */
 	LINKS_TOLD,	/* `mode` tells (PLAIN_MODE_LINK), lookup does not follow */
+};
+
+/* Which fields of op 16 the server takes the link's target from. */
+enum plain_target { TARGET_UNKNOWN, TARGET_DATA, TARGET_NEW_PATH, TARGET_PATH };
+
+/* Whether a handle that is open to append appends, or fails every write. */
+enum plain_appends { APPENDS_UNKNOWN, APPENDS_YES, APPENDS_NO };
+
+/* What the server was found to do; kept to for as long as the connection lasts. */
+struct plain_peer {
+	enum plain_links links;
+	enum plain_target target;
+	enum plain_appends appends;
+	bool owners;		 /* a stat had uid or gid: owners are told */
+	uint32_t works, missing; /* bit per operation: answered so, or with -38 */
 };
 
 struct plain_files;
@@ -33,14 +49,17 @@ struct plain_work {
 	struct plain_nodes *nodes;
 	struct plain_files *files;
 	struct plain_listings *listings;
-	enum plain_links links;
-	bool no_truncate;  /* op 15 was answered -38 */
-	uint32_t uid, gid; /* the shown owner */
+	struct plain_peer peer;
+	uint32_t uid, gid; /* the owner that is shown where the server tells none */
+	bool owner_fixed;  /* or whatever it tells */
+	uint64_t sure_ms;
+	unsigned kept; /* files of which something is kept: plain_kept.c */
+	bool kept_logged, link_logged;
 	uint64_t version;  /* of attributes */
 	struct call *call; /* that is executed */
 	/* Paths of the request under way: slices from plain_path and plain_path2. */
-	char *path[2];
-	size_t path_cap[2];
+	char *path[3]; /* the third: plain_sure's */
+	size_t path_cap[3];
 	unsigned char *payload; /* MSG_PAYLOAD_MAX bytes for replies without call->dest */
 };
 
@@ -52,9 +71,25 @@ struct plain_work {
  * the link is or gets lost.
  */
 int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_reply *ret);
+/* Tells vfsstat what the server was found to do. */
+void plain_client_tell(struct plain_client *c, const char *text);
 /* The server broke the protocol: logs it once and ends the link. Returns -ENOTCONN. */
 int plain_lost(struct plain_work *w, const char *why);
 uint64_t plain_now_ms(void);
+
+/* ---- plain_peer.c ---- */
+
+/* The server has answered -38 to this operation before. */
+bool plain_peer_lacks(const struct plain_work *w, uint32_t op);
+/* It has answered op with r: logs once what follows from -38, and tells vfsstat. */
+void plain_peer_answered(struct plain_work *w, uint32_t op, int r);
+/* The other facts. */
+void plain_peer_links(struct plain_work *w, enum plain_links links);
+void plain_peer_target(struct plain_work *w, enum plain_target target);
+void plain_peer_appends(struct plain_work *w, enum plain_appends appends);
+void plain_peer_owners(struct plain_work *w);
+/* Tells vfsstat what is known. */
+void plain_peer_show(const struct plain_work *w);
 
 /* ---- plain_ops.c ---- */
 
@@ -68,10 +103,21 @@ int plain_path(struct plain_work *w, const struct plain_node *node, struct slice
 	       struct slice *ret);
 int plain_path2(struct plain_work *w, const struct plain_node *node, struct slice name,
 		struct slice *ret);
+int plain_path3(struct plain_work *w, const struct plain_node *node, struct slice *ret);
 /* 0 for a component that may be sent: -EILSEQ for one that is not UTF-8. */
 int plain_name_check(struct slice name);
 /* The node of a request; -ESTALE for an unknown one. */
 int plain_node(struct plain_work *w, uint64_t id, struct plain_node **ret);
+
+/*
+ * Before something is changed in a directory: 0 if neither it nor one above it has been seen
+ * within the last second to be a symbolic link, through which the server would do it
+ * somewhere else. -EPERM if it is one that the server shows as its target, -ESTALE
+ * if it has become one.
+ */
+int plain_sure(struct plain_work *w, struct plain_node *dir);
+/* The same for a change of what the node is: of a file, its directory. */
+int plain_sure_of(struct plain_work *w, struct plain_node *node);
 
 /* Takes the name of whatever node is called so. */
 void plain_forget_name(struct plain_work *w, const struct plain_node *parent, struct slice name);
@@ -88,12 +134,13 @@ int plain_probe(struct plain_work *w);
 /* What is at a path. */
 struct plain_found {
 	struct plain_stat stat;
-	bool is_link;
+	uint32_t type; /* S_IFMT */
 };
 /* op: PLAIN_LOOKUP, which finds out about links, or PLAIN_GETATTR. */
 int plain_find(struct plain_work *w, enum plain_op op, struct slice path, struct plain_found *ret);
-uint32_t plain_type(const struct plain_found *f); /* S_IFREG, S_IFDIR, S_IFLNK */
-bool plain_told_as_link(const struct plain_stat *st);
+/* What a stat or entry is of: S_IFREG where the server does not tell. */
+uint32_t plain_type(uint32_t mode, bool is_dir);
+struct plain_found plain_found_of(struct plain_work *w, const struct plain_stat *st);
 /* The target is ret->data. */
 int plain_readlink(struct plain_work *w, struct slice path, struct plain_reply *ret);
 
@@ -109,6 +156,14 @@ int plain_reply_entry(struct plain_work *w, struct msg *reply, struct plain_node
 		      struct slice name, struct slice path, const struct plain_found *f);
 /* For a fresh file or directory: makes its permissions those asked for. */
 void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, struct plain_found *f);
+/*
+ * The request has made what the reply names in parent: where the server tells no owners it
+ * is the caller's, and has the mode asked for.
+ */
+int plain_made(struct plain_work *w, struct msg *reply, struct plain_node *parent);
+
+/* The server's handle of the request's open file, 0 without one. */
+uint64_t plain_request_fh(struct plain_work *w);
 
 int plain_do_getattr(struct plain_work *w, struct msg *reply);
 int plain_do_setattr(struct plain_work *w, struct msg *reply);
@@ -136,4 +191,6 @@ void plain_listings_free(struct plain_listings *t);
 
 int plain_do_readdir(struct plain_work *w, struct msg *reply);
 /* True if the directory could be listed and has an entry. */
+/* How the parent's listing tells of a directory: 0, or -EPERM if as something else. */
+int plain_listed_as_dir(struct plain_work *w, struct plain_node *dir);
 bool plain_not_empty(struct plain_work *w, struct slice path);

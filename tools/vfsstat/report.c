@@ -258,6 +258,11 @@ void report_title(FILE *f, unsigned width, const struct snapshot *now)
 		       figure_count((double)snapshot_value(now, "cache.names"), names),
 		       figure_bytes((double)snapshot_value(now, "cache.pages"), pages));
 	line_of(f, width, line);
+	const char *dialect = snapshot_text(now, "conn.dialect");
+	if (dialect[0] != '\0') {
+		(void)snprintf(line, sizeof(line), "server: %s", dialect);
+		line_of(f, width, line);
+	}
 }
 
 static void note_daemon(FILE *f, unsigned width, const struct snapshot *now)

@@ -75,7 +75,6 @@ refused 'ot supported' truncate -s 5 mnt/file
 same "the file that was not truncated" 11 "$(stat -c %s root/file)"
 refused 'ot permitted\|ot supported' ln -s file mnt/link
 refused 'ot permitted\|ot supported' ln mnt/file mnt/hard
-refused 'ot permitted' chown 12:34 mnt/file
 refused 'nvalid or incomplete' touch mnt/$'bad\xff'
 must cat mnt/file
 unmount
