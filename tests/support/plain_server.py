@@ -20,6 +20,12 @@ Replies leave out zero-valued fields but `err`; a `stat` or entry that is there 
 `--omit-inner` leaves zeros out of those as well; `--no-omit` sends every field with its zero value, and
 `--no-omit=null` writes the absent ones as null, which is what Go does without `omitempty`.
 
+`--dialect` makes it one of those that are newer than that (doc/protocol.md, "Plain mode"): `newer` has all
+operations up to 20, tells links and owners, looks at the flags of create, appends and truncates by handle;
+`other` likewise, but for ops 15 and 20, which it lacks, and op 16, whose target it takes from `path`, like
+os.Symlink, or from where `--symlink-target` says. Both open what they are asked to, and wait where a FIFO
+does, as Go does; `--blocking` makes the others do so.
+
 Unlike some it never follows a symlink out of the root (-13) and leaves out names that are not UTF-8, unless
 `--bad-utf8-names` asks for what Go does: the raw bytes as text, which is not CBOR.
 
@@ -43,14 +49,18 @@ import minicbor as cbor
 from minicbor import BadText, CBORError
 
 OP_NAMES = ("lookup", "getattr", "setattr", "read", "write", "create", "mkdir", "unlink", "rmdir", "rename",
-            "open", "release", "readdir", "fsync", "mkdirall", "truncate", "symlink", "readlink", "link")
-FIRST_MODERN_OP, FIRST_EXTENDED_OP = 14, 32
+            "open", "release", "readdir", "fsync", "mkdirall", "truncate", "symlink", "readlink", "link", "fsync_path",
+            "times")
+DIALECTS = {"seed": set(range(14)), "modern": set(range(19)), "newer": set(range(21)), "other": set(range(20)) - {15}}
+FIRST_EXTENDED_OP = 32
 MAX_FRAME = 64 << 20
 REPLY_ZEROS = {"err": 0, "stat": {"size": 0, "mode": 0, "mtime": 0, "is_dir": False, "ino": 0},
                "data": b"", "written": 0, "fh": 0, "entries": []}
+STAT_OPTIONAL = ("ino", "uid", "gid")
 # Request fields in declared order with their Go types.
 FIELDS = {"op": "uint32", "path": "string", "new_path": "string", "fh": "uint64", "off": "int64", "sz": "uint32",
-          "data": "[]byte", "flags": "uint32", "mode": "uint32", "uid": "uint32", "gid": "uint32"}
+          "data": "[]byte", "flags": "uint32", "mode": "uint32", "uid": "uint32", "gid": "uint32",
+          "atime_ns": "int64", "mtime_ns": "int64"}
 ZERO = {"string": "", "[]byte": b""}
 RANGE = {"uint32": (0, (1 << 32) - 1), "uint64": (0, (1 << 64) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
 GO_TYPES = {stat.S_IFDIR: 1 << 31, stat.S_IFLNK: 1 << 27, stat.S_IFBLK: 1 << 26, stat.S_IFIFO: 1 << 25,
@@ -98,7 +108,7 @@ def is_canonical(body: bytes, pairs: cbor.Pairs) -> bool:
     sent, order = [key for key, _ in pairs], list(FIELDS)
     try:
         return (sent == sorted(sent, key=order.index) and len(set(sent)) == len(sent)
-                and all(value or key == "op" for key, value in pairs) and cbor.encode(pairs) == body)
+                and all(value or key in ("op", "atime_ns", "mtime_ns") for key, value in pairs) and cbor.encode(pairs) == body)
     except (ValueError, CBORError, UnicodeEncodeError):
         return False
 
@@ -170,10 +180,13 @@ class Service:
 
     def __init__(self, options, tree: Tree):
         self.options, self.tree = options, tree
+        self.dialect = options.dialect or ("modern" if options.modern else "seed")
+        self.newer = self.dialect in ("newer", "other")
+        self.wait = 0 if self.newer or options.blocking else os.O_NONBLOCK
 
     def answer(self, request: dict, handles: Handles) -> dict:
         op = request["op"]
-        if op >= len(OP_NAMES) or op >= FIRST_MODERN_OP and not self.options.modern:
+        if op not in DIALECTS[self.dialect]:
             return {"err": -errno.ENOSYS}
         try:
             return {"err": 0, **(getattr(self, OP_NAMES[op])(request, handles) or {})}
@@ -184,13 +197,16 @@ class Service:
 
     def stat_of(self, info: os.stat_result) -> dict:
         return {"size": info.st_size, "mode": go_mode(info.st_mode), "mtime": int(info.st_mtime_ns // 10**9),
-                "is_dir": stat.S_ISDIR(info.st_mode), "ino": info.st_ino}
+                "is_dir": stat.S_ISDIR(info.st_mode), "ino": info.st_ino,
+                **({"uid": info.st_uid, "gid": info.st_gid} if self.newer else {})}
 
     def give_away(self, path: bytes, request: dict) -> None:
-        if self.options.modern and os.geteuid() == 0:
+        if self.dialect != "seed" and os.geteuid() == 0:
             os.chown(path, request["uid"], request["gid"], follow_symlinks=False)
 
     def lookup(self, request, handles):
+        if self.newer:
+            return {"stat": self.stat_of(os.lstat(self.tree.host(request["path"])))}
         return {"stat": self.stat_of(os.stat(self.tree.host(request["path"], follow=True)))}
 
     def getattr(self, request, handles):
@@ -207,6 +223,8 @@ class Service:
 
     def write(self, request, handles):
         fd, flags = handles.get(request["fh"])
+        if flags & os.O_APPEND and self.newer:
+            return {"written": os.write(fd, request["data"])}
         if flags & os.O_APPEND:
             raise OSError(self.options.append_errno, "WriteAt on a file opened with O_APPEND")
         written, data = 0, memoryview(request["data"])
@@ -217,9 +235,11 @@ class Service:
     def create(self, request, handles):
         path = self.tree.host(request["path"], follow=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        if self.newer and request["flags"]:
+            flags = request["flags"] & (os.O_ACCMODE | os.O_APPEND | os.O_EXCL | os.O_TRUNC) | os.O_CREAT
         is_new = not os.path.lexists(path)
         # O_NONBLOCK only so that a FIFO cannot hold a thread of this tool.
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, request["mode"] & 0o777)
+        fd = os.open(path, flags | os.O_CLOEXEC | self.wait, request["mode"] & 0o777)
         if is_new:
             self.give_away(path, request)
         return {"fh": handles.add(fd, flags), "stat": self.stat_of(os.fstat(fd))}
@@ -247,7 +267,7 @@ class Service:
 
     def open(self, request, handles):
         flags = request["flags"]
-        fd = os.open(self.tree.host(request["path"], follow=True), flags | os.O_CLOEXEC | os.O_NONBLOCK, 0)
+        fd = os.open(self.tree.host(request["path"], follow=True), flags | os.O_CLOEXEC | self.wait, 0)
         return {"fh": handles.add(fd, flags)}
 
     def release(self, request, handles):
@@ -283,12 +303,16 @@ class Service:
             self.mkdir({**request, "path": path}, handles)
 
     def truncate(self, request, handles):
+        if self.newer and request["fh"]:
+            return os.ftruncate(handles.get(request["fh"])[0], request[self.options.truncate_size])
         os.truncate(self.tree.host(request["path"], follow=True), request[self.options.truncate_size])
 
     def symlink(self, request, handles):
         target, link = {"path": (request["path"], request["new_path"]),
                         "new_path": (request["new_path"], request["path"]),
                         "data": (request["data"], request["path"])}[self.options.symlink_target]
+        if not target:
+            raise OSError(errno.ENOENT, "a link to nothing")
         path = self.tree.name(link)
         os.symlink(os.fsencode(target), path)
         self.give_away(path, request)
@@ -298,6 +322,17 @@ class Service:
 
     def link(self, request, handles):
         os.link(self.tree.name(request["path"]), self.tree.name(request["new_path"]), follow_symlinks=False)
+
+    def fsync_path(self, request, handles):
+        fd = os.open(self.tree.host(request["path"]), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def times(self, request, handles):
+        """As os.Chtimes: of what a link points to."""
+        os.utime(self.tree.host(request["path"], follow=True), ns=(request["atime_ns"], request["mtime_ns"]))
 
 
 class Faults:
@@ -334,7 +369,8 @@ class Faults:
 def shape_reply(reply: dict, options) -> dict:
     """The reply with its zeros left out or filled in, keys in declared order."""
     def inner(value: dict) -> dict:
-        return {k: v for k, v in value.items() if v or k == "name"} if options.omit_inner else value
+        return {k: v for k, v in value.items()
+                if v or k not in STAT_OPTIONAL and (k == "name" or not options.omit_inner)}
 
     shaped = {}
     for key, zero in REPLY_ZEROS.items():
@@ -445,7 +481,9 @@ def parse_options() -> argparse.Namespace:
     add("--prefix", default="/workspace", help="the path clients know the root by")
     add("--modern", action="store_true", help="implement ops 14-18; created files belong to the caller")
     add("--truncate-size", choices=("off", "sz"), default="off", help="field with op 15's size")
-    add("--symlink-target", choices=("path", "new_path", "data"), default="data", help="field with op 16's target")
+    add("--dialect", choices=tuple(DIALECTS), help="seed and modern: without and with --modern")
+    add("--symlink-target", choices=("path", "new_path", "data"), help="field with op 16's target")
+    add("--blocking", action="store_true", help="wait where opening a FIFO does")
     add("--append-errno", type=int, default=errno.EINVAL, metavar="E")
     add("--global-handles", action="store_true", help="a handle works on every connection")
     add("--no-omit", nargs="?", const="zero", choices=("zero", "null"), help="send every reply field")
@@ -461,7 +499,9 @@ def parse_options() -> argparse.Namespace:
         add(f"--{fault}-reply", type=int, action="append", default=[], metavar="N", help=what)
     add("--bad-utf8-names", type=int, action="append", nargs="?", const=0, metavar="N",
         help="names as the host has them; with N, the N-th reply lists such a name")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.symlink_target = options.symlink_target or ("path" if options.dialect == "other" else "data")
+    return options
 
 
 def main() -> int:
