@@ -537,7 +537,8 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 		.plain_base = s->plain_base != NULL ? s->plain_base : s->mountpoint,
 		.uid = s->uid != ID_UNSET ? (uint32_t)s->uid : geteuid(),
 		.gid = s->gid != ID_UNSET ? (uint32_t)s->gid : getegid(),
-		.owner_fixed = s->uid != ID_UNSET,
+		/* who mounts for himself alone may do what the server lets him do */
+		.owner_fixed = s->uid != ID_UNSET || geteuid() != 0,
 		.push = s->cache == CACHE_LEASE,
 		.acl = s->acl,
 		.stats = stats,

@@ -524,6 +524,11 @@ class SelfTest:
             host.write(b"HOST")
         self.good(c.write(fh, 1, b"2"), "append at an old end")
         self.same(self.content("f"), b"1HOST2", "an append by two")
+        with self.connect() as other:                # another guest, whose end is the old one
+            mine = self.good(other.open(path, os.O_WRONLY | os.O_APPEND), "open to append").fh
+            self.good(other.write(mine, 1, b"3"), "append by another guest")
+            self.good(c.write(fh, 2, b"4"), "and by the first")
+        self.same(self.content("f"), b"1HOST234", "an append by three")
         self.good(c.truncate("", 5, fh=fh), "truncate by handle")
         self.same(self.content("f"), b"1HOST", "after it")
         for flags, want in ((os.O_EXCL, -17), (0, 0)):

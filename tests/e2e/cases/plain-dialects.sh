@@ -9,8 +9,9 @@ support=$VFS_TOP/tests/support
 export PYTHONDONTWRITEBYTECODE=1
 export GIT_AUTHOR_NAME=A GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=C GIT_COMMITTER_EMAIL=c@example.org
 export GIT_CONFIG_NOSYSTEM=1 HOME=$PWD
-mkdir root mnt mnt2
+mkdir root mnt mnt2 mnt3
 chmod 777 root
+chown 65534:65534 mnt3
 server='' client=''
 
 # serve_dialect NAME [OPTION...] : a server of ./root on ./sock
@@ -148,6 +149,42 @@ operations() { # operations NAME
 	must as rm -r mnt/home
 }
 
+appends() { # appends NAME : by two guests, each with an end of its own in mind
+	local name=$1 i
+	note "$name: two guests append"
+	mount_vfs "unix:$PWD/sock" "$PWD/mnt2" "proto=plain,plain_base=$PWD/mnt,cache=ttl"
+	: >root/log
+	exec 8>>mnt/log 9>>mnt2/log
+	for i in {1..20}; do echo "a$i" >&8; echo "b$i" >&9; done
+	exec 8>&- 9>&-
+	same "$name: in turn" "$(for i in {1..20}; do echo "a$i"; echo "b$i"; done)" "$(cat root/log)"
+	if [ "$name" != seed ]; then # whose end is the one just before
+		for i in {1..100}; do echo "c$i" >>mnt/log; done &
+		for i in {1..100}; do echo "d$i" >>mnt2/log; done
+		wait $!
+		same "$name: at once" 240 "$(sort -u root/log | wc -l)"
+	fi
+	umount_vfs "$PWD/mnt2"
+}
+
+user_mount() { # user_mount NAME : a mount that an ordinary user makes for himself
+	local name=$1
+	have fusermount3 || return 0
+	if ! as_user test -w /dev/fuse; then # in this case's own mount namespace
+		mknod -m 666 "$PWD/fuse" c 10 229
+		must mount --bind "$PWD/fuse" /dev/fuse
+	fi
+	note "$name: an ordinary user's mount"
+	chmod 666 sock
+	must as_user "$VFS_BIN/vsockfs" "unix:$PWD/sock" "$PWD/mnt3" -o "proto=plain,plain_base=$PWD/mnt" </dev/null
+	must as_user sh -c 'mkdir mnt3/own && echo one >mnt3/own/f && echo two >>mnt3/own/f && chmod 700 mnt3/own && echo more >>mnt3/good'
+	same "$name: what the user wrote" $'one\ntwo' "$(as_user cat mnt3/own/f)"
+	same "$name: and to another's file, as the server lets him" more "$(cat root/good)"
+	same "$name: whose it is" 65534 "$(as_user stat -c %u mnt3/own/f)"
+	must as_user rm -r mnt3/own
+	umount_vfs "$PWD/mnt3"
+}
+
 links() { # links NAME : a link to a directory that nothing may happen to
 	local name=$1
 	note "$name: a link to a precious directory"
@@ -241,6 +278,8 @@ for name in seed newer other ours; do
 	serve_dialect $name
 	mount_plain attr_timeout=0,entry_timeout=0,negative_timeout=0
 	operations $name
+	appends $name
+	user_mount $name
 	links $name
 	unmount
 	serve_dialect $name
@@ -250,6 +289,6 @@ for name in seed newer other ours; do
 	tools $name
 	same "$name: what was found out" "${found[$name]}" "$(dialect_text)"
 	unmount
-	[ $name = ours ] || same "$name: the log says so once" "${said[$name]}" "$(grep -oE 'operation [0-9]+' client.log | sort | xargs)"
+	[ $name = ours ] || same "$name: the log says so once" "${said[$name]}" "$({ grep -oE 'operation [0-9]+' client.log || :; } | sort | xargs)"
 	same "$name: and what is kept here" 1 "$(grep -c 'kept in this guest until' client.log || :)"
 done
