@@ -9,12 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/cleanup.h"
 #include "core/log.h"
-#include "core/mountinfo.h"
 #include "fuse/control.h"
 #include "fuse/fs_priv.h"
-#include "fuse/tuning.h"
 
 /* ---- mounting ---- */
 
@@ -57,7 +54,7 @@ static void append_escaped(char *to, size_t cap, const char *text)
 
 static int session_new(struct fs *fs, struct fuse_session **ret)
 {
-	static const struct fuse_lowlevel_ops base = {.init = loop_init};
+	static const struct fuse_lowlevel_ops base = {.init = init_agree};
 	struct fuse_lowlevel_ops ops = base;
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	char opts[8192];
@@ -94,8 +91,8 @@ static int session_new(struct fs *fs, struct fuse_session **ret)
 	return 0;
 }
 
-int fs_mount(struct cache *cache, const struct fs_options *options, const char *mountpoint,
-	     struct fs **ret, char *err, size_t err_len)
+int fs_open(struct cache *cache, const struct fs_options *options, const char *mountpoint,
+	    struct channel *channel, struct fs **ret, char *err, size_t err_len)
 {
 	struct fs *fs = calloc(1, sizeof(*fs));
 
@@ -121,155 +118,50 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 	capture.buf = why;
 	capture.len = sizeof(why);
 	int r = session_new(fs, &fs->se);
-	if (r == 0 && fuse_session_mount(fs->se, mountpoint) < 0)
-		r = -EIO;
+	if (r == 0 && channel == NULL) {
+		fs->mounted = fuse_session_mount(fs->se, mountpoint) == 0;
+		r = fs->mounted ? 0 : -EIO;
+	}
 	capture.buf = NULL;
-	fs->mounted = r == 0;
-	if (r == 0)
-		r = loop_hook_io(fs);
-	if (r == 0 && fs_device(fs, device, sizeof(device)))
+	if (r == 0) {
+		fs->device_channel = channel_device(fuse_session_fd(fs->se));
+		fs->channel = channel != NULL ? channel : &fs->device_channel;
+		r = channel_attach(fs);
+	}
+	if (r == 0 && device_number(fs, device, sizeof(device)))
 		(void)snprintf(fs->device, sizeof(fs->device), "%s", device);
 	if (r == 0)
 		r = notify_new(fs, &fs->notify);
-	if (r == 0)
-		r = control_new(fs, &fs->control);
 	if (r < 0) {
 		(void)snprintf(err, err_len, "%s: cannot mount here%s%s", mountpoint,
 			       why[0] != '\0' ? ": " : "", why);
 		fs_free(fs);
 		return r;
 	}
-	fs->trace = control_trace(fs->control);
 	cache_set_sink(cache, &notify_sink, fs->notify);
 	*ret = fs;
 	return 0;
 }
 
-/* ---- after INIT ---- */
-
-/*
- * "MAJOR:MINOR" of our mount, from mountinfo: a stat(2) would wait for ourselves. False too if
- * another mount has taken its place.
- */
-bool fs_device(const struct fs *fs, char *ret, size_t len)
+int fs_mount(struct cache *cache, const struct fs_options *options, const char *mountpoint,
+	     struct fs **ret, char *err, size_t err_len)
 {
-	struct mountinfo m CLEANUP(mountinfo_close) = mountinfo_open(MOUNTINFO_SELF);
-	bool found = false;
-
-	while (mountinfo_next(&m) > 0) {
-		/* of several mounts here the last is ours */
-		if (strcmp(m.path, fs->mountpoint) == 0 && strcmp(m.type, "fuse.vsockfs") == 0) {
-			(void)snprintf(ret, len, "%s", m.device);
-			found = true;
-		}
-	}
-	return found && (fs->device[0] == '\0' || strcmp(ret, fs->device) == 0);
-}
-
-/*
- * Reads are as large as the readahead of the backing device, which INIT can
- * only lower from the kernel's 128 KiB; root may raise it.
- */
-void fs_initialised(struct fs *fs)
-{
-	char dev[32];
-
-	if (fs_device(fs, dev, sizeof(dev)))
-		stats_text(fs->stats, TEXT_mount_device, dev);
-	int r = fs->options.readahead > 0 ? tuning_readahead(fs, fs->options.readahead) : 0;
-	if (r < 0)
-		log_debug("readahead: %s", strerror(-r));
-}
-
-/* ---- fences ---- */
-
-struct fence {
-	struct call call;
-	struct notify_fence passed;
 	struct fs *fs;
-	uint64_t seq;
-	void (*done)(void *arg, int err, uint64_t seq);
-	void *arg;
-};
+	int r = fs_open(cache, options, mountpoint, NULL, &fs, err, err_len);
 
-/* The kernel has been told everything. */
-static void fence_passed(void *arg)
-{
-	struct fence *f = arg;
-
-	f->done(f->arg, 0, f->seq);
-	free(f);
-}
-
-/* What was pushed has come. What nobody promises to tell goes as well. */
-static void pass_fence(struct fence *f)
-{
-	cache_drop_timed(f->fs->cache);
-	f->passed = (struct notify_fence){.done = fence_passed, .arg = f};
-	notify_fence(f->fs->notify, &f->passed);
-}
-
-static void fence_replied(struct call *call, const struct msg *m)
-{
-	struct fence *f = (struct fence *)call;
-
-	f->seq = m->seq;
-	if (m->err == 0) {
-		pass_fence(f);
-		return;
+	if (r < 0)
+		return r;
+	r = notify_start(fs->notify);
+	if (r == 0)
+		r = control_new(fs, &fs->control);
+	if (r < 0) {
+		(void)snprintf(err, err_len, "%s: %s", mountpoint, strerror(-r));
+		fs_free(fs);
+		return r;
 	}
-	f->done(f->arg, -(int)m->err, 0);
-	free(f);
-}
-
-void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg)
-{
-	struct backend *b = cache_backend(fs->cache);
-	struct fence *f = calloc(1, sizeof(*f));
-
-	stats_add(fs->stats, STAT_fence_asked, 1);
-	if (f == NULL) {
-		done(arg, -ENOMEM, 0);
-		return;
-	}
-	f->fs = fs;
-	f->done = done;
-	f->arg = arg;
-	f->call.done = fence_replied;
-	MSG_SET(&f->call.req, op, MSG_FENCE);
-	if (fs->info.push)
-		b->ops->submit(b, &f->call);
-	else
-		pass_fence(f);
-}
-
-struct waiter {
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	bool done;
-	int err;
-};
-
-static void fence_woke(void *arg, int err, uint64_t seq)
-{
-	struct waiter *w = arg;
-
-	(void)seq;
-	SCOPE_LOCK(&w->lock);
-	w->err = err;
-	w->done = true;
-	(void)pthread_cond_signal(&w->cond);
-}
-
-int fs_fence(struct fs *fs)
-{
-	struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-
-	fs_fence_async(fs, fence_woke, &w);
-	SCOPE_LOCK(&w.lock);
-	while (!w.done)
-		(void)pthread_cond_wait(&w.cond, &w.lock);
-	return w.err;
+	fs->trace = control_trace(fs->control);
+	*ret = fs;
+	return 0;
 }
 
 /* ---- life ---- */
@@ -305,7 +197,7 @@ void fs_stop(struct fs *fs)
 {
 	char dev[32];
 
-	if (fs_device(fs, dev, sizeof(dev))) {
+	if (device_number(fs, dev, sizeof(dev))) {
 		if (geteuid() == 0) {
 			if (umount2(fs->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY) {
 				log_notice("%s is in use; unmounting it all the same",
@@ -346,14 +238,14 @@ void fs_free(struct fs *fs)
 	cache_set_sink(fs->cache, NULL, NULL);
 	notify_free(fs->notify);
 	if (fs->se != NULL) {
-		if (fs->mounted && !fs_device(fs, dev, sizeof(dev)))
+		if (fs->mounted && !device_number(fs, dev, sizeof(dev)))
 			mount_is_gone(fs);
 		if (fs->mounted)
 			fuse_session_unmount(fs->se);
 		fuse_session_destroy(fs->se);
 	}
 	while (fs->files != NULL) /* of a mount that was taken away from its users */
-		file_free(fs, fs->files);
+		kfile_free(fs, fs->files);
 	krequests_free(fs);
 	control_free(fs->control);
 	(void)pthread_mutex_destroy(&fs->lock);

@@ -8,6 +8,7 @@
 
 #include "cache/cache.h"
 #include "cache/listing.h"
+#include "fuse/channel.h"
 #include "fuse/fs.h"
 #include "fuse/fuse_api.h"
 #include "fuse/notify.h"
@@ -22,6 +23,8 @@ struct fs {
 	struct backend_info info;
 	struct stats *stats;
 	struct fuse_session *se;
+	struct channel *channel; /* device_channel, or that of fs_open's caller */
+	struct channel device_channel;
 	char *mountpoint;
 	struct notify *notify;
 	struct control *control;
@@ -35,7 +38,7 @@ struct fs {
 	pthread_rwlock_t forcing;
 	pthread_mutex_t lock;	    /* the fields below */
 	struct krequest *in_flight; /* every request that waits for the host */
-	struct file *files;	    /* open ones: what is left at the end is freed */
+	struct kfile *files;	    /* open ones: what is left at the end is freed */
 	struct krequest *spare;	    /* freed requests, to be used again */
 	unsigned spare_count;
 	void *buffers[BUFFERS_MAX]; /* receive buffers that requests gave back */
@@ -49,13 +52,13 @@ struct fs {
 };
 
 /* An open file, in fuse_file_info.fh; that is 0 with no_open. */
-struct file {
-	uint64_t fh;		  /* the server's */
-	bool flush;		  /* its file system may report errors at close */
-	bool writes;		  /* open for writing */
-	bool direct;		  /* FOPEN_DIRECT_IO: written past the kernel's cache */
-	bool again;		  /* another open(2) may have it when this one is closed */
-	struct file *prev, *next; /* fs.lock */
+struct kfile {
+	uint64_t fh;		   /* the server's */
+	bool flush;		   /* its file system may report errors at close */
+	bool writes;		   /* open for writing */
+	bool direct;		   /* FOPEN_DIRECT_IO: written past the kernel's cache */
+	bool again;		   /* another open(2) may have it when this one is closed */
+	struct kfile *prev, *next; /* fs.lock */
 };
 
 /*
@@ -84,7 +87,7 @@ struct krequest {
 	bool plus;
 	bool past_pages; /* WRITE: cache_direct_write ends with it */
 	struct fuse_file_info fi;
-	struct file *file;
+	struct kfile *file;
 	struct listing *listing;
 	void *buffer; /* the receive buffer that holds the payload */
 };
@@ -114,6 +117,8 @@ struct krequest *krequest_new(fuse_req_t req, enum msg_op op,
 /* Sets name or name2; false after having replied ENAMETOOLONG and freed r. */
 bool krequest_name(struct krequest *r, const char *name);
 bool krequest_name2(struct krequest *r, const char *name);
+/* Which open file of the server r goes by: that of fi; with no_open the cache finds one. */
+void krequest_file(struct krequest *r, const struct fuse_file_info *fi);
 /* The payload lies in the receive buffer: keeps that until the request is done. */
 void krequest_payload(struct krequest *r, const void *data, size_t len);
 /* Of what is to be made; the caller's umask too, where the server applies it. */
@@ -162,7 +167,7 @@ bool gid_settable(const struct fs *fs, uint32_t gid);
 void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64_t attr_ttl,
 		 uint64_t entry_ttl, struct fuse_entry_param *ret);
 
-/* ---- ops_*.c ---- */
+/* ---- fence.c ---- */
 
 /*
  * Calls done, on whatever thread, when everything that had happened on the
@@ -171,11 +176,18 @@ void entry_param(const struct fs *fs, uint64_t ino, const struct attr *a, uint64
  */
 void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq), void *arg);
 
-/* Which open file of the server r goes by: that of fi; with no_open the cache finds one. */
-void krequest_file(struct krequest *r, const struct fuse_file_info *fi);
+/* ---- kfile.c ---- */
+
+static inline struct kfile *kfile_of(const struct fuse_file_info *fi)
+{
+	return (struct kfile *)(uintptr_t)fi->fh;
+}
+
 /* NULL without memory. */
-struct file *file_new(struct fs *fs);
-void file_free(struct fs *fs, struct file *f); /* NULL is allowed */
+struct kfile *kfile_new(struct fs *fs);
+void kfile_free(struct fs *fs, struct kfile *f); /* NULL is allowed */
+
+/* ---- ops_*.c ---- */
 
 void ops_names(struct fuse_lowlevel_ops *ops);
 void ops_dir(struct fuse_lowlevel_ops *ops);
@@ -186,22 +198,40 @@ void ops_xattr(struct fuse_lowlevel_ops *ops);
 /* ---- account.c ---- */
 
 struct fuse_in_header;
-struct iovec;
 
 void account_begin(struct fs *fs, const struct fuse_in_header *in);
 /* For everything that is about to be written to the kernel. */
 void account_end(struct fs *fs, const struct iovec *iov, int count);
 
+/* ---- device.c ---- */
+
+/* "MAJOR:MINOR" of the mount; false once it is gone. */
+bool device_number(const struct fs *fs, char *ret, size_t len);
+/* Set the readahead, in bytes, and max_background of a live mount. 0 or -errno. */
+int device_readahead(struct fs *fs, uint64_t bytes);
+int device_background(struct fs *fs, uint64_t n);
+
+/* ---- init.c ---- */
+
+/* libfuse's init. */
+void init_agree(void *userdata, struct fuse_conn_info *conn);
+/* This thread reads a request; is about to write something; has handled the request. */
+void init_begin(const struct fuse_in_header *in);
+void init_reply(const struct iovec *iov, int count);
+void init_done(struct fs *fs);
+
 /* ---- fs.c ---- */
 
-void fs_initialised(struct fs *fs); /* INIT was answered */
-/* "MAJOR:MINOR" of the mount; false once it is gone. */
-bool fs_device(const struct fs *fs, char *ret, size_t len);
+/*
+ * fs_mount, but that no thread is started. With a channel there is no mount either: the kernel
+ * is whoever is behind it, who calls loop_take and notify_turn.
+ */
+int fs_open(struct cache *cache, const struct fs_options *options, const char *mountpoint,
+	    struct channel *channel, struct fs **ret, char *err, size_t err_len);
 
 /* ---- loop.c ---- */
 
-void loop_init(void *userdata, struct fuse_conn_info *conn);
+/* Reads one request and sees to it; buf is the thread's own. False: no more come. */
+bool loop_take(struct fs *fs, struct fuse_buf *buf);
 int loop_run(struct fs *fs);
 void loop_stop(struct fs *fs); /* makes loop_run return, and waits until it does */
-/* Replaces the session's I/O, to add INIT flags that this libfuse does not know. */
-int loop_hook_io(struct fs *fs);

@@ -226,7 +226,7 @@ static void deliver(struct krequest *r, const struct cache_reply *reply)
 		r->finish(r, reply);
 	} else {
 		discard(r, reply);
-		file_free(r->fs, r->file);
+		kfile_free(r->fs, r->file);
 		krequest_free(r);
 	}
 }
@@ -450,6 +450,14 @@ bool krequest_name2(struct krequest *r, const char *name)
 		return false;
 	REQUEST_SET(r, name2, ((struct slice){name, strlen(name)}));
 	return true;
+}
+
+void krequest_file(struct krequest *r, const struct fuse_file_info *fi)
+{
+	if (r->fs->options.no_open)
+		r->creq.by_node = true;
+	else
+		REQUEST_SET(r, fh, kfile_of(fi)->fh);
 }
 
 void krequest_payload(struct krequest *r, const void *data, size_t len)

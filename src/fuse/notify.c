@@ -125,6 +125,19 @@ static void execute_locked(struct shard *s, struct item *i)
 		again_locked(s, i);
 }
 
+/*
+ * What a notifier does again and again: says what is due, and does one item. False: there was
+ * none, and *ret_until is when to look again. The lock is released meanwhile.
+ */
+static bool turn_locked(struct shard *s, uint64_t *ret_until)
+{
+	notify_say_locked(s->notify);
+	struct item *i = next_locked(s, ret_until);
+	if (i != NULL)
+		execute_locked(s, i);
+	return i != NULL;
+}
+
 static void *notify_main(void *arg)
 {
 	struct shard *s = arg;
@@ -134,13 +147,11 @@ static void *notify_main(void *arg)
 	while (!n->stopping) {
 		uint64_t until;
 
-		notify_say_locked(n);
-		struct item *i = next_locked(s, &until);
-		if (i != NULL) {
-			execute_locked(s, i);
-		} else if (n->stopping) {
+		if (turn_locked(s, &until))
+			continue;
+		if (n->stopping)
 			break;
-		} else if (until == UINT64_MAX) {
+		if (until == UINT64_MAX) {
 			(void)pthread_cond_wait(&s->work, &n->lock);
 		} else {
 			struct timespec ts = {.tv_sec = (time_t)(until / 1000000000),
@@ -149,6 +160,18 @@ static void *notify_main(void *arg)
 		}
 	}
 	return NULL;
+}
+
+bool notify_turn(struct notify *n)
+{
+	bool any = false;
+	uint64_t until;
+
+	SCOPE_LOCK(&n->lock);
+	for (unsigned i = 0; i < NOTIFIERS; i++)
+		if (n->shards[i].running == NULL)
+			any = turn_locked(&n->shards[i], &until) || any;
+	return any;
 }
 
 /* ---- what is asked of them ---- */
@@ -320,15 +343,18 @@ int notify_new(struct fs *fs, struct notify **ret)
 		(void)pthread_cond_init(&s->work, &attr);
 	}
 	(void)pthread_condattr_destroy(&attr);
+	*ret = n;
+	return 0;
+}
+
+int notify_start(struct notify *n)
+{
+	int e = 0;
+
 	for (; n->started < NOTIFIERS && e == 0; n->started += e == 0)
 		e = -pthread_create(&n->shards[n->started].thread, NULL, notify_main,
 				    &n->shards[n->started]);
-	if (e < 0) {
-		notify_free(n);
-		return e;
-	}
-	*ret = n;
-	return 0;
+	return e;
 }
 
 void notify_free(struct notify *n)

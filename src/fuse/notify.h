@@ -21,6 +21,13 @@ struct fs;
 struct notify;
 
 int notify_new(struct fs *fs, struct notify **ret);
+/* Starts the threads. 0 or -errno; notify_free ends them. */
+int notify_start(struct notify *n);
+/*
+ * Without threads: does what each notifier that is not inside the kernel does in one turn. False:
+ * there was nothing to do now.
+ */
+bool notify_turn(struct notify *n);
 /* The backend has ended: nothing is queued any more. What is left is dropped. */
 void notify_free(struct notify *n);
 

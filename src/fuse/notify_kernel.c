@@ -163,9 +163,10 @@ static void store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t s
 	struct iovec iov[] = {
 		{&out, sizeof(out)}, {&store, sizeof(store)}, {n->unreadable, store.size}};
 
+	struct channel *channel = n->fs->channel;
+
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
-	bool done = !FAULT(no_notify) && writev(fuse_session_fd(n->fs->se), iov, 3) < 0 &&
-		    errno == EFAULT;
+	bool done = !FAULT(no_notify) && channel->send(channel, iov, 3) < 0 && errno == EFAULT;
 	cache_size_stored(n->fs->cache, ino, size, done);
 }
 

@@ -4,56 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/cleanup.h"
 #include "core/fault.h"
 #include "fuse/fs_priv.h"
 
 /* The reply of COPY_FILE_RANGE has 32 bits; a short copy is allowed, and stays interruptible. */
 #define COPY_MAX (1u << 30)
 
-static struct file *file_of(const struct fuse_file_info *fi)
-{
-	return (struct file *)(uintptr_t)fi->fh;
-}
-
-void krequest_file(struct krequest *r, const struct fuse_file_info *fi)
-{
-	if (r->fs->options.no_open)
-		r->creq.by_node = true;
-	else
-		REQUEST_SET(r, fh, file_of(fi)->fh);
-}
-
 /* ---- open, create, release ---- */
 
-struct file *file_new(struct fs *fs)
-{
-	struct file *f = calloc(1, sizeof(*f));
-
-	if (f == NULL)
-		return NULL;
-	SCOPE_LOCK(&fs->lock);
-	f->next = fs->files;
-	if (f->next != NULL)
-		f->next->prev = f;
-	fs->files = f;
-	return f;
-}
-
-void file_free(struct fs *fs, struct file *f)
-{
-	if (f == NULL)
-		return;
-	(void)pthread_mutex_lock(&fs->lock);
-	*(f->prev != NULL ? &f->prev->next : &fs->files) = f->next;
-	if (f->next != NULL)
-		f->next->prev = f->prev;
-	(void)pthread_mutex_unlock(&fs->lock);
-	free(f);
-}
-
 /*
- * Makes the struct file before the request leaves: no open file may be lost to ENOMEM. With
+ * Makes the struct kfile before the request leaves: no open file may be lost to ENOMEM. With
  * no_open there is none: the kernel sends no RELEASE, not even of what CREATE opened
  * (fuse_file_put).
  */
@@ -62,7 +22,7 @@ static bool with_file(struct krequest *r, const struct fuse_file_info *fi)
 	r->fi = *fi;
 	if (r->fs->options.no_open)
 		return true;
-	r->file = file_new(r->fs);
+	r->file = kfile_new(r->fs);
 	if (r->file != NULL)
 		return true;
 	(void)fuse_reply_err(r->req, ENOMEM);
@@ -120,14 +80,14 @@ static void open_refused(struct krequest *r, const struct cache_reply *reply)
 		cache_close(r->fs->cache, r->ino, reply->fh, false);
 	if (reply->ino != 0)
 		cache_undo_lookup(r->fs->cache, reply->ino);
-	file_free(r->fs, r->file);
+	kfile_free(r->fs, r->file);
 }
 
 static void finish_open(struct krequest *r, const struct cache_reply *reply)
 {
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
-		file_free(r->fs, r->file);
+		kfile_free(r->fs, r->file);
 	} else {
 		opened(r, reply);
 		cache_opened(r->fs->cache, r->ino, true, r->file->direct);
@@ -160,7 +120,7 @@ static void finish_create(struct krequest *r, const struct cache_reply *reply)
 {
 	if (reply->err != 0) {
 		(void)fuse_reply_err(r->req, reply->err);
-		file_free(r->fs, r->file);
+		kfile_free(r->fs, r->file);
 	} else {
 		struct fuse_entry_param e;
 
@@ -198,7 +158,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = req_fs(req);
-	struct file *file = file_of(fi);
+	struct kfile *file = kfile_of(fi);
 
 	if (file == NULL) { /* no_open, and CREATE was the first to open anything */
 		(void)fuse_reply_err(req, 0);
@@ -207,13 +167,13 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	cache_opened(fs->cache, ino, false, file->direct);
 	/* one that kept errors back, or was locked through, ends here */
 	cache_close(fs->cache, ino, file->fh, file->again && !file->flush);
-	file_free(fs, file);
+	kfile_free(fs, file);
 	(void)fuse_reply_err(req, 0);
 }
 
 /* The host's programs get ETXTBSY from it until RELEASE, which comes after close(2) has returned.
  */
-static bool keeps_from_executing(struct fs *fs, fuse_ino_t ino, const struct file *file)
+static bool keeps_from_executing(struct fs *fs, fuse_ino_t ino, const struct kfile *file)
 {
 	return file->writes && fs->info.gives_up &&
 	       (cache_mode(fs->cache, ino) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
@@ -228,7 +188,7 @@ static bool keeps_from_executing(struct fs *fs, fuse_ino_t ino, const struct fil
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = req_fs(req);
-	const struct file *file = file_of(fi);
+	const struct kfile *file = kfile_of(fi);
 
 	if (fs->options.no_open) {
 		(void)fuse_reply_err(req, ENOSYS); /* and the kernel never asks again */
@@ -418,7 +378,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	r->off = (uint64_t)off;
 	r->size = size;
 	/* what is written back from a mapping comes from the kernel's cache */
-	r->creq.direct = !r->fs->options.no_open && file_of(fi)->direct && !fi->writepage;
+	r->creq.direct = !r->fs->options.no_open && kfile_of(fi)->direct && !fi->writepage;
 	r->creq.writeback = fi->writepage;
 	r->creq.unpaged = current.unpaged && !fi->writepage;
 	r->past_pages = r->creq.direct;
@@ -494,7 +454,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	krequest_file(r, fi_in);
 	REQUEST_SET(r, off, (uint64_t)off_in);
 	if (!r->creq.by_node)
-		REQUEST_SET(r, fh2, file_of(fi_out)->fh);
+		REQUEST_SET(r, fh2, kfile_of(fi_out)->fh);
 	REQUEST_SET(r, off2, (uint64_t)off_out);
 	REQUEST_SET(r, size, len < COPY_MAX ? len : COPY_MAX);
 	if (flags != 0)

@@ -28,17 +28,6 @@ static void set_range(struct krequest *r, const struct flock *lock)
 	REQUEST_SET(r, off2, last);
 }
 
-static uint64_t fh_of(const struct fuse_file_info *fi)
-{
-	return ((struct file *)(uintptr_t)fi->fh)->fh;
-}
-
-/* What was locked through an open file goes with it: it must not live on as another one. */
-static void not_again(const struct fuse_file_info *fi)
-{
-	((struct file *)(uintptr_t)fi->fh)->again = false;
-}
-
 static void finish_getlk(struct krequest *r, const struct cache_reply *reply)
 {
 	if (reply->err != 0) {
@@ -66,7 +55,7 @@ static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 
 	if (r == NULL)
 		return;
-	REQUEST_SET(r, fh, fh_of(fi));
+	REQUEST_SET(r, fh, kfile_of(fi)->fh);
 	REQUEST_SET(r, owner, fi->lock_owner);
 	set_range(r, lock);
 	krequest_submit(r, ino, 0);
@@ -79,8 +68,9 @@ static void set_lock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 
 	if (r == NULL)
 		return;
-	not_again(fi);
-	REQUEST_SET(r, fh, fh_of(fi));
+	/* what was locked through an open file goes with it: it must not live on as another one */
+	kfile_of(fi)->again = false;
+	REQUEST_SET(r, fh, kfile_of(fi)->fh);
 	REQUEST_SET(r, owner, fi->lock_owner);
 	REQUEST_SET(r, pid, (uint64_t)(unsigned)lock->l_pid);
 	set_range(r, lock);

@@ -1,11 +1,8 @@
 #include "fuse/tuning.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/cleanup.h"
 #include "core/log.h"
@@ -47,41 +44,6 @@ const char *tuning_name(size_t i)
 {
 	return i < SPECS ? specs[i].name : NULL;
 }
-
-/* ---- what the kernel keeps ---- */
-
-/* Files of the kernel about the mount: none of them touches it. */
-static int write_kernel(const char *path, uint64_t v)
-{
-	char text[32];
-	int n = snprintf(text, sizeof(text), "%" PRIu64, v);
-	CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	return fd >= 0 && write(fd, text, (size_t)n) == n ? 0 : -errno;
-}
-
-int tuning_readahead(struct fs *fs, uint64_t bytes)
-{
-	char dev[32], path[128];
-
-	if (!fs_device(fs, dev, sizeof(dev)))
-		return -ENOTCONN;
-	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", dev);
-	return write_kernel(path, bytes / 1024);
-}
-
-static int set_background(struct fs *fs, uint64_t n)
-{
-	char dev[32], path[128];
-	unsigned minor;
-
-	if (!fs_device(fs, dev, sizeof(dev)) || sscanf(dev, "%*u:%u", &minor) != 1)
-		return -ENOTCONN;
-	(void)snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/max_background", minor);
-	return write_kernel(path, n);
-}
-
-/* ---- all of them ---- */
 
 static void load(struct fs *fs, struct settings *s)
 {
@@ -137,16 +99,16 @@ static int store(struct fs *fs, const struct settings *old, const struct setting
 	int r = 0;
 
 	if (new->readahead != old->readahead)
-		r = tuning_readahead(fs, new->readahead);
+		r = device_readahead(fs, new->readahead);
 	if (r < 0) {
 		(void)snprintf(err, err_len, "readahead: %s", strerror(-r));
 		return r;
 	}
 	if (new->max_background != old->max_background)
-		r = set_background(fs, new->max_background);
+		r = device_background(fs, new->max_background);
 	if (r < 0) {
 		if (new->readahead != old->readahead)
-			(void)tuning_readahead(fs, old->readahead);
+			(void)device_readahead(fs, old->readahead);
 		(void)snprintf(err, err_len, "max_background: %s", strerror(-r));
 		return r;
 	}

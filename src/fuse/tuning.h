@@ -18,6 +18,3 @@ int tuning_get(struct fs *fs, size_t i, char *buf, size_t len);
  * and one line is in err.
  */
 int tuning_set(struct fs *fs, char **words, size_t n, char *err, size_t err_len);
-
-/* Sets the readahead of the backing device. 0 or -errno. */
-int tuning_readahead(struct fs *fs, uint64_t bytes);

@@ -1,0 +1,73 @@
+#include "fuse/channel.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "fuse/fs_priv.h"
+
+static ssize_t device_receive(struct channel *c, void *buf, size_t len)
+{
+	return read(c->fd, buf, len);
+}
+
+static ssize_t device_send(struct channel *c, const struct iovec *iov, int count)
+{
+	return writev(c->fd, iov, count);
+}
+
+struct channel channel_device(int fd)
+{
+	return (struct channel){.receive = device_receive, .send = device_send, .fd = fd};
+}
+
+void channel_error(struct channel *c, uint64_t unique, int err)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = -err, .unique = unique};
+	const struct iovec iov = {&out, sizeof(out)};
+
+	if (c->send(c, &iov, 1) < 0) {
+		/* it was answered meanwhile */
+	}
+}
+
+static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
+{
+	struct fs *fs = userdata;
+
+	(void)fd;
+	return fs->channel->receive(fs->channel, buf, len);
+}
+
+/*
+ * All that libfuse sends, notifications included. INIT gets what this libfuse
+ * has no name for. A reply that the kernel refuses (fuse_dev_do_write: EINVAL)
+ * would leave its request waiting for ever, unkillable: that gets EIO, and
+ * libfuse hears that nobody waits any more.
+ */
+static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct fs *fs = userdata;
+	const struct fuse_out_header *reply = iov[0].iov_base;
+
+	(void)fd;
+	account_end(fs, iov, count);
+	init_reply(iov, count);
+	ssize_t n = fs->channel->send(fs->channel, iov, count);
+
+	if (n < 0 && errno == EINVAL && reply->unique != 0) {
+		log_err("the kernel refuses a reply of %u bytes, error %d: it gets EIO", reply->len,
+			-reply->error);
+		channel_error(fs->channel, reply->unique, EIO);
+		errno = ENOENT;
+	}
+	return n;
+}
+
+int channel_attach(struct fs *fs)
+{
+	static const struct fuse_custom_io io = {.read = io_read, .writev = io_writev};
+
+	return fuse_session_custom_io(fs->se, &io, fs->channel->fd);
+}

@@ -1,0 +1,110 @@
+/* INIT: what is agreed with the kernel. */
+#include <linux/fuse.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "core/log.h"
+#include "fuse/fs_priv.h"
+
+/* Of newer kernels' <linux/fuse.h>. */
+#define INIT_EXT		   (1u << 30)
+#define INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
+
+static void want(struct fuse_conn_info *conn, unsigned cap, bool yes)
+{
+	if (yes)
+		conn->want |= conn->capable & cap;
+	else
+		conn->want &= ~cap;
+}
+
+void init_agree(void *userdata, struct fuse_conn_info *conn)
+{
+	struct fs *fs = userdata;
+
+	want(conn, FUSE_CAP_ASYNC_READ, true);
+	/* without OPEN nobody would truncate: then SETATTR does */
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !fs->options.no_open);
+	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
+	want(conn, FUSE_CAP_ASYNC_DIO, true);
+	/* a default ACL on the host takes the place of the umask: only there is it known */
+	want(conn, FUSE_CAP_DONT_MASK, fs->info.umask);
+	want(conn, FUSE_CAP_POSIX_ACL, fs->options.acl);
+	/*
+	 * Without a server that tells of changes a new mtime must drop the pages;
+	 * with one, the guest's own writes must not.
+	 */
+	bool leased = cache_leased(fs->cache);
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA, !leased);
+	want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, leased);
+	want(conn, FUSE_CAP_CACHE_SYMLINKS, leased);
+	want(conn, FUSE_CAP_EXPIRE_ONLY, true);
+	want(conn, FUSE_CAP_IOCTL_DIR, true);
+	fs->expire_entries = (conn->capable & FUSE_CAP_EXPIRE_ONLY) != 0;
+	want(conn, FUSE_CAP_READDIRPLUS, true);
+	want(conn, FUSE_CAP_READDIRPLUS_AUTO, false); /* always: a LOOKUP each costs more */
+	want(conn, FUSE_CAP_POSIX_LOCKS, fs->options.host_locks);
+	want(conn, FUSE_CAP_FLOCK_LOCKS, fs->options.host_locks);
+	want(conn, FUSE_CAP_SPLICE_READ, false); /* a WRITE keeps its receive buffer */
+	want(conn, FUSE_CAP_WRITEBACK_CACHE,
+	     false); /* never: the kernel would trust its own size */
+	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false); /* the guest's kernel clears suid and sgid */
+	conn->max_write = MSG_PAYLOAD_MAX;
+	conn->max_readahead = fs->options.readahead > 0 ? fs->options.readahead : 1u << 17;
+	conn->max_background = fs->options.max_background;
+	conn->congestion_threshold = fs->options.max_background * 3 / 4;
+	conn->time_gran = 1;
+}
+
+/* The request that this thread handles. */
+struct init_seen {
+	bool is_init;
+	uint32_t flags, flags2;
+};
+static _Thread_local struct init_seen init_seen;
+
+void init_begin(const struct fuse_in_header *in)
+{
+	const struct fuse_init_in *arg = (const void *)(in + 1);
+
+	init_seen.is_init = in->opcode == FUSE_INIT;
+	if (init_seen.is_init && in->len >= sizeof(*in) + sizeof(*arg)) {
+		init_seen.flags = arg->flags;
+		init_seen.flags2 = arg->flags2;
+	}
+}
+
+/* What this libfuse has no name for. */
+void init_reply(const struct iovec *iov, int count)
+{
+	if (!init_seen.is_init || count != 2 || iov[1].iov_len < sizeof(struct fuse_init_out))
+		return;
+	struct fuse_init_out *out = iov[1].iov_base;
+
+	/* look-ups in one directory go side by side: libfuse 3.14 asks for it, and says nothing of
+	 * it to the kernel */
+	out->flags |= init_seen.flags & FUSE_PARALLEL_DIROPS;
+	if ((init_seen.flags & INIT_EXT) != 0 &&
+	    (init_seen.flags2 & INIT2_DIRECT_IO_ALLOW_MMAP) != 0) {
+		/* files opened for appending are FOPEN_DIRECT_IO, and may be mapped */
+		out->flags |= INIT_EXT;
+		out->flags2 |= INIT2_DIRECT_IO_ALLOW_MMAP;
+	}
+}
+
+/*
+ * Reads are as large as the readahead of the backing device, which INIT can
+ * only lower from the kernel's 128 KiB; root may raise it.
+ */
+void init_done(struct fs *fs)
+{
+	char dev[32];
+
+	if (!init_seen.is_init)
+		return;
+	if (device_number(fs, dev, sizeof(dev)))
+		stats_text(fs->stats, TEXT_mount_device, dev);
+	int r = fs->options.readahead > 0 ? device_readahead(fs, fs->options.readahead) : 0;
+	if (r < 0)
+		log_debug("readahead: %s", strerror(-r));
+}
