@@ -67,11 +67,12 @@ void init_begin(const struct fuse_in_header *in)
 {
 	const struct fuse_init_in *arg = (const void *)(in + 1);
 
-	init_seen.is_init = in->opcode == FUSE_INIT;
-	if (init_seen.is_init && in->len >= sizeof(*in) + sizeof(*arg)) {
+	init_seen = (struct init_seen){.is_init = in->opcode == FUSE_INIT};
+	/* before 7.36 (Linux 5.17) it ends there */
+	if (init_seen.is_init && in->len >= sizeof(*in) + offsetof(struct fuse_init_in, flags2))
 		init_seen.flags = arg->flags;
+	if (init_seen.is_init && in->len >= sizeof(*in) + sizeof(*arg))
 		init_seen.flags2 = arg->flags2;
-	}
 }
 
 /* What this libfuse has no name for. */
