@@ -41,6 +41,7 @@ struct question {
 	uint64_t unique;
 	uint32_t opcode;
 	bool answered;
+	bool gone; /* its caller was killed before */
 	int err; /* of the reply, positive */
 	unsigned char *out;
 	size_t len;
@@ -71,9 +72,11 @@ struct kernel {
 	struct note *notes; /* since kernel_forget_notes */
 	size_t n_notes;
 	uint32_t agreed; /* INIT's flags */
+	pthread_cond_t news; /* a request was answered, or a notification came */
 	unsigned strays; /* replies that nobody waits for */
 	struct call *cancelled; /* the last one */
-	int refuses;	 /* the next reply gets this errno */
+	int refuses;	 /* the next reply fails with this errno: with ENOENT its request is gone */
+	int unreadable;	 /* the next reading fails with this errno */
 	/* Inside a notification, without a lock: what it fails with (errno), or 0. */
 	int (*notified)(struct kernel *k, const struct note *note);
 	void *arg; /* notified's */
@@ -86,6 +89,14 @@ static inline ssize_t kernel_receive(struct channel *c, void *buf, size_t len)
 	struct kernel *k = (struct kernel *)c;
 	uint64_t n;
 
+	(void)pthread_mutex_lock(&k->lock);
+	int e = k->unreadable;
+	k->unreadable = 0;
+	(void)pthread_mutex_unlock(&k->lock);
+	if (e != 0) {
+		errno = e;
+		return -1;
+	}
 	if (read(c->fd, &n, sizeof(n)) < 0)
 		return -1;
 	SCOPE_LOCK(&k->lock);
@@ -120,6 +131,8 @@ static inline int kernel_answered(struct kernel *k, const unsigned char *bytes, 
 		int e = k->refuses;
 
 		k->refuses = 0;
+		if (q != NULL && e == ENOENT)
+			q->answered = q->gone = true;
 		return e;
 	}
 	if (q == NULL) {
@@ -132,6 +145,7 @@ static inline int kernel_answered(struct kernel *k, const unsigned char *bytes, 
 	q->err = -h.error;
 	q->len = len - sizeof(h);
 	q->out = unit_copy(bytes + sizeof(h), q->len);
+	(void)pthread_cond_broadcast(&k->news);
 	return 0;
 }
 
@@ -216,6 +230,7 @@ static inline ssize_t kernel_send(struct channel *c, const struct iovec *iov, in
 		k->notes = realloc(k->notes, (k->n_notes + 1) * sizeof(note));
 		assert_non_null(k->notes);
 		k->notes[k->n_notes++] = note;
+		(void)pthread_cond_broadcast(&k->news);
 		(void)pthread_mutex_unlock(&k->lock);
 		e = k->notified != NULL ? k->notified(k, &note) : 0;
 		if (e == 0 && n < (ssize_t)len)
@@ -411,6 +426,7 @@ static inline struct kernel *kernel_new(struct world *w, struct fs_options optio
 	kernel_of_backend = k;
 	options.stats = w->stats;
 	(void)pthread_mutex_init(&k->lock, NULL);
+	(void)pthread_cond_init(&k->news, NULL);
 	k->channel = (struct channel){.receive = kernel_receive,
 				      .send = kernel_send,
 				      .fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE)};
@@ -465,6 +481,7 @@ static inline void kernel_free(struct kernel *k)
 	free(k->notes);
 	free(k->buf.mem);
 	(void)pthread_mutex_destroy(&k->lock);
+	(void)pthread_cond_destroy(&k->news);
 	free(k);
 }
 
