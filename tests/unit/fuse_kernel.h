@@ -335,8 +335,11 @@ static inline void host_replies(struct kernel *k, enum msg_op op, const struct m
 	struct msg reply = *m;
 
 	assert_int_equal(call->req.op, op);
-	if (call->dest != NULL && m->payload.len > 0 && m->payload.len <= call->dest_len)
-		reply.payload.data = memcpy(call->dest, m->payload.data, m->payload.len);
+	if (MSG_HAS(m, payload) && m->payload.len <= call->dest_len) {
+		if (m->payload.len > 0)
+			memcpy(call->dest, m->payload.data, m->payload.len);
+		reply.payload.data = call->dest;
+	}
 	call->done(call, &reply);
 }
 

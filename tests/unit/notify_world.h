@@ -85,6 +85,20 @@ static inline size_t inodes(uint64_t ino)
 	return kernel_noted(k, FUSE_NOTIFY_INVAL_INODE, ino, NULL);
 }
 
+/* The same, with pages from off on, len of them. */
+static inline size_t drops(uint64_t ino, int64_t off, int64_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < k->n_notes; i++) {
+		const struct note *o = &k->notes[i];
+
+		n += o->code == FUSE_NOTIFY_INVAL_INODE && o->ino == ino && o->off == off &&
+		     o->len == len;
+	}
+	return n;
+}
+
 static inline size_t entries(uint64_t parent, const char *name)
 {
 	return kernel_noted(k, FUSE_NOTIFY_INVAL_ENTRY, parent, name);
