@@ -51,6 +51,8 @@ static bool intercept(struct fs *fs, struct fuse_buf *buf)
 	case FUSE_INTERRUPT:
 		interrupt(fs, in);
 		return true;
+	case FUSE_NOTIFY_REPLY: /* to what nobody asks: libfuse 3.14 would not free it */
+		return true;
 	case OPCODE_TMPFILE: /* the arguments and the reply of CREATE */
 		current.tmpfile = true;
 		in->opcode = FUSE_CREATE;

@@ -72,6 +72,7 @@ struct kernel {
 	struct note *notes; /* since kernel_forget_notes */
 	size_t n_notes;
 	uint32_t agreed; /* INIT's flags */
+	uint32_t uid;	 /* of who asks */
 	pthread_cond_t news; /* a request was answered, or a notification came */
 	unsigned strays; /* replies that nobody waits for */
 	struct call *cancelled; /* the last one */
@@ -282,7 +283,7 @@ static inline struct question *kernel_put_request(struct kernel *k, uint32_t opc
 				   .opcode = opcode,
 				   .unique = q->unique,
 				   .nodeid = node,
-				   .uid = 1000,
+				   .uid = k->uid,
 				   .gid = 1000,
 				   .pid = 4242};
 	memcpy(bytes, &h, sizeof(h));
@@ -425,6 +426,7 @@ static inline struct kernel *kernel_new(struct world *w, struct fs_options optio
 
 	assert_non_null(k);
 	k->w = w;
+	k->uid = 1000;
 	w->f->base.ops = &kernel_backend_ops;
 	kernel_of_backend = k;
 	options.stats = w->stats;

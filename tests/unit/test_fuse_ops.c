@@ -442,6 +442,15 @@ static void op_WRITE(struct kernel *k)
 	assert_memory_equal(host_asked(k, MSG_WRITE)->payload.data, "more", 5);
 	host_says(k, MSG_WRITE, reply_err(NO_STAMP, ENOSPC));
 	assert_err(q, ENOSPC);
+	/* root keeps the set-id bits, unless the kernel has seen that he has to lose them */
+	k->uid = 0;
+	for (uint32_t kill = 0; kill <= FUSE_WRITE_KILL_SUIDGID; kill += FUSE_WRITE_KILL_SUIDGID) {
+		in.write_flags = kill;
+		q = kernel_ask(k, FUSE_WRITE, ino, ARG(in), STRING("root"));
+		assert_int_equal((host_asked(k, MSG_WRITE)->flags & STRIP_IDS) != 0, kill != 0);
+		host_says(k, MSG_WRITE, reply_err(NO_STAMP, ENOSPC));
+		assert_err(q, ENOSPC);
+	}
 }
 
 static void op_FLUSH(struct kernel *k)
@@ -748,6 +757,10 @@ static void op_LISTXATTR(struct kernel *k)
 	/* the caller is not root, and so is not shown what is root's */
 	assert_int_equal(q->len, sizeof("user.a\0user.c"));
 	assert_memory_equal(answer_of(q, 0), "user.a\0user.c", q->len);
+	k->uid = 0;
+	q = kernel_ask(k, FUSE_LISTXATTR, ino, ARG(in));
+	host_says(k, MSG_LISTXATTR, m);
+	assert_int_equal(q->len, sizeof(names));
 }
 
 static void op_REMOVEXATTR(struct kernel *k)

@@ -130,6 +130,26 @@ static void test_repeated_until_forgotten(void **state)
 	assert_int_equal(count(STAT_inval_waiting), 0);
 }
 
+/* The kernel forgets it while it is told: that is why it knows none. */
+static int forgets(struct kernel *kernel, const struct note *note)
+{
+	if (note->code != FUSE_NOTIFY_INVAL_INODE)
+		return 0;
+	cache_forget(kernel->w->c, note->ino, 1);
+	return ENOENT;
+}
+
+static void test_forgotten_meanwhile(void **state)
+{
+	(void)state;
+	k->notified = forgets;
+	(void)inv(k->w, 50, INV_DATA);
+	kernel_notified(k);
+	assert_int_equal(inodes(file), 1);
+	assert_int_equal(count(STAT_inval_retried), 0);
+	assert_int_equal(count(STAT_inval_waiting), 0);
+}
+
 /* Any other error says that it cannot be done, and again would be no better. */
 static void test_other_errors(void **state)
 {
@@ -509,6 +529,7 @@ int main(void)
 	    TEST(test_merged),
 	    TEST(test_repeated),
 	    TEST(test_repeated_until_forgotten),
+	    TEST(test_forgotten_meanwhile),
 	    TEST(test_other_errors),
 	    TEST(test_entry_errors),
 	    TEST(test_entry),

@@ -199,6 +199,36 @@ static void test_stuck_name(void **state)
 	assert_int_equal(inodes(dir), 2);
 }
 
+/*
+ * A notifier waits for the lock of dir, which a request has whose reply is held: the reply waits
+ * for nothing that the same notifier has still to tell, or both would for ever.
+ */
+static void replies_meanwhile(void)
+{
+	(void)inv_name(k->w, FAKE_ROOT, "f");
+	host_made(MSG_MKNOD, 61);
+	assert_false(asked->answered);
+	kernel_notified(k);
+	assert_err(asked, 0);
+	assert_int_equal(drops(dir, 0, 0), 1);
+	assert_int_equal(drops(CACHE_ROOT, 0, 0), 1);
+	assert_int_equal(entries(CACHE_ROOT, "f"), 0);
+}
+
+static void test_stuck_notifier(void **state)
+{
+	(void)state;
+	(void)kernel_looks_up(k, dir, "x", 70, FILE_MODE);
+	assert_int_equal(dir % 2, CACHE_ROOT % 2); /* one notifier tells names of both */
+	asked = makes(dir, "new");
+	(void)inv_name(k->w, 60, "x");
+	kernel_notified(k); /* parked */
+	hold_up(FUSE_NOTIFY_INVAL_ENTRY, dir, replies_meanwhile);
+	kernel_later(k, 20 * MSEC);
+	assert_was_held_up();
+	assert_int_equal(entries(CACHE_ROOT, "f"), 1);
+}
+
 /* ---- names that were passed ---- */
 
 /*
@@ -678,6 +708,18 @@ static void test_append_stored(void **state)
 	assert_int_equal(ANSWER(q, struct fuse_write_out)->size, 4);
 }
 
+/* One through the pages that landed behind what the kernel took for the end. */
+static void test_moved_write(void **state)
+{
+	(void)state;
+	uint64_t fh = opened(O_RDWR);
+	struct question *q = writes(fh, 50, 0, "bytes");
+	host_wrote(70, 5, 75);
+	assert_err(q, 0);
+	kernel_notified(k);
+	assert_int_equal(drops(file, 0, 0), 1);
+}
+
 /* O_DIRECT beside pages: those go before the reply. */
 static void test_direct_write(void **state)
 {
@@ -777,6 +819,7 @@ int main(void)
 	    TEST(test_not_what_comes_later),
 	    TEST(test_stuck_inode),
 	    TEST(test_stuck_name),
+	    TEST(test_stuck_notifier),
 	    TEST(test_passed),
 	    TEST(test_attributes_of_passed),
 	    TEST(test_attributes_late),
@@ -793,6 +836,7 @@ int main(void)
 	    TEST(test_size_asked_too_long),
 	    TEST(test_size_forced),
 	    TEST(test_append_stored),
+	    TEST(test_moved_write),
 	    TEST(test_direct_write),
 	    TEST(test_raced_write),
 	    TEST(test_longer_read),
