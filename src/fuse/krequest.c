@@ -180,7 +180,8 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
 		cache_undo_lookup(r->fs->cache, reply->ino);
 	if (reply->fh != 0)
 		cache_close(r->fs->cache, r->ino, reply->fh, false);
-	done_unseen(r);
+	if (r->holds == NULL) /* else that was when it was killed */
+		done_unseen(r);
 }
 
 /*
