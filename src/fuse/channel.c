@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <linux/fuse.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -12,9 +14,15 @@ static ssize_t device_receive(struct channel *c, void *buf, size_t len)
 	return read(c->fd, buf, len);
 }
 
+/* writev(2), past the one below. */
+static ssize_t write_all(int fd, const struct iovec *iov, int count)
+{
+	return syscall(SYS_writev, fd, iov, count);
+}
+
 static ssize_t device_send(struct channel *c, const struct iovec *iov, int count)
 {
-	return writev(c->fd, iov, count);
+	return write_all(c->fd, iov, count);
 }
 
 struct channel channel_device(int fd)
@@ -65,9 +73,53 @@ static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 	return n;
 }
 
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+/*
+ * From 3.18 on libfuse may be built without fuse_session_custom_io, as Debian's is. It reads and
+ * writes the mount's descriptor by itself then, the latter with writev(3): this one, which a
+ * program's dynamic linker finds first.
+ */
+static _Atomic(struct fs *) interposed;
+
+ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+	struct fs *fs = interposed;
+
+	if (fs == NULL || fd != fs->channel->fd)
+		return write_all(fd, iov, count);
+	return io_writev(fd, (struct iovec *)(uintptr_t)iov, count, fs);
+}
+
+static int interpose(struct fs *fs)
+{
+	if (!fs->mounted) /* what is no mount's descriptor has to be read by custom_io */
+		return -EOPNOTSUPP;
+	interposed = fs;
+	return 0;
+}
+
+void channel_detach(struct fs *fs)
+{
+	struct fs *mine = fs;
+
+	(void)atomic_compare_exchange_strong(&interposed, &mine, NULL);
+}
+#else
+static int interpose(struct fs *fs)
+{
+	(void)fs;
+	return -EOPNOTSUPP;
+}
+
+void channel_detach(struct fs *fs)
+{
+	(void)fs;
+}
+#endif
+
 int channel_attach(struct fs *fs)
 {
 	static const struct fuse_custom_io io = {.read = io_read, .writev = io_writev};
 
-	return fuse_session_custom_io(fs->se, &io, fs->channel->fd);
+	return fuse_session_custom_io(fs->se, &io, fs->channel->fd) == 0 ? 0 : interpose(fs);
 }

@@ -28,8 +28,13 @@ struct channel {
 /* The channel of a descriptor of /dev/fuse. */
 struct channel channel_device(int fd);
 
-/* From now on all that libfuse reads and writes goes through fs->channel. 0 or -errno. */
+/*
+ * From now on all that libfuse writes goes through fs->channel, and what it reads, unless that
+ * is a mount's. 0 or -errno. One mount of a process at a time. channel_detach: before the session
+ * goes.
+ */
 int channel_attach(struct fs *fs);
+void channel_detach(struct fs *fs);
 
 /* Answers with an error (errno) past libfuse. */
 void channel_error(struct channel *c, uint64_t unique, int err);

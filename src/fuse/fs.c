@@ -122,12 +122,12 @@ int fs_open(struct cache *cache, const struct fs_options *options, const char *m
 		fs->mounted = fuse_session_mount(fs->se, mountpoint) == 0;
 		r = fs->mounted ? 0 : -EIO;
 	}
-	capture.buf = NULL;
 	if (r == 0) {
 		fs->device_channel = channel_device(fuse_session_fd(fs->se));
 		fs->channel = channel != NULL ? channel : &fs->device_channel;
 		r = channel_attach(fs);
 	}
+	capture.buf = NULL;
 	if (r == 0 && device_number(fs, device, sizeof(device)))
 		(void)snprintf(fs->device, sizeof(fs->device), "%s", device);
 	if (r == 0)
@@ -242,6 +242,7 @@ void fs_free(struct fs *fs)
 			mount_is_gone(fs);
 		if (fs->mounted)
 			fuse_session_unmount(fs->se);
+		channel_detach(fs);
 		fuse_session_destroy(fs->se);
 	}
 	while (fs->files != NULL) /* of a mount that was taken away from its users */
