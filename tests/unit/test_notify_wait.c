@@ -342,26 +342,52 @@ static void test_attributes_late(void **state)
 	assert_was_held_up();
 }
 
-/* A killed task need not wait for its reply, which then is given to nobody. */
-static void test_killed_while_held(void **state)
+/* Its task gets a SIGKILL while it waits. */
+static void kills(const struct question *q)
 {
-	(void)state;
-	killed = false;
-	k->notified = file_fails;
-	(void)inv(k->w, 50, INV_ATTR);
-	struct question *q = makes(CACHE_ROOT, "new");
-	host_made(MSG_MKNOD, 61);
 	struct fuse_interrupt_in in = {.unique = q->unique};
+
+	assert_false(q->answered);
 	assert_false(kernel_ask(k, FUSE_INTERRUPT, 0, ARG(in))->answered);
 	killed = true;
 	(void)pthread_mutex_lock(&k->fs->lock);
 	assert_false(krequests_check_killed_locked(k->fs));
 	(void)pthread_mutex_unlock(&k->fs->lock);
+	killed = false;
 	assert_err(q, EINTR);
+}
+
+/* A killed task need not wait for its reply, which then is given to nobody. */
+static void test_killed_while_held(void **state)
+{
+	(void)state;
+	k->notified = file_fails;
+	(void)inv(k->w, 50, INV_ATTR);
+	struct question *q = makes(CACHE_ROOT, "new");
+	host_made(MSG_MKNOD, 61);
+	kills(q);
+	/* the kernel is to look at the name that was made, however long the reply would wait */
+	kernel_notified(k);
+	assert_int_equal(entries(CACHE_ROOT, "new"), 1);
+	assert_non_null(k->fs->in_flight);
 	k->notified = NULL;
 	kernel_later(k, SECOND);
-	/* the kernel is to look again at the name that was made */
-	assert_int_equal(entries(CACHE_ROOT, "new"), 1);
+	assert_int_equal(entries(CACHE_ROOT, "new"), 1); /* and once */
+	assert_null(k->fs->in_flight);
+}
+
+/* Nor for a fence of its own. */
+static void test_killed_in_fence(void **state)
+{
+	struct fuse_ioctl_in in = {.cmd = VSOCKFS_IOC_FENCE, .out_size = sizeof(uint64_t)};
+	struct msg m = {0};
+
+	(void)state;
+	struct question *q = kernel_ask(k, FUSE_IOCTL, CACHE_ROOT, ARG(in));
+	kills(q);
+	MSG_SET(&m, seq, 1);
+	host_says(k, MSG_FENCE, m);
+	kernel_notified(k);
 	assert_null(k->fs->in_flight);
 }
 
@@ -736,6 +762,20 @@ static void test_direct_write(void **state)
 	assert_err(q, 0);
 }
 
+/* Whoever is killed meanwhile does not wait for that. */
+static void test_killed_in_write(void **state)
+{
+	(void)state;
+	uint64_t fh = opened(O_RDWR);
+	reads(fh, 50);
+	kernel_notified(k);
+	struct question *q = writes(fh, 10, FUSE_WRITE_LOCKOWNER, "bytes");
+	host_wrote(10, 5, 50);
+	kills(q);
+	kernel_notified(k);
+	assert_null(k->fs->in_flight);
+}
+
 /* A READ while the WRITE is on its way may bring back the old bytes. */
 static void test_raced_write(void **state)
 {
@@ -824,6 +864,8 @@ int main(void)
 	    TEST(test_attributes_of_passed),
 	    TEST(test_attributes_late),
 	    TEST(test_killed_while_held),
+	    TEST(test_killed_in_fence),
+	    TEST(test_killed_in_write),
 	    TEST(test_ends_while_held),
 	    TEST(test_acknowledged),
 	    TEST(test_acknowledged_past_names),
