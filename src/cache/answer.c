@@ -7,13 +7,7 @@
 
 #include "cache/cache_priv.h"
 
-bool answer_possible(uint64_t op)
-{
-	return op == MSG_GETATTR || op == MSG_LOOKUP || op == MSG_OPEN || op == MSG_READ ||
-	       op == MSG_READLINK || op == MSG_GETXATTR || op == MSG_STATFS;
-}
-
-static bool answer_attr(struct cache *c, struct node *n, uint64_t now, struct answer *a)
+static bool node_answer(struct cache *c, struct node *n, uint64_t now, struct answer *a)
 {
 	if (!node_fresh_locked(c, n, now))
 		return false;
@@ -21,6 +15,15 @@ static bool answer_attr(struct cache *c, struct node *n, uint64_t now, struct an
 	a->out.attr = &a->attr;
 	a->out.attr_ttl = n->attr_until - now;
 	a->out.hold = pages_to_drop(n);
+	return true;
+}
+
+static bool answer_getattr(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+{
+	if (!node_answer(c, r->node, now, a))
+		return false;
+	if (!r->own)
+		size_tell_locked(c, r->node, &a->out);
 	return true;
 }
 
@@ -37,7 +40,7 @@ static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, st
 		a->out.err = ENOENT;
 		return true;
 	}
-	if (answer_attr(c, n, now, a) && n->nlookup > 0)
+	if (node_answer(c, n, now, a) && n->nlookup > 0)
 		size_tell_locked(c, n, &a->out);
 	if (n->nlookup > 0 && !name_confirmed_locked(c, r, r->node, r->names[0], r->name_len[0], n))
 		a->out.entry_ttl = 0;
@@ -55,7 +58,7 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	if ((r->call.req.flags & other) != O_RDONLY || (n->flags & NODE_PROMISED) == 0 ||
 	    !node_fresh_locked(c, n, now) || !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
-	(void)answer_attr(c, n, now, a);
+	(void)node_answer(c, n, now, a);
 	a->out.appended = is_appended(n);
 	a->out.hold = false; /* OPEN brings no attributes to the kernel */
 	a->out.size_first = size_is_longer_locked(n);
@@ -79,8 +82,7 @@ static bool answer_read(struct cache *c, struct cache_req *r, uint64_t now, stru
 	return true;
 }
 
-static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t now,
-			    struct answer *a)
+static bool answer_readlink(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
 {
 	struct node *n = r->node;
 
@@ -95,8 +97,9 @@ static bool answer_readlink(const struct cache *c, struct cache_req *r, uint64_t
 }
 
 /* Told with every PING, and so no older than that, unless a change of ours has moved them. */
-static bool answer_statfs(struct cache *c, uint64_t now, struct answer *a)
+static bool answer_statfs(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
 {
+	(void)r;
 	if (!c->one_fs || !space_settled_locked(c, now) || c->fs_clock < c->space_changed ||
 	    c->options.lease == 0 || !link_alive_locked(c, now))
 		return false;
@@ -114,8 +117,7 @@ static bool wants_acl(const struct cache_req *r)
 	       memcmp(r->names[1], name, sizeof(name) - 1) == 0;
 }
 
-static bool answer_getxattr(const struct cache *c, struct cache_req *r, uint64_t now,
-			    struct answer *a)
+static bool answer_getxattr(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
 {
 	bool none = (c->leased && (r->node->flags & NODE_NO_XATTR) != 0) ||
 		    ((r->node->flags & NODE_NO_ACL) != 0 && wants_acl(r));
@@ -126,47 +128,39 @@ static bool answer_getxattr(const struct cache *c, struct cache_req *r, uint64_t
 	return true;
 }
 
-/*
- * Answers from what is cached under a promise; a GETATTR, and that there is no ACL, also from
- * what is kept for a time.
- */
+/* How a request is answered from what is cached. */
+static const struct hit {
+	bool (*answer)(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a);
+	bool timed; /* also from what is kept for a time, without a promise */
+	enum stat_id counter;
+} hits[] = {
+	[MSG_GETATTR] = {answer_getattr, true, STAT_cache_attr_hits},
+	[MSG_LOOKUP] = {answer_lookup, false, STAT_cache_name_hits},
+	[MSG_OPEN] = {answer_open, false, STAT_cache_open_hits},
+	[MSG_READ] = {answer_read, false, STAT_cache_page_hits},
+	[MSG_READLINK] = {answer_readlink, false, STAT_cache_attr_hits},
+	[MSG_STATFS] = {answer_statfs, false, STAT_cache_attr_hits},
+	[MSG_GETXATTR] = {answer_getxattr, true, STAT_cache_attr_hits},
+};
+
+static const struct hit *hit_of(uint64_t op)
+{
+	bool any = op < sizeof(hits) / sizeof(hits[0]) && hits[op].answer != NULL;
+
+	return any ? &hits[op] : NULL;
+}
+
+bool answer_possible(uint64_t op)
+{
+	return hit_of(op) != NULL;
+}
+
 bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
 {
-	uint64_t now = cache_now();
-	enum stat_id counter = STAT_cache_attr_hits;
-	bool hit = false;
+	const struct hit *h = hit_of(r->call.req.op);
 
-	switch (r->call.req.op) {
-	case MSG_GETATTR:
-		hit = answer_attr(c, r->node, now, a);
-		if (hit && !r->own)
-			size_tell_locked(c, r->node, &a->out);
-		break;
-	case MSG_LOOKUP:
-		hit = c->leased && answer_lookup(c, r, now, a);
-		counter = STAT_cache_name_hits;
-		break;
-	case MSG_OPEN:
-		hit = c->leased && answer_open(c, r, now, a);
-		counter = STAT_cache_open_hits;
-		break;
-	case MSG_READ:
-		hit = c->leased && answer_read(c, r, now, a);
-		counter = STAT_cache_page_hits;
-		break;
-	case MSG_READLINK:
-		hit = c->leased && answer_readlink(c, r, now, a);
-		break;
-	case MSG_STATFS:
-		hit = c->leased && answer_statfs(c, now, a);
-		break;
-	case MSG_GETXATTR:
-		hit = answer_getxattr(c, r, now, a);
-		break;
-	default:
-		break;
-	}
-	if (hit)
-		stats_add(c->options.stats, counter, 1);
-	return hit;
+	if (h == NULL || (!c->leased && !h->timed) || !h->answer(c, r, cache_now(), a))
+		return false;
+	stats_add(c->options.stats, h->counter, 1);
+	return true;
 }

@@ -25,8 +25,7 @@ static void cache_done(struct call *call, const struct msg *m)
 	struct cache_reply out = {.err = (int)m->err, .msg = m, .ret_held = &held};
 	struct cache_holds holds;
 
-	if ((call->req.op == MSG_OPEN || call->req.op == MSG_CREATE) &&
-	    files_open_again(c, call, m->err, &r->retried))
+	if (msg_is(call->req.op, TRAIT_OPENS) && files_open_again(c, call, m->err, &r->retried))
 		return;
 	(void)pthread_rwlock_rdlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);

@@ -231,21 +231,10 @@ struct cache {
 
 /* ---- request.c ---- */
 
-/* What a request changes, as far as names and attributes go. */
-enum touch {
-	TOUCH_NOTHING,
-	TOUCH_NODE,   /* the object `node` */
-	TOUCH_NAMES,  /* names in the directory `node` */
-	TOUCH_LINK,   /* the object `node` and names in `node2` */
-	TOUCH_RENAME, /* names in `node` and `node2` */
-};
-
-enum touch request_touches(const struct msg *m);
-bool request_changes_data(const struct msg *m);
-/* Its successful reply gives the kernel a reference to an object. */
-bool request_names_object(uint64_t op);
 /* O_TMPFILE: the name that comes with it is the kernel's own. */
 bool request_is_nameless(const struct msg *m);
+/* The kernel takes the size that the reply tells of the object. */
+bool request_tells_size(const struct msg *m);
 /* A regular file may grow in the kernel with its reply. */
 bool request_may_grow(const struct cache_req *r);
 /* Raises the generations of what it changes: when it is submitted, and when it is answered. */

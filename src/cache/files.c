@@ -156,26 +156,18 @@ struct want {
 /* What r goes by as fh (0) and fh2 (1); false: by none. */
 static bool want_of(const struct cache_req *r, unsigned i, struct want *ret)
 {
-	switch (r->call.req.op) {
-	case MSG_READ:
-	case MSG_LSEEK:
-		*ret = (struct want){r->node, O_RDONLY, true, 0};
-		break;
-	case MSG_WRITE: /* with O_APPEND an append-only file can be opened as well */
-		*ret = (struct want){r->node, O_WRONLY, true,
-				     (uint32_t)r->call.req.flags & O_APPEND};
-		break;
-	case MSG_FALLOCATE:
-		*ret = (struct want){r->node, O_WRONLY, true, 0};
-		break;
-	case MSG_COPY:
+	const struct msg *m = &r->call.req;
+	bool open = msg_request_needs(m->op, MSG_BIT(fh)), writes = msg_is(m->op, TRAIT_WRITES);
+
+	if (msg_request_needs(m->op, MSG_BIT(fh2))) { /* from fh, which is of node2, to fh2 */
 		*ret = i == 0 ? (struct want){r->node2, O_RDONLY, true, 0}
 			      : (struct want){r->node, O_WRONLY, true, 0};
 		return true;
-	default: /* SETATTR, FSYNC: go by what was written through, whatever became of the mode */
-		*ret = (struct want){r->node, O_WRONLY, false, 0};
-		break;
 	}
+	/* What needs none goes by what was written through, whatever became of the mode. */
+	*ret = (struct want){r->node, open && !writes ? O_RDONLY : O_WRONLY, open, 0};
+	if (msg_is(m->op, TRAIT_OPEN_FLAGS)) /* so an append-only file can be opened as well */
+		ret->flags = (uint32_t)m->flags & O_APPEND;
 	return i == 0;
 }
 
@@ -202,7 +194,7 @@ static void use_locked(struct cache *c, struct cache_req *r, unsigned i, struct 
 	else
 		MSG_SET(m, fh2, f->fh);
 	/* Nobody sees the close(2) that an error could be kept back for. */
-	if (m->op == MSG_WRITE && (f->flags & OPEN_FLUSH) != 0)
+	if (msg_is(m->op, TRAIT_OPEN_FLAGS) && (f->flags & OPEN_FLUSH) != 0)
 		MSG_SET(m, flags, m->flags | O_DSYNC);
 }
 

@@ -106,16 +106,12 @@ static uint64_t end_of(const struct cache_req *r, const struct msg *m)
 {
 	const struct msg *q = &r->call.req;
 
-	switch (q->op) {
-	case MSG_WRITE:
-		return r->writeback ? 0 : q->off + m->size;
-	case MSG_FALLOCATE: /* FALLOC_FL_KEEP_SIZE comes with everything else */
-		return q->flags == 0 ? q->off + q->size : 0;
-	case MSG_COPY:
-		return q->off2 + m->size;
-	default:
+	if (!msg_is(q->op, TRAIT_WRITES) || r->writeback)
 		return 0;
-	}
+	if (msg_is(q->op, TRAIT_KEEPS_SIZE) && q->flags != 0)
+		return 0;
+	uint64_t off = MSG_HAS(q, off2) ? q->off2 : q->off;
+	return off + (MSG_HAS(m, size) ? m->size : q->size);
 }
 
 static void sets_locked(struct node *n, uint64_t size, uint32_t task)
@@ -132,11 +128,11 @@ void size_written_locked(struct cache_req *r, const struct msg *m)
 {
 	const struct msg *q = &r->call.req;
 	struct node *n = r->node;
-	bool cut = q->op == MSG_SETATTR && (q->valid & SET_SIZE) != 0;
+	bool cut = (q->valid & SET_SIZE) != 0;
 
 	if (!S_ISREG(n->attr.mode))
 		return;
-	if (q->op == MSG_OPEN && (q->flags & O_TRUNC) != 0)
+	if (msg_is(q->op, TRAIT_OPENS) && (q->flags & O_TRUNC) != 0)
 		has_locked(n, 0);
 	else if (cut && q->size < kernel_has(n))
 		has_locked(n, q->size);
@@ -157,21 +153,7 @@ uint64_t size_own_end_locked(const struct node *n)
 /* Requests for which the kernel holds the inode's lock, as it does for write(2). */
 static bool locks_inode(const struct cache_req *r)
 {
-	uint64_t op = r->call.req.op;
-
-	return op == MSG_SETATTR || op == MSG_LINK || op == MSG_FALLOCATE || op == MSG_COPY ||
-	       (op == MSG_WRITE && !r->writeback);
-}
-
-/*
- * write(2) may send several WRITEs before it sets the size, and reads what it copies
- * from: neither shows that it has returned.
- */
-static bool task_goes_on(const struct cache_req *r)
-{
-	uint64_t op = r->call.req.op;
-
-	return op != MSG_READ && op != MSG_WRITE && op != MSG_GETXATTR;
+	return msg_is(r->call.req.op, TRAIT_LOCKS) && !r->writeback;
 }
 
 static void digested_locked(struct node *n)
@@ -189,12 +171,16 @@ void size_arrives_locked(struct cache_req *r)
 	struct node *n = r->node;
 	struct kernel_size *k = size_of(n);
 	bool locks = locks_inode(r);
+	/*
+	 * write(2) may send several WRITEs before it sets the size, and reads what it copies
+	 * from: neither shows that it has returned. Another task's WRITE does, by the lock.
+	 */
+	bool within = msg_is(r->call.req.op, TRAIT_WITHIN_WRITE);
 
 	if (k == NULL || (k->set == 0 && !k->is_forced))
 		return;
 	bool same = r->task != 0 && r->task == k->set_by;
-	if (k->set > 0 && (r->call.req.op == MSG_WRITE ? locks && r->task != 0 && !same
-						       : locks || (same && task_goes_on(r))))
+	if (k->set > 0 && (within ? locks && r->task != 0 && !same : locks || same))
 		digested_locked(n);
 	same = r->task != 0 && r->task == k->forced_by;
 	if (k->is_forced && (same || (locks && k->inode_locked)))
@@ -285,7 +271,7 @@ bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, 
 	k->forced = has;
 	k->is_forced = true;
 	k->forced_by = r->task;
-	k->inode_locked = r->call.req.op != MSG_CREATE;
+	k->inode_locked = msg_is(r->call.req.op, TRAIT_CHANGES_OBJECT); /* else the directory */
 	k->forced_in = dir;
 	k->serial++;
 	/* news that came while the reply was held: a fence behind it is to find this settled */

@@ -320,7 +320,8 @@ void cache_pushed(void *arg, const struct msg *m)
 	c->last_seq = m->seq;
 	c->changed_at = cache_now() - (MSG_HAS(m, age) ? m->age : 0);
 	c->by_host = true;
-	if (m->op == MSG_RESET) {
+	bool reset = m->op == MSG_RESET; /* or INV */
+	if (reset) {
 		c->floor_seq = m->seq;
 		log_info("the server has lost track of changes: everything is read anew");
 		cache_drop_all_locked(c);
@@ -337,7 +338,7 @@ void cache_pushed(void *arg, const struct msg *m)
 			cache_drop_all_locked(c);
 		}
 	}
-	bool ack = (m->flags & INV_ACK) != 0 || m->op == MSG_RESET;
+	bool ack = (m->flags & INV_ACK) != 0 || reset;
 	if (ack && c->sink != NULL)
 		c->sink->mark(c->sink_arg, m->seq);
 	bool direct = ack && c->sink == NULL;

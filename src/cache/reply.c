@@ -40,34 +40,26 @@ static void compare_locked(struct cache *c, const struct cache_req *r, const str
 	const struct msg *q = &r->call.req;
 	uint64_t size = n->attr.size, end = 0;
 
-	if (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0 &&
-	    (q->valid & (SET_MTIME | SET_MTIME_NOW)) != 0 && a->size == size)
+	if ((q->valid & SET_SIZE) == 0 && (q->valid & (SET_MTIME | SET_MTIME_NOW)) != 0 &&
+	    a->size == size)
 		return; /* the time is our own */
-	if (!request_changes_data(q) && q->op != MSG_CREATE) {
+	if (msg_is(q->op, TRAIT_OPENS) && msg_is(q->op, TRAIT_NAMES_OBJECT))
+		return; /* nobody has asked what there was under the name */
+	if (!msg_changes_data(q)) {
 		node_compare_locked(c, n, a);
 		return;
 	}
 	/* our own: then the size is what it made of it */
-	if (q->op == MSG_SETATTR)
+	if ((q->valid & SET_SIZE) != 0)
 		size = q->size;
-	else if (q->op == MSG_OPEN)
+	else if (msg_is(q->op, TRAIT_OPENS))
 		size = 0;
-	else if (q->op == MSG_WRITE)
-		end = m->off + m->size;
-	else if (q->op == MSG_FALLOCATE)
-		end = q->off + q->size;
-	else
+	else if (MSG_HAS(q, off2))
 		return;
+	else
+		end = MSG_HAS(m, size) ? m->off + m->size : q->off + q->size;
 	if (a->size > (end > size ? end : size))
 		node_lose_data_locked(c, n);
-}
-
-/* Whether the kernel is given the attributes of its object, and takes no size of its own for them.
- */
-static bool tells_size(const struct msg *q)
-{
-	return request_names_object(q->op) || q->op == MSG_GETATTR ||
-	       (q->op == MSG_SETATTR && (q->valid & SET_SIZE) == 0);
 }
 
 /* It has no promise, and what has none was taken back since the request left. */
@@ -163,32 +155,24 @@ static void install_names_locked(struct cache *c, struct cache_req *r, const str
 {
 	bool exchange = (r->call.req.flags & RENAME_EXCHANGE) != 0;
 	bool whiteout = (r->call.req.flags & RENAME_WHITEOUT) != 0; /* has the old name now */
+	uint64_t op = r->call.req.op;
 
-	switch (r->call.req.op) {
-	case MSG_UNLINK:
-	case MSG_RMDIR:
+	if (!msg_is(op, TRAIT_REMOVES))
+		return;
+	if (exchange)
+		moved_name_locked(c, m, r->node, r->names[0], r->name_len[0],
+				  MSG_HAS(m, node2) ? m->node2 : 0, r->had[1]);
+	else if (!whiteout)
 		removed_name_locked(c, r->node, r->names[0], r->name_len[0]);
-		break;
-	case MSG_RENAME:
-		if (exchange)
-			moved_name_locked(c, m, r->node, r->names[0], r->name_len[0],
-					  MSG_HAS(m, node2) ? m->node2 : 0, r->had[1]);
-		else if (!whiteout)
-			removed_name_locked(c, r->node, r->names[0], r->name_len[0]);
+	if (msg_is(op, TRAIT_CHANGES_NAME2))
 		moved_name_locked(c, m, r->node2, r->names[1], r->name_len[1],
 				  MSG_HAS(m, node) ? m->node : 0, r->had[0]);
-		break;
-	default:
-		break;
-	}
 }
 
 /* Changes of an object after which the kernel itself makes its attributes newer (attr_version). */
 static bool kernel_outdates(const struct cache_req *r)
 {
-	uint64_t op = r->call.req.op;
-
-	return op == MSG_SETATTR || op == MSG_OPEN || (op == MSG_WRITE && !r->writeback);
+	return msg_is(r->call.req.op, TRAIT_OUTDATES) && !r->writeback;
 }
 
 static void outdate_other_locked(struct cache *c, uint64_t server)
@@ -207,24 +191,24 @@ static void outdate_other_locked(struct cache *c, uint64_t server)
  */
 static void outdate_locked(struct cache *c, const struct cache_req *r, const struct msg *m)
 {
-	enum touch t = request_touches(&r->call.req);
+	bool removes = msg_is(r->call.req.op, TRAIT_REMOVES);
 
-	if (!c->leased || t == TOUCH_NOTHING || kernel_outdates(r))
+	if (!c->leased || msg_changes(&r->call.req) == 0 || kernel_outdates(r))
 		return;
 	tell_inode_locked(c, r->node, false);
 	if (r->node2 != NULL && r->node2 != r->node)
 		tell_inode_locked(c, r->node2, false);
 	/* what moved, and what was exchanged for it or replaced */
-	if (t == TOUCH_RENAME && MSG_HAS(m, node))
+	if (removes && r->node2 != NULL && MSG_HAS(m, node))
 		outdate_other_locked(c, m->node);
-	if (t == TOUCH_RENAME && MSG_HAS(m, node2))
+	if (removes && r->node2 != NULL && MSG_HAS(m, node2))
 		outdate_other_locked(c, m->node2);
 }
 
 /* Where a request that names an object has the name, and the directory that it is in. */
 static struct node *named_in(const struct cache_req *r, unsigned *ret_name)
 {
-	*ret_name = r->call.req.op == MSG_LINK;
+	*ret_name = msg_is(r->call.req.op, TRAIT_CHANGES_NAME2);
 	return *ret_name ? r->node2 : r->node;
 }
 
@@ -240,16 +224,17 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	struct node *object = r->node, *parent = NULL, *parent2 = NULL;
 	unsigned name = 0;
 
-	if (request_names_object(op)) {
+	if (msg_is(op, TRAIT_NAMES_OBJECT)) {
 		object = named;
 		parent = named_in(r, &name);
-	} else if (op == MSG_UNLINK || op == MSG_RMDIR || op == MSG_RENAME) {
+	} else if (msg_is(op, TRAIT_REMOVES)) {
 		object = NULL;
 		parent = r->node;
 		parent2 = r->node2;
 	}
 	bool raced = (parent != NULL && node_names_bumped_since(parent, r->submitted)) ||
-		     (op == MSG_LINK && node_bumped_since(r->node, r->submitted));
+		     (parent != NULL && msg_is(op, TRAIT_CHANGES_OBJECT) &&
+		      node_bumped_since(r->node, r->submitted));
 	uint64_t ttl = 0, parent_ttl = 0, parent2_ttl = 0;
 
 	if (object != NULL && MSG_HAS(m, attr))
@@ -260,17 +245,17 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 		parent2_ttl = install_attr_locked(c, r, m, parent2, &m->attr3);
 	if (object == NULL && MSG_HAS(m, node))
 		install_other_locked(c, r, m, m->node, MSG_HAS(m, attr) ? &m->attr : NULL);
-	if (op == MSG_RENAME && MSG_HAS(m, node2))
+	if (parent2 != NULL && MSG_HAS(m, node2))
 		install_other_locked(c, r, m, m->node2, NULL);
 
-	if ((op == MSG_READ || op == MSG_READDIRPLUS || op == MSG_READLINK) && !MSG_HAS(m, attr))
+	if (msg_is(op, TRAIT_READS) && !MSG_HAS(m, attr))
 		r->node->attr_until = 0; /* the access time moved */
 
 	/* The second bump forgets what was installed just now, so it is kept aside. */
 	uint64_t now = cache_now();
-	if (request_touches(&r->call.req) != TOUCH_NOTHING && !FAULT(bump_once))
+	if (msg_changes(&r->call.req) != 0 && !FAULT(bump_once))
 		request_bump_locked(c, r);
-	if (op == MSG_CREATE && (r->call.req.flags & O_TRUNC) != 0 && named != NULL)
+	if (msg_is(op, TRAIT_OPENS) && (r->call.req.flags & O_TRUNC) != 0 && named != NULL)
 		node_bump_data_locked(c, named); /* of a file that was there */
 	if (object != NULL && ttl > 0)
 		object->attr_until = now + ttl;
@@ -280,16 +265,16 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 		parent2->attr_until = now + parent2_ttl;
 
 	out->attr_ttl = raced ? 0 : ttl;
-	if (request_names_object(op) && named != NULL && !raced && !timed_out(c, r, m) &&
-	    !request_is_nameless(&r->call.req)) {
+	if (named != NULL && !raced && !timed_out(c, r, m) && !request_is_nameless(&r->call.req)) {
 		out->entry_ttl =
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
 		/* with one more reference by now */
-		if (op == MSG_LOOKUP && out->entry_ttl > 0 && named->nlookup > 1 &&
+		if (msg_is(op, TRAIT_LOOKS_UP) && out->entry_ttl > 0 && named->nlookup > 1 &&
 		    !name_confirmed_locked(c, r, parent, r->names[0], r->name_len[0], named))
 			out->entry_ttl = 0;
-		if (op == MSG_MKNOD && MSG_HAS(m, flags) && (m->flags & MKNOD_EMPTY) != 0 &&
-		    out->entry_ttl > 0 && stamp_good_listing_locked(c, m, named->server) &&
+		if (msg_is(op, TRAIT_CHANGES_NAME) && S_ISDIR(named->attr.mode) &&
+		    MSG_HAS(m, flags) && (m->flags & MKNOD_EMPTY) != 0 && out->entry_ttl > 0 &&
+		    stamp_good_listing_locked(c, m, named->server) &&
 		    dir_of_locked(named) != NULL) {
 			named->dir->complete = true;
 			named->dir->until = now + c->options.cap.dir;
@@ -299,57 +284,94 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	outdate_locked(c, r, m);
 }
 
-/* What single requests leave in the cache. */
-static void install_more_locked(struct cache *c, struct cache_req *r, const struct msg *m,
-				bool promised, bool good, struct cache_reply *out)
+/* ---- what single requests leave in the cache ---- */
+
+struct facts {
+	bool promised; /* what the reply tells of the node holds until an invalidation */
+	bool good;     /* and we have not changed it */
+};
+
+static void take_open(struct cache *c, struct cache_req *r, const struct msg *m,
+		      const struct facts *f, struct cache_reply *out)
+{
+	if ((r->call.req.flags & O_TRUNC) == 0) {
+		/* what we write ourselves is in the kernel's pages */
+		out->keep = f->promised;
+		if (!f->promised)
+			node_open_locked(c, r->node, MSG_HAS(m, attr), out);
+	}
+	out->appended = is_appended(r->node);
+}
+
+static void take_read(struct cache *c, struct cache_req *r, const struct msg *m,
+		      const struct facts *f, struct cache_reply *out)
+{
+	const struct msg *q = &r->call.req;
+
+	out->data = m->payload;
+	out->longer = size_read_locked(r, m->payload.len);
+	if (f->good && S_ISREG(r->node->attr.mode))
+		pages_install_locked(c, r->node, q->off, q->size, m->payload);
+}
+
+static void take_readlink(struct cache *c, struct cache_req *r, const struct msg *m,
+			  const struct facts *f, struct cache_reply *out)
 {
 	struct node *n = r->node;
 
-	switch (r->call.req.op) {
-	case MSG_OPEN:
-		if ((r->call.req.flags & O_TRUNC) == 0) {
-			/* what we write ourselves is in the kernel's pages */
-			out->keep = promised;
-			if (!promised)
-				node_open_locked(c, n, MSG_HAS(m, attr), out);
-		}
-		out->appended = is_appended(n);
-		break;
-	case MSG_READ:
-		out->data = m->payload;
-		out->longer = size_read_locked(r, m->payload.len);
-		if (good && S_ISREG(n->attr.mode))
-			pages_install_locked(c, n, r->call.req.off, r->call.req.size, m->payload);
-		break;
-	case MSG_READLINK:
-		out->data = m->payload;
-		if (c->leased && S_ISLNK(n->attr.mode) && n->target == NULL &&
-		    memchr(m->payload.data, '\0', m->payload.len) == NULL)
-			n->target = strndup(m->payload.data, m->payload.len);
-		break;
-	case MSG_WRITE:
-		out->raced =
-			!r->direct && file_written_locked(n, r->call.req.off,
-							  r->call.req.payload.len, !r->writeback);
-		/* without pushes nobody tells; a new mtime drops the pages then */
-		out->keep = good || !c->leased;
-		out->has_pages = (n->flags & NODE_KERNEL_DATA) != 0;
-		out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
-		break;
-	case MSG_STATFS:
-		out->fs = &m->fs;
-		if (c->one_fs) {
-			c->fs = m->fs;
-			c->fs_clock = r->submitted;
-		}
-		break;
-	case MSG_LISTXATTR:
-		if (good && m->size == 0)
-			n->flags |= NODE_NO_XATTR;
-		break;
-	default:
-		break;
-	}
+	(void)f;
+	out->data = m->payload;
+	if (c->leased && S_ISLNK(n->attr.mode) && n->target == NULL &&
+	    memchr(m->payload.data, '\0', m->payload.len) == NULL)
+		n->target = strndup(m->payload.data, m->payload.len);
+}
+
+static void take_write(struct cache *c, struct cache_req *r, const struct msg *m,
+		       const struct facts *f, struct cache_reply *out)
+{
+	const struct msg *q = &r->call.req;
+
+	out->raced =
+		!r->direct && file_written_locked(r->node, q->off, q->payload.len, !r->writeback);
+	/* without pushes nobody tells; a new mtime drops the pages then */
+	out->keep = f->good || !c->leased;
+	out->has_pages = (r->node->flags & NODE_KERNEL_DATA) != 0;
+	out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
+}
+
+static void take_statfs(struct cache *c, struct cache_req *r, const struct msg *m,
+			const struct facts *f, struct cache_reply *out)
+{
+	(void)f;
+	out->fs = &m->fs;
+	if (!c->one_fs)
+		return;
+	c->fs = m->fs;
+	c->fs_clock = r->submitted;
+}
+
+static void take_listxattr(struct cache *c, struct cache_req *r, const struct msg *m,
+			   const struct facts *f, struct cache_reply *out)
+{
+	(void)c;
+	(void)out;
+	if (f->good && m->size == 0)
+		r->node->flags |= NODE_NO_XATTR;
+}
+
+static void take_more_locked(struct cache *c, struct cache_req *r, const struct msg *m,
+			     const struct facts *f, struct cache_reply *out)
+{
+	static void (*const takers[])(struct cache *, struct cache_req *, const struct msg *,
+				      const struct facts *, struct cache_reply *) = {
+		[MSG_OPEN] = take_open,		[MSG_READ] = take_read,
+		[MSG_READLINK] = take_readlink, [MSG_WRITE] = take_write,
+		[MSG_STATFS] = take_statfs,	[MSG_LISTXATTR] = take_listxattr,
+	};
+	uint64_t op = r->call.req.op;
+
+	if (op < sizeof(takers) / sizeof(takers[0]) && takers[op] != NULL)
+		takers[op](c, r, m, f, out);
 	out->fh = MSG_HAS(m, fh) ? m->fh : 0;
 	out->flags = MSG_HAS(m, flags) ? m->flags : 0;
 }
@@ -375,9 +397,9 @@ static struct node *told_object(const struct cache_req *r, struct node *named)
 {
 	uint64_t op = r->call.req.op;
 
-	if (request_names_object(op))
+	if (msg_is(op, TRAIT_NAMES_OBJECT))
 		return named;
-	return op == MSG_UNLINK || op == MSG_RMDIR || op == MSG_RENAME ? NULL : r->node;
+	return msg_is(op, TRAIT_REMOVES) ? NULL : r->node;
 }
 
 /* known: the kernel knows it already. */
@@ -394,13 +416,13 @@ static void tell_object_locked(struct cache *c, const struct cache_req *r, struc
 		size_unknown_locked(n); /* it makes a new inode */
 	if (!known || r->own || !S_ISREG(n->attr.mode))
 		return;
-	out->forces = q->op == MSG_LINK || q->op == MSG_CREATE || q->op == MSG_SETATTR;
-	if (q->op == MSG_OPEN && c->leased)
+	out->forces = msg_is(q->op, TRAIT_FORCES_SIZE);
+	if (msg_is(q->op, TRAIT_OPENS) && c->leased)
 		out->size_first = size_is_longer_locked(n);
-	if (!tells_size(q))
+	if (!request_tells_size(q))
 		return;
 	size_tell_locked(c, n, out);
-	if (c->leased && (q->op == MSG_LINK || q->op == MSG_CREATE))
+	if (c->leased && out->forces && msg_is(q->op, TRAIT_NAMES_OBJECT))
 		out->attr_ttl = 0; /* the kernel may be told otherwise before it digests that */
 }
 
@@ -417,8 +439,8 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 	}
 
 	if (m->err == 0) {
-		struct node *named =
-			request_names_object(op) ? node_named_locked(c, m->node) : NULL;
+		bool names = msg_is(op, TRAIT_NAMES_OBJECT);
+		struct node *named = names ? node_named_locked(c, m->node) : NULL;
 		const struct node *object = told_object(r, named);
 
 		if (object != NULL && MSG_HAS(m, attr) && node_other_type(object, &m->attr)) {
@@ -432,20 +454,19 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 		if (named != NULL) {
 			node_told_locked(c, named);
 			out->ino = named->id;
-		} else if (request_names_object(op)) {
+		} else if (names) {
 			out->err = ENOMEM;
 		}
-		bool promised = stamp_good_node_locked(c, m, r->node->server);
-		/* nor have we changed it: before its own second bump */
-		bool good = promised && !node_bumped_since(r->node, r->submitted);
-		if (op == MSG_SETLK && msg_synchronises(&r->call.req) && !FAULT(no_sync_fence))
-			timed_drop_locked(c);
-		if ((op == MSG_READ || op == MSG_WRITE || op == MSG_READDIRPLUS) &&
-		    (!c->leased || !MSG_HAS(m, stamp)))
-			timed_node_locked(c, r->node);
+		struct facts f = {.promised = stamp_good_node_locked(c, m, r->node->server)};
+		/* before its own second bump */
+		f.good = f.promised && !node_bumped_since(r->node, r->submitted);
 		out->synchronises = msg_synchronises(&r->call.req) && !FAULT(no_sync_fence);
+		if (out->synchronises && msg_is(op, TRAIT_FILE_LOCK))
+			timed_drop_locked(c);
+		if (msg_is(op, TRAIT_PAGES) && (!c->leased || !MSG_HAS(m, stamp)))
+			timed_node_locked(c, r->node);
 		install_reply_locked(c, r, m, named, out);
-		install_more_locked(c, r, m, promised, good, out);
+		take_more_locked(c, r, m, &f, out);
 		size_written_locked(r, m);
 		if (named != NULL && name_opens(c, named->attr.mode) &&
 		    (!MSG_HAS(m, stamp) || c->expired))
@@ -457,9 +478,9 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 			out->hold = pages_to_drop(named != NULL ? named : r->node);
 		if (named != NULL)
 			named->refs--; /* nlookup holds it now */
-	} else if (request_touches(&r->call.req) != TOUCH_NOTHING) {
+	} else if (msg_changes(&r->call.req) != 0) {
 		request_bump_locked(c, r);
-	} else if (m->err == ENOENT && op == MSG_LOOKUP) {
+	} else if (m->err == ENOENT && msg_is(op, TRAIT_LOOKS_UP)) {
 		out->entry_ttl =
 			node_names_bumped_since(r->node, r->submitted) || timed_out(c, r, m)
 				? 0

@@ -1,19 +1,22 @@
 #include "core/msg.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #define F(field) MSG_BIT(field)
+#define T(trait) TRAIT_##trait
 
 struct op_info {
 	const char *name;
 	uint64_t request, reply;
+	uint32_t traits;
 };
 
 static const struct op_info *op_info(uint64_t op)
 {
 	static const struct op_info table[] = {
-#define MESSAGE(code, NAME, request, reply, text) [code] = {#NAME, request, reply},
+#define MESSAGE(code, NAME, request, reply, traits, text) [code] = {#NAME, request, reply, traits},
 #include "core/messages.def"
 #undef MESSAGE
 	};
@@ -51,22 +54,41 @@ bool msg_reply_complete(uint64_t op, const struct msg *m)
 	return m->err != 0 || (m->present & info->reply) == info->reply;
 }
 
+bool msg_request_needs(uint64_t op, uint64_t fields)
+{
+	const struct op_info *info = op_info(op);
+
+	return info != NULL && (info->request & fields) == fields;
+}
+
+uint32_t msg_traits(uint64_t op)
+{
+	const struct op_info *info = op_info(op);
+
+	return info != NULL ? info->traits : 0;
+}
+
+uint32_t msg_changes(const struct msg *m)
+{
+	uint32_t t = msg_traits(m->op);
+
+	if ((t & TRAIT_OPENS) != 0 && (m->flags & O_TRUNC) == 0)
+		t &= ~(uint32_t)TRAIT_CHANGES_OBJECT;
+	return t & TRAIT_CHANGES;
+}
+
+bool msg_changes_data(const struct msg *m)
+{
+	if ((msg_changes(m) & TRAIT_CHANGES_OBJECT) == 0)
+		return false;
+	return msg_is(m->op, TRAIT_WRITES | TRAIT_OPENS) || (m->valid & SET_SIZE) != 0;
+}
+
 bool msg_synchronises(const struct msg *m)
 {
-	switch (m->op) {
-	case MSG_SETLK:
-		return m->type != LOCK_TYPE_NONE;
-	case MSG_CREATE:
-	case MSG_MKNOD:
-	case MSG_SYMLINK:
-	case MSG_LINK:
-	case MSG_UNLINK:
-	case MSG_RMDIR:
-	case MSG_RENAME:
-		return true;
-	default:
+	if (msg_is(m->op, TRAIT_FILE_LOCK) && m->type == LOCK_TYPE_NONE)
 		return false;
-	}
+	return msg_is(m->op, TRAIT_SYNCHRONISES);
 }
 
 int msg_errno(int r)

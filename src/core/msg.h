@@ -71,10 +71,50 @@ struct dir_entry {
 };
 
 enum msg_op {
-#define MESSAGE(code, NAME, request, reply, text) MSG_##NAME = code,
+#define MESSAGE(code, NAME, request, reply, traits, text) MSG_##NAME = code,
 #include "core/messages.def"
 #undef MESSAGE
 };
+
+/*
+ * What a message is, as messages.def says of each. Where a trait holds only under a condition,
+ * that is a matter of the request's flags: msg_changes, msg_changes_data, msg_synchronises.
+ */
+enum msg_trait {
+	/* what it does on the host */
+	TRAIT_CHANGES_OBJECT = 1 << 0, /* changes the object `node`; OPEN: with O_TRUNC */
+	TRAIT_CHANGES_NAME = 1 << 1,   /* changes what `name` in the directory `node` leads to */
+	TRAIT_CHANGES_NAME2 = 1 << 2,  /* changes what `name2` in the directory `node2` leads to */
+	TRAIT_REMOVES = 1 << 3,	       /* `name` is gone after it; of `node` it tells as a parent */
+	TRAIT_OPENS = 1 << 4,	       /* its reply brings an open file */
+	TRAIT_READS = 1 << 5,	       /* reads content, which may move the access time */
+	TRAIT_WRITES = 1 << 6,	       /* changes content through an open file */
+	TRAIT_KEEPS_SIZE = 1 << 7,     /* WRITES, but with any of its `flags` the size stays */
+	TRAIT_FILE_LOCK = 1 << 8,      /* takes or releases a lock; waits for it with LOCK_WAIT */
+	TRAIT_SYNCHRONISES = 1 << 9,   /* see msg_synchronises */
+	TRAIT_OPEN_FLAGS = 1 << 10,    /* its `flags` are those of open(2) */
+	TRAIT_STRIP_FLAG = 1 << 11,    /* STRIP_IDS in its `flags` says whether set-id bits go */
+	/* what its reply tells */
+	TRAIT_NAMES_OBJECT = 1 << 12, /* the object of a name, with a reference */
+	TRAIT_LOOKS_UP = 1 << 13,     /* ENOENT is an answer: the name is not there */
+	TRAIT_TARGET = 1 << 14,	      /* its payload is the target of a symbolic link */
+	/* what the guest's kernel does about it */
+	TRAIT_LOCKS = 1 << 15,	      /* holds the lock of `node` (and of `node2`) meanwhile */
+	TRAIT_LOCKS_NAMED = 1 << 16,  /* and those of the objects that are named */
+	TRAIT_WITHIN_WRITE = 1 << 17, /* sends it also within a write(2) that is not over */
+	TRAIT_PAGES = 1 << 18,	      /* keeps the content: pages, or a listing */
+	TRAIT_TELLS_SIZE = 1 << 19,   /* takes the size that the reply tells; not with SET_SIZE */
+	TRAIT_FORCES_SIZE = 1 << 20,  /* takes it whatever it has been told since */
+	TRAIT_OUTDATES = 1 << 21,     /* takes what was asked for before its reply as outdated */
+	TRAIT_AFTER_NAMES = 1 << 22,  /* shows names of `node` that it is still to be told */
+	/* how it travels */
+	TRAIT_ONEWAY = 1 << 23,	   /* has no reply */
+	TRAIT_IN_ORDER = 1 << 24,  /* takes effect before the next; FILE_LOCK: with LOCK_WAIT */
+	TRAIT_PUSHED = 1 << 25,	   /* the server sends it by itself */
+	TRAIT_HEARTBEAT = 1 << 26, /* a sign of life, which no time of requests is made up of */
+};
+
+#define TRAIT_CHANGES (TRAIT_CHANGES_OBJECT | TRAIT_CHANGES_NAME | TRAIT_CHANGES_NAME2)
 
 enum msg_field {
 #define FIELD(key, name, kind, text) FIELD_##name = key,
@@ -194,6 +234,21 @@ const char *msg_op_name(uint64_t op);
 bool msg_request_complete(const struct msg *m);
 bool msg_reply_complete(uint64_t op, const struct msg *m);
 bool msg_op_known(uint64_t op);
+bool msg_request_needs(uint64_t op, uint64_t fields); /* bits: all of them */
+
+/* The traits of op (enum msg_trait); 0 for an unknown op. */
+uint32_t msg_traits(uint64_t op);
+
+/* Whether op has one of these traits. */
+static inline bool msg_is(uint64_t op, uint32_t traits)
+{
+	return (msg_traits(op) & traits) != 0;
+}
+
+/* What this request changes, of TRAIT_CHANGES. */
+uint32_t msg_changes(const struct msg *m);
+/* Whether this request changes the content or the size of the file `node`. */
+bool msg_changes_data(const struct msg *m);
 
 /*
  * A request whose success brings its caller up to what the host had done before: a lock is

@@ -28,8 +28,8 @@ const struct stats_op_name stats_fuse_names[] = {
 const uint32_t stats_fuse_rows = FUSE_ROWS;
 
 enum rpc_row {
-#define MESSAGE(code, NAME, request, reply, text) RPC_##NAME,
-#define PUSH(code, NAME, request, reply, text)
+#define MESSAGE(code, NAME, request, reply, traits_, text) RPC_##NAME,
+#define PUSH(code, NAME, request, reply, traits_, text)
 #include "core/messages.def"
 #undef MESSAGE
 	RPC_OTHER,
@@ -37,8 +37,8 @@ enum rpc_row {
 };
 
 const struct stats_op_name stats_rpc_names[] = {
-#define MESSAGE(code, NAME, request, reply, text) {#NAME, text},
-#define PUSH(code, NAME, request, reply, text)
+#define MESSAGE(code, NAME, request, reply, traits_, text) {#NAME, text},
+#define PUSH(code, NAME, request, reply, traits_, text)
 #include "core/messages.def"
 #undef MESSAGE
 	{"OTHER", "messages of the plain protocol, and those that have no name here"},
@@ -59,8 +59,8 @@ static uint32_t fuse_row(uint32_t opcode)
 static uint32_t rpc_row(uint64_t op)
 {
 	static const uint8_t rows[128] = {
-#define MESSAGE(code, NAME, request, reply, text) [code] = RPC_##NAME + 1,
-#define PUSH(code, NAME, request, reply, text)
+#define MESSAGE(code, NAME, request, reply, traits_, text) [code] = RPC_##NAME + 1,
+#define PUSH(code, NAME, request, reply, traits_, text)
 #include "core/messages.def"
 #undef MESSAGE
 	};
@@ -334,15 +334,16 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 		return;
 	struct stats_op *row = &s->rpc[rpc_row(op)];
 	struct stats_pending *p = span_pending(s, span);
+	bool heartbeat = msg_is(op, TRAIT_HEARTBEAT);
 
 	stats_count(&row->count, 1);
-	stats_count(&s->value[oneway	       ? STAT_rpc_oneway
-			      : op == MSG_PING ? STAT_rpc_pings
-					       : STAT_rpc_requests],
+	stats_count(&s->value[oneway	  ? STAT_rpc_oneway
+			      : heartbeat ? STAT_rpc_pings
+					  : STAT_rpc_requests],
 		    1);
 	if (oneway)
 		return;
-	if (op != MSG_PING && p == NULL)
+	if (!heartbeat && p == NULL)
 		stats_count(&s->value[STAT_rpc_own], 1);
 	span->sent = stats_now();
 	if (span->waiting) {
@@ -352,7 +353,7 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 		span->queued = span->sent;
 	}
 	stats_count(&row->wait, span->sent - span->queued);
-	if (op != MSG_PING)
+	if (!heartbeat)
 		stats_hist_add(&s->hist[HIST_rpc_wait], span->sent - span->queued);
 	span->out = true;
 	stats_count(&s->value[STAT_rpc_pending], 1);
@@ -378,7 +379,7 @@ void stats_rpc_done(struct stats *s, struct stats_span *span, uint64_t op, int e
 	stats_sub(s, STAT_rpc_pending, 1);
 	span->out = false;
 	stats_hist_add(&row->time, rtt);
-	if (op != MSG_PING)
+	if (!msg_is(op, TRAIT_HEARTBEAT))
 		stats_hist_add(&s->hist[HIST_rpc_rtt], rtt);
 	if (err != 0)
 		stats_count(&s->value[STAT_rpc_errors], 1);

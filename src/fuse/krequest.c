@@ -139,36 +139,15 @@ static bool krequest_claim(struct krequest *r)
 static void done_unseen(struct krequest *r)
 {
 	const struct cache_req *c = &r->creq;
-	const struct msg *q = &c->call.req;
 	struct notify *n = r->fs->notify;
+	uint64_t op = c->call.req.op;
 
-	switch (q->op) {
-	case MSG_RENAME:
+	if (msg_is(op, TRAIT_CHANGES_NAME2))
 		notify_inval_entry(n, r->ino2, c->names[1], c->name_len[1]);
-		/* fall through */
-	case MSG_CREATE:
-	case MSG_MKNOD:
-	case MSG_SYMLINK:
-	case MSG_UNLINK:
-	case MSG_RMDIR:
+	if (msg_is(op, TRAIT_CHANGES_NAME))
 		notify_inval_entry(n, r->ino, c->names[0], c->name_len[0]);
-		break;
-	case MSG_LINK:
-		notify_inval_entry(n, r->ino2, c->names[1], c->name_len[1]);
+	if (msg_is(op, TRAIT_CHANGES_OBJECT))
 		notify_inval_range(n, r->ino, 0, 0);
-		break;
-	case MSG_OPEN: /* O_TRUNC */
-	case MSG_WRITE:
-	case MSG_SETATTR:
-	case MSG_FALLOCATE:
-	case MSG_COPY:
-	case MSG_SETXATTR:
-	case MSG_REMOVEXATTR:
-		notify_inval_range(n, r->ino, 0, 0);
-		break;
-	default:
-		break;
-	}
 }
 
 /* Nobody waits for this reply any more: gives back what it brought. */
@@ -232,16 +211,20 @@ static void deliver(struct krequest *r, const struct cache_reply *reply)
 	}
 }
 
+/* The directory in which the request names its object; 0: it does not. */
+static fuse_ino_t named_in(const struct krequest *r)
+{
+	uint64_t op = r->creq.call.req.op;
+
+	if (msg_is(op, TRAIT_CHANGES_NAME2))
+		return r->ino2;
+	return msg_is(op, TRAIT_CHANGES_NAME) ? r->ino : 0;
+}
+
 static bool force_size(struct krequest *r, const struct cache_reply *reply, uint64_t *size,
 		       struct size_wait *w)
 {
-	const uint64_t op = r->creq.call.req.op;
-
-	return cache_size_force(r->fs->cache, &r->creq, object_of(r, reply),
-				op == MSG_LINK	   ? r->ino2
-				: op == MSG_CREATE ? r->ino
-						   : 0,
-				size, w);
+	return cache_size_force(r->fs->cache, &r->creq, object_of(r, reply), named_in(r), size, w);
 }
 
 /* False: see cache_size_force. r is gone otherwise. */
@@ -286,9 +269,7 @@ static void release_with_size(void *arg)
 /* Not of a name that was removed or moved: the kernel is told nothing of its object. */
 static bool tells_attributes(const struct held *h)
 {
-	uint64_t op = h->r->creq.call.req.op;
-
-	return h->reply.attr != NULL && op != MSG_UNLINK && op != MSG_RMDIR && op != MSG_RENAME;
+	return h->reply.attr != NULL && !msg_is(h->r->creq.call.req.op, TRAIT_REMOVES);
 }
 
 /* An append past the page cache is up to date: see cache_direct_write. */
@@ -310,7 +291,7 @@ static void hold_on(void *arg)
 		stats_time(fs->stats, HIST_fence_wait, cache_now() - h->since);
 	h->fence = (struct notify_fence){.done = release, .arg = h, .tid = h->r->pid};
 	h->wait = (struct size_wait){.done = appended, .arg = h};
-	if (h->r->creq.call.req.op == MSG_GETATTR &&
+	if (msg_is(h->r->creq.call.req.op, TRAIT_AFTER_NAMES) &&
 	    notify_after_names(fs->notify, h->r->ino, &h->fence))
 		return;
 	if (h->reply.size_first && cache_size_wait(fs->cache, object_of(h->r, &h->reply), &h->wait))
@@ -333,7 +314,7 @@ static struct held *held_new(struct krequest *r, const struct cache_reply *reply
 	h->taken = reply->ret_held != NULL;
 	/* it may be outdated by then: nobody is to keep it */
 	h->reply.attr_ttl = h->reply.entry_ttl = 0;
-	if (r->creq.call.req.op != MSG_OPEN) /* of which the pages have gone by then */
+	if (!msg_is(r->creq.call.req.op, TRAIT_OPENS)) /* of which the pages have gone by then */
 		h->reply.keep = false;
 	if (reply->attr != NULL) {
 		h->attr = *reply->attr;
@@ -386,7 +367,7 @@ static bool waits(const struct krequest *r, const struct cache_reply *reply)
 	struct notify *n = r->fs->notify;
 
 	return reply->hold || reply->size_first || (reply->synchronises && notify_host_waits(n)) ||
-	       (r->creq.call.req.op == MSG_GETATTR && notify_names_passed(n, r->ino));
+	       (msg_is(r->creq.call.req.op, TRAIT_AFTER_NAMES) && notify_names_passed(n, r->ino));
 }
 
 static void krequest_done(struct cache_req *creq, const struct cache_reply *reply)
@@ -396,7 +377,9 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 
 	if (reply->synchronises)
 		stats_add(r->fs->stats,
-			  creq->call.req.op == MSG_SETLK ? STAT_fence_locks : STAT_fence_names, 1);
+			  msg_is(creq->call.req.op, TRAIT_FILE_LOCK) ? STAT_fence_locks
+								     : STAT_fence_names,
+			  1);
 	uint64_t size = reply->forces ? reply->attr->size : 0;
 	if (!waits(r, reply) && deliver_with_size(r, reply, &size, NULL))
 		return;

@@ -38,8 +38,8 @@ struct request {
 	bool has_turn; /* session_pass_turn */
 };
 
-#define MESSAGE(code, NAME, request_, reply_, text) int op_##NAME(struct request *r);
-#define PUSH(code, NAME, request_, reply_, text)
+#define MESSAGE(code, NAME, request_, reply_, traits_, text) int op_##NAME(struct request *r);
+#define PUSH(code, NAME, request_, reply_, traits_, text)
 #include "core/messages.def"
 #undef MESSAGE
 

@@ -204,7 +204,7 @@ bool request_strips_ids(const struct request *r)
 
 	if (export_no_setid(r->host->export))
 		return true;
-	if (q->op == MSG_WRITE || q->op == MSG_SETATTR) /* SETATTR's uid is the new owner */
+	if (msg_is(q->op, TRAIT_STRIP_FLAG)) /* SETATTR's uid is the new owner */
 		return (q->flags & STRIP_IDS) != 0;
 	return MSG_HAS(q, uid) && q->uid != 0;
 }

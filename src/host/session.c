@@ -142,8 +142,8 @@ void session_lock_granted(struct session *s, uint64_t id, int result)
 static int dispatch(struct request *r)
 {
 	static int (*const handlers[])(struct request *) = {
-#define MESSAGE(code, NAME, request_, reply_, text) [code] = op_##NAME,
-#define PUSH(code, NAME, request_, reply_, text)
+#define MESSAGE(code, NAME, request_, reply_, traits_, text) [code] = op_##NAME,
+#define PUSH(code, NAME, request_, reply_, traits_, text)
 #include "core/messages.def"
 #undef MESSAGE
 	};
@@ -163,11 +163,6 @@ static int dispatch(struct request *r)
 
 static void *thread_main(void *arg);
 
-static bool op_without_reply(uint64_t op)
-{
-	return op == MSG_FORGET || op == MSG_CLOSE || op == MSG_CANCEL || op == MSG_ACK;
-}
-
 /*
  * Messages after which nothing may be received before they have had their
  * effect: a lock that waits must be known when its CANCEL comes, and what a
@@ -175,7 +170,9 @@ static bool op_without_reply(uint64_t op)
  */
 static bool in_order(const struct msg *q)
 {
-	return q->op == MSG_CLOSE || (q->op == MSG_SETLK && (q->flags & LOCK_WAIT));
+	bool waits = !msg_is(q->op, TRAIT_FILE_LOCK) || (q->flags & LOCK_WAIT) != 0;
+
+	return msg_is(q->op, TRAIT_IN_ORDER) && waits;
 }
 
 /* What the reply promises; that a name is not there is a promise as well. */
@@ -184,7 +181,7 @@ static void set_stamp(struct request *r, int result)
 	const struct stamp *stamp = &r->stamp;
 
 	if (stamp->armed && !stamp->uncovered &&
-	    (result == 0 || (result == -ENOENT && r->q.op == MSG_LOOKUP)))
+	    (result == 0 || (result == -ENOENT && msg_is(r->q.op, TRAIT_LOOKS_UP))))
 		MSG_SET(&r->p, stamp, stamp->seq);
 }
 
@@ -251,7 +248,7 @@ static void warn_of_limit(struct host *h, int result)
 /* 0, or the connection is to be ended. */
 static int execute(struct session *s, struct request *r)
 {
-	if (!MSG_HAS(&r->q, op) || (!MSG_HAS(&r->q, id) && !op_without_reply(r->q.op))) {
+	if (!MSG_HAS(&r->q, op) || (!MSG_HAS(&r->q, id) && !msg_is(r->q.op, TRAIT_ONEWAY))) {
 		r->why = "no op or no id";
 		return -EPROTO;
 	}

@@ -394,7 +394,7 @@ static void rpc_listen(struct backend *b, void (*pushed)(void *arg, const struct
 /* INV or RESET. */
 static const char *receive_push(struct rpc *r, struct msg *m, unsigned char *buffer)
 {
-	if (!r->base.info.push || MSG_HAS(m, id) || (m->op != MSG_INV && m->op != MSG_RESET))
+	if (!r->base.info.push || MSG_HAS(m, id) || !msg_is(m->op, TRAIT_PUSHED))
 		return "a message that is no reply";
 	if (!msg_request_complete(m))
 		return "an invalidation without a required field";
@@ -419,10 +419,9 @@ static const char *receive_push(struct rpc *r, struct msg *m, unsigned char *buf
 /* Whether a reply claims to have done more bytes than there were to do. */
 static bool claims_too_much(const struct msg *req, const struct msg *reply)
 {
-	if (reply->err != 0)
-		return false;
-	return (req->op == MSG_WRITE && reply->size > req->payload.len) ||
-	       (req->op == MSG_COPY && reply->size > req->size);
+	uint64_t asked = MSG_HAS(req, payload) ? req->payload.len : req->size;
+
+	return reply->err == 0 && msg_is(req->op, TRAIT_WRITES) && reply->size > asked;
 }
 
 static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned char *buffer)
@@ -465,7 +464,8 @@ static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned 
 	stats_add(r->options.stats, STAT_rpc_bytes_received,
 		  FRAME_HEADER + (MSG_HAS(&reply, payload) ? reply.payload.len : 0));
 	/* As the kernel's own file systems treat a link that is damaged on the disk. */
-	if (call->req.op == MSG_READLINK && reply.err == 0 && !msg_target_valid(reply.payload))
+	if (reply.err == 0 && msg_is(call->req.op, TRAIT_TARGET) && MSG_HAS(&reply, payload) &&
+	    !msg_target_valid(reply.payload))
 		reply = (struct msg){.err = EIO, .present = MSG_BIT(err)};
 	stats_rpc_done(r->options.stats, &call->span, call->req.op, (int)reply.err);
 	call->done(call, &reply);

@@ -577,7 +577,7 @@ static void test_messages(void **state)
 		unsigned code;
 		const char *name, *request, *reply, *text;
 	} messages[] = {
-#define MESSAGE(code, NAME, request, reply, text) {code, #NAME, #request, #reply, text},
+#define MESSAGE(code, NAME, request, reply, traits_, text) {code, #NAME, #request, #reply, text},
 #include "core/messages.def"
 #undef MESSAGE
 	};

@@ -80,7 +80,7 @@ static struct slice text(struct fuzz *z)
 static uint64_t op(struct fuzz *z)
 {
 	static const uint64_t ops[] = {
-#define MESSAGE(code, NAME, request, reply, text_) code,
+#define MESSAGE(code, NAME, request, reply, traits_, text_) code,
 #include "core/messages.def"
 #undef MESSAGE
 	};

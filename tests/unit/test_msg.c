@@ -1,4 +1,6 @@
 /* The tables of fields and messages, and what is made of them. */
+#include <fcntl.h>
+
 #include "unit.h"
 
 static const struct {
@@ -11,13 +13,16 @@ static const struct {
 };
 
 #define F(field) MSG_BIT(field)
+#define T(trait) TRAIT_##trait
 
 static const struct {
 	uint64_t code;
 	const char *name, *text;
 	uint64_t request, reply;
+	uint32_t traits;
 } messages[] = {
-#define MESSAGE(code, NAME, request, reply, text) {code, #NAME, text, request, reply},
+#define MESSAGE(code, NAME, request, reply, traits, text)                                          \
+	{code, #NAME, text, request, reply, traits},
 #include "core/messages.def"
 #undef MESSAGE
 };
@@ -113,6 +118,124 @@ static void test_complete(void **state)
 	}
 }
 
+/* What has the first trait has these fields and these other traits. */
+static const struct {
+	uint32_t trait;
+	uint64_t request, reply;
+	uint32_t traits;
+} rules[] = {
+	{T(CHANGES_OBJECT), 0, 0, 0},
+	{T(CHANGES_NAME), F(node) | F(name), 0, T(SYNCHRONISES) | T(LOCKS)},
+	{T(CHANGES_NAME2), F(node2) | F(name2), 0, T(SYNCHRONISES) | T(LOCKS)},
+	{T(REMOVES), 0, 0, T(CHANGES_NAME)},
+	{T(OPENS), F(node) | F(flags), F(fh) | F(attr), T(OPEN_FLAGS)},
+	{T(READS), 0, F(payload), 0},
+	{T(WRITES), F(fh) | F(off), 0, T(CHANGES_OBJECT) | T(LOCKS)},
+	{T(KEEPS_SIZE), 0, 0, T(WRITES)},
+	{T(FILE_LOCK), F(fh) | F(owner) | F(type), 0, T(SYNCHRONISES) | T(IN_ORDER)},
+	{T(STRIP_FLAG), 0, 0, T(CHANGES_OBJECT)},
+	{T(NAMES_OBJECT), F(node), F(node) | F(attr), T(TELLS_SIZE)},
+	{T(LOOKS_UP), F(name), 0, T(NAMES_OBJECT)},
+	{T(LOCKS_NAMED), F(name), 0, T(LOCKS) | T(REMOVES)},
+	{T(TELLS_SIZE), F(node), F(attr), 0},
+	{T(FORCES_SIZE), 0, 0, T(TELLS_SIZE)},
+	{T(OUTDATES), 0, 0, T(CHANGES_OBJECT)},
+	{T(AFTER_NAMES), F(node), F(attr), 0},
+};
+
+static void test_traits(void **state)
+{
+	uint32_t seen = 0;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(messages); i++) {
+		uint32_t t = messages[i].traits;
+		bool names = (t & (T(CHANGES_NAME) | T(CHANGES_NAME2))) != 0;
+
+		assert_int_equal(msg_traits(messages[i].code), t);
+		seen |= t;
+		for (size_t k = 0; k < COUNT(rules); k++) {
+			if ((t & rules[k].trait) == 0)
+				continue;
+			if (!msg_request_needs(messages[i].code, rules[k].request) ||
+			    (messages[i].reply & rules[k].reply) != rules[k].reply ||
+			    (t & rules[k].traits) != rules[k].traits)
+				fail_msg("%s is not what rule %zu says", messages[i].name, k);
+		}
+		/* a look-up changes nothing, and whatever else tells of a name makes one */
+		if (t & T(NAMES_OBJECT))
+			assert_int_equal(names, (t & T(LOOKS_UP)) == 0);
+		/* hand over, or lock */
+		assert_int_equal((t & T(SYNCHRONISES)) != 0, names || (t & T(FILE_LOCK)) != 0);
+		assert_int_equal((t & (T(ONEWAY) | T(PUSHED))) != 0,
+				 strstr(messages[i].text, "no reply") != NULL);
+		if (t & (T(ONEWAY) | T(PUSHED)))
+			assert_int_equal(messages[i].reply, 0);
+	}
+	/* none without a message, up to the last */
+	assert_int_equal(seen, (T(HEARTBEAT) << 1) - 1);
+}
+
+static struct msg request(uint64_t op, uint64_t flags)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, op, op);
+	MSG_SET(&m, flags, flags);
+	return m;
+}
+
+/* Traits that go by the flags of a request. */
+static void test_changes(void **state)
+{
+	struct msg m = request(MSG_OPEN, O_RDWR);
+
+	(void)state;
+	assert_int_equal(msg_changes(&m), 0);
+	assert_false(msg_changes_data(&m));
+	m = request(MSG_OPEN, O_RDWR | O_TRUNC);
+	assert_int_equal(msg_changes(&m), TRAIT_CHANGES_OBJECT);
+	assert_true(msg_changes_data(&m));
+	m = request(MSG_CREATE, O_RDWR | O_TRUNC); /* maybe of a new file */
+	assert_int_equal(msg_changes(&m), TRAIT_CHANGES_NAME);
+	assert_false(msg_changes_data(&m));
+
+	m = request(MSG_SETATTR, 0);
+	MSG_SET(&m, valid, SET_MODE);
+	assert_int_equal(msg_changes(&m), TRAIT_CHANGES_OBJECT);
+	assert_false(msg_changes_data(&m));
+	MSG_SET(&m, valid, SET_MODE | SET_SIZE);
+	assert_true(msg_changes_data(&m));
+
+	m = request(MSG_WRITE, 0);
+	assert_true(msg_changes_data(&m));
+	m = request(MSG_SETXATTR, 0);
+	assert_false(msg_changes_data(&m));
+	m = request(MSG_RENAME, 0);
+	assert_int_equal(msg_changes(&m), TRAIT_CHANGES_NAME | TRAIT_CHANGES_NAME2);
+	m = request(MSG_LINK, 0);
+	assert_int_equal(msg_changes(&m), TRAIT_CHANGES_OBJECT | TRAIT_CHANGES_NAME2);
+	m = request(MSG_LOOKUP, 0);
+	assert_int_equal(msg_changes(&m), 0);
+	m = request(1000, O_TRUNC);
+	assert_int_equal(msg_changes(&m), 0);
+}
+
+static void test_synchronises(void **state)
+{
+	struct msg m = request(MSG_SETLK, 0);
+
+	(void)state;
+	MSG_SET(&m, type, LOCK_TYPE_NONE);
+	assert_false(msg_synchronises(&m));
+	MSG_SET(&m, type, LOCK_TYPE_READ);
+	assert_true(msg_synchronises(&m));
+	m = request(MSG_UNLINK, 0);
+	assert_true(msg_synchronises(&m));
+	m = request(MSG_WRITE, 0);
+	assert_false(msg_synchronises(&m));
+}
+
 static void test_set(void **state)
 {
 	struct msg m = {0};
@@ -143,6 +266,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_fields),  cmocka_unit_test(test_messages),
 	    cmocka_unit_test(test_unknown), cmocka_unit_test(test_complete),
+	    cmocka_unit_test(test_traits),  cmocka_unit_test(test_changes),
+	    cmocka_unit_test(test_synchronises),
 	    cmocka_unit_test(test_set),     cmocka_unit_test(test_errno),
 	};
 
