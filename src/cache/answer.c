@@ -1,7 +1,6 @@
 /* Answers from what is cached under a promise, without the server. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 

@@ -1,7 +1,6 @@
 #include "cache/cache.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,155 +8,51 @@
 #include "cache/cache_priv.h"
 #include "core/cleanup.h"
 
-/* ---- replies ---- */
+/* ---- what the kernel gives back ---- */
 
-static void take_holds(const struct cache_req *r, struct cache_holds *ret)
+static void forget_locked(struct cache *c, struct node *n, uint64_t count)
 {
-	*ret = (struct cache_holds){.node = r->node, .node2 = r->node2};
-	memcpy(ret->busy, r->locks, sizeof(ret->busy));
-}
-
-static void cache_done(struct call *call, const struct msg *m)
-{
-	struct cache_req *r = (struct cache_req *)call;
-	struct cache *c = r->cache;
-	bool held = false;
-	struct cache_reply out = {.err = (int)m->err, .msg = m, .ret_held = &held};
-	struct cache_holds holds;
-
-	if (msg_is(call->req.op, TRAIT_OPENS) && files_open_again(c, call, m->err, &r->retried))
+	n->nlookup -= count < n->nlookup ? count : n->nlookup;
+	if (n->nlookup > 0)
 		return;
-	(void)pthread_rwlock_rdlock(&c->gate);
-	(void)pthread_mutex_lock(&c->lock);
-	reply_locked(c, r, m, &out);
-	files_put_locked(c, r);
-	if (out.err != (int)m->err && MSG_HAS(m, fh))
-		cache_close_locked(c, m->fh); /* of a file whose node could not be made */
-	take_holds(r, &holds);
-	bool closes = r->by_node && c->closes != NULL;
-	(void)pthread_mutex_unlock(&c->lock);
-	if (closes) /* before somebody acts upon the reply: see files_put_locked */
-		cache_forget_flush(c);
-	r->done(r, &out); /* r may be gone */
-	(void)pthread_rwlock_unlock(&c->gate);
-	if (!held)
-		cache_delivered(c, &holds);
+	n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+	idle_close_locked(c, n);
+	node_check_locked(c, n);
 }
 
-void cache_hold(struct cache *c, const struct cache_req *r, struct cache_holds *ret)
-{
-	take_holds(r, ret);
-	ret->held = true;
-	SCOPE_LOCK(&c->lock);
-	for (unsigned i = 0; i < REQUEST_LOCKS; i++)
-		if (ret->busy[i] != NULL)
-			ret->busy[i]->dir->held++;
-}
-
-void cache_delivered(struct cache *c, const struct cache_holds *h)
+void cache_forget(struct cache *c, uint64_t ino, uint64_t n)
 {
 	(void)pthread_mutex_lock(&c->lock);
-	for (unsigned i = 0; i < REQUEST_LOCKS; i++)
-		node_not_busy_locked(c, h->busy[i], h->held);
-	node_put_locked(c, h->node);
-	node_put_locked(c, h->node2);
-	bool flush = c->forgets != NULL || c->closes != NULL;
+	struct node *node = node_find_locked(c, ino);
+
+	if (node != NULL)
+		forget_locked(c, node, n);
+	bool full = outbox_full_locked(c);
 	(void)pthread_mutex_unlock(&c->lock);
-	if (flush)
+	if (full)
 		cache_forget_flush(c);
 }
 
-/* ---- requests ---- */
-
-static void complete_here(struct cache_req *r, int err)
+void cache_undo_lookup(struct cache *c, uint64_t ino)
 {
-	struct cache_reply out = {.err = err};
-
-	r->done(r, &out);
+	cache_forget(c, ino, 1);
+	cache_forget_flush(c);
 }
 
-/* The names move into the request: it outlives the memory that they came in. */
-static void keep_names(struct cache_req *r)
+void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again)
 {
-	struct msg *m = &r->call.req;
-	struct slice *const names[] = {&m->name, &m->name2};
-	const bool has[] = {MSG_HAS(m, name), MSG_HAS(m, name2)};
-
-	for (unsigned i = 0; i < 2; i++) {
-		size_t len = has[i] && names[i]->len <= MSG_NAME_MAX ? names[i]->len : 0;
-
-		r->name_len[i] = (uint8_t)len;
-		if (len == 0)
-			continue;
-		memcpy(r->names[i], names[i]->data, len);
-		names[i]->data = r->names[i];
-	}
-}
-
-/* Finds the nodes and notes what the request is about to change; ESTALE for an unknown one. */
-static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2)
-{
-	struct msg *m = &r->call.req;
-
-	r->node2 = NULL;
-	r->node = node_get_locked(c, ino);
-	if (r->node != NULL && ino2 != 0) {
-		r->node2 = node_get_locked(c, ino2);
-		if (r->node2 == NULL) {
-			node_put_locked(c, r->node);
-			r->node = NULL;
-		}
-	}
-	if (r->node == NULL)
-		return ESTALE;
-	MSG_SET(m, node, r->node->server);
-	if (r->node2 != NULL)
-		MSG_SET(m, node2, r->node2->server);
-	size_arrives_locked(r);
-	return 0;
-}
-
-void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2)
-{
-	bool maybe = answer_possible(r->call.req.op), answered = false;
-	struct answer a = {.buffer = NULL};
-
-	r->cache = c;
-	r->call.done = cache_done;
-	keep_names(r);
-	if (maybe)
-		(void)pthread_rwlock_rdlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
-	names_arrive_locked(c, r->task);
-	a.out.err = begin_locked(c, r, ino, ino2);
-	if (a.out.err == 0) {
-		answered = maybe && answer_locked(c, r, &a);
-		if (answered)
-			node_put_locked(c, r->node);
-		else
-			request_leaves_locked(c, r);
+	struct node *n = again && c->leased ? node_find_locked(c, ino) : NULL;
+	if (n != NULL && n->attr.nlink > 0 && node_fresh_locked(c, n, cache_now())) {
+		idle_keep_locked(c, n, fh, 0);
+	} else {
+		cache_close_locked(c, fh);
+		n = node_find_locked(c, ino);
+		if (n == NULL || node_may_be_gone(n))
+			space_moves_locked(c);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
-	bool failed = a.out.err != 0 && !answered;
-	if (answered)
-		r->done(r, &a.out);
-	if (maybe)
-		(void)pthread_rwlock_unlock(&c->gate);
-	free(a.buffer);
-	if (failed)
-		complete_here(r, a.out.err);
-	else if (!answered)
-		files_submit(c, r);
-}
-
-void cache_reply_begin(struct cache *c)
-{
-	(void)pthread_rwlock_rdlock(&c->gate);
-}
-
-void cache_reply_end(struct cache *c)
-{
-	(void)pthread_rwlock_unlock(&c->gate);
+	cache_forget_flush(c);
 }
 
 /* ---- single questions ---- */
@@ -274,23 +169,6 @@ uint64_t cache_find_path(struct cache *c, const char *path)
 	return 0;
 }
 
-void cache_drop(struct cache *c, uint64_t ino)
-{
-	(void)pthread_rwlock_wrlock(&c->gate);
-	(void)pthread_mutex_lock(&c->lock);
-	if (ino == 0) {
-		cache_drop_all_locked(c);
-	} else {
-		struct node *n = node_find_locked(c, ino);
-
-		if (n != NULL)
-			node_drop_locked(c, n);
-	}
-	(void)pthread_mutex_unlock(&c->lock);
-	(void)pthread_rwlock_unlock(&c->gate);
-	cache_forget_flush(c);
-}
-
 /* ---- life ---- */
 
 int cache_new(struct backend *backend, const struct cache_options *options, struct cache **ret)
@@ -302,6 +180,7 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 		return -ENOMEM;
 	c->backend = backend;
 	c->options = *options;
+	c->empty_node = node_empty_locked;
 	c->pushed = backend->info.push && backend->ops->listen != NULL;
 	c->leased = c->pushed && backend->info.watch &&
 		    (options->cap.attr | options->cap.entry | options->cap.negative |
@@ -345,7 +224,7 @@ void cache_free(struct cache *c)
 	hash_done(&c->blocks);
 	timed_done(c);
 	names_done(c);
-	oneway_done(c);
+	outbox_done(c);
 	(void)pthread_mutex_destroy(&c->lock);
 	(void)pthread_rwlock_destroy(&c->gate);
 	free(c);

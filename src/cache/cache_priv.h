@@ -175,6 +175,7 @@ struct cache {
 	uint32_t chunk_cap, chunk_hint; /* all before the latter are full */
 	uint32_t slot_count;		/* slot 0 is none */
 	struct hash_table by_server, names;
+	void (*empty_node)(struct cache *c, struct node *n); /* node_empty_locked, from above */
 	size_t node_count;
 	uint64_t clock;			 /* generations */
 	struct oneway *forgets, *closes; /* messages in the making; NULL: there is nothing */
@@ -229,6 +230,21 @@ struct cache {
 	struct call ping;
 };
 
+/* ---- stamps.c ---- */
+
+/* Signs of life in one lease; what was promised is dropped as much before its end. */
+#define LEASE_BEATS 5
+
+bool link_alive_locked(const struct cache *c, uint64_t now);
+/* The stamp of a reply, and whether nothing later was said about what it tells. */
+bool stamp_good_node_locked(const struct cache *c, const struct msg *m, uint64_t server);
+bool stamp_good_name_locked(const struct cache *c, const struct msg *m, uint64_t dir,
+			    const char *name, size_t len);
+bool stamp_good_listing_locked(const struct cache *c, const struct msg *m, uint64_t dir);
+/* The item of an invalidation has come; all names of a directory are as if it had. */
+void stamps_pushed_locked(struct cache *c, const struct inv_item *i, uint64_t seq);
+void stamps_names_void_locked(struct cache *c, uint64_t dir);
+
 /* ---- request.c ---- */
 
 /* O_TMPFILE: the name that comes with it is the kernel's own. */
@@ -263,13 +279,15 @@ struct answer {
 bool answer_possible(uint64_t op);
 bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a);
 
-/* ---- oneway.c ---- */
+/* ---- outbox.c ---- */
 
 /* n references to a server node are to go back, an open file is to be closed: see
  * cache_forget_flush. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
 void cache_close_locked(struct cache *c, uint64_t fh);
-void oneway_done(struct cache *c);
+/* A message is full: cache_forget_flush is due. */
+bool outbox_full_locked(const struct cache *c);
+void outbox_done(struct cache *c);
 /* With what is given back the host may get blocks back, a moment later. */
 void space_moves_locked(struct cache *c);
 /* Whether that is over; then nothing that was told meanwhile counts. */
@@ -345,8 +363,8 @@ static inline bool node_may_be_gone(const struct node *n)
 	return n->attr.nlink == 0 || n->attr_until == 0;
 }
 
-/* One more reference of the kernel's. */
-void node_told_locked(struct cache *c, struct node *n);
+/* One more reference of the kernel's: see node_told_locked. */
+void node_known_locked(struct cache *c, struct node *n);
 /* Frees idle nodes and absent names above the budget. */
 void nodes_evict_locked(struct cache *c);
 
@@ -408,6 +426,8 @@ bool name_confirmed_locked(struct cache *c, const struct cache_req *r, const str
 void names_arrive_locked(struct cache *c, uint32_t task);
 void names_done(struct cache *c);
 bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d);
+/* How it is taken back. d: what is known of it, which may be NULL. */
+enum entry_way name_way(const struct dentry *d);
 /* The kernel may not keep it any more. d: what is known of it, which may be NULL. */
 void name_take_back_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
 			   const struct dentry *d);
@@ -415,14 +435,28 @@ void name_take_back_locked(struct cache *c, const struct node *dir, const char *
 /* ---- push.c ---- */
 
 void cache_pushed(void *arg, const struct msg *m);
-/* The stamp of a reply, and whether nothing later was said about what it tells. */
-bool stamp_good_node_locked(const struct cache *c, const struct msg *m, uint64_t server);
-bool stamp_good_name_locked(const struct cache *c, const struct msg *m, uint64_t dir,
-			    const char *name, size_t len);
-bool stamp_good_listing_locked(const struct cache *c, const struct msg *m, uint64_t dir);
+
+/* ---- drop.c ---- */
+
 /* Everything that is kept, in the kernel as well. */
 void cache_drop_all_locked(struct cache *c);
-void node_drop_locked(struct cache *c, struct node *n);
+/* Attributes and pages of n may be other ones now. */
+void node_lose_locked(struct cache *c, struct node *n);
+/* These are not true any more; without a word to the kernel. */
+void node_lose_attr_locked(struct node *n);
+void node_lose_content_locked(struct cache *c, struct node *n);
+/* A name in a directory, or all of them, are not what they were. Whether that was of interest. */
+bool name_lose_locked(struct cache *c, struct node *dir, struct slice name);
+void names_lose_locked(struct cache *c, struct node *dir);
+/* What was told without a promise; nothing that was asked for before is told for a time either. */
+void timed_drop_locked(struct cache *c);
+/* The node is about to be freed: what the rooms keep of it goes. */
+void node_empty_locked(struct cache *c, struct node *n);
+
+/* ---- in_kernel.c ---- */
+
+/* One more reference of the kernel's. */
+void node_told_locked(struct cache *c, struct node *n);
 /*
  * Attributes that tell of a change of the content, before its invalidation has
  * come: the kernel's pages go before it hears of the new size.
@@ -438,9 +472,6 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data);
  */
 void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct cache_reply *out);
 
-/* Attributes and pages of n may be other ones now. */
-void node_lose_locked(struct cache *c, struct node *n);
-
 /* ---- timed.c ---- */
 
 /* The kernel, or this cache, is to keep attributes or pages of n without a promise. */
@@ -448,18 +479,9 @@ void timed_node_locked(struct cache *c, struct node *n);
 /* The same of a name in dir, for ttl. False without memory: then it may be told for no time. */
 bool timed_name_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
 		       bool is_dir, uint64_t ttl);
-/* Takes all of that back, and sees to it that nothing older is told for a time. */
-void timed_drop_locked(struct cache *c);
+/* All names that are noted are told to the kernel, and not noted any more. */
+void timed_tell_names_locked(struct cache *c);
 void timed_done(struct cache *c);
-
-/* ---- lease.c ---- */
-
-bool link_alive_locked(const struct cache *c, uint64_t now);
-
-/* ---- listing.c ---- */
-
-/* Whether the entries of a complete directory can be listed from the cache now. */
-bool listing_complete_locked(const struct cache *c, const struct node *n, uint64_t now);
 
 /* ---- files.c ---- */
 
@@ -487,8 +509,6 @@ uint64_t files_tick_locked(struct cache *c, uint64_t now);
 
 /* ---- in_kernel_size.c ---- */
 
-/* The size in attr changes, and not yet the kernel's. */
-void size_changes_locked(struct node *n);
 /* The kernel does not know the file, or makes a new inode of it. */
 void size_unknown_locked(struct node *n);
 /* The kernel has exactly that size, or does not know the file. */
@@ -510,6 +530,9 @@ void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out);
 void size_outdated_locked(struct cache *c, struct node *n);
 /* The node is about to be freed. */
 void size_free_locked(struct node *n);
+/* Whether the size is to be asked for; then it is being asked for until size_asked_locked. */
+bool size_asks_locked(const struct cache *c, struct node *n);
+void size_asked_locked(struct node *n);
 /* Asks for the size of open files of which nobody tells; when to call it again. */
 uint64_t size_tick_locked(struct cache *c, uint64_t now);
 

@@ -22,15 +22,6 @@
 #define IDLE_MAX   1024			/* a descriptor of the server each */
 #define WRITE_IDLE UINT64_C(1000000000) /* ns for which an unused one for writing is kept */
 
-struct file *file_of_locked(struct node *n)
-{
-	if (!S_ISREG(n->attr.mode))
-		return NULL;
-	if (n->file == NULL)
-		n->file = calloc(1, sizeof(*n->file));
-	return n->file;
-}
-
 static struct idle_file *idle_of(const struct node *n)
 {
 	return S_ISREG(n->attr.mode) && n->file != NULL ? n->file->idle : NULL;

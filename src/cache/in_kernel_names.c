@@ -187,7 +187,7 @@ bool name_kernel_holds_locked(const struct cache *c, const struct dentry *d)
  * d: what is known of the name; NULL: nothing. With timeouts only nothing is noted; else it may
  * come with the reply to a change of ours, under the directory's lock.
  */
-static enum entry_way way_of_locked(const struct dentry *d)
+enum entry_way name_way(const struct dentry *d)
 {
 	if (d == NULL || d->kind == NAME_UNSURE)
 		return ENTRY_EXPIRES;
@@ -200,14 +200,5 @@ void name_take_back_locked(struct cache *c, const struct node *dir, const char *
 			   const struct dentry *d)
 {
 	if (c->sink != NULL)
-		c->sink->entry(c->sink_arg, dir->id, name, len, way_of_locked(d));
-}
-
-enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *name, size_t len)
-{
-	SCOPE_LOCK(&c->lock);
-	const struct node *n = node_find_locked(c, parent);
-	const struct dentry *d = n != NULL ? name_find_locked(c, n, name, len) : NULL;
-
-	return d != NULL && name_kernel_holds_locked(c, d) ? way_of_locked(d) : ENTRY_DROPS;
+		c->sink->entry(c->sink_arg, dir->id, name, len, name_way(d));
 }

@@ -34,7 +34,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "cache/cache_priv.h"
@@ -66,16 +65,6 @@ static void has_locked(struct node *n, uint64_t size)
 	if (f == NULL)
 		return;
 	f->size.has = size;
-	n->flags |= NODE_SIZE;
-}
-
-void size_changes_locked(struct node *n)
-{
-	struct file *f = (n->flags & NODE_SIZE) == 0 ? file_of_locked(n) : NULL;
-
-	if (f == NULL)
-		return;
-	f->size.has = n->attr.size;
 	n->flags |= NODE_SIZE;
 }
 
@@ -429,29 +418,6 @@ bool cache_size_wait(struct cache *c, uint64_t ino, struct size_wait *w)
 
 /* ---- open files ---- */
 
-/* An own GETATTR, of which the kernel hears nothing. */
-struct size_ask {
-	struct cache_req req; /* first */
-	uint64_t ino;
-	void (*done)(void *arg);
-	void *arg;
-};
-
-static void asked(struct cache_req *r, const struct cache_reply *reply)
-{
-	struct size_ask *a = (struct size_ask *)r;
-	struct cache *c = r->cache;
-
-	(void)reply;
-	(void)pthread_mutex_lock(&c->lock);
-	struct node *n = node_find_locked(c, a->ino);
-	if (n != NULL && size_of(n) != NULL)
-		n->file->size.asking = false;
-	(void)pthread_mutex_unlock(&c->lock);
-	a->done(a->arg);
-	free(a);
-}
-
 /*
  * Who has a file open may splice or map it without a READ before. With no_open nobody knows
  * who has, and one that has been read tells; of an empty one there is nothing to read.
@@ -463,26 +429,22 @@ static bool may_be_read(const struct cache *c, const struct node *n)
 	return n->file->used || kernel_has(n) == 0;
 }
 
-bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void *arg)
+bool size_asks_locked(const struct cache *c, struct node *n)
 {
-	(void)pthread_mutex_lock(&c->lock);
-	struct node *n = node_find_locked(c, ino);
-	struct file *f = n != NULL && S_ISREG(n->attr.mode) ? n->file : NULL;
-	bool want = f != NULL && n->nlookup > 0 && may_be_read(c, n) && !FAULT(size_unasked);
-	struct size_ask *a = want ? calloc(1, sizeof(*a)) : NULL;
-	if (f != NULL)
-		f->size.asking = a != NULL;
-	(void)pthread_mutex_unlock(&c->lock);
-	if (a == NULL)
+	struct kernel_size *k = size_of(n);
+
+	if (k == NULL)
 		return false;
-	a->ino = ino;
-	a->req.done = asked;
-	a->req.own = true;
-	a->done = done;
-	a->arg = arg;
-	MSG_SET(&a->req.call.req, op, MSG_GETATTR);
-	cache_submit(c, &a->req, ino, 0);
-	return true;
+	k->asking = n->nlookup > 0 && may_be_read(c, n) && !FAULT(size_unasked);
+	return k->asking;
+}
+
+void size_asked_locked(struct node *n)
+{
+	struct kernel_size *k = size_of(n);
+
+	if (k != NULL)
+		k->asking = false;
 }
 
 int cache_size_missing(struct cache *c, uint64_t ino, uint64_t *ret_size, uint64_t *ret_from)

@@ -6,9 +6,6 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 
-/* Signs of life in one lease; the drop begins as much before its end. */
-#define BEATS 5
-
 static struct cache *of_ping(struct call *call)
 {
 	return (struct cache *)((char *)call - offsetof(struct cache, ping));
@@ -31,18 +28,12 @@ static void pinged(struct call *call, const struct msg *m)
 	c->lease_until = c->ping_sent + c->options.lease;
 	if (!c->expired)
 		return;
-	if (cache_now() + c->options.lease / BEATS >= c->lease_until) {
+	if (cache_now() + c->options.lease / LEASE_BEATS >= c->lease_until) {
 		c->lease_until = 0; /* that was too long ago: the next one tells */
 		return;
 	}
 	log_notice("the server answers again");
 	c->expired = false;
-}
-
-bool link_alive_locked(const struct cache *c, uint64_t now)
-{
-	return c->options.lease == 0 ||
-	       now + c->options.lease / BEATS * (BEATS - 2) < c->lease_until;
 }
 
 bool cache_link_alive(struct cache *c)
@@ -59,7 +50,7 @@ uint64_t cache_tick(struct cache *c)
 	(void)pthread_mutex_lock(&c->lock);
 	uint64_t now = cache_now(), next = UINT64_MAX, files = files_tick_locked(c, now);
 	uint64_t sizes = size_tick_locked(c, now);
-	uint64_t beat = c->options.lease / BEATS;
+	uint64_t beat = c->options.lease / LEASE_BEATS;
 	if (c->leased && beat > 0) {
 		if (!c->expired && now + beat >= c->lease_until) {
 			log_warning("the server has been silent for %llu s: nothing is answered "

@@ -233,7 +233,7 @@ static void entry_attributes(struct listing *l, const struct dir_entry *e,
 
 /* ---- from the cache ---- */
 
-bool listing_complete_locked(const struct cache *c, const struct node *n, uint64_t now)
+static bool listing_complete_locked(const struct cache *c, const struct node *n, uint64_t now)
 {
 	return S_ISDIR(n->attr.mode) && n->dir != NULL && n->dir->complete && n->dir->ordered &&
 	       now < n->dir->until && now < c->lease_until;

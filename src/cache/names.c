@@ -2,19 +2,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cache/cache_priv.h"
-
-struct dir *dir_of_locked(struct node *n)
-{
-	/* of a node whose attributes never came, nothing is known yet */
-	if (!S_ISDIR(n->attr.mode) && (n->attr.mode != 0 || n->id != CACHE_ROOT))
-		return NULL;
-	if (n->dir == NULL)
-		n->dir = calloc(1, sizeof(*n->dir));
-	return n->dir;
-}
 
 static uint32_t name_hash(const struct node *dir, const char *name, size_t len)
 {

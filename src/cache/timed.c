@@ -1,8 +1,8 @@
 /*
  * What is kept by time only: attributes, names and pages that the kernel was told without a
  * promise. Nobody says when they are no longer true, so they are noted here, and a fence or a
- * granted lock takes back all of them at once (timed_drop_locked). That costs as much as was
- * told since the last time, and nothing where all is promised.
+ * granted lock takes back all of them at once (timed_drop_locked in drop.c). That costs as much as
+ * was told since the last time, and nothing where all is promised.
  *
  * A name is noted until its time is over.
  */
@@ -144,41 +144,14 @@ bool timed_name_locked(struct cache *c, const struct node *dir, const char *name
 	return true;
 }
 
-/* ---- taking it back ---- */
-
-void timed_drop_locked(struct cache *c)
+void timed_tell_names_locked(struct cache *c)
 {
 	struct timed *t = &c->timed;
 	uint64_t now = cache_now();
 
-	t->dropped = ++c->clock;
-	c->by_host = true;
-	if (t->all)
-		cache_drop_all_locked(c);
-	t->all = false;
-	for (size_t i = 0; i < t->n_nodes; i++) {
-		struct node *n = node_find_locked(c, t->nodes[i]);
-
-		if (n == NULL || (n->flags & NODE_TIMED) == 0)
-			continue;
-		n->flags &= ~(uint32_t)NODE_TIMED;
-		if ((n->flags & NODE_PROMISED) == 0)
-			node_lose_locked(c, n);
-	}
-	t->n_nodes = 0;
 	while (t->names_from < t->names_to)
 		tell_first(c, now);
 	t->names_from = t->names_to = 0;
-	c->by_host = false;
-}
-
-void cache_drop_timed(struct cache *c)
-{
-	(void)pthread_rwlock_wrlock(&c->gate);
-	(void)pthread_mutex_lock(&c->lock);
-	timed_drop_locked(c);
-	(void)pthread_mutex_unlock(&c->lock);
-	(void)pthread_rwlock_unlock(&c->gate);
 }
 
 void timed_done(struct cache *c)

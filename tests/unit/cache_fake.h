@@ -12,7 +12,7 @@
 
 #include <pthread.h>
 
-/* ---- the clock and the memory of node.c ---- */
+/* ---- the clock of stamps.c and the memory of node.c ---- */
 
 static uint64_t fake_now = 1000000; /* ns */
 static long fake_memory = -1;	    /* allocations that still succeed; -1: all */
@@ -47,6 +47,7 @@ static inline void *fake_malloc(size_t size)
 #define calloc	      fake_calloc
 #define malloc	      fake_malloc
 #include "cache/node.c"
+#include "cache/stamps.c"
 #undef clock_gettime
 #undef calloc
 #undef malloc

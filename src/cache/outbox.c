@@ -77,9 +77,14 @@ void cache_close_locked(struct cache *c, uint64_t fh)
 		c->closes->len += c->backend->sequences->put_uint(fh, p, ITEM_MAX);
 }
 
-static bool one_is_full(const struct oneway *o)
+static bool is_full(const struct oneway *o)
 {
 	return o != NULL && (o->next != NULL || o->cap >= BYTES_MAX);
+}
+
+bool outbox_full_locked(const struct cache *c)
+{
+	return is_full(c->forgets) || is_full(c->closes);
 }
 
 static void send(struct cache *c, enum msg_op op, struct oneway *o)
@@ -93,7 +98,7 @@ static void send(struct cache *c, enum msg_op op, struct oneway *o)
 	}
 }
 
-void oneway_done(struct cache *c)
+void outbox_done(struct cache *c)
 {
 	struct oneway *const all[] = {c->forgets, c->closes};
 
@@ -149,49 +154,4 @@ void cache_forget_flush(struct cache *c)
 	send(c, MSG_FORGET, forgets);
 	if (trim)
 		(void)malloc_trim(0);
-}
-
-static void forget_locked(struct cache *c, struct node *n, uint64_t count)
-{
-	n->nlookup -= count < n->nlookup ? count : n->nlookup;
-	if (n->nlookup > 0)
-		return;
-	n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
-	idle_close_locked(c, n);
-	node_check_locked(c, n);
-}
-
-void cache_forget(struct cache *c, uint64_t ino, uint64_t n)
-{
-	(void)pthread_mutex_lock(&c->lock);
-	struct node *node = node_find_locked(c, ino);
-
-	if (node != NULL)
-		forget_locked(c, node, n);
-	bool full = one_is_full(c->forgets) || one_is_full(c->closes);
-	(void)pthread_mutex_unlock(&c->lock);
-	if (full)
-		cache_forget_flush(c);
-}
-
-void cache_undo_lookup(struct cache *c, uint64_t ino)
-{
-	cache_forget(c, ino, 1);
-	cache_forget_flush(c);
-}
-
-void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again)
-{
-	(void)pthread_mutex_lock(&c->lock);
-	struct node *n = again && c->leased ? node_find_locked(c, ino) : NULL;
-	if (n != NULL && n->attr.nlink > 0 && node_fresh_locked(c, n, cache_now())) {
-		idle_keep_locked(c, n, fh, 0);
-	} else {
-		cache_close_locked(c, fh);
-		n = node_find_locked(c, ino);
-		if (n == NULL || node_may_be_gone(n))
-			space_moves_locked(c);
-	}
-	(void)pthread_mutex_unlock(&c->lock);
-	cache_forget_flush(c);
 }
