@@ -69,7 +69,7 @@ if [ "$VFS_TRANSPORT" = unix ]; then
 	(umask 027 && : >"$VFS_TMP/plain/masks/plain")
 	same 'mode' 640 "$(stat -c %a "$VFS_HOST/masks/plain")"
 	umount_vfs "$VFS_TMP/plain"
-	refused 'acl needs a server' "$VFS_BIN/vsockfs" "$VFS_SOURCE" "$VFS_TMP/plain" -o proto=plain,plain_base=/workspace,acl
+	refused 'proto=plain and acl exclude each other' "$VFS_BIN/vsockfs" "$VFS_SOURCE" "$VFS_TMP/plain" -o proto=plain,plain_base=/workspace,acl
 fi
 
 note "what the host grants is granted, and what it takes away is gone"
