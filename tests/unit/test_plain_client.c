@@ -208,7 +208,7 @@ static int start(struct fixture *f, const struct step *steps, size_t count, char
 	return plain_client_new(fds[0], &o, &f->backend, err, err_len);
 }
 
-static void stop(struct fixture *f)
+static void stop_peer(struct fixture *f)
 {
 	if (f->backend != NULL) {
 		f->backend->ops->shutdown(f->backend);
@@ -418,7 +418,7 @@ static void test_lookup(void **state)
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, "\xff\xfe"))->err, EILSEQ);
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, ".."))->err, EINVAL);
 	assert_int_equal(ask(&f, named(MSG_LOOKUP, root, "a/b"))->err, EINVAL);
-	stop(&f);
+	stop_peer(&f);
 	assert_int_equal(f.lost, 0);
 }
 
@@ -449,7 +449,7 @@ static void test_forget(void **state)
 	assert_true(lookup(&f, root, "d") > file); /* numbers are not used again */
 	forget(&f, 999, 1);
 	forget(&f, root, 5);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_rename(void **state)
@@ -497,7 +497,7 @@ static void test_rename(void **state)
 	assert_int_equal(ask(&f, m)->err, EINVAL);
 	/* a directory into itself would make paths without an end */
 	assert_int_equal(ask(&f, named2(MSG_RENAME, root, "b", a, "x"))->err, EINVAL);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_remove(void **state)
@@ -531,7 +531,7 @@ static void test_remove(void **state)
 	const struct msg *r = ask(&f, request(MSG_GETATTR, file));
 	assert_true(r->err == 0 && r->attr.nlink == 0 && r->attr.size == 1);
 	assert_true(lookup(&f, root, "f") != file);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_type_change(void **state)
@@ -553,7 +553,7 @@ static void test_type_change(void **state)
 	uint64_t dir = lookup(&f, root, "x");
 	assert_true(dir != x);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, dir))->err, ESTALE);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* ---- files ---- */
@@ -640,7 +640,7 @@ static void test_create(void **state)
 	MSG_SET(&m, flags, O_WRONLY | O_CREAT);
 	r = ask(&f, m);
 	assert_true(r->err == 0 && r->attr.size == 4);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_read_write(void **state)
@@ -713,7 +713,7 @@ static void test_read_write(void **state)
 	m = on_file(MSG_READ, fh, 0);
 	MSG_SET(&m, size, 1);
 	assert_int_equal(ask(&f, m)->err, EBADF);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static struct msg set_size(uint64_t node, uint64_t size)
@@ -758,7 +758,7 @@ static void test_truncate(void **state)
 	assert_true(r->err == 0 && r->attr.size == 100);
 	assert_int_equal(ask(&f, set_size(node, 50))->err, EOPNOTSUPP);
 	assert_int_equal(ask(&f, set_size(node, 100))->err, 0);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_truncate_op(void **state)
@@ -796,7 +796,7 @@ static void test_truncate_op(void **state)
 	assert_int_equal(ask(&f, named(MSG_UNLINK, f.backend->info.root_node, "f"))->err, 0);
 	MSG_SET(&m, size, 2);
 	assert_int_equal(ask(&f, m)->err, 0);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static struct msg set_values(uint64_t node, uint64_t valid)
@@ -886,7 +886,7 @@ static void test_kept(void **state)
 	assert_int_equal(ask(&f, m)->attr.gid, 7);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->attr.gid, 7);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->attr.gid, 100);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* What is made belongs to its maker; a further name of a file has what is kept of it. */
@@ -937,7 +937,7 @@ static void test_kept_owner(void **state)
 	MSG_SET(&m, gid, 6);
 	r = ask(&f, m);
 	assert_true(r->err == 0 && r->attr.uid == 0 && r->attr.gid == 0);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* Op 20 is there: the server hears both times, and of a link none. */
@@ -977,7 +977,7 @@ static void test_times(void **state)
 	r = ask(&f, m);
 	assert_true(r->err == 0 && r->attr.atime.nsec == 6 && r->attr.mtime.nsec == 6);
 	assert_int_equal(ask(&f, set_values(node, SET_MTIME | SET_MTIME_NOW))->err, EPERM);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* A server that appends: at its own end, whatever ours is. */
@@ -1017,7 +1017,7 @@ static void test_append(void **state)
 	MSG_SET(&m, payload, zz);
 	assert_int_equal(ask(&f, m)->off, 3);
 	close_file(&f, fh);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* Nothing but regular files is ever opened: one FIFO would hold up everybody. */
@@ -1050,7 +1050,7 @@ static void test_special_files(void **state)
 		MSG_SET(&m, flags, O_RDWR | O_CREAT);
 		assert_int_equal(ask(&f, m)->err, ENXIO);
 	}
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_make(void **state)
@@ -1094,7 +1094,7 @@ static void test_make(void **state)
 	assert_int_equal(ask(&f, request(MSG_READLINK, file))->err, EINVAL);
 	r = ask(&f, named2(MSG_LINK, file, NULL, root, "g"));
 	assert_true(r->err == 0 && r->attr.ino == 6);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* ---- symbolic links ---- */
@@ -1149,7 +1149,7 @@ static void test_links_followed(void **state)
 	r = ask(&f, m);
 	assert_true(r->err == 0 && r->attr.mode == (S_IFLNK | 0777) && r->attr.size == 3);
 	assert_int_equal(ask(&f, named(MSG_UNLINK, root, "s"))->err, 0);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* `mode` tells a link: nothing more is asked from then on. */
@@ -1177,7 +1177,7 @@ static void test_links_told(void **state)
 	MSG_SET(&m, valid, SET_MODE);
 	MSG_SET(&m, mode, 0600);
 	assert_int_equal(ask(&f, m)->err, EOPNOTSUPP);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* Without op 17 only the listing tells that a directory is a link: nothing is changed through it. */
@@ -1232,7 +1232,7 @@ static void test_links_unseen(void **state)
 	MSG_SET(&m, flags, O_WRONLY);
 	assert_int_equal(ask(&f, m)->err, EPERM);
 	assert_int_equal(ask(&f, named(MSG_RMDIR, root, "s"))->err, 0);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static const struct msg *make_link(struct fixture *f, const char *name, const char *target)
@@ -1418,7 +1418,7 @@ static void test_readdir(void **state)
 	assert_int_equal(codec_get_entry(&in, &e), 0);
 	assert_int_equal(readdir_at(&f, root, 0, 4096)->err, EACCES);
 	assert_int_equal(readdir_at(&f, lookup(&f, root, "f"), 0, 4096)->err, ENOTDIR);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* More listings than are kept: a reader whose listing is gone goes on in a new one. */
@@ -1448,7 +1448,7 @@ static void test_many_listings(void **state)
 	assert_int_equal(codec_get_entry(&in, &e), 1);
 	assert_memory_equal(e.name.data, "b", 1);
 	assert_int_equal(codec_get_entry(&in, &e), 0);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* ---- what is not there ---- */
@@ -1481,7 +1481,7 @@ static void test_unsupported(void **state)
 	assert_int_equal(ask(&f, m)->err, 0);
 	const struct msg *r = ask(&f, request(MSG_STATFS, root));
 	assert_true(r->err == 0 && r->fs.namemax == 255 && r->fs.bfree > 0);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_enosys_is_no_answer(void **state)
@@ -1500,7 +1500,7 @@ static void test_enosys_is_no_answer(void **state)
 	MSG_SET(&m, flags, O_RDONLY);
 	/* the kernel would never open again */
 	assert_int_equal(ask(&f, m)->err, EOPNOTSUPP);
-	stop(&f);
+	stop_peer(&f);
 }
 
 /* ---- a lost link ---- */
@@ -1516,7 +1516,7 @@ static void lose(const struct step *steps, size_t count)
 	assert_int_equal(ask(&f, request(MSG_GETATTR, root))->err, ENOTCONN);
 	assert_int_equal(ask(&f, request(MSG_STATFS, root))->err, ENOTCONN);
 	forget(&f, root, 1);
-	stop(&f);
+	stop_peer(&f);
 	assert_int_equal(f.lost, 1);
 }
 
@@ -1553,7 +1553,7 @@ static void test_idle_loss(void **state)
 	wait_for_sem(&f.told);
 	assert_int_equal(f.lost, 1);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, 1))->err, ENOTCONN);
-	stop(&f);
+	stop_peer(&f);
 }
 
 static void test_shutdown_with_calls(void **state)
@@ -1580,7 +1580,7 @@ static void test_shutdown_with_calls(void **state)
 	assert_int_equal(ask(&f, request(MSG_GETATTR, 1))->err, ENOTCONN);
 	f.backend->ops->free(f.backend);
 	f.backend = NULL;
-	stop(&f);
+	stop_peer(&f);
 	assert_int_equal(f.lost, 0);
 }
 
@@ -1604,7 +1604,7 @@ static void test_start_fails(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		assert_int_equal(start(&f, cases[i].steps, 1, err, sizeof(err)), cases[i].r);
 		assert_non_null(strstr(err, cases[i].text));
-		stop(&f);
+		stop_peer(&f);
 		assert_int_equal(f.lost, 0);
 	}
 	const struct plain_options o = {.base = "relative"};
