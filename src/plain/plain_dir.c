@@ -101,7 +101,8 @@ static uint8_t type_of(const struct plain_work *w, const struct plain_entry *e)
 {
 	uint32_t type = plain_type(e->mode, e->is_dir);
 
-	return type == S_IFLNK && w->peer.links == LINKS_NONE ? DT_UNKNOWN : IFTODT(type);
+	return (uint8_t)(type == S_IFLNK && w->peer.links == LINKS_NONE ? DT_UNKNOWN
+									: IFTODT(type));
 }
 
 /* The number that a look-up of this name will show. */

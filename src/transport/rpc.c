@@ -421,7 +421,8 @@ static bool claims_too_much(const struct msg *req, const struct msg *reply)
 {
 	uint64_t asked = MSG_HAS(req, payload) ? req->payload.len : req->size;
 
-	return reply->err == 0 && msg_is(req->op, TRAIT_WRITES) && reply->size > asked;
+	return reply->err == 0 && msg_is(req->op, TRAIT_WRITES) && MSG_HAS(reply, size) &&
+	       reply->size > asked;
 }
 
 static const char *receive_message(struct rpc *r, struct head_buf *hb, unsigned char *buffer)

@@ -2,10 +2,11 @@
 # Configuring asks for no more than what is built, and builds with optimisation where nothing else is said.
 # timeout: 120
 # mounts: none
-# needs: cmake pkg-config gcc
+# needs: cmake ninja pkg-config gcc
 . "$VFS_E2E/lib.sh"
 need_program vsockfs
 
+export CMAKE_GENERATOR=Ninja
 # Every library but cmocka.
 mkdir pc
 for dir in $(pkg-config --variable pc_path pkg-config | tr : ' '); do

@@ -300,7 +300,7 @@ try:
     refused_mount(2, "no_open needs cache=lease", "no_open,cache=none")
     refused_mount(2, "no_open needs cache=lease", "cache=ttl,no_open")
     refused_mount(2, "no_open and locks=host", "no_open,locks=host")
-    refused_mount(1, "no_open needs a server that tells of changes", "no_open,proto=plain,plain_base=/workspace", lines=2)
+    refused_mount(2, "proto=plain and no_open exclude each other", "no_open,proto=plain,plain_base=/workspace")
     mount(MNT, "no_open")
     mount(OTHER, "locks=local")
     for step in (opening, without_a_name, truncating, appending, edited_on_the_host, executed_on_the_host,
