@@ -92,7 +92,7 @@ static void look_listing(struct actor *a)
 		if ((e->d_name[0] != 'n' && e->d_name[0] != 'm') || i >= NAMES)
 			continue;
 		listed[i] = true;
-		type[i] = DTTOIF(e->d_type);
+		type[i] = (mode_t)DTTOIF(e->d_type);
 	}
 	(void)closedir(d);
 	look_end(&l);
