@@ -16,12 +16,16 @@ is() { [ "$(cat "$1")" = "$2" ]; }
 nobody_behind_it() {
 	test -n "$empty" || skip_check 'the guest has no virtio-serial port'
 	mkdir -p /mnt-none
+	# one at a time may have it open, and the last one's child may be a moment behind its parent
+	free() { (exec 3<>/dev/$empty) 2>/dev/null; }
 	for options in connect_timeout=1 connect_timeout=1,proto=plain; do
 		rc=0
+		wait_for 20 free
 		within 25 vsockfs fd:3 /mnt-none -o $options 3<>/dev/$empty </dev/null >/run/nobody.out 2>&1 || rc=$?
 		same 1 $rc
 		grep -q 'nobody is behind' /run/nobody.out || { last_lines /run/nobody.out >&2; false; }
 	done
+	wait_for 20 free
 	# by a signal, which the parent in the foreground passes on; the line is its child's
 	vsockfs fd:3 /mnt-none -o connect_timeout=36000 3<>/dev/$empty </dev/null >/run/nobody.out 2>&1 9>&- &
 	pid=$!
