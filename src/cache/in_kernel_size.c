@@ -249,6 +249,9 @@ bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, 
 		return true;
 	struct kernel_size *k = &f->size;
 	uint64_t has = kernel_has(n);
+	/* what makes it longer itself drops all pages then, and what is stored past the old end */
+	if ((r->call.req.valid & SET_SIZE) != 0 && has < *size)
+		has = *size;
 	if (w == NULL && (k->storing > 0 || has != *size))
 		return false;
 	if (k->storing > 0) {

@@ -537,6 +537,25 @@ static void test_cut_behind_a_store(void **state)
 	free(a);
 }
 
+/* The kernel makes the file longer itself: a STORE before would keep it from dropping the pages. */
+static void test_forced_by_growth(void **state)
+{
+	uint64_t size = 90;
+
+	(void)state;
+	struct asked *a = asked_new(MSG_SETATTR);
+	a->req.task = WRITER;
+	MSG_SET(&a->req.call.req, valid, SET_SIZE);
+	MSG_SET(&a->req.call.req, size, size);
+	cache_submit(w->c, &a->req, ino, 0);
+	struct msg m = reply_attr(w, w->seq, FILE_MODE, size);
+	answer(w->f, a, &m);
+	assert_false(a->reply.size_first);
+	assert_true(cache_size_force(w->c, &a->req, ino, 0, &size, NULL));
+	assert_int_equal(size, 90);
+	free(a);
+}
+
 /* What has no name any more has no lock to wait for: it is settled when the task has gone on. */
 static void test_forced_without_a_name(void **state)
 {
@@ -693,6 +712,7 @@ int main(void)
 		TEST(test_forced_outdated),
 		TEST(test_forced_behind_a_store),
 		TEST(test_cut_behind_a_store),
+		TEST(test_forced_by_growth),
 		TEST(test_forced_without_a_name),
 		TEST(test_direct),
 		TEST(test_open_files),
