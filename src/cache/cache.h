@@ -309,8 +309,9 @@ struct size_wait {
 /*
  * cache_reply.forces: r's reply, about ino, is about to be written. dir: of LINK and CREATE.
  * *size becomes the one that the kernel has, unless the request itself makes the file longer; none
- * other is made known to it until it has digested the reply. False: one is being made known right now, w->done is called after that, and it is to
- * be asked again. Without w it is false as well if *size would have to change.
+ * other is made known to it until it has digested the reply. False: one is being made known right
+ * now, w->done is called after that, and it is to be asked again. Without w it is false as well if
+ * *size would have to change.
  */
 bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
 		      uint64_t *size, struct size_wait *w);
