@@ -223,6 +223,8 @@ static int wait_locked(struct cache *c, struct cache_req *r, const struct want *
 		o = file != NULL ? opening_new(c, w) : NULL;
 		if (o == NULL)
 			return -ENOMEM;
+		o->call.uid = r->call.uid;
+		o->call.gid = r->call.gid;
 		*ret_open = &o->call;
 	}
 	r->waiting = NULL;

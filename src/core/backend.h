@@ -22,6 +22,9 @@ struct call {
 	 */
 	struct msg req;
 
+	/* Of the caller, as the server knows them; 0: the client itself. Plain tells them. */
+	uint32_t uid, gid;
+
 	/*
 	 * Runs once, on a thread of the backend that must not be blocked: the
 	 * reader. reply->err is the errno, 0 on success; reply's slices,

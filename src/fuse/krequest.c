@@ -53,6 +53,8 @@ struct krequest *krequest_new(fuse_req_t req, enum msg_op op,
 	r->finish = finish;
 	r->unique = current.unique;
 	r->pid = fuse_req_ctx(req)->pid;
+	r->creq.call.uid = uid_to_server(fs, fuse_req_ctx(req)->uid);
+	r->creq.call.gid = gid_to_server(fs, fuse_req_ctx(req)->gid);
 	REQUEST_SET(r, op, op);
 	return r;
 }
@@ -486,13 +488,11 @@ static void krequest_groups(struct krequest *r)
 
 void krequest_caller(struct krequest *r, mode_t mode)
 {
-	const struct fuse_ctx *ctx = fuse_req_ctx(r->req);
-
-	if (!r->fs->info.server_root && !r->fs->info.plain)
-		return; /* the server creates as itself */
-	REQUEST_SET(r, uid, uid_to_server(r->fs, ctx->uid));
-	REQUEST_SET(r, gid, gid_to_server(r->fs, ctx->gid));
-	if ((mode & S_ISGID) != 0 && r->fs->info.server_root)
+	if (!r->fs->info.server_root)
+		return; /* the server creates as itself, or as plain's caller */
+	REQUEST_SET(r, uid, r->creq.call.uid);
+	REQUEST_SET(r, gid, r->creq.call.gid);
+	if ((mode & S_ISGID) != 0)
 		krequest_groups(r);
 }
 

@@ -337,13 +337,13 @@ int plain_made(struct plain_work *w, struct msg *reply, struct plain_node *paren
 {
 	const struct msg *m = &w->call->req;
 	struct plain_node *node = plain_nodes_find(w->nodes, reply->node);
-	bool keep = !w->peer.owners && !w->owner_fixed && MSG_HAS(m, uid) && MSG_HAS(m, gid);
+	bool keep = !w->peer.owners && !w->owner_fixed;
 	bool parents = (parent->attr.mode & S_ISGID) != 0;
-	struct attr want = {.mode = (uint32_t)m->mode, .uid = (uint32_t)m->uid};
+	struct attr want = {.mode = (uint32_t)m->mode, .uid = w->call->uid};
 
 	if (parents && S_ISDIR(node->attr.mode))
 		want.mode |= S_ISGID; /* as inode_init_owner */
-	want.gid = parents ? parent->attr.gid : (uint32_t)m->gid;
+	want.gid = parents ? parent->attr.gid : w->call->gid;
 	uint64_t valid = (keep ? SET_UID | SET_GID : 0u) | (MSG_HAS(m, mode) ? SET_MODE : 0u);
 	plain_kept_changed(parent);
 	node->sure = plain_now_ms();

@@ -137,12 +137,9 @@ int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_r
 		free(TAKE_PTR(c->frame));
 		c->frame_cap = 0;
 	}
-	/* The caller's ids, but for SETATTR, where these fields are a new owner. */
-	if (w->call != NULL && w->call->req.op != MSG_SETATTR) {
-		const struct msg *m = &w->call->req;
-
-		q->uid = MSG_HAS(m, uid) ? (uint32_t)m->uid : 0;
-		q->gid = MSG_HAS(m, gid) ? (uint32_t)m->gid : 0;
+	if (w->call != NULL) {
+		q->uid = w->call->uid;
+		q->gid = w->call->gid;
 	}
 	int r = plain_request_encode(q, &c->request);
 	if (r < 0)

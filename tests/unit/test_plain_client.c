@@ -166,6 +166,7 @@ struct fixture {
 	struct backend *backend;
 	atomic_int lost;
 	sem_t told; /* as often as lost was counted */
+	uint32_t uid, gid; /* whose calls they are */
 };
 
 static void wait_for_sem(sem_t *s)
@@ -267,7 +268,8 @@ static struct answer the_answer = {.lock = PTHREAD_MUTEX_INITIALIZER,
 
 static void submit(struct fixture *f, struct answer *a, struct msg m, bool oneway)
 {
-	a->call = (struct call){.req = m, .done = oneway ? NULL : on_done, .sent = on_sent};
+	a->call = (struct call){
+	    .req = m, .uid = f->uid, .gid = f->gid, .done = oneway ? NULL : on_done, .sent = on_sent};
 	a->is_done = false;
 	f->backend->ops->submit(f->backend, &a->call);
 }
@@ -409,9 +411,10 @@ static void test_lookup(void **state)
 	assert_true(r->node == node && r->attr.ino == ino && r->attr.version > version);
 
 	struct msg m = named(MSG_LOOKUP, root, "no");
-	MSG_SET(&m, uid, 7);
-	MSG_SET(&m, gid, 8);
+	f.uid = 7;
+	f.gid = 8;
 	assert_int_equal(ask(&f, m)->err, ENOENT);
+	f.uid = f.gid = 0;
 	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EIO); /* no errno of programs */
 	assert_int_equal(ask(&f, request(MSG_GETATTR, node))->err, EHWPOISON);
 	assert_int_equal(ask(&f, request(MSG_GETATTR, 12345))->err, ESTALE);
@@ -604,8 +607,9 @@ static void test_create(void **state)
 	struct msg m = named(MSG_CREATE, root, "n");
 	MSG_SET(&m, flags, O_RDWR | O_CREAT | O_EXCL);
 	MSG_SET(&m, mode, S_IFREG | 0666);
-	MSG_SET(&m, uid, 5);
+	f.uid = 5;
 	const struct msg *r = ask(&f, m);
+	f.uid = 0;
 	assert_int_equal(r->err, 0);
 	assert_int_equal(r->attr.mode, S_IFREG | 0666);
 	assert_true(r->fh != 0);
@@ -818,8 +822,9 @@ static void test_kept(void **state)
 	    /* set-id bits are told, and not taken */
 	    {ASK(SETATTR, PATH("/w/f"), .mode = PLAIN_MODE_SETUID | 0755)},
 	    {ASK(GETATTR, PATH("/w/f")), STAT({.size = 10, .mode = 0755, .mtime = 77, .ino = 6})},
-	    /* owner; both times now; one time */
-	    {ASK(GETATTR, PATH("/w/f")), STAT({.size = 10, .mode = 0755, .mtime = 77, .ino = 6})},
+	    /* owner, by somebody else; both times now; one time */
+	    {ASK(GETATTR, PATH("/w/f"), .uid = 5, .gid = 6),
+	     STAT({.size = 10, .mode = 0755, .mtime = 77, .ino = 6})},
 	    {ASK(TIMES, PATH("/w/f")), ERROR(ENOSYS)},
 	    {ASK(GETATTR, PATH("/w/f")), STAT({.size = 10, .mode = 0755, .mtime = 77, .ino = 6})},
 	    {ASK(GETATTR, PATH("/w/f")), STAT({.size = 10, .mode = 0755, .mtime = 77, .ino = 6})},
@@ -853,7 +858,10 @@ static void test_kept(void **state)
 	m = set_values(node, SET_UID | SET_GID);
 	MSG_SET(&m, uid, 12);
 	MSG_SET(&m, gid, 100);
+	f.uid = 5;
+	f.gid = 6;
 	const struct msg *r = ask(&f, m);
+	f.uid = f.gid = 0;
 	assert_true(r->err == 0 && r->attr.uid == 12 && r->attr.gid == 100);
 	int64_t now = time(NULL);
 	r = ask(&f, set_values(node, SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW));
@@ -898,13 +906,13 @@ static void test_kept_owner(void **state)
 	    {ASK(READLINK, PATH("/w/f"), .uid = 5, .gid = 6), ERROR(ENOENT)},
 	    {ASK(CREATE, PATH("/w/f"), .flags = MAKE, .mode = 0644, .uid = 5, .gid = 6),
 	     ANSWER(.fh = 1, .has_stat = true, .stat = FILE_STAT(0, 8))},
-	    {ASK(LINK, PATH("/w/f"), .new_path = TEXT("/w/g"))},
-	    {ASK(LOOKUP, PATH("/w/g")), STAT(FILE_STAT(0, 8))},
-	    {ASK(READLINK, PATH("/w/g")), ERROR(EINVAL)},
+	    {ASK(LINK, PATH("/w/f"), .new_path = TEXT("/w/g"), .uid = 5, .gid = 6)},
+	    {ASK(LOOKUP, PATH("/w/g"), .uid = 5, .gid = 6), STAT(FILE_STAT(0, 8))},
+	    {ASK(READLINK, PATH("/w/g"), .uid = 5, .gid = 6), ERROR(EINVAL)},
 	    {ASK(MKDIR, PATH("/w/d"), .mode = 0755, .uid = 5, .gid = 6), STAT(DIR_STAT(9))},
 	    {ASK(SETATTR, PATH("/w/d"), .mode = PLAIN_MODE_STICKY | 0755, .uid = 5, .gid = 6)},
 	    /* owners are told: no more of it */
-	    {ASK(GETATTR, PATH("/w/f")),
+	    {ASK(GETATTR, PATH("/w/f"), .uid = 5, .gid = 6),
 	     STAT({.mode = 0644, .mtime = 78, .ino = 8, .uid = 3, .gid = 4, .has_ids = true})},
 	    {ASK(MKDIR, PATH("/w/e"), .mode = 0755, .uid = 5, .gid = 6), STAT(DIR_STAT(10))},
 	};
@@ -916,8 +924,8 @@ static void test_kept_owner(void **state)
 	struct msg m = named(MSG_CREATE, root, "f");
 	MSG_SET(&m, flags, O_RDWR | O_CREAT);
 	MSG_SET(&m, mode, S_IFREG | 0644);
-	MSG_SET(&m, uid, 5);
-	MSG_SET(&m, gid, 6);
+	f.uid = 5;
+	f.gid = 6;
 	const struct msg *r = ask(&f, m);
 	assert_true(r->err == 0 && r->attr.uid == 5 && r->attr.gid == 6);
 	uint64_t file = r->node;
@@ -925,16 +933,12 @@ static void test_kept_owner(void **state)
 	assert_true(r->err == 0 && r->attr.uid == 5 && r->attr.gid == 6);
 	m = named(MSG_MKNOD, root, "d");
 	MSG_SET(&m, mode, S_IFDIR | 01755);
-	MSG_SET(&m, uid, 5);
-	MSG_SET(&m, gid, 6);
 	r = ask(&f, m);
 	assert_true(r->err == 0 && r->attr.uid == 5 && r->attr.mode == (S_IFDIR | 01755));
 	r = ask(&f, request(MSG_GETATTR, file));
 	assert_true(r->attr.uid == 3 && r->attr.gid == 4);
 	m = named(MSG_MKNOD, root, "e");
 	MSG_SET(&m, mode, S_IFDIR | 0755);
-	MSG_SET(&m, uid, 5);
-	MSG_SET(&m, gid, 6);
 	r = ask(&f, m);
 	assert_true(r->err == 0 && r->attr.uid == 0 && r->attr.gid == 0);
 	stop_peer(&f);
