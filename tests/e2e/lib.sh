@@ -77,7 +77,13 @@ wait_for() {
 # has_text FILE TEXT : FILE is TEXT, for wait_for
 has_text() { [ "$(cat "$1" 2>/dev/null)" = "$2" ]; }
 gone() { [ ! -e "$1" ] && [ ! -L "$1" ]; }
-ended() { ! kill -0 "$1" 2>/dev/null; }
+# ended PID : also one of ours that nobody has waited for yet: bash may miss a SIGCHLD that comes while it handles another
+ended() {
+	local stat tasks
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+	tasks=("/proc/$1/task/"*) # of a process whose first thread alone has ended there are more
+	[[ ${stat##*) } = Z* && ${#tasks[@]} -le 1 ]]
+}
 is_mounted() { awk -v at="${1// /\\\\040}" '$5 == at { found = 1 } END { exit !found }' /proc/self/mountinfo; }
 is_unmounted() { ! is_mounted "$1"; }
 
