@@ -90,8 +90,9 @@ struct cache_sink {
 	void (*size)(void *arg, uint64_t ino);
 	/* so much is queued that names which nobody is known to hold are better not told */
 	bool (*full)(void *arg);
-	/* the directory has no request in flight any more: see cache_dir_park */
-	void (*unpark)(void *arg, uint64_t parent);
+	/* requests in flight that were waited for have ended: see cache_dir_park, cache_pages_busy
+	 */
+	void (*unpark)(void *arg, uint64_t ino);
 	void (*mark)(void *arg, uint64_t seq);
 };
 
@@ -151,11 +152,13 @@ struct cache_req {
 	uint64_t submitted; /* generation clock */
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
-	struct node *locks[REQUEST_LOCKS]; /* directories that the kernel has locked for it */
-	bool writing;			   /* counted in its file */
-	bool retried;			   /* OPEN: once more after idle files were closed */
-	struct idle_file *files[2];	   /* by_node: what fh and fh2 are */
-	struct cache_req *waiting;	   /* the next one that waits for the same open file */
+	struct node *locks[REQUEST_LOCKS];     /* directories that the kernel has locked for it */
+	bool writing;			       /* counted in its file */
+	struct cache_req *paging, **paging_at; /* of its file's READs and WRITEs in flight */
+	uint64_t left;			       /* when such a one was submitted */
+	bool retried;			       /* OPEN: once more after idle files were closed */
+	struct idle_file *files[2];	       /* by_node: what fh and fh2 are */
+	struct cache_req *waiting;	       /* the next one that waits for the same open file */
 	uint64_t had[2]; /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];
@@ -282,6 +285,19 @@ bool cache_dir_busy(struct cache *c, uint64_t ino); /* without being called */
 void cache_lock_dirs(struct cache *c);
 bool cache_dir_held(const struct cache *c, uint64_t ino);
 void cache_unlock_dirs(struct cache *c);
+
+/*
+ * Pages of ino that a READ or WRITE in flight keeps locked in the kernel until its reply. True if
+ * there are any from off to end: *ret are the first of them. What a READ brings that left after
+ * `news` is new; else they wait, to be dropped behind the reply, and unpark is called after it.
+ * late: WRITEs are not looked at.
+ */
+struct busy_pages {
+	uint64_t off, end;
+	bool wait;
+};
+bool cache_pages_busy(struct cache *c, uint64_t ino, uint64_t off, uint64_t end, uint64_t news,
+		      bool late, struct busy_pages *ret);
 
 /*
  * The kernel is about to drop pages of ino, and has done so: a WRITE on its way

@@ -132,14 +132,16 @@ struct file {
 	struct idle_file *idle;
 	struct opening *opening; /* our own OPENs in flight */
 	struct block *blocks;
-	uint64_t asked;	     /* hashed blocks that the kernel has read once */
-	uint32_t appending;  /* opened for appending so often now */
-	uint32_t opens;	     /* opened so often now; not with no_open */
-	uint32_t writing;    /* WRITEs in flight through the kernel's cache */
-	uint64_t writing_to; /* as far as these go */
-	uint32_t drops;	     /* invalidations of data that the kernel has still to be told */
-	bool used;	     /* has been read or written since the kernel knows it */
-	bool watched;	     /* see file_watch_reads_locked */
+	uint64_t asked;		  /* hashed blocks that the kernel has read once */
+	uint32_t appending;	  /* opened for appending so often now */
+	uint32_t opens;		  /* opened so often now; not with no_open */
+	uint32_t writing;	  /* WRITEs in flight through the kernel's cache */
+	uint64_t writing_to;	  /* as far as these go */
+	uint32_t drops;		  /* invalidations of data that the kernel has still to be told */
+	struct cache_req *paging; /* READs and WRITEs in flight that keep pages locked */
+	bool parked;		  /* an invalidation waits for one of these */
+	bool used;		  /* has been read or written since the kernel knows it */
+	bool watched;		  /* see file_watch_reads_locked */
 	uint64_t read_from, read_to;
 	struct kernel_size size;
 };
@@ -259,6 +261,7 @@ void request_bump_locked(struct cache *c, struct cache_req *r);
 void request_leaves_locked(struct cache *c, struct cache_req *r);
 /* A request of ours does not hold n up any more; NULL is allowed. */
 void node_not_busy_locked(struct cache *c, struct node *n, bool held);
+void pages_not_busy_locked(struct cache *c, struct cache_req *r);
 
 /* ---- reply.c ---- */
 

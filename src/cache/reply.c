@@ -433,6 +433,7 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 
 	if (r->writing)
 		r->node->file->writing--;
+	pages_not_busy_locked(c, r);
 	if (m->err == ESTALE) {
 		gone_locked(c, r->node);
 		gone_locked(c, r->node2);

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "cache/cache_priv.h"
+#include "core/cleanup.h"
 
 /* O_TMPFILE: the name that comes with it is the kernel's own. */
 bool request_is_nameless(const struct msg *m)
@@ -110,6 +111,67 @@ static void request_locks_locked(struct cache *c, struct cache_req *r)
 		lock_locked(r, 3, named_locked(c, r, 1));
 }
 
+static void pages_busy_locked(struct file *f, struct cache_req *r)
+{
+	r->left = cache_now();
+	r->paging_at = &f->paging;
+	r->paging = f->paging;
+	if (r->paging != NULL)
+		r->paging->paging_at = &r->paging;
+	f->paging = r;
+}
+
+void pages_not_busy_locked(struct cache *c, struct cache_req *r)
+{
+	struct file *f = r->node != NULL && S_ISREG(r->node->attr.mode) ? r->node->file : NULL;
+
+	if (r->paging_at == NULL)
+		return;
+	*r->paging_at = r->paging;
+	if (r->paging != NULL)
+		r->paging->paging_at = r->paging_at;
+	r->paging_at = NULL;
+	if (!f->parked)
+		return;
+	f->parked = false;
+	if (c->sink != NULL)
+		c->sink->unpark(c->sink_arg, r->node->id);
+}
+
+#define PAGE UINT64_C(4096)
+
+static struct busy_pages pages_of(const struct cache_req *r)
+{
+	const struct msg *m = &r->call.req;
+	uint64_t len = MSG_HAS(m, payload) ? m->payload.len : m->size;
+
+	return (struct busy_pages){.off = m->off & ~(PAGE - 1),
+				   .end = (m->off + len + PAGE - 1) & ~(PAGE - 1),
+				   .wait = MSG_HAS(m, payload)};
+}
+
+bool cache_pages_busy(struct cache *c, uint64_t ino, uint64_t off, uint64_t end, uint64_t news,
+		      bool late, struct busy_pages *ret)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL && S_ISREG(n->attr.mode) ? n->file : NULL;
+	bool any = false;
+
+	for (const struct cache_req *r = f != NULL ? f->paging : NULL; r != NULL; r = r->paging) {
+		struct busy_pages b = pages_of(r);
+
+		if (b.end <= off || b.off >= end || (b.wait && late) || (any && b.off >= ret->off))
+			continue;
+		b.wait = b.wait || r->left <= news;
+		*ret = b;
+		any = true;
+	}
+	if (any && ret->wait)
+		f->parked = true;
+	return any;
+}
+
 void request_leaves_locked(struct cache *c, struct cache_req *r)
 {
 	const struct msg *m = &r->call.req;
@@ -129,6 +191,8 @@ void request_leaves_locked(struct cache *c, struct cache_req *r)
 	struct file *f = pages ? file_of_locked(r->node) : NULL;
 	if (f == NULL)
 		return;
+	if (!r->unpaged && !(writes && r->direct))
+		pages_busy_locked(f, r);
 	f->used = true;
 	if (!writes) {
 		file_read_locked(r->node, m->off, m->size);

@@ -46,35 +46,63 @@ static struct item *next_locked(struct shard *s, uint64_t *ret_until)
 }
 
 /*
+ * i waits for unpark, or for PARK_MAX: before it is looked whether it has to, for unpark may come
+ * from then on. Whether it is the first time.
+ */
+static bool parks(struct shard *s, struct item *i)
+{
+	SCOPE_LOCK(&s->notify->lock);
+	bool first = !i->parked;
+
+	i->parked = true;
+	shard_wait_locked(s, i, cache_now() + PARK_MAX);
+	return first;
+}
+
+/* It has not. It is still where it was: unpark only moves it, and add does not see it. */
+static void parks_not(struct shard *s, struct item *i)
+{
+	SCOPE_LOCK(&s->notify->lock);
+	shard_unwait_locked(s, i);
+	i->parked = false;
+}
+
+/*
  * inval_entry waits for the lock of the directory, which a request in flight
  * there may hold until the host answers; and once it waits, nobody else gets
- * the lock. So it lets such a request end first. True: it waits.
+ * the lock. So it lets such a request end first.
  */
-static bool park(struct shard *s, struct item *i)
+static enum outcome do_entry(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
 	struct cache *c = n->fs->cache;
-	uint64_t now = cache_now();
-	bool late = now - i->born >= PARK_MAX && cache_link_alive(c);
+	bool late = cache_now() - i->born >= PARK_MAX && cache_link_alive(c);
 
-	if (i->tries > 0 && !i->expires)
-		return false;
-	(void)pthread_mutex_lock(&n->lock);
-	bool first = !i->parked;
-	i->parked = true;
-	shard_wait_locked(s, i, now + PARK_MAX);
-	(void)pthread_mutex_unlock(&n->lock);
-	/* unpark may come from now on */
+	if (i->nothing || (i->tries > 0 && !i->expires))
+		return notify_do_entry(n, i);
+	bool first = parks(s, i);
 	if (cache_dir_park(c, i->ino, late)) {
 		stats_add(n->fs->stats, STAT_inval_parked, first);
-		return true;
+		return PARKED;
 	}
-	(void)pthread_mutex_lock(&n->lock);
-	shard_unwait_locked(s,
-			    i); /* where it still is: unpark only moves it, add does not see it */
-	i->parked = false;
-	(void)pthread_mutex_unlock(&n->lock);
-	return false;
+	parks_not(s, i);
+	return notify_do_entry(n, i);
+}
+
+/* Dropping a page waits for its lock, which a READ or WRITE in flight holds. */
+static enum outcome do_inode(struct shard *s, struct item *i)
+{
+	struct notify *n = s->notify;
+
+	if (i->nothing || !i->data)
+		return notify_do_inode(n, i);
+	bool first = parks(s, i);
+	enum outcome o = notify_do_inode(n, i);
+	if (o == PARKED)
+		stats_add(n->fs->stats, STAT_inval_parked, first);
+	else
+		parks_not(s, i);
+	return o;
 }
 
 static void again_locked(struct shard *s, struct item *i)
@@ -95,29 +123,28 @@ static void again_locked(struct shard *s, struct item *i)
 static void execute_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
-	enum outcome o = DONE;
 
 	i->running = cache_now();
 	s->running = i;
 	item_unhash_locked(n, i); /* what is asked for from now on is not done by it */
 	(void)pthread_mutex_unlock(&n->lock);
-	bool parked = i->entry && !i->nothing && park(s, i);
-	if (!parked)
-		o = i->asked   ? notify_do_size(n, i)
-		    : i->entry ? notify_do_entry(n, i)
-			       : notify_do_inode(n, i);
-	if (!parked && o == DONE && i->asks && !i->asked && notify_ask_size(n, i))
+	enum outcome o = i->asked   ? notify_do_size(n, i)
+			 : i->entry ? do_entry(s, i)
+				    : do_inode(s, i);
+	if (o == DONE && i->asks && !i->asked && notify_ask_size(n, i))
 		o = WAITS;
-	if (!parked && o == DONE)
+	if (o == DONE)
 		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
 	s->running = NULL;
+	n->pages_parked += (unsigned)(o == PARKED && !i->entry) - (unsigned)i->pages_parked;
+	i->pages_parked = o == PARKED && !i->entry;
 	if (i->asked)
 		item_asks_locked(n, i);
 	if (o == WAITS)
 		return; /* it is running until the reply */
 	i->running = 0;
-	if (parked)
+	if (o == PARKED)
 		item_rejoin_locked(n, i);
 	else if (o == DONE)
 		item_finish_locked(n, i);
@@ -227,21 +254,26 @@ static void sink_size(void *arg, uint64_t ino)
 	add_from_sink(arg, i);
 }
 
-static void sink_unpark(void *arg, uint64_t parent)
+static void unpark_locked(struct shard *s, uint64_t ino)
 {
-	struct notify *n = arg;
-	struct shard *s = notify_shard(n, parent, true);
-
-	SCOPE_LOCK(&n->lock);
 	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
 		next = i->next;
 		/* what an earlier call has let go would change places for ever */
-		if (i->parked && i->ino == parent && i->not_before > 0) {
+		if (i->parked && i->ino == ino && i->not_before > 0) {
 			shard_unwait_locked(s, i);
 			shard_wait_locked(s, i, 0);
 		}
 	}
 	(void)pthread_cond_signal(&s->work);
+}
+
+static void sink_unpark(void *arg, uint64_t ino)
+{
+	struct notify *n = arg;
+
+	SCOPE_LOCK(&n->lock);
+	unpark_locked(notify_shard(n, ino, true), ino);
+	unpark_locked(notify_shard(n, ino, false), ino);
 }
 
 static bool sink_full(void *arg)

@@ -30,6 +30,41 @@ static enum outcome inval_inode(struct notify *n, uint64_t ino, int64_t off, int
 											   : DONE;
 }
 
+/*
+ * Pages that a READ or WRITE in flight holds are left out, for who drops them waits until the host
+ * answers, and nothing ends him. What is still to be dropped behind their replies is then i's.
+ */
+static enum outcome drop_pages(struct notify *n, struct item *i)
+{
+	struct cache *c = n->fs->cache;
+	bool late = cache_now() - i->born >= PARK_MAX && cache_link_alive(c);
+	uint64_t end = i->len != 0 ? i->off + i->len : INT64_MAX, left_off = end, left_end = 0;
+	enum outcome o = DONE;
+
+	for (uint64_t at = i->off, to = at; at < end && o == DONE; at = to) {
+		struct busy_pages b;
+		bool busy = cache_pages_busy(c, i->ino, at, end, i->news, late, &b);
+
+		to = busy ? b.end : end;
+		if (busy && b.wait) {
+			left_off = b.off < left_off ? b.off : left_off;
+			left_end = b.end;
+		}
+		if (!busy || b.off > at)
+			o = inval_inode(n, i->ino, (int64_t)at,
+					busy	     ? (int64_t)(b.off - at)
+					: i->len > 0 ? (int64_t)(end - at)
+						     : 0);
+		else if (at == i->off) /* else the attributes would stay */
+			o = inval_inode(n, i->ino, -1, 0);
+	}
+	if (o != DONE || left_end == 0)
+		return o;
+	i->off = left_off;
+	i->len = left_end - left_off;
+	return PARKED;
+}
+
 enum outcome notify_do_inode(struct notify *n, struct item *i)
 {
 	bool known = !i->nothing && cache_kernel_knows(n->fs->cache, i->ino);
@@ -38,7 +73,9 @@ enum outcome notify_do_inode(struct notify *n, struct item *i)
 	if (known && !i->data)
 		return inval_inode(n, i->ino, -1, 0);
 	if (known)
-		o = inval_inode(n, i->ino, (int64_t)i->off, (int64_t)i->len);
+		o = drop_pages(n, i);
+	if (o == PARKED)
+		return o;
 	for (; i->drops > 0; i->drops--)
 		cache_pages_dropped(n->fs->cache, i->ino);
 	return o;

@@ -39,8 +39,9 @@ struct item {
 	bool asked;   /* it has; or that is not to be */
 	bool expires; /* again, since a task may have given the name its time back */
 	enum entry_way way;
-	bool parked;	  /* behind a request in the directory */
-	uint64_t running; /* inside the kernel since then; 0: not */
+	bool parked;	   /* behind a request in the directory, or behind one for the pages */
+	bool pages_parked; /* counted in notify.pages_parked */
+	uint64_t running;  /* inside the kernel since then; 0: not */
 	unsigned tries;
 	unsigned drops; /* how often cache_pages_dropped is to be called */
 	uint64_t born, not_before;
@@ -108,11 +109,12 @@ struct notify {
 	atomic_uint n_host, n_passed; /* items in the two chains; directories in passed */
 	struct ack acks[ACKS_MAX];    /* ascending */
 	unsigned n_acks;
+	unsigned pages_parked; /* items whose pages are */
 	bool stopping;
 	void *unreadable; /* a page, without the lock */
 };
 
-enum outcome { DONE, AGAIN, WAITS };
+enum outcome { DONE, AGAIN, WAITS, PARKED };
 
 /* ---- notify_queue.c: what is not done yet ---- */
 

@@ -243,9 +243,11 @@ static bool waits_still(struct notify *n, struct notify_fence *f)
 
 /* ---- acknowledgements ---- */
 
-/* Whether a notification waits inside the kernel, maybe for the reply to a request of our own. */
+/* Whether a notification waits, inside the kernel or parked, for the reply to a request of ours. */
 static bool held_up_locked(const struct notify *n, uint64_t now)
 {
+	if (n->pages_parked > 0)
+		return true;
 	for (unsigned k = 0; k < NOTIFIERS; k++) {
 		const struct item *i = n->shards[k].running;
 

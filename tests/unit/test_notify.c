@@ -324,6 +324,113 @@ static void test_parked_behind_two(void **state)
 	assert_int_equal(entries(dir, "y"), 1);
 }
 
+/* ---- behind a READ or WRITE in the file ---- */
+
+/* Its pages are locked in the kernel until the host answers: no notifier is to wait for them. */
+static struct question *reads(uint64_t fh, uint64_t off)
+{
+	struct fuse_read_in in = {.fh = fh, .offset = off, .size = 4096};
+
+	return kernel_ask(k, FUSE_READ, file, ARG(in));
+}
+
+static void host_read(void)
+{
+	struct msg m = reply_stamp(k->w->seq);
+	const struct slice bytes = {"bytes", 5};
+
+	MSG_SET(&m, payload, bytes);
+	host_replies(k, MSG_READ, &m);
+}
+
+static void host_sizes(void)
+{
+	while (k->w->f->n_waiting > 0) {
+		struct msg m = reply_attr(k->w, k->w->seq, FILE_MODE, 50);
+
+		host_replies(k, MSG_GETATTR, &m);
+	}
+	kernel_notified(k);
+}
+
+static void test_pages_parked(void **state)
+{
+	(void)state;
+	uint64_t fh = kernel_opens(k, file, O_RDWR, 7, 50);
+	struct question *a = reads(fh, 4096), *b = reads(fh, 16384);
+	(void)inv(k->w, 50, INV_DATA);
+	kernel_notified(k);
+	assert_int_equal(drops(file, 0, 4096), 1);
+	assert_int_equal(drops(file, 8192, 8192), 1);
+	assert_int_equal(drops(file, 20480, 0), 1);
+	assert_int_equal(inodes(file), 3);
+	assert_int_equal(count(STAT_inval_parked), 1);
+	assert_int_equal(count(STAT_inval_waiting), 1);
+	/* no longer is no cure: nothing says that the host answers it ever */
+	kernel_forget_notes(k);
+	kernel_later(k, 3 * SECOND);
+	assert_int_equal(drops(file, 4096, 4096) + drops(file, 16384, 4096), 0);
+	kernel_forget_notes(k);
+	host_read();
+	kernel_notified(k);
+	assert_err(a, 0);
+	assert_int_equal(drops(file, 4096, 12288), 1);
+	assert_int_equal(drops(file, 16384, 4096), 0);
+	host_read();
+	kernel_notified(k);
+	assert_err(b, 0);
+	assert_int_equal(drops(file, 16384, 4096), 1);
+	assert_int_equal(count(STAT_inval_parked), 1);
+	host_sizes();
+	assert_int_equal(count(STAT_inval_waiting), 0);
+}
+
+/* What has left after the news brings what is new: it is left alone, and not waited for. */
+static void test_pages_new(void **state)
+{
+	(void)state;
+	uint64_t fh = kernel_opens(k, file, O_RDWR, 7, 50);
+	(void)inv(k->w, 50, INV_DATA);
+	fake_now++;
+	struct question *q = reads(fh, 0);
+	kernel_notified(k);
+	assert_int_equal(drops(file, -1, 0), 1); /* the attributes are old all the same */
+	assert_int_equal(drops(file, 4096, 0), 1);
+	assert_int_equal(inodes(file), 2);
+	assert_int_equal(count(STAT_inval_parked), 0);
+	host_read();
+	assert_err(q, 0);
+	host_sizes();
+	assert_int_equal(drops(file, 0, 0) + drops(file, 0, 4096), 0);
+	assert_int_equal(count(STAT_inval_waiting), 0);
+}
+
+/* The rest of a page that is being written stays old, whenever the WRITE has left. */
+static void test_pages_written(void **state)
+{
+	(void)state;
+	uint64_t fh = kernel_opens(k, file, O_RDWR, 7, 50);
+	struct fuse_write_in in = {.fh = fh, .offset = 10, .size = 4, .flags = O_RDWR};
+	(void)inv(k->w, 50, INV_DATA);
+	fake_now++;
+	struct question *q = kernel_ask(k, FUSE_WRITE, file, ARG(in), STRING("byt"));
+	kernel_notified(k);
+	assert_int_equal(drops(file, 4096, 0), 1);
+	assert_int_equal(count(STAT_inval_parked), 1);
+	kernel_later(k, 20 * MSEC - 2);
+	assert_int_equal(drops(file, 0, 4096), 0);
+	/* one WRITE may follow the other */
+	kernel_later(k, 2);
+	assert_int_equal(drops(file, 0, 4096), 1);
+	assert_false(q->answered);
+	struct msg reply = reply_attr(k->w, k->w->seq, FILE_MODE, 50);
+	host_replies(k, MSG_WRITE, (MSG_SET(&reply, size, 4), MSG_SET(&reply, off, 10), &reply));
+	assert_err(q, 0);
+	kernel_notified(k);
+	host_sizes();
+	assert_int_equal(count(STAT_inval_waiting), 0);
+}
+
 /* ---- expiry ---- */
 
 /*
@@ -538,6 +645,9 @@ int main(void)
 	    TEST(test_parked),
 	    TEST(test_parked_for_a_time),
 	    TEST(test_parked_behind_two),
+	    TEST(test_pages_parked),
+	    TEST(test_pages_new),
+	    TEST(test_pages_written),
 	    TEST(test_expires_again),
 	    TEST(test_expires_once),
 	    TEST(test_expires_and_news),
