@@ -314,7 +314,9 @@ void cache_pages_dropped(struct cache *c, uint64_t ino);
 bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t *ret_from);
 /* That STORE has been tried: whether the kernel has been made to have that size. */
 void cache_size_stored(struct cache *c, uint64_t ino, uint64_t size, bool done);
-/* The kernel has more than it had, by a STORE of bytes. */
+/* The same for an append of the guest's, which ended at `end`. */
+bool cache_size_appended(struct cache *c, uint64_t ino, uint64_t end, uint64_t *ret_from);
+/* The kernel has more than it had, by a STORE. */
 void cache_size_grown(struct cache *c, uint64_t ino, uint64_t size);
 
 struct size_wait {

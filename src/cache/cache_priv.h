@@ -164,6 +164,8 @@ struct timed {
 	uint64_t dropped; /* generation: what was asked for before is told for no time */
 };
 
+#define PAGE UINT64_C(4096)
+
 #define SEQ_SLOTS 4096 /* a collision only makes a reply look raced */
 
 struct cache {
@@ -262,6 +264,7 @@ void request_leaves_locked(struct cache *c, struct cache_req *r);
 /* A request of ours does not hold n up any more; NULL is allowed. */
 void node_not_busy_locked(struct cache *c, struct node *n, bool held);
 void pages_not_busy_locked(struct cache *c, struct cache_req *r);
+bool pages_busy_at_locked(const struct node *n, uint64_t off);
 
 /* ---- reply.c ---- */
 

@@ -40,7 +40,6 @@
 #include "core/cleanup.h"
 #include "core/fault.h"
 
-#define PAGE	  UINT64_C(4096)
 #define STORE_MAX (UINT64_C(1) << 30)
 
 /* Nobody tells, and attributes are kept for a time: they are asked for when it is over, */
@@ -324,6 +323,8 @@ static bool missing_locked(struct node *n, uint64_t size, uint64_t *ret_from)
 	if (size <= had)
 		return false;
 	*ret_from = store_from(had, size);
+	if (pages_busy_at_locked(n, *ret_from))
+		*ret_from = size - 1;
 	return true;
 }
 
@@ -346,6 +347,17 @@ bool cache_size_to_tell(struct cache *c, uint64_t ino, struct attr *a, uint64_t 
 	if (a->version < n->attr.version)
 		node_attr(n, a);
 	if (!tell_locked(c, n, &a->size) || !missing_locked(n, a->size, ret_from))
+		return false;
+	stores_locked(n);
+	return true;
+}
+
+bool cache_size_appended(struct cache *c, uint64_t ino, uint64_t end, uint64_t *ret_from)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+
+	if (n == NULL || !S_ISREG(n->attr.mode) || !missing_locked(n, end, ret_from))
 		return false;
 	stores_locked(n);
 	return true;

@@ -138,8 +138,6 @@ void pages_not_busy_locked(struct cache *c, struct cache_req *r)
 		c->sink->unpark(c->sink_arg, r->node->id);
 }
 
-#define PAGE UINT64_C(4096)
-
 static struct busy_pages pages_of(const struct cache_req *r)
 {
 	const struct msg *m = &r->call.req;
@@ -148,6 +146,18 @@ static struct busy_pages pages_of(const struct cache_req *r)
 	return (struct busy_pages){.off = m->off & ~(PAGE - 1),
 				   .end = (m->off + len + PAGE - 1) & ~(PAGE - 1),
 				   .wait = MSG_HAS(m, payload)};
+}
+
+bool pages_busy_at_locked(const struct node *n, uint64_t off)
+{
+	for (const struct cache_req *r = n->file != NULL ? n->file->paging : NULL; r != NULL;
+	     r = r->paging) {
+		struct busy_pages b = pages_of(r);
+
+		if (b.off <= off && off < b.end)
+			return true;
+	}
+	return false;
 }
 
 bool cache_pages_busy(struct cache *c, uint64_t ino, uint64_t off, uint64_t end, uint64_t news,

@@ -306,6 +306,16 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 	notify_add(n, i);
 }
 
+void notify_moved(struct notify *n, fuse_ino_t ino)
+{
+	struct item *i = item_new(ino, "", 0);
+
+	cache_drops_pages(n->fs->cache, ino);
+	i->data = i->asks = true;
+	i->drops = 1;
+	notify_add(n, i);
+}
+
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
 {
 	struct item *i = item_new(ino, "", 0);

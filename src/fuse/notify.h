@@ -38,6 +38,9 @@ extern const struct cache_sink notify_sink;
 void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, size_t len);
 /* Attributes, and the pages of a range; len 0: all behind off. */
 void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len);
+/* All of it, and then its size is made known: of a file whose end is not where the kernel takes it
+ * to be. */
+void notify_moved(struct notify *n, fuse_ino_t ino);
 /*
  * Writes data into the pages of ino, and lets the file grow to its end; pages
  * that are there stay the ones that a reader may have in hand. Only on a
@@ -54,6 +57,8 @@ void notify_outdate(struct notify *n, fuse_ino_t ino);
 /* Brings attributes that are about to be told up to date, and makes their size known first. Only on
  * a notifier too. */
 void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a);
+/* The guest has appended up to `end`, behind what its kernel took for the end. On a notifier. */
+void notify_appended(struct notify *n, fuse_ino_t ino, uint64_t end);
 
 /* Calls done, on a notifier, when what is queued for ino now has been done. */
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg);

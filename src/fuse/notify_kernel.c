@@ -191,7 +191,7 @@ enum outcome notify_do_entry(struct notify *n, struct item *i)
  * There is no notification of a size alone. NOTIFY_STORE sets i_size to the end of what it
  * stores, and then takes the bytes (fuse_notify_store): these are where they cannot be read.
  */
-static void store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t size)
+static bool store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t size)
 {
 	struct fuse_notify_store_out store = {
 		.nodeid = ino, .offset = from, .size = (uint32_t)(size - from)};
@@ -205,6 +205,7 @@ static void store_size(struct notify *n, uint64_t ino, uint64_t from, uint64_t s
 	stats_add(n->fs->stats, STAT_inval_sent, 1);
 	bool done = !FAULT(no_notify) && channel->send(channel, iov, 3) < 0 && errno == EFAULT;
 	cache_size_stored(n->fs->cache, ino, size, done);
+	return done;
 }
 
 void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a)
@@ -212,7 +213,15 @@ void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a)
 	uint64_t from;
 
 	if (cache_size_to_tell(n->fs->cache, ino, a, &from))
-		store_size(n, ino, from, a->size);
+		(void)store_size(n, ino, from, a->size);
+}
+
+void notify_appended(struct notify *n, fuse_ino_t ino, uint64_t end)
+{
+	uint64_t from;
+
+	if (cache_size_appended(n->fs->cache, ino, end, &from) && store_size(n, ino, from, end))
+		cache_size_grown(n->fs->cache, ino, end);
 }
 
 /* The size has been asked for, and is to be made known. */
@@ -222,7 +231,7 @@ enum outcome notify_do_size(struct notify *n, const struct item *i)
 	int r = cache_size_missing(n->fs->cache, i->ino, &size, &from);
 
 	if (r > 0)
-		store_size(n, i->ino, from, size);
+		(void)store_size(n, i->ino, from, size);
 	return r == -EAGAIN && i->tries < SIZE_TRIES ? AGAIN : DONE;
 }
 

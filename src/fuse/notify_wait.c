@@ -14,8 +14,9 @@
 
 #define DEFER_AFTER  (2 * MS)	/* the server is told that an acknowledgement will take longer */
 #define DEFER_ALWAYS (100 * MS) /* whatever it is that takes so long */
-#define NAMES_LOOK   (10 * MS)	/* a directory that is asked for waits for its names: looked at */
-#define NAMES_LOOKS  10		/* so often at most */
+#define SIZE_LOOKS   50 /* so often the host's answer about a size is waited for, PARK_MAX each */
+#define NAMES_LOOK   (10 * MS) /* a directory that is asked for waits for its names: looked at */
+#define NAMES_LOOKS  10	       /* so often at most */
 
 /* ---- fences ---- */
 
@@ -35,11 +36,18 @@ static bool host_done_locked(const struct notify *n, uint64_t ticket)
 	       chain_done_locked(&n->host_entries, ticket);
 }
 
-static bool sizes_done_locked(const struct notify *n, uint64_t ticket)
+/*
+ * What settles a size, or tries again, may wait for a lock of the very request that waits here: see
+ * settle_locked. So that is waited for at the first look only; and for the host, whose answer may
+ * be about another file than the one it is slow with, not for ever.
+ */
+static bool sizes_done_locked(const struct notify *n, const struct notify_fence *f)
 {
 	const struct item *i = n->host_sizes.oldest;
 
-	while (i != NULL && i->host_ticket > ticket)
+	while (i != NULL &&
+	       (i->host_ticket > f->ticket ||
+		(f->looks > 0 && (i->settles || i->tries > 0 || f->looks > SIZE_LOOKS))))
 		i = i->chain_newer;
 	return i == NULL;
 }
@@ -48,8 +56,8 @@ static bool fence_done_locked(const struct notify *n, struct notify_fence *f, ui
 {
 	switch (f->kind) {
 	case NOTIFY_HOST:
-		return now >= f->not_before || (host_done_locked(n, f->ticket) &&
-						(f->looks > 0 || sizes_done_locked(n, f->ticket)));
+		return now >= f->not_before ||
+		       (host_done_locked(n, f->ticket) && sizes_done_locked(n, f));
 	case NOTIFY_NAMES:
 		return now >= f->not_before || notify_passed_locked(n, f->ino) == NULL;
 	default:
@@ -167,9 +175,9 @@ static bool follow_host(struct notify *n, struct notify_fence *f, bool hurry)
 		f->ticket = n->host_ticket;
 	f->not_before = cache_now() + PARK_MAX;
 	pass_names_locked(n, hurry);
-	/* a size may have to wait for a lock of this very request: see settle_locked */
-	f->looks = hurry;
-	bool wait = !host_done_locked(n, f->ticket) || (!hurry && !sizes_done_locked(n, f->ticket));
+	f->looks = hurry ? f->looks + 1 : 0;
+	stats_add(n->fs->stats, STAT_fence_late, f->looks == SIZE_LOOKS + 1);
+	bool wait = !host_done_locked(n, f->ticket) || !sizes_done_locked(n, f);
 	if (wait) {
 		add_fence_locked(n, f);
 		notify_wake_locked(n); /* for the time at which it hurries */

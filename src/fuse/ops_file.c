@@ -268,6 +268,15 @@ static void write_waited(void *arg)
 		krequest_free(r);
 }
 
+/* The kernel takes the append for one at the end that it knew. */
+static void append_waited(void *arg)
+{
+	struct krequest *r = arg;
+
+	notify_appended(r->fs->notify, r->ino, r->off + r->size);
+	write_waited(r);
+}
+
 /* Bytes that were appended, with those of others before them. */
 struct stored {
 	struct krequest *r;
@@ -324,10 +333,13 @@ static void finish_direct_write(struct krequest *r, const struct cache_reply *re
 		return;
 	}
 	krequest_wait(r);
-	if (s != NULL)
+	if (s != NULL) {
 		notify_after(n, r->ino, store_and_reply, s);
-	else
-		notify_inval_first(n, r->ino, moved ? 0 : r->off, 0, write_waited, r);
+		return;
+	}
+	uint64_t off = moved ? 0 : r->off;
+	r->off = reply->msg->off;
+	notify_inval_first(n, r->ino, off, 0, moved ? append_waited : write_waited, r);
 }
 
 static void finish_write(struct krequest *r, const struct cache_reply *reply)
@@ -361,7 +373,7 @@ static void finish_write(struct krequest *r, const struct cache_reply *reply)
 	 * size from now on hears it when the pages have gone.
 	 */
 	if (moved)
-		notify_inval_range(n, ino, 0, 0);
+		notify_moved(n, ino);
 	write_reply(r);
 	if (raced) /* a READ in between may have brought back the old bytes */
 		notify_inval_range(n, ino, off, len);
