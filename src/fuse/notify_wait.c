@@ -220,17 +220,28 @@ bool notify_after_names(struct notify *n, fuse_ino_t ino, struct notify_fence *f
 	return wait_for_names(n, f);
 }
 
+/* Whether who tells names of the directory waits for a lock in the kernel. */
+static bool names_are_stuck(struct notify *n, uint64_t ino)
+{
+	SCOPE_LOCK(&n->lock);
+	const struct item *i = notify_shard(n, ino, true)->running;
+
+	return i != NULL && cache_now() - i->running >= NAMES_LOOK / 2;
+}
+
 /*
  * The names of a directory have not been told for so long. While a request of ours holds the
  * lock of the directory, its reply is waited for. If none does, then maybe the very task that
- * asks for the attributes (may_create, may_delete), which would wait for ever.
+ * asks for the attributes (may_create, may_delete), which would wait for ever; but not if
+ * nobody waits for a lock: the machine is busy.
  */
 static bool after_names_still(struct notify *n, struct notify_fence *f)
 {
 	bool busy = cache_dir_busy(n->fs->cache, f->ino);
 
 	f->looks += !busy;
-	if (busy || (f->looks < NAMES_LOOKS && !task_changes_names(f->tid)))
+	if (busy ||
+	    (f->looks < NAMES_LOOKS && !(names_are_stuck(n, f->ino) && task_changes_names(f->tid))))
 		return wait_for_names(n, f);
 	stats_add(n->fs->stats, STAT_fence_late, notify_names_passed(n, f->ino));
 	return false;
