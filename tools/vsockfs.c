@@ -31,6 +31,7 @@
 #include "fuse/fs.h"
 #include "host/server.h"
 #include "remount.h"
+#include "watchdog.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -455,6 +456,7 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
 	watch.fs = fs;
 	int e = pthread_create(&thread, NULL, wait_for_signal, &watch);
 	if (e == 0) {
+		(void)watchdog_start(s->mountpoint, fs_connection(fs));
 		background_ready();
 		e = -fs_run(fs);
 		atomic_store(&watch.ended, true);
@@ -672,6 +674,8 @@ int main(int argc, char **argv)
 	};
 	char *list;
 
+	if (argc > 0 && strcmp(argv[0], WATCHDOG_NAME) == 0)
+		return watchdog_main(argc, argv);
 	log_init("vsockfs", LOG_NOTICE);
 	s.allow_other = geteuid() == 0;
 	int r = parse_arguments(&s, argc, argv, &list);

@@ -166,6 +166,13 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 
 /* ---- life ---- */
 
+unsigned fs_connection(const struct fs *fs)
+{
+	unsigned minor;
+
+	return sscanf(fs->device, "%*u:%u", &minor) == 1 ? minor : 0;
+}
+
 int fs_run(struct fs *fs)
 {
 	return loop_run(fs);

@@ -58,6 +58,9 @@ int fs_fence(struct fs *fs);
  */
 #define VSOCKFS_IOC_FENCE 0x80085601u /* _IOR('V', 1, uint64_t) */
 
+/* The number of the FUSE connection; 0 if it is not known. */
+unsigned fs_connection(const struct fs *fs);
+
 int fs_run(struct fs *fs);
 void fs_stop(struct fs *fs);
 void fs_free(struct fs *fs);
