@@ -89,11 +89,28 @@ static enum outcome do_entry(struct shard *s, struct item *i)
 	return notify_do_entry(n, i);
 }
 
+/* What is to come after all that was queued for the file waits for pages that are parked, too. */
+static bool parks_behind_pages(struct shard *s, struct item *i)
+{
+	SCOPE_LOCK(&s->notify->lock);
+	const struct item *w = s->notify->pages_parked > 0 ? s->waiting : NULL;
+
+	while (w != NULL && !(w->pages_parked && w->data && w->ino == i->ino))
+		w = w->next;
+	if (w == NULL)
+		return false;
+	i->parked = true;
+	shard_wait_locked(s, i, cache_now() + PARK_MAX);
+	return true;
+}
+
 /* Dropping a page waits for its lock, which a READ or WRITE in flight holds. */
 static enum outcome do_inode(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
 
+	if (i->nothing && parks_behind_pages(s, i))
+		return PARKED;
 	if (i->nothing || !i->data)
 		return notify_do_inode(n, i);
 	bool first = parks(s, i);
@@ -120,6 +137,19 @@ static void again_locked(struct shard *s, struct item *i)
 		item_rejoin_locked(s->notify, i);
 }
 
+static void unpark_locked(struct shard *s, uint64_t ino)
+{
+	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
+		next = i->next;
+		/* what an earlier call has let go would change places for ever */
+		if (i->parked && i->ino == ino && i->not_before > 0) {
+			shard_unwait_locked(s, i);
+			shard_wait_locked(s, i, 0);
+		}
+	}
+	(void)pthread_cond_signal(&s->work);
+}
+
 static void execute_locked(struct shard *s, struct item *i)
 {
 	struct notify *n = s->notify;
@@ -137,6 +167,8 @@ static void execute_locked(struct shard *s, struct item *i)
 		item_done(i);
 	(void)pthread_mutex_lock(&n->lock);
 	s->running = NULL;
+	if (o != PARKED && i->pages_parked && i->data)
+		unpark_locked(s, i->ino); /* what waits behind it */
 	n->pages_parked += (unsigned)(o == PARKED && !i->entry) - (unsigned)i->pages_parked;
 	i->pages_parked = o == PARKED && !i->entry;
 	if (i->asked)
@@ -252,19 +284,6 @@ static void sink_size(void *arg, uint64_t ino)
 
 	i->nothing = i->asks = true;
 	add_from_sink(arg, i);
-}
-
-static void unpark_locked(struct shard *s, uint64_t ino)
-{
-	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
-		next = i->next;
-		/* what an earlier call has let go would change places for ever */
-		if (i->parked && i->ino == ino && i->not_before > 0) {
-			shard_unwait_locked(s, i);
-			shard_wait_locked(s, i, 0);
-		}
-	}
-	(void)pthread_cond_signal(&s->work);
 }
 
 static void sink_unpark(void *arg, uint64_t ino)

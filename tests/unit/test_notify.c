@@ -385,6 +385,34 @@ static void test_pages_parked(void **state)
 	assert_int_equal(count(STAT_inval_waiting), 0);
 }
 
+static void count_it(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+/* What is to come after it comes after it, parked or not. */
+static void test_after_pages(void **state)
+{
+	(void)state;
+	int before = 0, after = 0;
+	uint64_t fh = kernel_opens(k, file, O_RDWR, 7, 50);
+	struct question *q = reads(fh, 0);
+	(void)inv(k->w, 50, INV_DATA);
+	kernel_notified(k);
+	notify_after(k->fs->notify, dir, count_it, &before);
+	notify_after(k->fs->notify, file, count_it, &after);
+	notify_after(k->fs->notify, file, count_it, &after);
+	kernel_later(k, SECOND);
+	assert_int_equal(before, 1);
+	assert_int_equal(after, 0);
+	host_read();
+	assert_err(q, 0);
+	kernel_notified(k);
+	assert_int_equal(drops(file, 0, 4096), 1);
+	assert_int_equal(after, 2);
+	host_sizes();
+}
+
 /* What has left after the news brings what is new: it is left alone, and not waited for. */
 static void test_pages_new(void **state)
 {
@@ -561,11 +589,6 @@ static void test_full(void **state)
 	assert_int_equal(entries(dir, NULL), 4096);
 }
 
-static void count_it(void *arg)
-{
-	++*(unsigned *)arg;
-}
-
 /* What waits for what is queued for an inode, and for that only. */
 static void test_after(void **state)
 {
@@ -646,6 +669,7 @@ int main(void)
 	    TEST(test_parked_for_a_time),
 	    TEST(test_parked_behind_two),
 	    TEST(test_pages_parked),
+	    TEST(test_after_pages),
 	    TEST(test_pages_new),
 	    TEST(test_pages_written),
 	    TEST(test_expires_again),
