@@ -4,262 +4,9 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "core/cleanup.h"
-#include "host/export.h"
-#include "host/hnode.h"
 #include "host/lock_priv.h"
-
-/* ---- nodes with locks ---- */
-
-/* A lock_node with a reference, made if make. */
-static struct lock_node *lock_node_get(struct locks *t, struct hnode *node, bool make)
-{
-	SCOPE_LOCK(&t->mutex);
-	uint64_t id = hnode_id(node);
-	struct idmap_slot *s = make ? idmap_put(&t->map, id) : idmap_get(&t->map, id);
-
-	if (s == NULL)
-		return NULL;
-	if (s->value == NULL) {
-		struct lock_node *ln = calloc(1, sizeof(*ln));
-
-		if (ln == NULL) {
-			idmap_del(&t->map, id);
-			return NULL;
-		}
-		hnode_ref(node);
-		ln->node = node;
-		ln->guests = -1;
-		(void)pthread_mutex_init(&ln->mutex, NULL);
-		s->value = ln;
-	}
-	struct lock_node *ln = s->value;
-	ln->refs++;
-	return ln;
-}
-
-void lock_node_put(struct locks *t, struct lock_node *ln)
-{
-	{
-		SCOPE_LOCK(&t->mutex);
-		if (--ln->refs > 0 || ln->files != NULL)
-			return;
-		idmap_del(&t->map, hnode_id(ln->node));
-	}
-	hnode_unref(t->nodes, ln->node);
-	cleanup_close(&ln->guests);
-	(void)pthread_mutex_destroy(&ln->mutex);
-	free(ln);
-}
-
-/* ---- an owner's open file description ---- */
-
-static struct lock_file *find_file(struct lock_node *ln, const struct lock_session *s,
-				   uint64_t owner, bool bsd)
-{
-	struct lock_file *f = ln->files;
-
-	while (f != NULL && (f->session != s || f->owner != owner || f->bsd != bsd))
-		f = f->next;
-	return f;
-}
-
-/*
- * fcntl(2) wants the file open for what it locks, flock(2) does not mind. A
- * program that runs cannot be opened for writing (ETXTBSY), a mode may allow
- * one only: then what can be had.
- */
-static int open_for_locks(struct locks *t, struct hnode *node, bool bsd, int *ret_fd)
-{
-	static const int posix_modes[] = {O_RDWR, O_RDONLY, O_WRONLY};
-	static const int plain_modes[] = {O_RDONLY, O_WRONLY};
-	bool read_only = export_read_only(t->export);
-	const int *modes = bsd || read_only ? plain_modes : posix_modes;
-	size_t n = read_only ? 1 : bsd ? 2 : 3;
-	int object;
-	int r = hnode_pin_open(t->nodes, node, &object);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n; i++) {
-		r = export_reopen(t->export, object, modes[i], ret_fd);
-		if (r != -EACCES && r != -EPERM && r != -EROFS && r != -ETXTBSY)
-			break;
-	}
-	hnode_unpin(t->nodes, node);
-	return r;
-}
-
-/*
- * flock(2) does not ask what a file is open for: a guest of a read-only export
- * could keep the host's programs out. What its guests lock among themselves is
- * therefore an empty file of their own, one for each node. It is opened anew for
- * each owner: a lock of flock belongs to the open file description.
- */
-static int open_guests(struct locks *t, struct lock_node *ln, int *ret_fd)
-{
-	if (ln->guests < 0)
-		ln->guests = memfd_create("vsockfsd-locks", MFD_CLOEXEC);
-	if (ln->guests < 0)
-		return -errno;
-	return export_reopen(t->export, ln->guests, O_RDONLY, ret_fd);
-}
-
-/* With what open_guests opens for it, as if it were the only one of its node. */
-static size_t fds_of(const struct locks *t, bool bsd)
-{
-	return bsd && export_read_only(t->export) ? 3 : 1;
-}
-
-static void close_file(struct locks *t, struct lock_file *f)
-{
-	cleanup_close(&f->guests);
-	cleanup_close(&f->fd);
-	atomic_fetch_sub(&t->fds, fds_of(t, f->bsd));
-	free(f->fhs);
-	free(f);
-}
-
-static int make_file(struct lock_session *s, struct lock_node *ln, const struct lock_request *q,
-		     struct lock_file **ret)
-{
-	struct locks *t = s->locks;
-	struct lock_file *f = calloc(1, sizeof(*f));
-
-	if (f == NULL)
-		return -ENOMEM;
-	size_t fds = fds_of(t, q->bsd);
-
-	if (atomic_fetch_add(&t->fds, fds) + fds > t->fd_max) {
-		atomic_fetch_sub(&t->fds, fds);
-		free(f);
-		return -ENOLCK;
-	}
-	f->fd = f->guests = -1;
-	f->bsd = q->bsd;
-	int r = open_for_locks(t, ln->node, q->bsd, &f->fd);
-	if (r == 0 && q->bsd && export_read_only(t->export))
-		r = open_guests(t, ln, &f->guests);
-	if (r < 0) {
-		close_file(t, f);
-		return r;
-	}
-	f->session = s;
-	f->owner = q->owner;
-	SCOPE_LOCK(&t->mutex);
-	f->next = ln->files;
-	ln->files = f;
-	s->files++;
-	*ret = f;
-	return 0;
-}
-
-void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f)
-{
-	{
-		SCOPE_LOCK(&t->mutex);
-		if (f->waiters > 0 || f->ranges.n > 0 || f->bsd_held)
-			return;
-		struct lock_file **at = &ln->files;
-
-		while (*at != f)
-			at = &(*at)->next;
-		*at = f->next;
-		f->session->files--;
-	}
-	close_file(t, f);
-}
-
-static int remember_fh(struct lock_file *f, uint64_t fh)
-{
-	for (size_t i = 0; i < f->n_fhs; i++)
-		if (f->fhs[i] == fh)
-			return 0;
-	uint64_t *p = realloc(f->fhs, (f->n_fhs + 1) * sizeof(*p));
-	if (p == NULL)
-		return -ENOMEM;
-	f->fhs = p;
-	f->fhs[f->n_fhs++] = fh;
-	return 0;
-}
-
-/* ---- the host's locks ---- */
-
-static struct flock to_flock(const struct lock_request *q)
-{
-	return (struct flock){
-		.l_type = (short)(q->type == RANGE_READ	   ? F_RDLCK
-				  : q->type == RANGE_WRITE ? F_WRLCK
-							   : F_UNLCK),
-		.l_whence = SEEK_SET,
-		.l_start = (off_t)q->start,
-		.l_len = q->end == INT64_MAX ? 0 : (off_t)(q->end - q->start + 1),
-	};
-}
-
-static int flock_host(const struct lock_file *f, enum range_type type, int nonblock)
-{
-	int op = type == RANGE_READ ? LOCK_SH : type == RANGE_WRITE ? LOCK_EX : LOCK_UN;
-
-	if (f->guests < 0)
-		return flock(f->fd, op | nonblock);
-	if (flock(f->guests, op | nonblock) < 0)
-		return -1;
-	/* The host's programs see an exclusive lock of such a guest as a shared one. */
-	int r = flock(f->fd, (op == LOCK_EX ? LOCK_SH : op) | nonblock);
-	if (r < 0) {
-		int saved = errno;
-
-		(void)flock(f->guests, LOCK_UN);
-		errno = saved;
-	}
-	return r;
-}
-
-int lock_host(const struct lock_file *f, const struct lock_request *q, bool wait)
-{
-	int r;
-
-	if (f->bsd) {
-		r = flock_host(f, q->type, wait ? 0 : LOCK_NB);
-	} else {
-		struct flock fl = to_flock(q);
-		r = fcntl(f->fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &fl);
-	}
-	if (r >= 0)
-		return 0;
-	return errno == EACCES ? -EAGAIN : -errno;
-}
-
-int lock_record(struct locks *t, struct lock_file *f, const struct lock_request *q)
-{
-	SCOPE_LOCK(&t->mutex);
-	if (f->bsd) {
-		f->bsd_held = q->type != RANGE_NONE;
-		return 0;
-	}
-	size_t before = f->ranges.n;
-	int r = ranges_set(&f->ranges, q->start, q->end, q->type, q->pid);
-	f->session->ranges += f->ranges.n - before; /* modulo 2^64: may be negative */
-	return r;
-}
-
-static void release_all(struct locks *t, struct lock_file *f)
-{
-	const struct lock_request all = {.type = RANGE_NONE, .end = INT64_MAX};
-
-	(void)lock_host(f, &all, false);
-	SCOPE_LOCK(&t->mutex);
-	f->generation++;
-	f->bsd_held = false;
-	f->session->ranges -= f->ranges.n;
-	ranges_clear(&f->ranges);
-}
 
 /* ---- operations ---- */
 
@@ -275,12 +22,12 @@ int lock_set(struct lock_session *s, const struct lock_request *q, const struct 
 		return unlock ? 0 : -ENOLCK;
 	{
 		SCOPE_LOCK(&ln->mutex);
-		struct lock_file *f = find_file(ln, s, q->owner, q->bsd);
+		struct lock_file *f = lock_file_find(ln, s, q->owner, q->bsd);
 
 		if (f == NULL && !unlock)
-			r = make_file(s, ln, q, &f);
+			r = lock_file_make(s, ln, q, &f);
 		if (r == 0 && !unlock)
-			r = s->ranges >= LOCK_RANGES_MAX ? -ENOLCK : remember_fh(f, q->fh);
+			r = s->ranges >= LOCK_RANGES_MAX ? -ENOLCK : lock_file_add_fh(f, q->fh);
 		if (r == 0 && f != NULL) {
 			r = lock_host(f, q, false);
 			if (r == 0)
@@ -305,14 +52,14 @@ int lock_test(struct lock_session *s, const struct lock_request *q, int fd,
 	      struct lock_conflict *ret)
 {
 	struct locks *t = s->locks;
-	struct flock fl = to_flock(q);
+	struct flock fl = lock_to_flock(q);
 	struct lock_node *ln = lock_node_get(t, q->node, false);
 	bool found = false;
 	int r = 0;
 
 	if (ln != NULL) {
 		SCOPE_LOCK(&ln->mutex);
-		struct lock_file *own = find_file(ln, s, q->owner, false);
+		struct lock_file *own = lock_file_find(ln, s, q->owner, false);
 
 		for (struct lock_file *f = ln->files; f != NULL && !found; f = f->next) {
 			const struct range *x =
@@ -355,25 +102,12 @@ void lock_release_owner(struct lock_session *s, struct hnode *node, uint64_t own
 		return;
 	for (int kind = 0; kind <= (bsd ? 1 : 0); kind++) {
 		SCOPE_LOCK(&ln->mutex);
-		struct lock_file *f = find_file(ln, s, owner, kind == 1);
+		struct lock_file *f = lock_file_find(ln, s, owner, kind == 1);
 
-		if (f != NULL) {
-			release_all(t, f);
-			lock_settle(t, ln, f);
-		}
+		if (f != NULL)
+			lock_file_release(t, ln, f);
 	}
 	lock_node_put(t, ln);
-}
-
-static bool forget_fh(struct lock_file *f, uint64_t fh)
-{
-	for (size_t i = 0; i < f->n_fhs; i++) {
-		if (f->fhs[i] == fh) {
-			f->fhs[i] = f->fhs[--f->n_fhs];
-			return f->n_fhs == 0;
-		}
-	}
-	return false;
 }
 
 void lock_release_handle(struct lock_session *s, struct hnode *node, uint64_t fh)
@@ -389,10 +123,8 @@ void lock_release_handle(struct lock_session *s, struct hnode *node, uint64_t fh
 		SCOPE_LOCK(&ln->mutex);
 		for (struct lock_file *f = ln->files, *next; f != NULL; f = next) {
 			next = f->next;
-			if (f->session == s && forget_fh(f, fh)) {
-				release_all(t, f);
-				lock_settle(t, ln, f);
-			}
+			if (f->session == s && lock_file_remove_fh(f, fh))
+				lock_file_release(t, ln, f);
 		}
 	}
 	lock_node_put(t, ln);
@@ -452,10 +184,8 @@ void lock_session_free(struct lock_session *s)
 			SCOPE_LOCK(&ln->mutex);
 			for (struct lock_file *f = ln->files, *next; f != NULL; f = next) {
 				next = f->next;
-				if (f->session == s) {
-					release_all(s->locks, f);
-					lock_settle(s->locks, ln, f);
-				}
+				if (f->session == s)
+					lock_file_release(s->locks, ln, f);
 			}
 		}
 		lock_node_put(s->locks, ln);

@@ -1,5 +1,6 @@
 /*
- * What lock.c and lock_wait.c share.
+ * What lock.c (the operations), lock_wait.c (those that wait) and lock_file.c (what is locked)
+ * share; each calls those after it.
  *
  * Order of mutexes: lock_node.mutex, then locks.mutex. The lists of files,
  * ranges and waiters change under locks.mutex, files and ranges under their
@@ -8,6 +9,7 @@
  */
 #pragma once
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -23,7 +25,7 @@ struct lock_file {
 	int fd;
 	int guests;	     /* -1, or of lock_node.guests: taken before fd */
 	unsigned waiters;    /* threads that block on fd */
-	unsigned generation; /* counts release_all */
+	unsigned generation; /* counts lock_file_release */
 	struct ranges ranges;
 	bool bsd_held;
 	uint64_t *fhs; /* open files that were locked through; lock_node.mutex */
@@ -82,18 +84,30 @@ struct locks {
 	uint64_t search;
 };
 
-/* ---- lock.c ---- */
+/* ---- lock_file.c ---- */
 
+/* A lock_node with a reference, made if make; NULL if there is none. */
+struct lock_node *lock_node_get(struct locks *t, struct hnode *node, bool make);
 void lock_node_put(struct locks *t, struct lock_node *ln);
 
+/* The rest with ln->mutex held, but for lock_host. */
+struct lock_file *lock_file_find(struct lock_node *ln, const struct lock_session *s, uint64_t owner,
+				 bool bsd);
+int lock_file_make(struct lock_session *s, struct lock_node *ln, const struct lock_request *q,
+		   struct lock_file **ret);
+/* Something is locked through this open file of the guest; remove: true if that was the last. */
+int lock_file_add_fh(struct lock_file *f, uint64_t fh);
+bool lock_file_remove_fh(struct lock_file *f, uint64_t fh);
+/* Closes f if it holds nothing and nobody waits through it. */
+void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f);
+/* Gives back all that f holds, and settles it. */
+void lock_file_release(struct locks *t, struct lock_node *ln, struct lock_file *f);
+
+struct flock lock_to_flock(const struct lock_request *q);
 /* One system call; 0 or -errno, -EAGAIN if somebody else has it and !wait. */
 int lock_host(const struct lock_file *f, const struct lock_request *q, bool wait);
-
-/* Writes down what the host has granted; ln->mutex is held, so that list and host agree. */
+/* Writes down what the host has granted; under ln->mutex list and host agree. */
 int lock_record(struct locks *t, struct lock_file *f, const struct lock_request *q);
-
-/* Closes f if it holds nothing and nobody waits through it; ln->mutex is held. */
-void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f);
 
 /* ---- lock_wait.c ---- */
 
