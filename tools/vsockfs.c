@@ -30,6 +30,7 @@
 #include "core/stats.h"
 #include "fuse/fs.h"
 #include "host/server.h"
+#include "plain_host/plain_host.h"
 #include "remount.h"
 #include "watchdog.h"
 
@@ -331,6 +332,7 @@ static int server_main(const struct settings *s, const char *dir, int fd, bool o
 	char err[512];
 	struct server_config config = {.dir = dir,
 				       .plain_prefix = "/workspace",
+				       .plain = &plain_host,
 				       .special = true, /* the caller could make them by himself */
 				       .xdev = s->xdev == XDEV_HIDE ? XDEV_HIDE : XDEV_FOLLOW};
 	struct server *server;

@@ -18,6 +18,7 @@
 #include "core/stats.h"
 #include "host/creds.h"
 #include "host/server.h"
+#include "plain_host/plain_host.h"
 #include "transport/endpoint.h"
 
 enum { EXIT_USAGE = 2 };
@@ -349,6 +350,7 @@ int main(int argc, char **argv)
 	const struct server_config config = {
 		.dir = s.dir,
 		.plain_prefix = s.plain_prefix,
+		.plain = &plain_host,
 		.plain_follow = s.plain_links == 1,
 		.read_only = s.read_only,
 		.special = s.special,

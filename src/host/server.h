@@ -16,15 +16,17 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct plain_server;
 struct server;
 struct stats;
 
 enum xdev { XDEV_FOLLOW, XDEV_HIDE };
 
 struct server_config {
-	const char *dir;	  /* exported directory */
-	const char *plain_prefix; /* what plain clients call it, "/workspace" */
-	bool plain_follow;	  /* plain clients: links show as their targets, see plain.h */
+	const char *dir;		  /* exported directory */
+	const char *plain_prefix;	  /* what plain clients call it, "/workspace" */
+	const struct plain_server *plain; /* how they are served */
+	bool plain_follow;		  /* links show as their targets to them */
 	bool read_only;
 	bool special;  /* sockets and device nodes may be created */
 	bool no_setid; /* no file gets a set-id bit, and whoever writes takes them off */

@@ -19,7 +19,7 @@
 #include "host/hnode.h"
 #include "host/lock.h"
 #include "host/ops.h"
-#include "host/plain.h"
+#include "host/plain_server.h"
 #include "host/watch.h"
 #include "plain/plain_codec.h"
 #include "transport/hello.h"
@@ -533,15 +533,16 @@ static int handle_hello(struct session *s, const struct plain_request *q)
 static int handle_plain(struct session *s, struct plain_session **plain,
 			const struct plain_request *q)
 {
+	const struct plain_server *server = s->host->config->plain;
 	const void *reply;
 	size_t len;
 	int r = 0;
 
 	if (*plain == NULL)
-		r = plain_session_new(s->host->export, s->host->nodes, s->host->promises, plain);
+		r = server->session_new(s->host->export, s->host->nodes, s->host->promises, plain);
 	uint64_t start = stats_now();
 	if (r == 0)
-		r = plain_handle(*plain, q, &reply, &len);
+		r = server->handle(*plain, q, &reply, &len);
 	stats_executed(s->host->config->stats, 0, stats_now() - start, 0);
 	if (r == 0)
 		r = stream_send_plain(s->stream, reply, len);
@@ -573,7 +574,7 @@ static int serve_plain(struct session *s)
 			break;
 		r = q.op == PLAIN_HELLO ? handle_hello(s, &q) : handle_plain(s, &plain, &q);
 	}
-	plain_session_free(plain);
+	s->host->config->plain->session_free(plain);
 	return r;
 }
 

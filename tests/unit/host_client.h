@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "host/server.h"
+#include "plain_host/plain_host.h"
 #include "transport/codec.h"
 #include "transport/hello.h"
 #include "plain/plain_codec.h"
@@ -87,6 +88,7 @@ static inline void host_server_start(struct host_server *hs, const struct server
 
 	host_server_directory(hs);
 	config.dir = hs->dir;
+	config.plain = &plain_host;
 	if (config.plain_prefix == NULL)
 		config.plain_prefix = "/workspace";
 	if (server_new(&config, &hs->server, err, sizeof(err)) < 0)
@@ -127,7 +129,7 @@ static inline void host_client_hello_with(struct host_client *c, uint64_t featur
 static inline void host_remote_start_with(struct host_server *hs, struct host_client *c,
 					  void (*prepare)(void), uint64_t features)
 {
-	struct server_config config = {.plain_prefix = "/workspace"};
+	struct server_config config = {.plain_prefix = "/workspace", .plain = &plain_host};
 	char err[256];
 	int sv[2];
 

@@ -1,6 +1,6 @@
 /*
  * The plain protocol's server side on a real directory, without a socket:
- * requests go into plain_handle, as bytes and back, and results are looked at
+ * requests go into plain_host.handle, as bytes and back, and results are looked at
  * on the host.
  */
 #include <errno.h>
@@ -21,9 +21,9 @@
 
 #include "core/log.h"
 #include "host/export.h"
-#include "host/plain.h"
 #include "host/server.h"
 #include "plain/plain_codec.h"
+#include "plain_host/plain_host.h"
 
 struct fixture {
 	char top[64]; /* holds the export and what lies outside */
@@ -61,10 +61,10 @@ static void open_session(struct fixture *f, struct server_config config)
 	config.dir = f->dir;
 	config.plain_prefix = "/workspace";
 
-	plain_session_free(f->session);
+	plain_host.session_free(f->session);
 	export_free(f->export);
 	assert_int_equal(export_new(&config, &f->export, err, sizeof(err)), 0);
-	assert_int_equal(plain_session_new(f->export, NULL, NULL, &f->session), 0);
+	assert_int_equal(plain_host.session_new(f->export, NULL, NULL, &f->session), 0);
 }
 
 static int setup(void **state)
@@ -87,7 +87,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 	char command[128];
 
-	plain_session_free(f->session);
+	plain_host.session_free(f->session);
 	export_free(f->export);
 	plain_buf_done(&f->request);
 	(void)snprintf(command, sizeof(command), "rm -rf '%s'", f->top);
@@ -106,7 +106,7 @@ static int ask_q(struct fixture *f, struct plain_request q)
 
 	assert_int_equal(plain_request_encode(&q, &f->request), 0);
 	assert_int_equal(plain_request_decode(f->request.data, f->request.len, &decoded, &why), 0);
-	assert_int_equal(plain_handle(f->session, &decoded, &reply, &len), 0);
+	assert_int_equal(plain_host.handle(f->session, &decoded, &reply, &len), 0);
 	assert_int_equal(plain_reply_decode(reply, len, &f->reply, &why), 0);
 	assert_true(f->reply.err <= 0);
 	return -f->reply.err;

@@ -1,3 +1,4 @@
+/* Names, links and listings. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +12,7 @@
 #include "core/log.h"
 #include "host/dirlock.h"
 #include "host/hnode.h"
-#include "host/plain_priv.h"
+#include "plain_host/plain_job.h"
 #include "transport/codec.h"
 
 static bool is_root(const struct export_place *p)

@@ -1,14 +1,14 @@
 /*
- * What plain.c (session, attributes, open files) and plain_names.c (names and
- * listings) share.
+ * One request of a plain client, and what all operations need for it: its session, its open
+ * files, where its paths lead, its caller.
  */
 #pragma once
 
 #include "host/creds.h"
 #include "host/export.h"
-#include "host/plain.h"
 #include "host/promise.h"
 #include "plain/plain_codec.h"
+#include "plain_host/plain_host.h"
 
 struct plain_slot {
 	int fd;	       /* -1: free */
@@ -52,6 +52,12 @@ struct plain_job {
 	struct export_place place2; /* of q->new_path */
 };
 
+int plain_slot_find(struct plain_session *s, uint64_t fh, struct plain_slot **ret); /* -EBADF */
+/* Takes over fd, also on failure. */
+int plain_slot_add(struct plain_session *s, int fd, uint64_t *ret_fh);
+/* The open file of a request that may name one instead of a path, or with it. */
+bool plain_slot_named(struct plain_job *j, struct plain_slot **ret);
+
 /*
  * Where path leads; the caller ends with export_place_done. follow counts for clients
  * to whom links show as their targets. For the others their own kernel has resolved
@@ -77,8 +83,32 @@ void plain_broke_name(struct plain_job *j, const struct export_place *place);
 int plain_reply_stat(struct plain_job *j, int fd);
 /* Until creds_restore, what is made belongs to the request's caller. */
 int plain_assume_caller(struct plain_job *j);
+/*
+ * A write by a privileged server leaves the set-id bits where the kernel
+ * would take them from the caller's (CVE-2021-20263).
+ */
+void plain_drop_setid(struct plain_session *s, int fd);
 /* Makes s->data hold cap bytes. */
 int plain_data_reserve(struct plain_session *s, size_t cap);
+
+/* ---- serve_attr.c ---- */
+
+int plain_serve_lookup(struct plain_job *j);
+int plain_serve_getattr(struct plain_job *j);
+int plain_serve_setattr(struct plain_job *j);
+int plain_serve_truncate(struct plain_job *j);
+int plain_serve_times(struct plain_job *j);
+
+/* ---- serve_file.c ---- */
+
+int plain_serve_create(struct plain_job *j);
+int plain_serve_open(struct plain_job *j);
+int plain_serve_release(struct plain_job *j);
+int plain_serve_read(struct plain_job *j);
+int plain_serve_write(struct plain_job *j);
+int plain_serve_fsync(struct plain_job *j);
+
+/* ---- serve_name.c ---- */
 
 int plain_serve_mkdir(struct plain_job *j);
 int plain_serve_mkdirall(struct plain_job *j);
