@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 
 #include "core/cleanup.h"
+#include "host/dirs.h"
 #include "host/export.h"
 #include "host/hnode.h"
-#include "host/ops.h"
 
 #define DIRS_MAX 8
 

@@ -1,11 +1,12 @@
 /*
- * What session.c and the handlers in ops_*.c share.
+ * A request of an extended client: what executes it (execute.c), the handlers (ops_*.c) and what
+ * they have in common (ops_common.c).
  *
  * messages.def gives each message a handler op_NAME and its line in the
  * dispatch table: a new message is a line there and a function here.
  *
- * A handler reads q, fills p and returns 0 or -errno; the session sends the
- * reply. It runs on one of the session's threads and may block. What it leaves
+ * A handler reads q, fills p and returns 0 or -errno; execute.c sends the
+ * reply. It runs on one of the connection's threads and may block. What it leaves
  * in p points into buf or lives as long as the request.
  */
 #pragma once
@@ -15,9 +16,7 @@
 #include "host/handle.h"
 #include "host/promise.h"
 #include "host/session.h"
-
-struct dirs;
-struct lock_session;
+#include "host/turns.h"
 
 /* Returned by a handler instead of 0 or -errno. */
 enum op_result {
@@ -35,7 +34,7 @@ struct request {
 	struct stamp stamp;   /* of what was armed for the reply */
 	struct change change; /* what it has broken */
 	const char *why;
-	bool has_turn; /* session_pass_turn */
+	struct turn turn; /* execute.c's in_order says for which messages it is kept */
 };
 
 #define MESSAGE(code, NAME, request_, reply_, traits_, text) int op_##NAME(struct request *r);
@@ -43,25 +42,10 @@ struct request {
 #include "core/messages.def"
 #undef MESSAGE
 
-/* ---- of session.c ---- */
+/* ---- of execute.c ---- */
 
-struct handles *session_handles(struct session *s);
-struct lock_session *session_locks(struct session *s);
-struct dirs *session_dirs(struct session *s);
-
-struct promise_session *session_promises(struct session *s);
-void session_forget(struct session *s, uint64_t id, uint64_t n);
-bool session_acl(const struct session *s); /* the client has asked for POSIX ACLs */
-
-/*
- * Lets another thread receive, if this request's thread still has the turn:
- * session.c's in_order says for which messages it is kept. Call it before
- * anything that may take long.
- */
-void session_pass_turn(struct request *r);
-
-/* A lock that had to wait has been decided: sends the reply to request id, from whatever thread. */
-void session_lock_granted(struct session *s, uint64_t id, int result);
+/* Executes the request that is in q, and replies. 0, or the connection is to be ended. */
+int request_execute(struct request *r);
 
 /* ---- of ops_common.c ---- */
 
@@ -166,17 +150,3 @@ struct handle_ref {
 int request_handle(struct request *r, uint64_t fh, struct handle_ref *ret);
 void handle_ref_done(struct handle_ref *p);
 #define CLEANUP_HANDLE CLEANUP(handle_ref_done)
-
-/* ---- of dirs.c: readable directory descriptors, kept between two READDIRPLUS ---- */
-
-int dirs_new(struct dirs **ret);
-void dirs_free(struct dirs *d);
-/* One of the node that nobody uses, or a new one; off is set already. */
-int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int object, uint64_t off,
-	      int *ret_fd);
-/* As lseek(2); -ENOENT if the directory has been removed: ext4 then refuses most offsets (EINVAL).
- */
-int dirs_seek(int fd, uint64_t off);
-/* Keeps fd, which stands at off, for the next; takes it over. */
-void dirs_give(struct dirs *d, struct hnode *node, int fd, uint64_t off);
-void dirs_forget(struct dirs *d, uint64_t node_id);

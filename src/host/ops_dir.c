@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "core/cleanup.h"
+#include "host/dirs.h"
 #include "host/export.h"
 #include "host/filesystem.h"
 #include "host/hnode.h"

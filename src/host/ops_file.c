@@ -261,7 +261,7 @@ int op_CLOSE(struct request *r)
 			closed = h;
 		}
 	}
-	session_pass_turn(r);
+	turn_pass(&r->turn);
 	while ((h = closed) != NULL) {
 		closed = h->next;
 		handle_put(t, h);

@@ -14,8 +14,8 @@
 #include "host/hnode.h"
 #include "host/idmap.h"
 #include "host/pending.h"
+#include "host/way.h"
 #include "transport/codec.h"
-#include "transport/stream.h"
 
 #define NODES_MAX	  ((size_t)16 << 20) /* of all sessions; some 300 bytes each */
 #define FRAME_PAYLOAD_MAX ((size_t)64 << 10)
@@ -32,7 +32,7 @@ struct promise_session {
 	struct promise_session *next, *prev; /* of all's list, if it pushes */
 	atomic_uint refs;		     /* the session's own, and one per wait for it */
 	atomic_bool pushing, ended;
-	struct stream *stream;
+	struct way *way;
 	pthread_t pusher;
 
 	pthread_mutex_t mutex;
@@ -458,7 +458,7 @@ static int send_items(struct promise_session *s, const struct batch *b, struct s
 	MSG_SET(&m, seq, b->seq);
 	MSG_SET(&m, age, items.len > 0 ? promise_clock() - pending_oldest(&b->pending) : 0);
 	MSG_SET(&m, payload, items);
-	return stream_send(s->stream, &m);
+	return way_send(s->way, &m);
 }
 
 /*
@@ -478,7 +478,7 @@ static int send_batch(struct promise_session *s, struct batch *b, unsigned char 
 		MSG_SET(&m, op, MSG_RESET);
 		stats_add(s->all->stats, STAT_server_resets, 1);
 		MSG_SET(&m, seq, b->seq);
-		r = stream_send(s->stream, &m);
+		r = way_send(s->way, &m);
 	}
 	while (r == 0 && pending_next(&b->pending, &at, &item)) {
 		size_t n = codec_put_inv(&item, buf + used, FRAME_PAYLOAD_MAX - used);
@@ -508,7 +508,7 @@ static void *pusher_main(void *arg)
 	pending_done(&b.pending);
 	if (!atomic_load(&s->ended)) {
 		/* Without INV the client would believe what is no longer true. */
-		stream_shutdown(s->stream);
+		way_break(s->way);
 		promise_session_stop(s);
 	}
 	return NULL;
@@ -531,11 +531,11 @@ int promise_session_new(struct promises *t, struct promise_session **ret)
 	return 0;
 }
 
-int promise_session_push(struct promise_session *s, struct stream *stream)
+int promise_session_push(struct promise_session *s, struct way *way)
 {
 	struct promises *t = s->all;
 
-	s->stream = stream;
+	s->way = way;
 	int r = -pthread_create(&s->pusher, NULL, pusher_main, s);
 	if (r < 0)
 		return r;

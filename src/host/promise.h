@@ -18,8 +18,8 @@
  * before every other session has acknowledged the invalidations.
  *
  * Calling sequence: promises_new, for each client promise_session_new,
- * promise_session_push if it takes pushes, promise_session_stop at the end of
- * its connection (any thread, wakes up whoever waits for or in it), then
+ * promise_session_push if it takes pushes, promise_session_stop at its end
+ * (any thread, wakes up whoever waits for or in it), then
  * promise_session_free, which waits for the pusher.
  *
  * Thread-safe. Locks, in this order: that of the list of sessions, that of one
@@ -39,7 +39,7 @@ struct hnodes;
 struct promise_session;
 struct promises;
 struct stats;
-struct stream;
+struct way;
 
 #define PROMISE_ACK_MS                                                                             \
 	10000 /* a session that does not acknowledge for so long is not waited for                 \
@@ -51,8 +51,8 @@ int promises_new(struct hnodes *nodes, unsigned ack_ms, size_t nodes_max, struct
 void promises_free(struct promises *t); /* NULL is allowed */
 
 int promise_session_new(struct promises *t, struct promise_session **ret);
-/* From now on replies are stamped and changes pushed on stream, which must outlive free. */
-int promise_session_push(struct promise_session *s, struct stream *stream);
+/* From now on replies are stamped and changes pushed; the way must outlive free. */
+int promise_session_push(struct promise_session *s, struct way *way);
 bool promise_pushing(const struct promise_session *s);
 void promise_session_stop(struct promise_session *s);
 void promise_session_free(struct promise_session *s); /* NULL is allowed */

@@ -16,6 +16,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/stats.h"
+#include "host/connection.h"
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/lock.h"
@@ -32,7 +33,7 @@
 
 struct client {
 	struct client *next;
-	struct session *session;
+	struct connection *connection;
 };
 
 struct server {
@@ -146,7 +147,7 @@ static void reap(struct server *s, bool all)
 			SCOPE_LOCK(&s->mutex);
 			struct client **at = &s->clients;
 
-			while (*at != NULL && !all && !session_finished((*at)->session))
+			while (*at != NULL && !all && !connection_finished((*at)->connection))
 				at = &(*at)->next;
 			c = *at;
 			if (c == NULL)
@@ -154,7 +155,7 @@ static void reap(struct server *s, bool all)
 			*at = c->next;
 			s->n_clients--;
 		}
-		session_free(c->session);
+		connection_free(c->connection);
 		free(c);
 	}
 }
@@ -164,7 +165,7 @@ void server_free(struct server *s)
 	if (s == NULL)
 		return;
 	for (struct client *c = s->clients; c != NULL; c = c->next)
-		session_shutdown(c->session);
+		(void)connection_shutdown(c->connection);
 	reap(s, true);
 	for (unsigned i = 0; i < s->n_listeners; i++)
 		(void)close(s->listeners[i]);
@@ -189,8 +190,8 @@ int server_add(struct server *s, int fd)
 	SCOPE_LOCK(&s->mutex);
 	if (s->n_clients >= SESSIONS_MAX)
 		return -EMFILE;
-	int r = session_new(&s->host, s->last_client + 1, take_fd(&owned), client_gone, s,
-			    &c->session);
+	int r = connection_new(&s->host, s->last_client + 1, take_fd(&owned), client_gone, s,
+			       &c->connection);
 	if (r < 0)
 		return r;
 	s->last_client++;

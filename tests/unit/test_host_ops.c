@@ -776,11 +776,14 @@ static int host_set(struct host_client *c, uint64_t node, uint64_t valid, uint64
 /* Held while a CLOSE is not to go on when the next frame is received. */
 static pthread_mutex_t close_goes_on = PTHREAD_MUTEX_INITIALIZER;
 
-void __real_session_pass_turn(struct request *r);
-void __wrap_session_pass_turn(struct request *r);
-void __wrap_session_pass_turn(struct request *r)
+void __real_turn_pass(struct turn *turn);
+void __wrap_turn_pass(struct turn *turn);
+void __wrap_turn_pass(struct turn *turn)
 {
-	__real_session_pass_turn(r);
+	const struct request *r =
+		(const void *)((const char *)turn - offsetof(struct request, turn));
+
+	__real_turn_pass(turn);
 	if (r->q.op != MSG_CLOSE)
 		return;
 	(void)pthread_mutex_lock(&close_goes_on);

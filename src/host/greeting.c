@@ -1,0 +1,115 @@
+#include "host/greeting.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "host/export.h"
+#include "host/hnode.h"
+#include "host/promise.h"
+#include "host/session.h"
+#include "host/watch.h"
+#include "plain/plain_codec.h"
+#include "transport/hello.h"
+
+/* What this server pushes to a client that takes it. */
+static uint64_t push_features(const struct host *h)
+{
+	switch (watch_mode(h->watch)) {
+	case WATCH_FILESYSTEMS:
+		return HELLO_PUSH | HELLO_WATCH;
+	case WATCH_OBJECTS:
+		return HELLO_PUSH | HELLO_WATCH | HELLO_WATCH_DIRS;
+	default:
+		return HELLO_PUSH;
+	}
+}
+
+/* What the server is, and its root. */
+static int describe(const struct host *h, struct session *s, const struct msg *q, struct msg *p)
+{
+	int root = export_root(h->export);
+	struct stamp stamp = {0};
+	struct hnode *n;
+	int r = hnodes_intern(h->nodes, root, NULL, NULL, 0, &n);
+
+	if (r < 0)
+		return r;
+	r = promise_tell(session_promises(s), n, 0, &stamp);
+	if (r < 0) {
+		hnode_unref(h->nodes, n);
+		return r;
+	}
+	MSG_SET(p, version, q->version < HELLO_VERSION ? q->version : HELLO_VERSION);
+	MSG_SET(p, slots, SESSION_SLOTS);
+	MSG_SET(p, epoch, h->epoch);
+	MSG_SET(p, session, session_id(s));
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	bool squashed = export_squashed(h->export, &uid, &gid);
+	MSG_SET(p, features,
+		(export_privileged(h->export) && !squashed ? HELLO_ROOT : 0u) |
+			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
+			(export_masks(h->export) ? HELLO_UMASK : 0u) | HELLO_GIVE_UP |
+			(q->features & HELLO_ACL) |
+			(q->features & HELLO_PUSH ? push_features(h) : 0u));
+	MSG_SET(p, uid, uid);
+	MSG_SET(p, gid, gid);
+	uint64_t version = hnode_version(n);
+	r = export_attr(h->export, root, &p->attr);
+	if (r == 0) {
+		p->attr.version = version;
+		MSG_SET(p, node, hnode_id(n));
+		p->present |= MSG_BIT(attr);
+	}
+	hnode_unref(h->nodes, n);
+	return r;
+}
+
+static int make_session(struct host *h, uint64_t id, const struct msg *q, struct msg *p,
+			struct session **ret)
+{
+	struct session *s;
+	int r = session_new(h, id, q->features, &s);
+
+	if (r < 0)
+		return r;
+	r = describe(h, s, q, p);
+	if (r < 0)
+		session_free(s);
+	else
+		*ret = s;
+	return r;
+}
+
+/* What is wrong with a greeting of ours; NULL: nothing. 0 is no version. */
+static const char *wrong_hello(int decoded, const struct msg *hello)
+{
+	if (decoded < 0)
+		return "the greeting is malformed";
+	if (!MSG_HAS(hello, version) || hello->version == 0)
+		return "the greeting has no version";
+	return NULL;
+}
+
+void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
+		     struct plain_reply *reply, struct session **ret)
+{
+	struct msg hello = {0}, p = {0};
+	int r = hello_decode(data, &hello);
+
+	if (r == -ENOMSG) {
+		reply->err = -ENOSYS; /* what a server says that knows no HELLO */
+		return;
+	}
+	const char *why = wrong_hello(r, &hello);
+	r = why != NULL ? -EPROTO : make_session(h, client, &hello, &p, ret);
+	reply->err = msg_errno(r);
+	if (r < 0 && why == NULL)
+		why = strerror(-r);
+	if (r < 0)
+		log_warning("client %llu: refused: %s", (unsigned long long)client, why);
+	reply->data =
+		(struct slice){buf, r < 0 ? hello_encode_refusal(why, buf) : hello_encode(&p, buf)};
+}

@@ -1,0 +1,173 @@
+#include "host/turns.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include "core/cleanup.h"
+#include "host/session.h"
+#include "transport/stream.h"
+
+struct turns {
+	struct stream *stream;
+	void (*work)(void *arg);
+	void *arg;
+
+	/*
+	 * The thread that has the turn passes it on by arming one of two descriptors,
+	 * each for one event and one thread: the socket, or, when the next frame is in
+	 * the stream's buffer already, an eventfd that is always readable. So nobody is
+	 * woken up before there is something to read.
+	 */
+	int fd;
+	int epoll;
+	int event;
+
+	pthread_mutex_t mutex;
+	/* mutex: */
+	bool closing;
+	pthread_t threads[TURNS_THREADS_MAX + SESSION_SLOTS];
+	unsigned n_threads;
+	unsigned idle;	  /* wait for the turn */
+	unsigned waiting; /* for the acknowledgements of other clients */
+};
+
+static void arm(struct turns *t, int fd, uint32_t events)
+{
+	struct epoll_event ev = {.events = events};
+
+	(void)epoll_ctl(t->epoll, EPOLL_CTL_MOD, fd, &ev);
+}
+
+static void *thread_main(void *arg)
+{
+	struct turns *t = arg;
+
+	t->work(t->arg);
+	return NULL;
+}
+
+static void spawn_locked(struct turns *t)
+{
+	if (t->idle == 0 && t->n_threads - t->waiting < TURNS_THREADS_MAX && !t->closing &&
+	    t->n_threads < sizeof(t->threads) / sizeof(t->threads[0]) &&
+	    pthread_create(&t->threads[t->n_threads], NULL, thread_main, t) == 0)
+		t->n_threads++;
+}
+
+bool turn_take(struct turn *turn)
+{
+	struct turns *t = turn->turns;
+	struct epoll_event ev;
+	int n;
+
+	{
+		SCOPE_LOCK(&t->mutex);
+		t->idle++;
+	}
+	do {
+		n = epoll_wait(t->epoll, &ev, 1, -1);
+	} while (n < 0 && errno == EINTR);
+	SCOPE_LOCK(&t->mutex);
+	t->idle--;
+	turn->mine = n == 1 && !t->closing;
+	return turn->mine;
+}
+
+void turn_pass(struct turn *turn)
+{
+	struct turns *t = turn->turns;
+
+	if (!turn->mine)
+		return;
+	turn->mine = false;
+	/* Read before the mutex is taken: the next thread takes it after its turn has come. */
+	bool more = stream_buffered(t->stream);
+	{
+		SCOPE_LOCK(&t->mutex);
+		spawn_locked(t);
+	}
+	if (more)
+		arm(t, t->event, EPOLLIN | EPOLLONESHOT);
+	else
+		arm(t, t->fd, EPOLLIN | EPOLLRDHUP | EPOLLONESHOT);
+}
+
+void turn_leave(struct turn *turn)
+{
+	SCOPE_LOCK(&turn->turns->mutex);
+	turn->turns->waiting++;
+	spawn_locked(turn->turns);
+}
+
+void turn_return(struct turn *turn)
+{
+	SCOPE_LOCK(&turn->turns->mutex);
+	turn->turns->waiting--;
+}
+
+/* ---- their life ---- */
+
+int turns_new(struct stream *stream, int fd, struct turns **ret)
+{
+	struct turns *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->stream = stream;
+	t->fd = fd;
+	(void)pthread_mutex_init(&t->mutex, NULL);
+	t->epoll = epoll_create1(EPOLL_CLOEXEC);
+	t->event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (t->epoll < 0 || t->event < 0) {
+		int r = -errno;
+
+		turns_free(t);
+		return r;
+	}
+	*ret = t;
+	return 0;
+}
+
+int turns_start(struct turns *t, void (*work)(void *arg), void *arg)
+{
+	struct epoll_event later = {.events = EPOLLONESHOT};
+	struct epoll_event now = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT};
+
+	t->work = work;
+	t->arg = arg;
+	/* Never both armed: even without EPOLLIN a socket reports EPOLLHUP. */
+	if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->event, &later) < 0 ||
+	    epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->fd, &now) < 0)
+		return -errno; /* EPERM: nothing that can be waited for */
+	return 0;
+}
+
+bool turns_end(struct turns *t)
+{
+	SCOPE_LOCK(&t->mutex);
+	bool first = !t->closing;
+
+	t->closing = true;
+	arm(t, t->event, EPOLLIN); /* without EPOLLONESHOT: every thread wakes up */
+	return first;
+}
+
+void turns_join(struct turns *t)
+{
+	/* None is started once closing is set. */
+	for (unsigned i = 0; i < t->n_threads; i++)
+		(void)pthread_join(t->threads[i], NULL);
+}
+
+void turns_free(struct turns *t)
+{
+	if (t == NULL)
+		return;
+	cleanup_close(&t->epoll);
+	cleanup_close(&t->event);
+	(void)pthread_mutex_destroy(&t->mutex);
+	free(t);
+}

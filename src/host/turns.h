@@ -1,0 +1,44 @@
+/*
+ * The turn to receive on a connection, and the threads that take it. One at a time reads a
+ * frame, passes the turn on, and executes what it has read. So a client that does not read its
+ * replies stops its own threads and nobody else's.
+ *
+ * Calling sequence: turns_new; turns_start, from which on `work` runs on further threads, each
+ * started when there is none left to receive; turns_end at any time, turns_join, turns_free. A
+ * thread, be it started here or not, has a struct turn of its own with `turns` set.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#define TURNS_THREADS_MAX 32 /* besides those that wait for other clients */
+
+struct stream;
+struct turns;
+
+struct turn {
+	struct turns *turns;
+	bool mine;
+};
+
+/* fd: that of the stream; both are borrowed. 0 or -errno. */
+int turns_new(struct stream *stream, int fd, struct turns **ret);
+int turns_start(struct turns *t, void (*work)(void *arg), void *arg);
+/* Nobody gets a turn from now on. True for the first to say so. Any thread. */
+bool turns_end(struct turns *t);
+/* After turns_end: waits for the threads that were started. */
+void turns_join(struct turns *t);
+void turns_free(struct turns *t); /* NULL is allowed */
+
+/* Waits for the turn; false at the end. */
+bool turn_take(struct turn *turn);
+/* Lets another thread receive, if this one still has the turn: before anything that may take long.
+ */
+void turn_pass(struct turn *turn);
+
+/*
+ * A thread that waits for other clients does not count: two clients that
+ * each wait for the other with all their threads would receive no ACK.
+ */
+void turn_leave(struct turn *turn);
+void turn_return(struct turn *turn);
