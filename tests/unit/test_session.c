@@ -182,20 +182,28 @@ static void *talk(void *arg)
 	return NULL;
 }
 
-/* Nobody reads, so the sender waits for the socket or is on its way to it. */
-static void test_detached_while_it_sends(void **state)
+/* Nobody reads: one waits for the socket, and the others for that one. */
+static void lose_while_it_sends(struct world *w)
 {
-	struct talker t = {.w = *state};
-	pthread_t thread;
+	struct talker t = {.w = w};
+	pthread_t threads[8];
 	struct line l;
 
-	connect_line(t.w, &l);
-	assert_int_equal(pthread_create(&thread, NULL, talk, &t), 0);
+	connect_line(w, &l);
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, talk, &t), 0);
 	while (t.said < 100)
 		(void)sched_yield();
-	lose_line(t.w, &l);
-	assert_int_equal(pthread_join(thread, NULL), 0);
-	assert_int_equal(reply(t.w, 2), -ENOTCONN);
+	lose_line(w, &l);
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	assert_int_equal(reply(w, 2), -ENOTCONN);
+}
+
+static void test_lost_while_it_sends(void **state)
+{
+	for (int i = 0; i < 20; i++)
+		lose_while_it_sends(*state);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_world, teardown_world)
@@ -205,7 +213,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_outlives_its_connections),
 		T(test_lock_without_connection),
-		T(test_detached_while_it_sends),
+		T(test_lost_while_it_sends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
