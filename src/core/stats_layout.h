@@ -1,6 +1,6 @@
 /*
  * The statistics segment as it lies in memory, for the daemon that writes it
- * (stats.c) and for vfsstat. All integers are of the host's byte order.
+ * (stats_segment.c) and for vfsstat. All integers are of the host's byte order.
  *
  *   char magic[8] "VFSSTAT1"; u32 scalars; u32 offset of the first value;
  *   per scalar: struct stats_info; then u32 sections; u32 0;

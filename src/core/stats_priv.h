@@ -1,4 +1,4 @@
-/* What stats.c and stats_ops.c share. */
+/* What stats.c (counting), stats_ops.c (requests) and stats_segment.c (the file) share. */
 #pragma once
 
 #include <pthread.h>
