@@ -14,7 +14,7 @@
 #include "plain/plain_codec.h"
 #include "transport/codec.h"
 #include "transport/hello.h"
-#include "transport/rpc.h"
+#include "transport/link.h"
 
 #define RETRY_MS 50
 
@@ -163,13 +163,13 @@ static int go_extended(const struct dialler *d, struct stream *s, const struct m
 		       struct backend **ret)
 {
 	const struct connect_options *o = d->options;
-	struct rpc_options rpc = {.send_queue = o->send_queue,
-				  .stats = o->stats,
-				  .lost = o->lost,
-				  .lost_arg = o->lost_arg};
+	struct link_options options = {.send_queue = o->send_queue,
+				       .stats = o->stats,
+				       .lost = o->lost,
+				       .lost_arg = o->lost_arg};
 
 	stream_set_patience(s, NULL);
-	int r = rpc_new(s, hello, &rpc, ret);
+	int r = link_new(s, hello, &options, ret);
 	return r < 0 ? fail(d, r, "cannot start: %s", strerror(-r)) : 0;
 }
 

@@ -23,7 +23,7 @@ struct connect_options {
 	 */
 	uint64_t timeout_ms;
 	int stop_fd;		/* readable: connecting ends with -EINTR; -1: none */
-	size_t send_queue;	/* see rpc.h */
+	size_t send_queue;	/* see link.h */
 	const char *plain_base; /* plain mode: the server's path of the root */
 	bool push;		/* ask for INV and RESET */
 	bool acl;		/* ask for POSIX ACLs */

@@ -43,7 +43,7 @@ struct call {
 	uint64_t id;
 	bool queued;
 	struct stats_span span;
-	size_t wire_len, wire_sent;
+	size_t wire_len;
 	unsigned char *wire; /* wire_inline, or from malloc */
 	unsigned char wire_inline[CALL_WIRE_INLINE];
 };

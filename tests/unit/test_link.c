@@ -15,7 +15,7 @@
 
 #include "core/log.h"
 #include "transport/codec.h"
-#include "transport/rpc.h"
+#include "transport/link.h"
 
 #define QUIET_MS 30 /* so long nothing may come where nothing is to come */
 
@@ -24,9 +24,9 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over all that completions write */
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
-struct link;
+struct world;
 struct tried;
-static void submit(struct link *l, struct tried *t);
+static void submit(struct world *w, struct tried *t);
 
 /* A call, and how it ended. */
 struct tried {
@@ -39,7 +39,7 @@ struct tried {
 	bool in_dest;
 	void (*then)(struct tried *t); /* on the reader */
 	struct tried *next;	       /* for then */
-	struct link *l;
+	struct world *w;
 };
 
 static void on_done(struct call *call, const struct msg *reply)
@@ -154,7 +154,7 @@ static void assert_waiting(struct tried *t)
 
 /* ---- a connection, with the test as its server ---- */
 
-struct link {
+struct world {
 	struct backend *b;
 	struct stats *stats;
 	struct stream *server; /* NULL: hung up */
@@ -166,124 +166,124 @@ struct link {
 
 static void on_lost(void *arg)
 {
-	struct link *l = arg;
+	struct world *w = arg;
 
 	(void)pthread_mutex_lock(&lock);
-	l->lost++;
+	w->lost++;
 	(void)pthread_cond_broadcast(&changed);
 	(void)pthread_mutex_unlock(&lock);
 }
 
-static struct link *link_new(uint64_t slots, size_t send_queue)
+static struct world *world_new(uint64_t slots, size_t send_queue)
 {
-	struct link *l = calloc(1, sizeof(*l));
+	struct world *w = calloc(1, sizeof(*w));
 	struct msg hello = {0};
 	struct stream *client;
 	int fd[2];
 
-	assert_non_null(l);
-	l->payload = malloc(MSG_PAYLOAD_MAX);
-	assert_non_null(l->payload);
-	assert_int_equal(stats_new(NULL, &l->stats), 0);
+	assert_non_null(w);
+	w->payload = malloc(MSG_PAYLOAD_MAX);
+	assert_non_null(w->payload);
+	assert_int_equal(stats_new(NULL, &w->stats), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
 	assert_int_equal(stream_new(fd[0], &client), 0);
 	small_send_buffer(fd[0]);
-	assert_int_equal(stream_new(fd[1], &l->server), 0);
-	l->fd = fd[1];
+	assert_int_equal(stream_new(fd[1], &w->server), 0);
+	w->fd = fd[1];
 	MSG_SET(&hello, version, 1);
 	MSG_SET(&hello, slots, slots);
 	MSG_SET(&hello, node, 77);
 	MSG_SET(&hello, epoch, 78);
 	MSG_SET(&hello, features, HELLO_READONLY);
 	MSG_SET(&hello, uid, 1000);
-	const struct rpc_options options = {
-	    .send_queue = send_queue, .stats = l->stats, .lost = on_lost, .lost_arg = l};
-	assert_int_equal(rpc_new(client, &hello, &options, &l->b), 0);
-	return l;
+	const struct link_options options = {
+	    .send_queue = send_queue, .stats = w->stats, .lost = on_lost, .lost_arg = w};
+	assert_int_equal(link_new(client, &hello, &options, &w->b), 0);
+	return w;
 }
 
-static void hang_up(struct link *l)
+static void hang_up(struct world *w)
 {
-	stream_free(l->server);
-	l->server = NULL;
+	stream_free(w->server);
+	w->server = NULL;
 }
 
-static void submit(struct link *l, struct tried *t)
+static void submit(struct world *w, struct tried *t)
 {
-	l->b->ops->submit(l->b, &t->call);
+	w->b->ops->submit(w->b, &t->call);
 }
 
-static void link_free(struct link *l)
+static void world_free(struct world *w)
 {
-	l->b->ops->shutdown(l->b);
-	l->b->ops->free(l->b);
-	hang_up(l);
-	head_buf_done(&l->hb);
-	stats_free(l->stats);
-	free(l->payload);
-	free(l);
+	w->b->ops->shutdown(w->b);
+	w->b->ops->free(w->b);
+	hang_up(w);
+	head_buf_done(&w->hb);
+	stats_free(w->stats);
+	free(w->payload);
+	free(w);
 }
 
-/* The next request, its payload in l->payload. */
-static struct msg receive(struct link *l)
+/* The next request, its payload in w->payload. */
+static struct msg receive(struct world *w)
 {
 	struct msg m;
 	const char *why = NULL;
 
-	assert_int_equal(stream_recv(l->server, &l->hb, &m, &why), 0);
+	assert_int_equal(stream_recv(w->server, &w->hb, &m, &why), 0);
 	if (MSG_HAS(&m, payload))
-		assert_int_equal(stream_recv_payload(l->server, l->payload, m.payload.len), 0);
+		assert_int_equal(stream_recv_payload(w->server, w->payload, m.payload.len), 0);
 	return m;
 }
 
-static struct msg receive_op(struct link *l, enum msg_op op)
+static struct msg receive_op(struct world *w, enum msg_op op)
 {
-	struct msg m = receive(l);
+	struct msg m = receive(w);
 
 	assert_int_equal(m.op, op);
 	return m;
 }
 
-static void assert_quiet(struct link *l)
+static void assert_quiet(struct world *w)
 {
-	struct pollfd p = {.fd = l->fd, .events = POLLIN};
+	struct pollfd p = {.fd = w->fd, .events = POLLIN};
 
-	assert_false(stream_buffered(l->server));
+	assert_false(stream_buffered(w->server));
 	assert_int_equal(poll(&p, 1, QUIET_MS), 0);
 }
 
-static void reply_data(struct link *l, uint64_t id, const void *data, size_t len)
+static void reply_data(struct world *w, uint64_t id, const void *data, size_t len)
 {
 	struct msg m = {0};
 
 	MSG_SET(&m, id, id);
 	MSG_SET(&m, payload, ((struct slice){data, len}));
-	assert_int_equal(stream_send(l->server, &m), 0);
+	assert_int_equal(stream_send(w->server, &m), 0);
 }
 
-static void reply_err(struct link *l, uint64_t id, uint64_t err)
+static void reply_err(struct world *w, uint64_t id, uint64_t err)
 {
 	struct msg m = {0};
 
 	MSG_SET(&m, id, id);
 	MSG_SET(&m, err, err);
-	assert_int_equal(stream_send(l->server, &m), 0);
+	assert_int_equal(stream_send(w->server, &m), 0);
 }
 
-static void reply_written(struct link *l, uint64_t id, uint64_t off, uint64_t size)
+static void reply_written(struct world *w, uint64_t id, uint64_t off, uint64_t size)
 {
 	struct msg m = {0};
 
 	MSG_SET(&m, id, id);
 	MSG_SET(&m, off, off);
 	MSG_SET(&m, size, size);
-	assert_int_equal(stream_send(l->server, &m), 0);
+	assert_int_equal(stream_send(w->server, &m), 0);
 }
 
-static unsigned lost_count(struct link *l)
+static unsigned lost_count(struct world *w)
 {
 	(void)pthread_mutex_lock(&lock);
-	unsigned n = l->lost;
+	unsigned n = w->lost;
 	(void)pthread_mutex_unlock(&lock);
 	return n;
 }
@@ -292,8 +292,8 @@ static unsigned lost_count(struct link *l)
 
 static void test_hello(void **state)
 {
-	struct link *l = link_new(4, 1 << 20);
-	const struct backend_info *info = &l->b->info;
+	struct world *w = world_new(4, 1 << 20);
+	const struct backend_info *info = &w->b->info;
 
 	(void)state;
 	assert_false(info->plain);
@@ -303,13 +303,13 @@ static void test_hello(void **state)
 	assert_int_equal(info->epoch, 78);
 	assert_int_equal(info->server_uid, 1000);
 	assert_int_equal(info->server_gid, 0);
-	assert_ptr_equal(l->b->sequences, &codec_sequences);
-	link_free(l);
+	assert_ptr_equal(w->b->sequences, &codec_sequences);
+	world_free(w);
 }
 
 static void test_replies_out_of_order(void **state)
 {
-	struct link *l = link_new(8, 1 << 20);
+	struct world *w = world_new(8, 1 << 20);
 	struct tried *t[5];
 	uint64_t id[5];
 	char text[8];
@@ -317,10 +317,10 @@ static void test_replies_out_of_order(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 5; i++) {
 		t[i] = read_new(i * 10, 5);
-		submit(l, t[i]);
+		submit(w, t[i]);
 	}
 	for (unsigned i = 0; i < 5; i++) {
-		struct msg m = receive_op(l, MSG_READ);
+		struct msg m = receive_op(w, MSG_READ);
 
 		assert_int_equal(m.off, i * 10); /* sent in order */
 		assert_int_equal(m.fh, 1);
@@ -336,36 +336,36 @@ static void test_replies_out_of_order(void **state)
 
 		(void)snprintf(text, sizeof(text), "data%u", n);
 		if (n == 1)
-			reply_err(l, id[n], EIO);
+			reply_err(w, id[n], EIO);
 		else
-			reply_data(l, id[n], text, 5);
+			reply_data(w, id[n], text, 5);
 		wait_ended(t[n], n == 1 ? EIO : 0);
 		if (n != 1)
 			assert_memory_equal(t[n]->data, text, 5);
 		for (unsigned k = i + 1; k < 5; k++)
 			assert_waiting(t[order[k]]);
 	}
-	assert_int_equal(stats_get(l->stats, STAT_rpc_requests), 5);
-	assert_int_equal(stats_get(l->stats, STAT_rpc_errors), 1);
-	assert_int_equal(stats_get(l->stats, STAT_rpc_oneway), 0);
-	assert_int_equal(stats_get(l->stats, STAT_rpc_queued), 0);
-	assert_true(stats_get(l->stats, STAT_rpc_bytes_sent) > 0);
-	assert_true(stats_get(l->stats, STAT_rpc_bytes_received) > 0);
-	assert_int_equal(lost_count(l), 0);
+	assert_int_equal(stats_get(w->stats, STAT_rpc_requests), 5);
+	assert_int_equal(stats_get(w->stats, STAT_rpc_errors), 1);
+	assert_int_equal(stats_get(w->stats, STAT_rpc_oneway), 0);
+	assert_int_equal(stats_get(w->stats, STAT_rpc_queued), 0);
+	assert_true(stats_get(w->stats, STAT_rpc_bytes_sent) > 0);
+	assert_true(stats_get(w->stats, STAT_rpc_bytes_received) > 0);
+	assert_int_equal(lost_count(w), 0);
 	for (unsigned i = 0; i < 5; i++)
 		tried_free(t[i]);
-	link_free(l);
+	world_free(w);
 }
 
 /* Names need to be valid during submit only: they are encoded there. */
 static void test_names_are_copied(void **state)
 {
-	struct link *l = link_new(1, 1 << 20);
+	struct world *w = world_new(1, 1 << 20);
 	struct tried *first = read_new(0, 1), *t[40];
 	char name[MSG_NAME_MAX];
 
 	(void)state;
-	submit(l, first); /* the others wait for its slot */
+	submit(w, first); /* the others wait for its slot */
 	for (unsigned i = 0; i < COUNT(t); i++) {
 		size_t len = i % 2 == 0 ? sizeof(name) : 1; /* in the call, and beyond its room */
 
@@ -376,58 +376,58 @@ static void test_names_are_copied(void **state)
 		MSG_SET(&t[i]->call.req, name, ((struct slice){name, len}));
 		MSG_SET(&t[i]->call.req, name2, ((struct slice){name, len}));
 		MSG_SET(&t[i]->call.req, groups, ((struct slice){name, len}));
-		submit(l, t[i]);
+		submit(w, t[i]);
 		memset(name, 0, sizeof(name));
 	}
-	struct msg m = receive_op(l, MSG_READ);
-	reply_data(l, m.id, "x", 1);
+	struct msg m = receive_op(w, MSG_READ);
+	reply_data(w, m.id, "x", 1);
 	for (unsigned i = 0; i < COUNT(t); i++) {
-		m = receive_op(l, MSG_RENAME);
+		m = receive_op(w, MSG_RENAME);
 		assert_int_equal(m.node, i);
 		assert_int_equal(m.name2.len, i % 2 == 0 ? sizeof(name) : 1);
 		for (size_t k = 0; k < m.name2.len; k++)
 			assert_int_equal(((const char *)m.name2.data)[k], 'a' + (int)(i % 26));
-		reply_err(l, m.id, 0);
+		reply_err(w, m.id, 0);
 		wait_ended(t[i], 0);
 		tried_free(t[i]);
 	}
 	wait_ended(first, 0);
 	tried_free(first);
-	link_free(l);
+	world_free(w);
 }
 
 static void test_slots(void **state)
 {
 	enum { CALLS = 7, SLOTS = 2 };
-	struct link *l = link_new(SLOTS, 1 << 20);
+	struct world *w = world_new(SLOTS, 1 << 20);
 	struct tried *t[CALLS];
 	uint64_t id[CALLS];
 
 	(void)state;
 	for (unsigned i = 0; i < CALLS; i++) {
 		t[i] = read_new(i, 1);
-		submit(l, t[i]);
+		submit(w, t[i]);
 	}
 	for (unsigned i = 0; i < SLOTS; i++)
-		id[i] = receive_op(l, MSG_READ).id;
-	assert_int_equal(stats_get(l->stats, STAT_rpc_queued), CALLS - SLOTS);
+		id[i] = receive_op(w, MSG_READ).id;
+	assert_int_equal(stats_get(w->stats, STAT_rpc_queued), CALLS - SLOTS);
 	for (unsigned i = SLOTS; i < CALLS; i++) {
-		assert_quiet(l);
+		assert_quiet(w);
 		/* each reply, whichever, lets one more go */
-		reply_data(l, id[i - 1], "x", 1);
+		reply_data(w, id[i - 1], "x", 1);
 		wait_ended(t[i - 1], 0);
-		struct msg m = receive_op(l, MSG_READ);
+		struct msg m = receive_op(w, MSG_READ);
 		assert_int_equal(m.off, i);
 		id[i] = m.id;
 	}
 	assert_waiting(t[0]);
-	reply_data(l, id[0], "x", 1);
-	reply_data(l, id[CALLS - 1], "", 0);
+	reply_data(w, id[0], "x", 1);
+	reply_data(w, id[CALLS - 1], "", 0);
 	for (unsigned i = 0; i < CALLS; i++) {
 		wait_ended(t[i], 0);
 		tried_free(t[i]);
 	}
-	link_free(l);
+	world_free(w);
 }
 
 /* No slots at all would be a connection for nothing. */
@@ -438,33 +438,33 @@ static void test_slots_out_of_bounds(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(slots); i++) {
-		struct link *l = link_new(slots[i], 1 << 20);
+		struct world *w = world_new(slots[i], 1 << 20);
 		struct tried **t = calloc(want[i] + 1, sizeof(*t));
 
 		assert_non_null(t);
 		for (unsigned k = 0; k <= want[i]; k++) {
 			t[k] = call_new(MSG_PING);
-			submit(l, t[k]);
+			submit(w, t[k]);
 		}
 		uint64_t id = 0;
 		for (unsigned k = 0; k < want[i]; k++)
-			id = receive_op(l, MSG_PING).id;
-		assert_quiet(l);
-		reply_err(l, id, 0);
-		(void)receive_op(l, MSG_PING);
-		hang_up(l);
+			id = receive_op(w, MSG_PING).id;
+		assert_quiet(w);
+		reply_err(w, id, 0);
+		(void)receive_op(w, MSG_PING);
+		hang_up(w);
 		for (unsigned k = 0; k <= want[i]; k++) {
 			wait_ended(t[k], k == want[i] - 1 ? 0 : ENOTCONN);
 			tried_free(t[k]);
 		}
 		free(t);
-		link_free(l);
+		world_free(w);
 	}
 }
 
 static void test_where_a_payload_goes(void **state)
 {
-	struct link *l = link_new(8, 1 << 20);
+	struct world *w = world_new(8, 1 << 20);
 	unsigned char dest[16];
 	struct tried *t;
 	uint64_t id;
@@ -475,9 +475,9 @@ static void test_where_a_payload_goes(void **state)
 	t = read_new(0, 10);
 	t->call.dest = dest;
 	t->call.dest_len = 10;
-	submit(l, t);
-	id = receive(l).id;
-	reply_data(l, id, "tenletters", 10);
+	submit(w, t);
+	id = receive(w).id;
+	reply_data(w, id, "tenletters", 10);
 	wait_ended(t, 0);
 	assert_true(t->in_dest);
 	assert_memory_equal(dest, "tenletters######", sizeof(dest));
@@ -486,9 +486,9 @@ static void test_where_a_payload_goes(void **state)
 	t = read_new(0, 10);
 	t->call.dest = dest;
 	t->call.dest_len = 10;
-	submit(l, t);
-	id = receive(l).id;
-	reply_data(l, id, "", 0);
+	submit(w, t);
+	id = receive(w).id;
+	reply_data(w, id, "", 0);
 	wait_ended(t, 0);
 	assert_true(t->in_dest);
 	assert_int_equal(t->len, 0);
@@ -499,9 +499,9 @@ static void test_where_a_payload_goes(void **state)
 		t = read_new(0, 10);
 		t->call.dest = i == 0 ? dest : NULL;
 		t->call.dest_len = i == 0 ? 9 : 0;
-		submit(l, t);
-		id = receive(l).id;
-		reply_data(l, id, "tenletters", 10);
+		submit(w, t);
+		id = receive(w).id;
+		reply_data(w, id, "tenletters", 10);
 		wait_ended(t, 0);
 		assert_false(t->in_dest);
 		assert_int_equal(t->len, 10);
@@ -514,13 +514,13 @@ static void test_where_a_payload_goes(void **state)
 	memset(target, 'x', sizeof(target));
 	t = call_new(MSG_READLINK);
 	MSG_SET(&t->call.req, node, 1);
-	submit(l, t);
-	id = receive(l).id;
-	reply_data(l, id, target, sizeof(target));
+	submit(w, t);
+	id = receive(w).id;
+	reply_data(w, id, target, sizeof(target));
 	wait_ended(t, 0);
 	assert_int_equal(t->len, sizeof(target));
 	tried_free(t);
-	link_free(l);
+	world_free(w);
 }
 
 static void fill(unsigned char *p, size_t len, uint64_t seed)
@@ -535,7 +535,7 @@ static void fill(unsigned char *p, size_t len, uint64_t seed)
 static void test_large_payloads(void **state)
 {
 	enum { CALLS = 8 };
-	struct link *l = link_new(CALLS, 1u << 30);
+	struct world *w = world_new(CALLS, 1u << 30);
 	unsigned char *data = malloc((size_t)CALLS * MSG_PAYLOAD_MAX);
 	struct tried *t[CALLS];
 
@@ -544,80 +544,80 @@ static void test_large_payloads(void **state)
 	fill(data, (size_t)CALLS * MSG_PAYLOAD_MAX, 1);
 	for (unsigned i = 0; i < CALLS; i++) {
 		t[i] = write_new(i, data + (size_t)i * MSG_PAYLOAD_MAX, MSG_PAYLOAD_MAX);
-		submit(l, t[i]); /* returns though nobody reads */
+		submit(w, t[i]); /* returns though nobody reads */
 	}
 	for (unsigned i = 0; i < CALLS; i++) {
-		struct msg m = receive_op(l, MSG_WRITE);
+		struct msg m = receive_op(w, MSG_WRITE);
 
 		assert_int_equal(m.off, i);
 		assert_int_equal(m.payload.len, MSG_PAYLOAD_MAX);
-		assert_memory_equal(l->payload, data + (size_t)i * MSG_PAYLOAD_MAX,
+		assert_memory_equal(w->payload, data + (size_t)i * MSG_PAYLOAD_MAX,
 				    MSG_PAYLOAD_MAX);
-		reply_written(l, m.id, m.off + 5, m.payload.len);
+		reply_written(w, m.id, m.off + 5, m.payload.len);
 		wait_ended(t[i], 0);
 		assert_int_equal(t[i]->reply.off, i + 5);
 		tried_free(t[i]);
 	}
 	free(data);
-	link_free(l);
+	world_free(w);
 }
 
 static void test_oneway(void **state)
 {
-	struct link *l = link_new(1, 1 << 20);
+	struct world *w = world_new(1, 1 << 20);
 	struct tried *t = read_new(0, 1), *f = oneway_new("abc", 3), *g = oneway_new("", 0);
 
 	(void)state;
-	submit(l, t); /* the only slot: messages without a reply need none */
-	submit(l, f);
-	submit(l, g);
+	submit(w, t); /* the only slot: messages without a reply need none */
+	submit(w, f);
+	submit(w, g);
 	wait_ended(f, 0);
 	wait_ended(g, 0);
-	uint64_t id = receive_op(l, MSG_READ).id;
-	struct msg m = receive_op(l, MSG_FORGET);
+	uint64_t id = receive_op(w, MSG_READ).id;
+	struct msg m = receive_op(w, MSG_FORGET);
 	assert_false(MSG_HAS(&m, id));
 	assert_int_equal(m.payload.len, 3);
-	assert_memory_equal(l->payload, "abc", 3);
-	m = receive_op(l, MSG_FORGET);
+	assert_memory_equal(w->payload, "abc", 3);
+	m = receive_op(w, MSG_FORGET);
 	assert_int_equal(m.payload.len, 0);
-	reply_data(l, id, "x", 1);
+	reply_data(w, id, "x", 1);
 	wait_ended(t, 0);
-	assert_int_equal(stats_get(l->stats, STAT_rpc_oneway), 2);
-	assert_int_equal(stats_get(l->stats, STAT_rpc_requests), 1);
+	assert_int_equal(stats_get(w->stats, STAT_rpc_oneway), 2);
+	assert_int_equal(stats_get(w->stats, STAT_rpc_requests), 1);
 	tried_free(t);
 	tried_free(f);
 	tried_free(g);
-	link_free(l);
+	world_free(w);
 }
 
 static void test_cancel(void **state)
 {
-	struct link *l = link_new(1, 1 << 20);
+	struct world *w = world_new(1, 1 << 20);
 	struct tried *a = call_new(MSG_SETLK), *b = call_new(MSG_SETLK);
 
 	(void)state;
-	assert_false(l->b->ops->cancel(l->b, &a->call)); /* not submitted yet */
-	submit(l, a);
-	submit(l, b);
-	assert_true(l->b->ops->cancel(l->b, &a->call));
-	uint64_t id = receive_op(l, MSG_SETLK).id;
+	assert_false(w->b->ops->cancel(w->b, &a->call)); /* not submitted yet */
+	submit(w, a);
+	submit(w, b);
+	assert_true(w->b->ops->cancel(w->b, &a->call));
+	uint64_t id = receive_op(w, MSG_SETLK).id;
 	/* b waits for a's slot, and the CANCEL for its turn */
-	reply_err(l, id, EINTR);
+	reply_err(w, id, EINTR);
 	wait_ended(a, EINTR);
-	uint64_t id_b = receive_op(l, MSG_SETLK).id;
-	struct msg m = receive_op(l, MSG_CANCEL);
+	uint64_t id_b = receive_op(w, MSG_SETLK).id;
+	struct msg m = receive_op(w, MSG_CANCEL);
 	assert_int_equal(m.id, id);
-	assert_true(l->b->ops->cancel(l->b, &b->call));
-	m = receive_op(l, MSG_CANCEL);
+	assert_true(w->b->ops->cancel(w->b, &b->call));
+	m = receive_op(w, MSG_CANCEL);
 	assert_int_equal(m.id, id_b);
 	assert_waiting(b);
-	reply_err(l, id_b, 0);
+	reply_err(w, id_b, 0);
 	wait_ended(b, 0);
-	assert_false(l->b->ops->cancel(l->b, &b->call)); /* over */
-	assert_quiet(l);
+	assert_false(w->b->ops->cancel(w->b, &b->call)); /* over */
+	assert_quiet(w);
 	tried_free(a);
 	tried_free(b);
-	link_free(l);
+	world_free(w);
 }
 
 /* A request that is too large for the protocol is the caller's to hear of, and no harm to others.
@@ -625,53 +625,53 @@ static void test_cancel(void **state)
 static void test_too_large(void **state)
 {
 	static unsigned char groups[MSG_HEAD_MAX];
-	struct link *l = link_new(4, 1u << 30);
+	struct world *w = world_new(4, 1u << 30);
 	struct tried *t = call_new(MSG_CREATE), *p = write_new(0, NULL, MSG_PAYLOAD_MAX + 1),
 		     *ok = call_new(MSG_PING);
 
 	(void)state;
 	MSG_SET(&t->call.req, groups, ((struct slice){groups, sizeof(groups)}));
-	submit(l, t);
+	submit(w, t);
 	assert_ended(t, EMSGSIZE); /* at once */
-	submit(l, p);
+	submit(w, p);
 	assert_ended(p, EMSGSIZE);
-	submit(l, ok);
-	reply_err(l, receive_op(l, MSG_PING).id, 0);
+	submit(w, ok);
+	reply_err(w, receive_op(w, MSG_PING).id, 0);
 	wait_ended(ok, 0);
-	assert_int_equal(lost_count(l), 0);
+	assert_int_equal(lost_count(w), 0);
 	tried_free(t);
 	tried_free(p);
 	tried_free(ok);
-	link_free(l);
+	world_free(w);
 }
 
 static void submit_next(struct tried *t)
 {
-	submit(t->l, t->next);
+	submit(t->w, t->next);
 }
 
 /* A completion may submit. */
 static void test_submit_from_completion(void **state)
 {
-	struct link *l = link_new(1, 1 << 20);
+	struct world *w = world_new(1, 1 << 20);
 	struct tried *a = call_new(MSG_PING), *b = call_new(MSG_PING), *c = call_new(MSG_PING);
 
 	(void)state;
 	a->then = b->then = submit_next;
 	a->next = b;
 	b->next = c;
-	a->l = b->l = l;
-	submit(l, a);
-	reply_err(l, receive(l).id, 0);
+	a->w = b->w = w;
+	submit(w, a);
+	reply_err(w, receive(w).id, 0);
 	wait_ended(a, 0);
-	(void)receive(l);
-	hang_up(l);
+	(void)receive(w);
+	hang_up(w);
 	wait_ended(b, ENOTCONN);
 	wait_ended(c, ENOTCONN); /* also when the link is lost */
 	tried_free(a);
 	tried_free(b);
 	tried_free(c);
-	link_free(l);
+	world_free(w);
 }
 
 /* ---- a full queue ---- */
@@ -692,7 +692,7 @@ static char task_state(long tid)
 
 struct drain {
 	pthread_t thread;
-	struct link *l;
+	struct world *w;
 	long waiter;
 	bool shutdown;
 	atomic_bool seen_waiting, drained;
@@ -710,9 +710,9 @@ static void *drain(void *arg)
 	} while (task_state(d->waiter) != 'S' && now.tv_sec < end.tv_sec);
 	d->seen_waiting = true;
 	if (d->shutdown)
-		hang_up(d->l);
+		hang_up(d->w);
 	else
-		(void)receive(d->l);
+		(void)receive(d->w);
 	d->drained = true;
 	return NULL;
 }
@@ -723,17 +723,17 @@ static void test_wait_room(void **state)
 
 	(void)state;
 	for (int shutdown = 0; shutdown < 2; shutdown++) {
-		struct link *l = link_new(4, 1000);
+		struct world *w = world_new(4, 1000);
 		struct tried *t = write_new(0, data, sizeof(data));
-		struct drain d = {.l = l, .waiter = syscall(SYS_gettid), .shutdown = shutdown};
+		struct drain d = {.w = w, .waiter = syscall(SYS_gettid), .shutdown = shutdown};
 
-		l->b->ops->wait_room(l->b); /* nothing is queued: returns */
-		submit(l, t);
+		w->b->ops->wait_room(w->b); /* nothing is queued: returns */
+		submit(w, t);
 		assert_int_equal(pthread_create(&d.thread, NULL, drain, &d), 0);
-		l->b->ops->wait_room(l->b);
+		w->b->ops->wait_room(w->b);
 		assert_true(d.seen_waiting);
 		assert_int_equal(pthread_join(d.thread, NULL), 0);
-		link_free(l);
+		world_free(w);
 		assert_ended(t, ENOTCONN);
 		tried_free(t);
 	}
@@ -750,30 +750,30 @@ struct crowd {
 	unsigned n;
 };
 
-static void crowd_join(struct link *l, struct crowd *c, struct tried *t)
+static void crowd_join(struct world *w, struct crowd *c, struct tried *t)
 {
 	c->t[c->n++] = t;
-	submit(l, t);
+	submit(w, t);
 }
 
-static void crowd_lost(struct link *l, struct crowd *c)
+static void crowd_lost(struct world *w, struct crowd *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {
 		wait_ended(c->t[i], c->t[i]->call.done != NULL ? ENOTCONN : 0);
 		tried_free(c->t[i]);
 	}
-	assert_int_equal(lost_count(l), 1);
+	assert_int_equal(lost_count(w), 1);
 	/* and whatever comes later, at once */
 	struct tried *late = call_new(MSG_PING), *late2 = oneway_new("x", 1);
-	submit(l, late);
+	submit(w, late);
 	assert_ended(late, ENOTCONN);
-	submit(l, late2);
+	submit(w, late2);
 	assert_ended(late2, 0);
-	l->b->ops->wait_room(l->b);
-	assert_false(l->b->ops->cancel(l->b, &late->call));
+	w->b->ops->wait_room(w->b);
+	assert_false(w->b->ops->cancel(w->b, &late->call));
 	tried_free(late);
 	tried_free(late2);
-	link_free(l);
+	world_free(w);
 }
 
 static void test_lost(void **state)
@@ -782,47 +782,47 @@ static void test_lost(void **state)
 
 	(void)state;
 	for (int partly = 0; partly < 3; partly++) {
-		struct link *l = link_new(3, 1u << 30);
+		struct world *w = world_new(3, 1u << 30);
 		struct crowd c = {.n = 0};
 
-		crowd_join(l, &c, read_new(0, 10));
-		crowd_join(l, &c, read_new(10, 10));
+		crowd_join(w, &c, read_new(0, 10));
+		crowd_join(w, &c, read_new(10, 10));
 		if (partly == 1)
-			crowd_join(l, &c, write_new(0, data, sizeof(data)));
+			crowd_join(w, &c, write_new(0, data, sizeof(data)));
 		else if (partly == 2)
-			crowd_join(l, &c, oneway_new(data, sizeof(data)));
+			crowd_join(w, &c, oneway_new(data, sizeof(data)));
 		for (int i = 0; i < 3; i++) {
-			crowd_join(l, &c, read_new(20, 10));
-			crowd_join(l, &c, oneway_new("gone", 4));
+			crowd_join(w, &c, read_new(20, 10));
+			crowd_join(w, &c, oneway_new("gone", 4));
 		}
-		(void)receive(l);
-		(void)receive(l);
-		hang_up(l);
-		crowd_lost(l, &c);
+		(void)receive(w);
+		(void)receive(w);
+		hang_up(w);
+		crowd_lost(w, &c);
 	}
 }
 
 /* Our own end of it is no loss to be told of. */
 static void test_shutdown(void **state)
 {
-	struct link *l = link_new(1, 1 << 20);
+	struct world *w = world_new(1, 1 << 20);
 	struct tried *a = call_new(MSG_PING), *b = call_new(MSG_PING), *c = oneway_new("x", 1);
 
 	(void)state;
-	submit(l, a);
-	submit(l, b);
-	submit(l, c);
-	l->b->ops->shutdown(l->b);
+	submit(w, a);
+	submit(w, b);
+	submit(w, c);
+	w->b->ops->shutdown(w->b);
 	assert_ended(a, ENOTCONN); /* before it returned */
 	assert_ended(b, ENOTCONN);
 	assert_ended(c, 0);
-	assert_int_equal(lost_count(l), 0);
-	l->b->ops->free(l->b);
-	hang_up(l);
-	head_buf_done(&l->hb);
-	stats_free(l->stats);
-	free(l->payload);
-	free(l);
+	assert_int_equal(lost_count(w), 0);
+	w->b->ops->free(w->b);
+	hang_up(w);
+	head_buf_done(&w->hb);
+	stats_free(w->stats);
+	free(w->payload);
+	free(w);
 	tried_free(a);
 	tried_free(b);
 	tried_free(c);
@@ -848,41 +848,41 @@ enum hostile {
 	HOSTILE_KINDS,
 };
 
-static void send_hex(struct link *l, const char *hex)
+static void send_hex(struct world *w, const char *hex)
 {
 	unsigned char buf[64];
 	size_t n = unit_from_hex(hex, buf, sizeof(buf));
 
-	assert_int_equal(stream_send_raw(l->server, buf, n, NULL, 0), 0);
+	assert_int_equal(stream_send_raw(w->server, buf, n, NULL, 0), 0);
 }
 
-static void misbehave(struct link *l, enum hostile kind, uint64_t id, uint64_t unsent)
+static void misbehave(struct world *w, enum hostile kind, uint64_t id, uint64_t unsent)
 {
 	struct msg m = {0};
 
 	MSG_SET(&m, id, id);
 	switch (kind) {
 	case UNKNOWN_ID:
-		reply_data(l, id + 1000, "x", 1);
+		reply_data(w, id + 1000, "x", 1);
 		return;
 	case OLD_ID: /* its place in the client's table, of another time */
-		reply_data(l, id ^ UINT64_C(1) << 40, "x", 1);
+		reply_data(w, id ^ UINT64_C(1) << 40, "x", 1);
 		return;
 	case TWICE:
-		reply_data(l, id, "x", 1);
-		reply_data(l, id, "x", 1);
+		reply_data(w, id, "x", 1);
+		reply_data(w, id, "x", 1);
 		return;
 	case NOT_SENT_YET:
-		reply_data(l, unsent, "x", 1);
+		reply_data(w, unsent, "x", 1);
 		return;
 	case TOO_LONG:
-		reply_data(l, id, "eleven bytes", 11);
+		reply_data(w, id, "eleven bytes", 11);
 		return;
 	case ERRNO_TOO_LARGE:
-		reply_err(l, id, 512);
+		reply_err(w, id, 512);
 		return;
 	case ERRNO_HUGE:
-		reply_err(l, id, UINT64_MAX);
+		reply_err(w, id, UINT64_MAX);
 		return;
 	case FIELD_MISSING:
 		MSG_SET(&m, size, 1);
@@ -896,14 +896,14 @@ static void misbehave(struct link *l, enum hostile kind, uint64_t id, uint64_t u
 		MSG_SET(&m, payload, SLICE("x"));
 		break;
 	case GARBAGE:
-		send_hex(l, "485454502f312e3120343030");
+		send_hex(w, "485454502f312e3120343030");
 		return;
 	case MALFORMED:
-		send_hex(l, "00000005 00000005 bf010118 22");
+		send_hex(w, "00000005 00000005 bf010118 22");
 		return;
 	case CUT_OFF:
-		send_hex(l, "00000005 00000005 a201");
-		hang_up(l);
+		send_hex(w, "00000005 00000005 a201");
+		hang_up(w);
 		return;
 	case CUT_PAYLOAD: {
 		unsigned char buf[128];
@@ -911,48 +911,48 @@ static void misbehave(struct link *l, enum hostile kind, uint64_t id, uint64_t u
 		MSG_SET(&m, payload, SLICE("some"));
 		size_t n = codec_encode(&m, buf, sizeof(buf));
 		assert_int_not_equal(n, 0);
-		assert_int_equal(stream_send_raw(l->server, buf, n, "som", 3), 0);
-		hang_up(l);
+		assert_int_equal(stream_send_raw(w->server, buf, n, "som", 3), 0);
+		hang_up(w);
 		return;
 	}
 	case HOSTILE_KINDS:
 		return;
 	}
-	assert_int_equal(stream_send(l->server, &m), 0);
+	assert_int_equal(stream_send(w->server, &m), 0);
 }
 
 static void test_hostile(void **state)
 {
 	(void)state;
 	for (int kind = 0; kind < HOSTILE_KINDS; kind++) {
-		struct link *l = link_new(2, 1 << 20);
+		struct world *w = world_new(2, 1 << 20);
 		struct tried *first = read_new(0, 10), *unsent = read_new(20, 10);
 		struct crowd c = {.n = 0};
 
-		submit(l, first);
-		crowd_join(l, &c, read_new(10, 10));
-		crowd_join(l, &c, unsent);
-		crowd_join(l, &c, oneway_new("x", 1));
-		crowd_join(l, &c, read_new(30, 10));
-		uint64_t id = receive(l).id;
-		(void)receive(l);
-		misbehave(l, (enum hostile)kind, id, unsent->call.id);
+		submit(w, first);
+		crowd_join(w, &c, read_new(10, 10));
+		crowd_join(w, &c, unsent);
+		crowd_join(w, &c, oneway_new("x", 1));
+		crowd_join(w, &c, read_new(30, 10));
+		uint64_t id = receive(w).id;
+		(void)receive(w);
+		misbehave(w, (enum hostile)kind, id, unsent->call.id);
 		wait_ended(first, kind == TWICE ? 0 : ENOTCONN);
 		tried_free(first);
-		if (l->server != NULL) {
+		if (w->server != NULL) {
 			/* what was sent meanwhile, and then the end */
 			struct msg m;
 			const char *why;
 			int r;
 
 			do {
-				r = stream_recv(l->server, &l->hb, &m, &why);
+				r = stream_recv(w->server, &w->hb, &m, &why);
 				if (r == 0 && MSG_HAS(&m, payload))
-					r = stream_recv_payload(l->server, NULL, m.payload.len);
+					r = stream_recv_payload(w->server, NULL, m.payload.len);
 			} while (r == 0);
 			assert_true(r == -ENODATA || r == -ECONNRESET);
 		}
-		crowd_lost(l, &c);
+		crowd_lost(w, &c);
 	}
 }
 
@@ -962,16 +962,16 @@ static void test_claims(void **state)
 	(void)state;
 	for (int copy = 0; copy < 2; copy++) {
 		for (uint64_t size = 4; size <= 6; size++) {
-			struct link *l = link_new(2, 1 << 20);
+			struct world *w = world_new(2, 1 << 20);
 			struct tried *t = copy ? call_new(MSG_COPY) : write_new(0, "five!", 5);
 
 			if (copy)
 				MSG_SET(&t->call.req, size, 5);
-			submit(l, t);
-			reply_written(l, receive(l).id, 0, size);
+			submit(w, t);
+			reply_written(w, receive(w).id, 0, size);
 			wait_ended(t, size > 5 ? ENOTCONN : 0);
 			tried_free(t);
-			link_free(l);
+			world_free(w);
 		}
 	}
 }
@@ -985,46 +985,46 @@ static void test_refusals_and_targets(void **state)
 		unsigned nul, err; /* nul: where, from 1 */
 	} tries[] = {{0, 0, EIO}, {1, 0, 0}, {10, 5, EIO}, {MSG_TARGET_MAX, 0, 0},
 		     {MSG_TARGET_MAX, MSG_TARGET_MAX, EIO}, {MSG_TARGET_MAX + 1, 0, EIO}};
-	struct link *l = link_new(2, 1 << 20);
+	struct world *w = world_new(2, 1 << 20);
 	struct tried *t = read_new(0, 10);
 
 	(void)state;
-	submit(l, t);
-	reply_err(l, receive(l).id, MSG_ERR_MAX);
+	submit(w, t);
+	reply_err(w, receive(w).id, MSG_ERR_MAX);
 	wait_ended(t, MSG_ERR_MAX);
 	tried_free(t);
 	for (size_t i = 0; i < COUNT(tries); i++) {
 		t = call_new(MSG_READLINK);
 		MSG_SET(&t->call.req, node, 5);
-		submit(l, t);
+		submit(w, t);
 		memset(target, 'x', sizeof(target));
 		if (tries[i].nul > 0)
 			target[tries[i].nul - 1] = '\0';
-		reply_data(l, receive_op(l, MSG_READLINK).id, target, tries[i].len);
+		reply_data(w, receive_op(w, MSG_READLINK).id, target, tries[i].len);
 		wait_ended(t, tries[i].err);
 		assert_int_equal(t->len, tries[i].err == 0 ? tries[i].len : 0);
 		tried_free(t);
 	}
-	assert_int_equal(lost_count(l), 0);
-	link_free(l);
+	assert_int_equal(lost_count(w), 0);
+	world_free(w);
 }
 
 /* A reply to a request of which a part is still here, with and without the writer at work on it. */
 static void test_reply_before_all_was_sent(void **state)
 {
 	static unsigned char data[MSG_PAYLOAD_MAX];
-	struct link *l = link_new(4, 1u << 30);
+	struct world *w = world_new(4, 1u << 30);
 	struct crowd c = {.n = 0};
 	struct msg m;
 	const char *why;
 
 	(void)state;
-	crowd_join(l, &c, write_new(0, data, sizeof(data)));
-	crowd_join(l, &c, oneway_new("x", 1));
-	crowd_join(l, &c, read_new(0, 1));
-	assert_int_equal(stream_recv(l->server, &l->hb, &m, &why), 0);
-	reply_written(l, m.id, 0, sizeof(data));
-	crowd_lost(l, &c);
+	crowd_join(w, &c, write_new(0, data, sizeof(data)));
+	crowd_join(w, &c, oneway_new("x", 1));
+	crowd_join(w, &c, read_new(0, 1));
+	assert_int_equal(stream_recv(w->server, &w->hb, &m, &why), 0);
+	reply_written(w, m.id, 0, sizeof(data));
+	crowd_lost(w, &c);
 }
 
 /* ---- many threads ---- */
@@ -1039,7 +1039,7 @@ static unsigned char pattern_byte(uint64_t off, size_t i)
 /* The other end: answers in any order, after whatever time, and may hang up in the middle. */
 struct server {
 	pthread_t thread;
-	struct link *l;
+	struct world *w;
 	unsigned stop_after; /* requests; 0: never */
 	unsigned requests, oneways, cancels, wrong;
 };
@@ -1062,26 +1062,26 @@ static int server_reply(struct server *s, const struct pending *p)
 		MSG_SET(&m, off, p->off);
 		MSG_SET(&m, size, p->size);
 	}
-	return stream_send(s->l->server, &m);
+	return stream_send(s->w->server, &m);
 }
 
-static bool more_to_read(const struct link *l)
+static bool more_to_read(const struct world *w)
 {
-	struct pollfd p = {.fd = l->fd, .events = POLLIN};
+	struct pollfd p = {.fd = w->fd, .events = POLLIN};
 
-	return stream_buffered(l->server) || poll(&p, 1, 0) == 1;
+	return stream_buffered(w->server) || poll(&p, 1, 0) == 1;
 }
 
 static void *serve(void *arg)
 {
 	struct server *s = arg;
-	struct link *l = s->l;
+	struct world *w = s->w;
 	struct pending pending[PENDING_MAX];
 	struct unit_random random = {99};
 	size_t n = 0;
 
 	for (;;) {
-		if (n == PENDING_MAX || (n > 0 && !more_to_read(l))) {
+		if (n == PENDING_MAX || (n > 0 && !more_to_read(w))) {
 			size_t at = unit_below(&random, n);
 
 			if (server_reply(s, &pending[at]) < 0)
@@ -1091,9 +1091,9 @@ static void *serve(void *arg)
 		}
 		struct msg m;
 		const char *why;
-		int r = stream_recv(l->server, &l->hb, &m, &why);
+		int r = stream_recv(w->server, &w->hb, &m, &why);
 		if (r == 0 && MSG_HAS(&m, payload))
-			r = stream_recv_payload(l->server, l->payload, m.payload.len);
+			r = stream_recv_payload(w->server, w->payload, m.payload.len);
 		if (r < 0)
 			return NULL;
 		if (m.op == MSG_FORGET) {
@@ -1108,11 +1108,11 @@ static void *serve(void *arg)
 		if (m.op == MSG_WRITE) {
 			p.size = m.payload.len;
 			for (size_t i = 0; i < m.payload.len; i++)
-				s->wrong += l->payload[i] != pattern_byte(m.off, i);
+				s->wrong += w->payload[i] != pattern_byte(m.off, i);
 		}
 		pending[n++] = p;
 		if (++s->requests == s->stop_after) {
-			stream_shutdown(l->server);
+			stream_shutdown(w->server);
 			return NULL;
 		}
 	}
@@ -1120,7 +1120,7 @@ static void *serve(void *arg)
 
 struct client {
 	pthread_t thread;
-	struct link *l;
+	struct world *w;
 	unsigned number;
 	struct tried *t[PER_THREAD];
 	unsigned char *data[PER_THREAD];
@@ -1157,31 +1157,31 @@ static void *ask(void *arg)
 		c->t[i] = t;
 		c->data[i] = data;
 		bool has_reply = t->call.done != NULL;
-		submit(c->l, t);
+		submit(c->w, t);
 		if (has_reply && i % 16 == 0) {
 			/* as the adapter does it: the completion cannot run meanwhile */
 			(void)pthread_mutex_lock(&lock);
 			if (t->completions == 0)
-				(void)c->l->b->ops->cancel(c->l->b, &t->call);
+				(void)c->w->b->ops->cancel(c->w->b, &t->call);
 			(void)pthread_mutex_unlock(&lock);
 		}
 		if (i % 64 == 0)
-			c->l->b->ops->wait_room(c->l->b);
+			c->w->b->ops->wait_room(c->w->b);
 	}
 	return NULL;
 }
 
 static void run_many(unsigned stop_after)
 {
-	struct link *l = link_new(32, 1 << 20);
-	struct server s = {.l = l, .stop_after = stop_after};
+	struct world *w = world_new(32, 1 << 20);
+	struct server s = {.w = w, .stop_after = stop_after};
 	struct client *c = calloc(THREADS, sizeof(*c));
 	unsigned oneways = 0, requests = 0, lost = 0;
 
 	assert_non_null(c);
 	assert_int_equal(pthread_create(&s.thread, NULL, serve, &s), 0);
 	for (unsigned i = 0; i < THREADS; i++) {
-		c[i].l = l;
+		c[i].w = w;
 		c[i].number = i;
 		assert_int_equal(pthread_create(&c[i].thread, NULL, ask, &c[i]), 0);
 	}
@@ -1215,7 +1215,7 @@ static void run_many(unsigned stop_after)
 			}
 		}
 	}
-	l->b->ops->shutdown(l->b);
+	w->b->ops->shutdown(w->b);
 	assert_int_equal(pthread_join(s.thread, NULL), 0);
 	assert_int_equal(s.wrong, 0);
 	if (stop_after == 0) {
@@ -1223,10 +1223,10 @@ static void run_many(unsigned stop_after)
 		assert_int_equal(s.requests, requests);
 		assert_int_equal(s.oneways, oneways);
 		assert_true(s.cancels > 0);
-		assert_int_equal(stats_get(l->stats, STAT_rpc_requests), requests);
+		assert_int_equal(stats_get(w->stats, STAT_rpc_requests), requests);
 	} else {
 		assert_true(lost >= requests - stop_after);
-		assert_int_equal(lost_count(l), 1);
+		assert_int_equal(lost_count(w), 1);
 	}
 	for (unsigned i = 0; i < THREADS; i++) {
 		for (unsigned k = 0; k < PER_THREAD; k++) {
@@ -1236,12 +1236,12 @@ static void run_many(unsigned stop_after)
 		}
 	}
 	free(c);
-	l->b->ops->free(l->b);
-	hang_up(l);
-	head_buf_done(&l->hb);
-	stats_free(l->stats);
-	free(l->payload);
-	free(l);
+	w->b->ops->free(w->b);
+	hang_up(w);
+	head_buf_done(&w->hb);
+	stats_free(w->stats);
+	free(w->payload);
+	free(w);
 }
 
 static void test_many_threads(void **state)
@@ -1284,6 +1284,6 @@ int main(void)
 	    cmocka_unit_test(test_many_threads_lose_the_link),
 	};
 
-	log_init("test_rpc", LOG_CRIT); /* lost links are what is tested */
+	log_init("test_link", LOG_CRIT); /* lost links are what is tested */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
