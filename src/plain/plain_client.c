@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -23,14 +22,10 @@
 /* How long a directory is taken for one: what no promise covers is believed for a second. */
 #define SURE_MS 1000
 
-/* Of a reply's buffer, what stays allocated after a large listing. */
-#define FRAME_KEEP_MAX ((size_t)2 << 20)
-
 struct plain_client {
 	struct backend base; /* first: struct backend * is a struct plain_client * */
 	struct plain_options options;
-	struct stream *stream;
-	int fd;	  /* the stream's, to wait for its end */
+	int fd;	  /* of the connection, to wait for its end */
 	int wake; /* eventfd: something was queued while the worker was idle */
 	pthread_t worker;
 
@@ -38,132 +33,15 @@ struct plain_client {
 	pthread_cond_t room;  /* queued_bytes fell, or closed */
 	struct call *head, **tail;
 	size_t queued_bytes;
-	bool idle;     /* the worker waits for wake */
-	bool closed;   /* submit fails at once */
-	bool stopping; /* shutdown was called */
+	bool idle;   /* the worker waits for wake */
+	bool closed; /* submit fails at once */
 
-	/* The worker's own, and plain_client_new's before it starts. */
-	struct plain_work work;
-	bool link_down;
-	const char *start_error; /* why the link was lost before it ever worked */
-	bool started;
-	struct plain_buf request;
-	unsigned char *frame;
-	size_t frame_cap;
+	struct plain_work work; /* the worker's own, and plain_client_new's before it starts */
 };
 
 static struct plain_client *to_client(struct backend *b)
 {
 	return (struct plain_client *)b;
-}
-
-uint64_t plain_now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-/* ---- the link; worker ---- */
-
-static bool is_stopping(struct plain_client *c)
-{
-	SCOPE_LOCK(&c->lock);
-	return c->stopping;
-}
-
-int plain_lost(struct plain_work *w, const char *why)
-{
-	struct plain_client *c = w->client;
-
-	if (c->link_down)
-		return -ENOTCONN;
-	c->link_down = true;
-	stream_shutdown(c->stream);
-	if (!c->started) {
-		c->start_error = why;
-	} else if (!is_stopping(c)) {
-		log_err("connection to the server lost: %s", why);
-		stats_add(c->options.stats, STAT_conn_lost, 1);
-		stats_text(c->options.stats, TEXT_conn_state, "lost");
-		if (c->options.lost != NULL)
-			c->options.lost(c->options.lost_arg);
-	}
-	return -ENOTCONN;
-}
-
-static const char *link_error(int r)
-{
-	switch (r) {
-	case -ENODATA:
-		return "closed by the server";
-	case -ECONNRESET:
-		return "closed by the server inside a reply";
-	case -EPROTO:
-		return "a reply of no bytes or more than 64 MiB";
-	case -ETIMEDOUT:
-		return "the server does not answer";
-	case -EHOSTDOWN:
-		return "nobody is behind the descriptor";
-	default:
-		return strerror(-r);
-	}
-}
-
-void plain_client_tell(struct plain_client *c, const char *text)
-{
-	stats_text(c->options.stats, TEXT_conn_dialect, text);
-}
-
-/* Errors are negative errnos; what is none of Linux's is an EIO. */
-static int server_error(int32_t err)
-{
-	return err < 0 ? msg_errno(err) : -EIO;
-}
-
-int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_reply *ret)
-{
-	struct plain_client *c = w->client;
-	struct stats *stats = c->options.stats;
-	const char *why = NULL;
-	size_t len = 0;
-
-	if (c->link_down)
-		return -ENOTCONN;
-	if (plain_peer_lacks(w, q->op))
-		return -ENOSYS;
-	if (c->frame_cap > FRAME_KEEP_MAX) {
-		free(TAKE_PTR(c->frame));
-		c->frame_cap = 0;
-	}
-	if (w->call != NULL) {
-		q->uid = w->call->uid;
-		q->gid = w->call->gid;
-	}
-	int r = plain_request_encode(q, &c->request);
-	if (r < 0)
-		return r;
-	struct stats_span own = {0}, *span = w->call != NULL ? &w->call->span : &own;
-	uint64_t op = w->call != NULL ? w->call->req.op : 0;
-	stats_rpc_send(stats, span, op, false);
-	r = stream_send_plain(c->stream, c->request.data, c->request.len);
-	if (r == 0)
-		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &c->frame, &c->frame_cap, &len,
-				      -1);
-	if (r < 0) {
-		stats_rpc_drop(stats, span);
-		return plain_lost(w, link_error(r));
-	}
-	stats_add(stats, STAT_rpc_bytes_sent, c->request.len + 4);
-	stats_add(stats, STAT_rpc_bytes_received, len + 4);
-	bool good = plain_reply_decode(c->frame, len, ret, &why) == 0;
-	int err = good && ret->err != 0 ? server_error(ret->err) : 0;
-	stats_rpc_done(stats, span, op, -err);
-	if (!good)
-		return plain_lost(w, why);
-	plain_peer_answered(w, q->op, err);
-	return err;
 }
 
 /* ---- the worker ---- */
@@ -209,7 +87,7 @@ static struct call *next_call(struct plain_client *c, bool *ret_closed)
 			(void)pthread_cond_broadcast(&c->room);
 		}
 		c->idle = call == NULL;
-		if (c->link_down || c->stopping) {
+		if (c->work.wire.down || atomic_load(&c->work.wire.stopping)) {
 			c->idle = false;
 			c->closed = true;
 			(void)pthread_cond_broadcast(&c->room);
@@ -340,10 +218,8 @@ static void client_shutdown(struct backend *b)
 	struct plain_client *c = to_client(b);
 	uint64_t one = 1;
 
-	(void)pthread_mutex_lock(&c->lock);
-	c->stopping = true;
-	(void)pthread_mutex_unlock(&c->lock);
-	stream_shutdown(c->stream);
+	atomic_store(&c->work.wire.stopping, true);
+	stream_shutdown(c->work.wire.stream);
 	if (write(c->wake, &one, sizeof(one)) < 0)
 		log_err("eventfd: %m");
 	(void)pthread_join(c->worker, NULL);
@@ -360,11 +236,9 @@ static void client_free(struct backend *b)
 	for (size_t i = 0; i < sizeof(w->path) / sizeof(w->path[0]); i++)
 		free(w->path[i]);
 	free(w->payload);
-	plain_buf_done(&c->request);
-	free(c->frame);
+	plain_wire_done(&w->wire);
 	if (c->wake >= 0)
 		(void)close(c->wake);
-	stream_free(c->stream);
 	(void)pthread_mutex_destroy(&c->lock);
 	(void)pthread_cond_destroy(&c->room);
 	free(c);
@@ -385,7 +259,6 @@ static int work_new(struct plain_client *c, const struct plain_options *o)
 	struct plain_work *w = &c->work;
 	int r = plain_nodes_new(o->base, &w->nodes);
 
-	w->client = c;
 	w->uid = o->uid;
 	w->gid = o->gid;
 	w->owner_fixed = o->owner_fixed;
@@ -416,16 +289,17 @@ static int start(struct plain_client *c, char *err, size_t err_len)
 		return r;
 	}
 	struct patience own = patience_new(HELLO_TIMEOUT_MS, -1);
-	stream_set_patience(c->stream, c->options.patience != NULL ? c->options.patience : &own);
+	struct plain_wire *wire = &c->work.wire;
+	stream_set_patience(wire->stream, c->options.patience != NULL ? c->options.patience : &own);
 	r = plain_probe(&c->work);
-	stream_set_patience(c->stream, NULL);
+	stream_set_patience(wire->stream, NULL);
 	c->options.patience = NULL; /* the caller's, and over */
 	if (r < 0) {
 		(void)snprintf(err, err_len, "the server's '%s': %s", base,
-			       c->start_error != NULL ? c->start_error : strerror(-r));
+			       wire->start_error != NULL ? wire->start_error : strerror(-r));
 		return r;
 	}
-	c->started = true;
+	wire->started = true;
 	stats_text(c->options.stats, TEXT_conn_proto, "plain");
 	plain_peer_show(&c->work);
 	stats_text(c->options.stats, TEXT_conn_state, "connected");
@@ -461,7 +335,11 @@ int plain_client_new(int fd, const struct plain_options *o, struct backend **ret
 	c->tail = &c->head;
 	(void)pthread_mutex_init(&c->lock, NULL);
 	(void)pthread_cond_init(&c->room, NULL);
-	int r = stream_new(fd, &c->stream);
+	struct plain_wire *wire = &c->work.wire;
+	wire->stats = o->stats;
+	wire->lost = o->lost;
+	wire->lost_arg = o->lost_arg;
+	int r = stream_new(fd, &wire->stream);
 	if (r < 0)
 		(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
 	else

@@ -263,7 +263,7 @@ int plain_listed_as_dir(struct plain_work *w, struct plain_node *dir)
 {
 	struct plain_request q = {.op = PLAIN_READDIR};
 	struct plain_reply p;
-	int r = plain_path3(w, dir->parent, &q.path);
+	int r = plain_path3(w, dir->parent, PLAIN_NO_NAME, &q.path);
 
 	if (r == 0)
 		r = plain_exchange(w, &q, &p);

@@ -272,15 +272,8 @@ static int add_entry(struct plain_work *w, struct msg *reply, struct plain_node 
 static int begin_create(struct plain_work *w, struct plain_node **ret_parent,
 			struct slice *ret_path, struct plain_found *ret)
 {
-	const struct msg *m = &w->call->req;
-	int r = plain_name_check(m->name);
+	int r = plain_named_sure(w, ret_parent, ret_path);
 
-	if (r == 0)
-		r = plain_node(w, m->node, ret_parent);
-	if (r == 0)
-		r = plain_path(w, *ret_parent, m->name, ret_path);
-	if (r == 0)
-		r = plain_sure(w, *ret_parent);
 	return r < 0 ? r : plain_find(w, PLAIN_LOOKUP, *ret_path, ret);
 }
 

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
@@ -321,4 +322,12 @@ uint64_t plain_path_ino(struct slice path)
 	for (size_t i = 0; i < path.len; i++)
 		h = (h ^ p[i]) * UINT64_C(1099511628211);
 	return h > 1 ? h : h + 2;
+}
+
+uint64_t plain_now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }

@@ -67,5 +67,8 @@ bool plain_nodes_attached(const struct plain_nodes *t, const struct plain_node *
 int plain_nodes_path(const struct plain_nodes *t, const struct plain_node *node, struct slice name,
 		     char **buf, size_t *cap, struct slice *ret);
 
+/* The clock of `sure`. */
+uint64_t plain_now_ms(void);
+
 /* A number for what the server gives none: a hash of the path, neither 0 nor 1. */
 uint64_t plain_path_ino(struct slice path);

@@ -1,159 +1,17 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "core/log.h"
 #include "plain/plain_priv.h"
 #include "transport/codec.h"
 
 /* What nobody knows: as good as unlimited for whoever asks whether there is room. */
 #define STATFS_BLOCKS (UINT64_C(1) << 28)
 
-/* ---- names, nodes, paths ---- */
-
-int plain_name_check(struct slice name)
-{
-	const char *p = name.data;
-
-	if (name.len == 0 || (name.len == 1 && p[0] == '.') ||
-	    (name.len == 2 && p[0] == '.' && p[1] == '.') || memchr(p, '/', name.len) != NULL ||
-	    memchr(p, '\0', name.len) != NULL)
-		return -EINVAL;
-	if (name.len > MSG_NAME_MAX)
-		return -ENAMETOOLONG;
-	return utf8_valid(name) ? 0 : -EILSEQ;
-}
-
-int plain_node(struct plain_work *w, uint64_t id, struct plain_node **ret)
-{
-	struct plain_node *node = plain_nodes_find(w->nodes, id);
-
-	/* What no reply's reference holds, nobody may name: no operation frees its own nodes. */
-	if (node == NULL || node->refs == 0)
-		return -ESTALE;
-	*ret = node;
-	return 0;
-}
-
-int plain_path(struct plain_work *w, const struct plain_node *node, struct slice name,
-	       struct slice *ret)
-{
-	return plain_nodes_path(w->nodes, node, name, &w->path[0], &w->path_cap[0], ret);
-}
-
-int plain_path2(struct plain_work *w, const struct plain_node *node, struct slice name,
-		struct slice *ret)
-{
-	return plain_nodes_path(w->nodes, node, name, &w->path[1], &w->path_cap[1], ret);
-}
-
-static int path_third(struct plain_work *w, const struct plain_node *node, struct slice name,
-		      struct slice *ret)
-{
-	return plain_nodes_path(w->nodes, node, name, &w->path[2], &w->path_cap[2], ret);
-}
-
-int plain_path3(struct plain_work *w, const struct plain_node *node, struct slice *ret)
-{
-	return path_third(w, node, PLAIN_NO_NAME, ret);
-}
-
-/* The node and the path that the request's node and name, or node2 and name2, mean. */
-static int named(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
-{
-	const struct msg *m = &w->call->req;
-	int r = plain_name_check(m->name);
-
-	if (r == 0)
-		r = plain_node(w, m->node, ret_parent);
-	return r < 0 ? r : plain_path(w, *ret_parent, m->name, ret_path);
-}
-
-static int named2(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
-{
-	const struct msg *m = &w->call->req;
-	int r = plain_name_check(m->name2);
-
-	if (r == 0)
-		r = plain_node(w, m->node2, ret_parent);
-	return r < 0 ? r : plain_path2(w, *ret_parent, m->name2, ret_path);
-}
-
-/* ---- links on the way ---- */
-
-/* Asks what the directory's name is by now. */
-static int find_sure(struct plain_work *w, struct plain_node *dir)
-{
-	struct plain_found f;
-	struct slice path;
-	int r;
-
-	if (w->peer.links == LINKS_NONE)
-		return plain_listed_as_dir(w, dir);
-	r = plain_path3(w, dir, &path);
-	if (r == 0)
-		r = plain_find(w, PLAIN_LOOKUP, path, &f);
-	if (r == -ENOENT || r == -ENOTDIR || (r == 0 && f.type != S_IFDIR))
-		return -ESTALE;
-	if (r == 0)
-		dir->sure = plain_now_ms();
-	return r;
-}
-
-int plain_sure(struct plain_work *w, struct plain_node *dir)
-{
-	for (; dir->parent != NULL; dir = dir->parent) {
-		if (dir->sure != 0 && plain_now_ms() - dir->sure < w->sure_ms)
-			continue;
-		int r = find_sure(w, dir);
-		if (r == -EPERM && !w->link_logged) {
-			log_notice("plain protocol: a symbolic link shows as a directory: nothing "
-				   "is changed through it");
-			w->link_logged = true;
-		}
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-int plain_sure_of(struct plain_work *w, struct plain_node *node)
-{
-	bool dir = node->has_attr && S_ISDIR(node->attr.mode);
-
-	if (!dir && node->parent == NULL)
-		return 0; /* without a name nothing leads through one */
-	return plain_sure(w, dir ? node : node->parent);
-}
-
-/* As named, before a change. */
-static int named_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
-{
-	int r = named(w, ret_parent, ret_path);
-
-	return r < 0 ? r : plain_sure(w, *ret_parent);
-}
-
-static int named2_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
-{
-	int r = named2(w, ret_parent, ret_path);
-
-	return r < 0 ? r : plain_sure(w, *ret_parent);
-}
-
-void plain_forget_name(struct plain_work *w, const struct plain_node *parent, struct slice name)
-{
-	struct plain_node *node = plain_nodes_child(w->nodes, parent, name);
-
-	if (node != NULL)
-		plain_nodes_detach(w->nodes, node);
-}
-
-/* ---- operations ---- */
+/* ---- names ---- */
 
 /* The host has removed the name: what comes under it next is another file. */
 static void forget_kept(struct plain_work *w, const struct plain_node *parent, struct slice name)
@@ -172,7 +30,7 @@ static int do_lookup(struct plain_work *w, struct msg *reply)
 	struct plain_node *parent;
 	struct plain_found f;
 	struct slice path;
-	int r = named(w, &parent, &path);
+	int r = plain_named(w, &parent, &path);
 
 	if (r == 0)
 		r = plain_find(w, PLAIN_LOOKUP, path, &f);
@@ -187,7 +45,7 @@ static int make_dir(struct plain_work *w, struct msg *reply)
 	struct plain_request q = {.op = PLAIN_MKDIR, .mode = (uint32_t)m->mode & PLAIN_PERMISSIONS};
 	struct plain_node *parent;
 	struct plain_reply p;
-	int r = named_sure(w, &parent, &q.path);
+	int r = plain_named_sure(w, &parent, &q.path);
 
 	if (r == 0)
 		r = plain_exchange(w, &q, &p);
@@ -262,7 +120,7 @@ static void probe_target(struct plain_work *w, struct plain_node *parent)
 			 salt[1]);
 	for (int i = 0; i < 2; i++) {
 		name[n] = (char)('a' + i);
-		if ((i == 0 ? plain_path2 : path_third)(
+		if ((i == 0 ? plain_path2 : plain_path3)(
 			    w, parent, (struct slice){name, (size_t)n + 1}, &path[i]) < 0)
 			return;
 	}
@@ -297,7 +155,7 @@ static int do_symlink(struct plain_work *w, struct msg *reply)
 	struct plain_node *parent = NULL;
 	struct plain_reply p;
 	struct slice path;
-	int r = named_sure(w, &parent, &path);
+	int r = plain_named_sure(w, &parent, &path);
 
 	if (r == 0 && m->payload.len == 0)
 		r = -ENOENT; /* as symlink(2) */
@@ -351,7 +209,7 @@ static int do_link(struct plain_work *w, struct msg *reply)
 	if (r == 0)
 		r = plain_path(w, node, PLAIN_NO_NAME, &q.path);
 	if (r == 0)
-		r = named2_sure(w, &parent, &q.new_path);
+		r = plain_named2_sure(w, &parent, &q.new_path);
 	if (r == 0)
 		r = plain_exchange(w, &q, &p);
 	if (r < 0)
@@ -381,7 +239,7 @@ static int do_remove(struct plain_work *w, struct msg *reply)
 	struct plain_node *parent;
 	struct plain_found f;
 	struct plain_reply p;
-	int r = named_sure(w, &parent, &q.path);
+	int r = plain_named_sure(w, &parent, &q.path);
 
 	(void)reply;
 	if (r == 0)
@@ -418,9 +276,9 @@ static int do_rename(struct plain_work *w, struct msg *reply)
 	(void)reply;
 	if (MSG_HAS(m, flags) && m->flags != 0)
 		return -EINVAL;
-	int r = named_sure(w, &from, &q.path);
+	int r = plain_named_sure(w, &from, &q.path);
 	if (r == 0)
-		r = named2_sure(w, &to, &q.new_path);
+		r = plain_named2_sure(w, &to, &q.new_path);
 	if (r < 0)
 		return r;
 	struct plain_node *node = plain_nodes_child(w->nodes, from, m->name);

@@ -53,7 +53,7 @@ void plain_peer_show(const struct plain_work *w)
 	(void)snprintf(text, sizeof(text), "links: %s; owners: %s%s%s; ops:%s; not:%s",
 		       links[p->links], p->owners ? "told" : "not told", appends[p->appends],
 		       targets[p->target], works, missing);
-	plain_client_tell(w->client, text);
+	stats_text(w->wire.stats, TEXT_conn_dialect, text);
 }
 
 void plain_peer_answered(struct plain_work *w, uint32_t op, int r)

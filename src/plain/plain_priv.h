@@ -1,7 +1,15 @@
 /*
- * What the files of the plain client share: plain_client.c (queue, thread,
- * link), plain_peer.c (what the server can do), plain_ops.c (dispatch, names),
- * plain_attr.c (attributes), plain_file.c (open files), plain_dir.c (listings).
+ * What the files of the plain client share. Each calls only those above it here:
+ *   plain_peer.c	what the server can do
+ *   plain_wire.c	one request and its reply
+ *   plain_path.c	names, nodes and paths of a request
+ *   plain_attr.c	what is at a path, and attributes
+ *   plain_dir.c	listings
+ *   plain_sure.c	links on the way
+ *   plain_file.c	open files
+ *   plain_setattr.c	GETATTR, SETATTR
+ *   plain_ops.c	the other operations, dispatch
+ *   plain_client.c	queue, thread, backend
  *
  * Everything but plain_client.c runs on the worker only and needs no lock.
  * Operations return 0 or -errno and fill the reply; -ENOSYS from the server
@@ -38,14 +46,26 @@ struct plain_peer {
 	uint32_t works, missing; /* bit per operation: answered so, or with -38 */
 };
 
+/* The connection. */
+struct plain_wire {
+	struct stream *stream;
+	struct stats *stats;
+	void (*lost)(void *arg);
+	void *lost_arg;
+	bool down, started;	 /* lost; it has worked */
+	const char *start_error; /* why it was lost before */
+	atomic_bool stopping;	 /* we end it ourselves */
+	struct plain_buf request;
+	unsigned char *frame;
+	size_t frame_cap;
+};
+
 struct plain_files;
 struct plain_listings;
 
-struct plain_client;
-
 /* The worker's state. */
 struct plain_work {
-	struct plain_client *client;
+	struct plain_wire wire;
 	struct plain_nodes *nodes;
 	struct plain_files *files;
 	struct plain_listings *listings;
@@ -57,25 +77,11 @@ struct plain_work {
 	bool kept_logged, link_logged;
 	uint64_t version;  /* of attributes */
 	struct call *call; /* that is executed */
-	/* Paths of the request under way: slices from plain_path and plain_path2. */
-	char *path[3]; /* the third: plain_sure's */
+	char *path[3]; /* of the request under way: what the slices of plain_path, 2 and 3 point to
+			*/
 	size_t path_cap[3];
 	unsigned char *payload; /* MSG_PAYLOAD_MAX bytes for replies without call->dest */
 };
-
-/* ---- plain_client.c ---- */
-
-/*
- * One request and its reply, whose slices are valid until the next exchange.
- * The caller's ids are added. Returns 0, the server's error, or -ENOTCONN when
- * the link is or gets lost.
- */
-int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_reply *ret);
-/* Tells vfsstat what the server was found to do. */
-void plain_client_tell(struct plain_client *c, const char *text);
-/* The server broke the protocol: logs it once and ends the link. Returns -ENOTCONN. */
-int plain_lost(struct plain_work *w, const char *why);
-uint64_t plain_now_ms(void);
 
 /* ---- plain_peer.c ---- */
 
@@ -91,34 +97,36 @@ void plain_peer_owners(struct plain_work *w);
 /* Tells vfsstat what is known. */
 void plain_peer_show(const struct plain_work *w);
 
-/* ---- plain_ops.c ---- */
+/* ---- plain_wire.c ---- */
+
+/*
+ * One request and its reply, whose slices are valid until the next exchange.
+ * The caller's ids are added. Returns 0, the server's error, or -ENOTCONN when
+ * the link is or gets lost.
+ */
+int plain_exchange(struct plain_work *w, struct plain_request *q, struct plain_reply *ret);
+/* The server broke the protocol: logs it once and ends the link. Returns -ENOTCONN. */
+int plain_lost(struct plain_work *w, const char *why);
+void plain_wire_done(struct plain_wire *c);
+
+/* ---- plain_path.c ---- */
 
 #define PLAIN_NO_NAME ((struct slice){NULL, 0})
 
-/* Executes w->call, all but its completion. Returns 0 or -errno for the reply. */
-int plain_execute(struct plain_work *w, struct msg *reply);
-
-/* The path of node, or of name in it (name.len 0: none); 2 for a second one at the same time. */
+/* The path of node, or of name in it (name.len 0: none); 2 and 3 for others at the same time. */
 int plain_path(struct plain_work *w, const struct plain_node *node, struct slice name,
 	       struct slice *ret);
 int plain_path2(struct plain_work *w, const struct plain_node *node, struct slice name,
 		struct slice *ret);
-int plain_path3(struct plain_work *w, const struct plain_node *node, struct slice *ret);
+int plain_path3(struct plain_work *w, const struct plain_node *node, struct slice name,
+		struct slice *ret);
 /* 0 for a component that may be sent: -EILSEQ for one that is not UTF-8. */
 int plain_name_check(struct slice name);
 /* The node of a request; -ESTALE for an unknown one. */
 int plain_node(struct plain_work *w, uint64_t id, struct plain_node **ret);
-
-/*
- * Before something is changed in a directory: 0 if neither it nor one above it has been seen
- * within the last second to be a symbolic link, through which the server would do it
- * somewhere else. -EPERM if it is one that the server shows as its target, -ESTALE
- * if it has become one.
- */
-int plain_sure(struct plain_work *w, struct plain_node *dir);
-/* The same for a change of what the node is: of a file, its directory. */
-int plain_sure_of(struct plain_work *w, struct plain_node *node);
-
+/* The node and the path that the request's node and name, or node2 and name2, mean. */
+int plain_named(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);
+int plain_named2(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);
 /* Takes the name of whatever node is called so. */
 void plain_forget_name(struct plain_work *w, const struct plain_node *parent, struct slice name);
 
@@ -154,6 +162,8 @@ void plain_reply_attr(struct plain_work *w, struct msg *reply, const struct plai
 /* Makes the node of a name that f was found at, adds the reply's reference, sets node and attr. */
 int plain_reply_entry(struct plain_work *w, struct msg *reply, struct plain_node *parent,
 		      struct slice name, struct slice path, const struct plain_found *f);
+/* Of a mode, what a request tells: permissions, and Go's bits for the others. */
+uint32_t plain_told_mode(uint32_t mode);
 /* For a fresh file or directory: makes its permissions those asked for. */
 void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, struct plain_found *f);
 /*
@@ -162,11 +172,31 @@ void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, stru
  */
 int plain_made(struct plain_work *w, struct msg *reply, struct plain_node *parent);
 
-/* The server's handle of the request's open file, 0 without one. */
-uint64_t plain_request_fh(struct plain_work *w);
+/* ---- plain_dir.c ---- */
 
-int plain_do_getattr(struct plain_work *w, struct msg *reply);
-int plain_do_setattr(struct plain_work *w, struct msg *reply);
+int plain_listings_new(struct plain_listings **ret);
+void plain_listings_free(struct plain_listings *t);
+
+int plain_do_readdir(struct plain_work *w, struct msg *reply);
+/* How the parent's listing tells of a directory: 0, or -EPERM if as something else. */
+int plain_listed_as_dir(struct plain_work *w, struct plain_node *dir);
+/* True if the directory could be listed and has an entry. */
+bool plain_not_empty(struct plain_work *w, struct slice path);
+
+/* ---- plain_sure.c ---- */
+
+/*
+ * Before something is changed in a directory: 0 if neither it nor one above it has been seen
+ * within the last second to be a symbolic link, through which the server would do it
+ * somewhere else. -EPERM if it is one that the server shows as its target, -ESTALE
+ * if it has become one.
+ */
+int plain_sure(struct plain_work *w, struct plain_node *dir);
+/* The same for a change of what the node is: of a file, its directory. */
+int plain_sure_of(struct plain_work *w, struct plain_node *node);
+/* plain_named and plain_named2, before a change. */
+int plain_named_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);
+int plain_named2_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);
 
 /* ---- plain_file.c ---- */
 
@@ -183,14 +213,15 @@ int plain_do_close(struct plain_work *w, struct msg *reply);
 int plain_make_file(struct plain_work *w, struct msg *reply);
 /* SETATTR's part: sets the size of a file. */
 int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size);
+/* The server's handle of the request's open file, 0 without one. */
+uint64_t plain_request_fh(struct plain_work *w);
 
-/* ---- plain_dir.c ---- */
+/* ---- plain_setattr.c ---- */
 
-int plain_listings_new(struct plain_listings **ret);
-void plain_listings_free(struct plain_listings *t);
+int plain_do_getattr(struct plain_work *w, struct msg *reply);
+int plain_do_setattr(struct plain_work *w, struct msg *reply);
 
-int plain_do_readdir(struct plain_work *w, struct msg *reply);
-/* True if the directory could be listed and has an entry. */
-/* How the parent's listing tells of a directory: 0, or -EPERM if as something else. */
-int plain_listed_as_dir(struct plain_work *w, struct plain_node *dir);
-bool plain_not_empty(struct plain_work *w, struct slice path);
+/* ---- plain_ops.c ---- */
+
+/* Executes w->call, all but its completion. Returns 0 or -errno for the reply. */
+int plain_execute(struct plain_work *w, struct msg *reply);
