@@ -74,19 +74,28 @@ struct backend_ops {
 
 /* What the negotiation found out. */
 struct backend_info {
-	bool plain;	  /* plain protocol: no nlink, owner, nanoseconds */
-	bool server_root; /* the server creates as the caller */
-	bool read_only;
-	bool push;	 /* INV and RESET come: replies with a stamp are promises */
-	bool watch;	 /* of changes on the host as well, not only of other clients */
-	bool watch_dirs; /* by directory: not every reply has a stamp */
-	bool umask;	 /* the server applies the caller's umask */
-	bool gives_up;	 /* it lets the host execute what a client has open for writing */
-	bool acl;	 /* it passes POSIX ACLs on, and attributes tell who has none */
-	uint32_t server_uid, server_gid;
+	/*
+	 * As it was at the start. The cache and the kernel were set up by it: a server that has
+	 * lost one of these abilities cannot take the place of the one that had it.
+	 */
+	bool plain;	    /* plain protocol: no nlink, owner, nanoseconds */
+	bool push;	    /* INV and RESET come: replies with a stamp are promises */
+	bool watch;	    /* of changes on the host as well, not only of other clients */
+	bool acl;	    /* it passes POSIX ACLs on, and attributes tell who has none */
 	uint64_t root_node; /* server node id of the root */
 	uint64_t epoch;
 	struct attr root_attr;
+	/*
+	 * What may change while the backend lives, when the server was started anew by another
+	 * user or with other options. So nobody keeps a copy: it is looked up here each time.
+	 * A RESET follows the change, since what was shown before rests on the old facts.
+	 */
+	atomic_bool server_root; /* the server creates as the caller */
+	atomic_bool read_only;
+	atomic_bool watch_dirs; /* by directory: not every reply has a stamp */
+	atomic_bool umask;	/* the server applies the caller's umask */
+	atomic_bool gives_up;	/* it lets the host execute what a client has open for writing */
+	_Atomic uint32_t server_uid, server_gid;
 };
 
 /* The items of a payload's sequence, for those above the codec: see transport/codec.h. */

@@ -60,7 +60,7 @@ void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq
 	f->arg = arg;
 	f->call.done = fence_replied;
 	MSG_SET(&f->call.req, op, MSG_FENCE);
-	if (fs->info.push)
+	if (fs->server->push)
 		b->ops->submit(b, &f->call);
 	else
 		pass_fence(f);

@@ -103,7 +103,7 @@ int fs_open(struct cache *cache, const struct fs_options *options, const char *m
 	}
 	fs->cache = cache;
 	fs->options = *options;
-	fs->info = cache_backend(cache)->info;
+	fs->server = &cache_backend(cache)->info;
 	fs->stats = options->stats;
 	(void)pthread_rwlock_init(&fs->forcing, NULL);
 	(void)pthread_mutex_init(&fs->lock, NULL);

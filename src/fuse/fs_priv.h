@@ -20,7 +20,7 @@
 struct fs {
 	struct cache *cache;
 	struct fs_options options;
-	struct backend_info info;
+	const struct backend_info *server; /* the backend's: its facts may change */
 	struct stats *stats;
 	struct fuse_session *se;
 	struct channel *channel; /* device_channel, or that of fs_open's caller */
@@ -32,6 +32,7 @@ struct fs {
 	bool mounted;
 	char device[32];     /* "MAJOR:MINOR" */
 	bool expire_entries; /* the kernel knows of entries that only expire */
+	bool masks;	     /* the kernel leaves the caller's umask to us */
 	atomic_bool stopping;
 
 	/* shared from the moment that a reply forces a size until it has been written */

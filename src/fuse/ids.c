@@ -11,32 +11,32 @@
 
 uint32_t uid_shown(const struct fs *fs, uint32_t uid)
 {
-	return fs->options.map_ids && uid == fs->info.server_uid ? fs->options.uid : uid;
+	return fs->options.map_ids && uid == fs->server->server_uid ? fs->options.uid : uid;
 }
 
 uint32_t gid_shown(const struct fs *fs, uint32_t gid)
 {
-	return fs->options.map_ids && gid == fs->info.server_gid ? fs->options.gid : gid;
+	return fs->options.map_ids && gid == fs->server->server_gid ? fs->options.gid : gid;
 }
 
 uint32_t uid_to_server(const struct fs *fs, uint32_t uid)
 {
-	return fs->options.map_ids && uid == fs->options.uid ? fs->info.server_uid : uid;
+	return fs->options.map_ids && uid == fs->options.uid ? fs->server->server_uid : uid;
 }
 
 uint32_t gid_to_server(const struct fs *fs, uint32_t gid)
 {
-	return fs->options.map_ids && gid == fs->options.gid ? fs->info.server_gid : gid;
+	return fs->options.map_ids && gid == fs->options.gid ? fs->server->server_gid : gid;
 }
 
 bool uid_settable(const struct fs *fs, uint32_t uid)
 {
-	return !fs->options.map_ids || uid == fs->options.uid || uid != fs->info.server_uid;
+	return !fs->options.map_ids || uid == fs->options.uid || uid != fs->server->server_uid;
 }
 
 bool gid_settable(const struct fs *fs, uint32_t gid)
 {
-	return !fs->options.map_ids || gid == fs->options.gid || gid != fs->info.server_gid;
+	return !fs->options.map_ids || gid == fs->options.gid || gid != fs->server->server_gid;
 }
 
 double seconds(uint64_t ns)

@@ -28,7 +28,8 @@ void init_agree(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
 	want(conn, FUSE_CAP_ASYNC_DIO, true);
 	/* a default ACL on the host takes the place of the umask: only there is it known */
-	want(conn, FUSE_CAP_DONT_MASK, fs->info.umask);
+	want(conn, FUSE_CAP_DONT_MASK, fs->server->umask);
+	fs->masks = (conn->want & FUSE_CAP_DONT_MASK) != 0;
 	want(conn, FUSE_CAP_POSIX_ACL, fs->options.acl);
 	/*
 	 * Without a server that tells of changes a new mtime must drop the pages;

@@ -455,10 +455,12 @@ void krequest_payload(struct krequest *r, const void *data, size_t len)
 
 void krequest_mode(struct krequest *r, mode_t mode)
 {
-	mode_t mask = fuse_req_ctx(r->req)->umask;
+	mode_t mask = r->fs->masks ? fuse_req_ctx(r->req)->umask : 0;
+	bool by_server = r->fs->server->umask;
 
-	REQUEST_SET(r, mode, mode & ~r->fs->options.umask);
-	if (r->fs->info.umask && mask != 0)
+	mode &= ~r->fs->options.umask;
+	REQUEST_SET(r, mode, by_server ? mode : mode & ~mask);
+	if (by_server && mask != 0)
 		REQUEST_SET(r, umask, mask);
 }
 
@@ -488,7 +490,7 @@ static void krequest_groups(struct krequest *r)
 
 void krequest_caller(struct krequest *r, mode_t mode)
 {
-	if (!r->fs->info.server_root)
+	if (!r->fs->server->server_root)
 		return; /* the server creates as itself, or as plain's caller */
 	REQUEST_SET(r, uid, r->creq.call.uid);
 	REQUEST_SET(r, gid, r->creq.call.gid);

@@ -175,7 +175,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
  */
 static bool keeps_from_executing(struct fs *fs, fuse_ino_t ino, const struct kfile *file)
 {
-	return file->writes && fs->info.gives_up &&
+	return file->writes && fs->server->gives_up &&
 	       (cache_mode(fs->cache, ino) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
 }
 

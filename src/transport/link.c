@@ -425,24 +425,24 @@ static const struct backend_ops link_ops = {
 	.free = link_free,
 };
 
-/* What the server says of itself and of the session. */
+/* What the server says of the session, and of itself. */
 static void set_facts(struct link *l, const struct msg *hello)
 {
-	l->base.info = (struct backend_info){
-		.server_root = (hello->features & HELLO_ROOT) != 0,
-		.read_only = (hello->features & HELLO_READONLY) != 0,
-		.push = (hello->features & HELLO_PUSH) != 0,
-		.watch = (hello->features & HELLO_WATCH) != 0,
-		.watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0,
-		.umask = (hello->features & HELLO_UMASK) != 0,
-		.gives_up = (hello->features & HELLO_GIVE_UP) != 0,
-		.acl = (hello->features & HELLO_ACL) != 0,
-		.server_uid = (uint32_t)hello->uid,
-		.server_gid = (uint32_t)hello->gid,
-		.root_node = hello->node,
-		.epoch = hello->epoch,
-		.root_attr = hello->attr,
-	};
+	struct backend_info *i = &l->base.info;
+
+	i->push = (hello->features & HELLO_PUSH) != 0;
+	i->watch = (hello->features & HELLO_WATCH) != 0;
+	i->acl = (hello->features & HELLO_ACL) != 0;
+	i->root_node = hello->node;
+	i->epoch = hello->epoch;
+	i->root_attr = hello->attr;
+	i->server_root = (hello->features & HELLO_ROOT) != 0;
+	i->read_only = (hello->features & HELLO_READONLY) != 0;
+	i->watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0;
+	i->umask = (hello->features & HELLO_UMASK) != 0;
+	i->gives_up = (hello->features & HELLO_GIVE_UP) != 0;
+	i->server_uid = (uint32_t)hello->uid;
+	i->server_gid = (uint32_t)hello->gid;
 	l->slots = hello->slots == 0		  ? 1
 		   : hello->slots > MSG_SLOTS_MAX ? MSG_SLOTS_MAX
 						  : (unsigned)hello->slots;

@@ -1048,12 +1048,89 @@ static void test_ids(void **state)
 	kernel_unmounted(k);
 }
 
+/* MKDIR: what the host is told of the mode and of the caller. */
+static void makes_dir(struct kernel *k, uint32_t mode, uint32_t umask, uint32_t uid)
+{
+	struct fuse_mkdir_in in = {.mode = 0777, .umask = 022};
+	struct question *q = kernel_ask(k, FUSE_MKDIR, CACHE_ROOT, ARG(in), STRING("d"));
+	const struct msg *m = host_asked(k, MSG_MKNOD);
+
+	assert_int_equal(m->mode, S_IFDIR | mode);
+	assert_int_equal(MSG_HAS(m, umask), umask != 0);
+	assert_int_equal(m->umask, umask);
+	assert_int_equal(MSG_HAS(m, uid), uid != 0);
+	assert_int_equal(m->uid, uid);
+	host_says(k, MSG_MKNOD, reply_err(NO_STAMP, EACCES));
+	assert_err(q, EACCES);
+}
+
+/* GETATTR: which owner the kernel is told. host: asked, and tells so; 0: it is not. */
+static void shows_owner(struct kernel *k, uint64_t ino, uint32_t host, uint32_t shown)
+{
+	struct fuse_getattr_in in = {0};
+	struct question *q = kernel_ask(k, FUSE_GETATTR, ino, ARG(in));
+	struct msg m = reply_attr(k->w, k->w->seq, S_IFREG | 0755, 50);
+
+	m.attr.uid = m.attr.gid = host;
+	if (host != 0)
+		host_says(k, MSG_GETATTR, m);
+	assert_int_equal(ANSWER(q, struct fuse_attr_out)->attr.uid, shown);
+	assert_int_equal(ANSWER(q, struct fuse_attr_out)->attr.gid, shown);
+}
+
+/* The server goes on as another user with other abilities, and what it is asked follows. */
+static void test_server_changes(void **state)
+{
+	struct fs_options o = kernel_options();
+	struct world *w = world_new();
+	struct backend_info *server = &w->f->base.info;
+	struct fuse_open_in open = {.flags = O_WRONLY};
+
+	(void)state;
+	o.map_ids = true;
+	o.uid = o.gid = 1000;
+	server->server_root = server->umask = server->gives_up = true;
+	server->server_uid = server->server_gid = 500;
+	struct kernel *k = kernel_new(w, o);
+	assert_err(kernel_init(k, &kernel_6_18), 0);
+	uint64_t ino = kernel_looks_up(k, CACHE_ROOT, "f", 50, S_IFREG | 0755);
+	struct question *q = kernel_ask(k, FUSE_OPEN, ino, ARG(open));
+	struct msg m = reply_attr(w, w->seq, S_IFREG | 0755, 50);
+	MSG_SET(&m, fh, FH);
+	m.attr.uid = m.attr.gid = 500;
+	host_says(k, MSG_OPEN, m);
+	struct fuse_flush_in flush = {.fh = ANSWER(q, struct fuse_open_out)->fh};
+
+	shows_owner(k, ino, 0, 1000);
+	makes_dir(k, 0777, 022, 500);
+	q = kernel_ask(k, FUSE_FLUSH, ino, ARG(flush));
+	assert_int_equal(host_asked(k, MSG_FLUSH)->flags, FLUSH_GIVE_UP);
+	host_says(k, MSG_FLUSH, reply_err(NO_STAMP, 0));
+	assert_err(q, 0);
+
+	server->server_root = server->umask = server->gives_up = false;
+	server->server_uid = server->server_gid = 600;
+	reset(w);
+	shows_owner(k, ino, 600, 1000);
+	shows_owner(k, ino, 0, 1000);
+	makes_dir(k, 0755, 0, 0); /* the kernel leaves the umask to us for good */
+	assert_err(kernel_ask(k, FUSE_FLUSH, ino, ARG(flush)), 0);
+	assert_int_equal(w->f->n_waiting, 0);
+
+	server->server_root = server->umask = true;
+	reset(w);
+	shows_owner(k, ino, 500, 500);
+	makes_dir(k, 0777, 022, 600);
+	kernel_unmounted(k);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest others[] = {
 	    cmocka_unit_test(test_no_open),
 	    cmocka_unit_test(test_left_out),
 	    cmocka_unit_test(test_ids),
+	    cmocka_unit_test(test_server_changes),
 	};
 	struct CMUnitTest tests[COUNT(ops) + COUNT(others)];
 
