@@ -17,20 +17,24 @@ static bool node_answer(struct cache *c, struct node *n, uint64_t now, struct an
 	return true;
 }
 
-static bool answer_getattr(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+static bool answer_getattr(struct cache *c, const struct cache_query *q, struct node *n,
+			   uint64_t now, struct answer *a)
 {
-	if (!node_answer(c, r->node, now, a))
+	if (!node_answer(c, n, now, a))
 		return false;
-	if (!r->own)
-		size_tell_locked(c, r->node, &a->out);
+	if (q->r == NULL || !q->r->own)
+		size_tell_locked(c, n, &a->out);
 	return true;
 }
 
-static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+static bool answer_lookup(struct cache *c, const struct cache_query *q, struct node *dir,
+			  uint64_t now, struct answer *a)
 {
+	const char *name = q->name.data;
+	size_t len = q->name.len;
 	struct node *n;
 	uint64_t ttl;
-	int e = name_answer_locked(c, r->node, r->names[0], r->name_len[0], now, &n, &ttl);
+	int e = name_answer_locked(c, dir, name, len, now, &n, &ttl);
 
 	if (e < 0)
 		return false;
@@ -41,20 +45,20 @@ static bool answer_lookup(struct cache *c, struct cache_req *r, uint64_t now, st
 	}
 	if (node_answer(c, n, now, a) && n->nlookup > 0)
 		size_tell_locked(c, n, &a->out);
-	if (n->nlookup > 0 && !name_confirmed_locked(c, r, r->node, r->names[0], r->name_len[0], n))
+	if (n->nlookup > 0 && !name_confirmed_locked(c, q->task, dir, name, len, n))
 		a->out.entry_ttl = 0;
 	node_told_locked(c, n);
 	a->out.ino = n->id;
 	return true;
 }
 
-static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+static bool answer_open(struct cache *c, const struct cache_query *q, struct node *n, uint64_t now,
+			struct answer *a)
 {
 	const uint64_t other = O_ACCMODE | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME;
-	struct node *n = r->node;
 
 	/* without a promise open(2) asks the host */
-	if ((r->call.req.flags & other) != O_RDONLY || (n->flags & NODE_PROMISED) == 0 ||
+	if ((q->r->call.req.flags & other) != O_RDONLY || (n->flags & NODE_PROMISED) == 0 ||
 	    !node_fresh_locked(c, n, now) || !idle_take_locked(c, n, &a->out.fh, &a->out.flags))
 		return false;
 	(void)node_answer(c, n, now, a);
@@ -65,26 +69,27 @@ static bool answer_open(struct cache *c, struct cache_req *r, uint64_t now, stru
 	return true;
 }
 
-static bool answer_read(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+static bool answer_read(struct cache *c, const struct cache_query *q, struct node *n, uint64_t now,
+			struct answer *a)
 {
-	const struct msg *m = &r->call.req;
+	const struct msg *m = &q->r->call.req;
 	size_t len;
 
-	if (r->direct || !node_fresh_locked(c, r->node, now) ||
-	    !pages_read_locked(c, r->node, m->off, m->size, &a->buffer, &len))
+	if (q->r->direct || !node_fresh_locked(c, n, now) ||
+	    !pages_read_locked(c, n, m->off, m->size, &a->buffer, &len))
 		return false;
 	a->out.data = (struct slice){a->buffer, len};
-	r->node->flags |= NODE_KERNEL_DATA;
-	r->node->file->used = true;
-	file_read_locked(r->node, m->off, m->size);
-	a->out.longer = size_read_locked(r, len);
+	n->flags |= NODE_KERNEL_DATA;
+	n->file->used = true;
+	file_read_locked(n, m->off, m->size);
+	a->out.longer = size_read_locked(q->r, len);
 	return true;
 }
 
-static bool answer_readlink(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+static bool answer_readlink(struct cache *c, const struct cache_query *q, struct node *n,
+			    uint64_t now, struct answer *a)
 {
-	struct node *n = r->node;
-
+	(void)q;
 	if (!S_ISLNK(n->attr.mode) || n->target == NULL || now >= c->lease_until)
 		return false;
 	a->out.data = (struct slice){n->target, strlen(n->target)};
@@ -96,9 +101,11 @@ static bool answer_readlink(struct cache *c, struct cache_req *r, uint64_t now, 
 }
 
 /* Told with every PING, and so no older than that, unless a change of ours has moved them. */
-static bool answer_statfs(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+static bool answer_statfs(struct cache *c, const struct cache_query *q, struct node *n,
+			  uint64_t now, struct answer *a)
 {
-	(void)r;
+	(void)q;
+	(void)n;
 	if (!c->one_fs || !space_settled_locked(c, now) || c->fs_clock < c->space_changed ||
 	    c->options.lease == 0 || !link_alive_locked(c, now))
 		return false;
@@ -116,12 +123,13 @@ static bool wants_acl(const struct cache_req *r)
 	       memcmp(r->names[1], name, sizeof(name) - 1) == 0;
 }
 
-static bool answer_getxattr(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a)
+static bool answer_getxattr(struct cache *c, const struct cache_query *q, struct node *n,
+			    uint64_t now, struct answer *a)
 {
-	bool none = (c->leased && (r->node->flags & NODE_NO_XATTR) != 0) ||
-		    ((r->node->flags & NODE_NO_ACL) != 0 && wants_acl(r));
+	bool none = (c->leased && (n->flags & NODE_NO_XATTR) != 0) ||
+		    ((n->flags & NODE_NO_ACL) != 0 && wants_acl(q->r));
 
-	if (!none || !node_fresh_locked(c, r->node, now))
+	if (!none || !node_fresh_locked(c, n, now))
 		return false;
 	a->out.err = ENODATA;
 	return true;
@@ -129,7 +137,8 @@ static bool answer_getxattr(struct cache *c, struct cache_req *r, uint64_t now, 
 
 /* How a request is answered from what is cached. */
 static const struct hit {
-	bool (*answer)(struct cache *c, struct cache_req *r, uint64_t now, struct answer *a);
+	bool (*answer)(struct cache *c, const struct cache_query *q, struct node *n, uint64_t now,
+		       struct answer *a);
 	bool timed; /* also from what is kept for a time, without a promise */
 	enum stat_id counter;
 } hits[] = {
@@ -154,11 +163,11 @@ bool answer_possible(uint64_t op)
 	return hit_of(op) != NULL;
 }
 
-bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a)
+bool answer_locked(struct cache *c, const struct cache_query *q, struct node *n, struct answer *a)
 {
-	const struct hit *h = hit_of(r->call.req.op);
+	const struct hit *h = hit_of(q->op);
 
-	if (h == NULL || (!c->leased && !h->timed) || !h->answer(c, r, cache_now(), a))
+	if (h == NULL || (!c->leased && !h->timed) || !h->answer(c, q, n, cache_now(), a))
 		return false;
 	stats_add(c->options.stats, h->counter, 1);
 	return true;

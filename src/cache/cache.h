@@ -191,6 +191,22 @@ void cache_set_options(struct cache *c, const struct cache_options *options);
  */
 void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2);
 
+/* A LOOKUP or GETATTR of which no request was made yet. */
+struct cache_query {
+	enum msg_op op;
+	uint64_t ino;
+	struct slice name;   /* LOOKUP: of MSG_NAME_MAX bytes at most */
+	uint32_t task;	     /* who waits for the reply; 0: not known */
+	struct cache_req *r; /* the cache's own: the request, if there is one */
+};
+
+/*
+ * True if the cache answers q by itself: then done has run, as that of a request does. False:
+ * the request is to be submitted.
+ */
+bool cache_answer(struct cache *c, const struct cache_query *q,
+		  void (*done)(void *arg, const struct cache_reply *reply), void *arg);
+
 /*
  * For a reply that is held (cache_reply.ret_held): takes over what its request holds, before
  * the request goes. When the reply has gone to the kernel it is free.

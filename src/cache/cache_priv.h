@@ -283,7 +283,7 @@ struct answer {
 
 /* Requests that may be answered from the cache. */
 bool answer_possible(uint64_t op);
-bool answer_locked(struct cache *c, struct cache_req *r, struct answer *a);
+bool answer_locked(struct cache *c, const struct cache_query *q, struct node *n, struct answer *a);
 
 /* ---- outbox.c ---- */
 
@@ -426,8 +426,8 @@ static inline bool name_opens(const struct cache *c, uint32_t mode)
  * A look-up is to be answered with n for a time, though the kernel may have the name as n: it
  * may be no first one. False: it is to be answered for no time.
  */
-bool name_confirmed_locked(struct cache *c, const struct cache_req *r, const struct node *dir,
-			   const char *name, size_t len, const struct node *n);
+bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *dir, const char *name,
+			   size_t len, const struct node *n);
 /* The task has digested all that it was told before. */
 void names_arrive_locked(struct cache *c, uint32_t task);
 void names_done(struct cache *c);
@@ -521,8 +521,8 @@ void size_unknown_locked(struct node *n);
 bool size_is_told_locked(const struct node *n, uint64_t size);
 /* The kernel has a smaller one than is known: who opens the file may map or splice it at once. */
 bool size_is_longer_locked(const struct node *n);
-/* A request comes: what it shows of the replies before it. */
-void size_arrives_locked(struct cache_req *r);
+/* A request of the task about n comes: what it shows of the replies before it. */
+void size_arrives_locked(struct node *n, uint64_t op, uint32_t task, bool writeback);
 /* The reply to a request of the guest's that gives the file a size. */
 void size_written_locked(struct cache_req *r, const struct msg *m);
 /* The reply to a READ of so many bytes. True: it may show more than the kernel knows to be there.

@@ -106,16 +106,16 @@ static bool add_locked(struct cache *c, const struct confirmed *what, bool again
 	return t != NULL;
 }
 
-bool name_confirmed_locked(struct cache *c, const struct cache_req *r, const struct node *dir,
-			   const char *name, size_t len, const struct node *n)
+bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *dir, const char *name,
+			   size_t len, const struct node *n)
 {
 	const struct confirmed what = {
-		.dir = dir->id, .at = cache_now(), .name = name_number(name, len), .task = r->task};
+		.dir = dir->id, .at = cache_now(), .name = name_number(name, len), .task = task};
 
 	if (!S_ISDIR(n->attr.mode) || FAULT(expire_once))
 		return true;
 	/* of another pid namespace: nobody could tell when it has gone on */
-	return r->task != 0 && add_locked(c, &what, false);
+	return task != 0 && add_locked(c, &what, false);
 }
 
 struct wanted {

@@ -139,9 +139,9 @@ uint64_t size_own_end_locked(const struct node *n)
 }
 
 /* Requests for which the kernel holds the inode's lock, as it does for write(2). */
-static bool locks_inode(const struct cache_req *r)
+static bool locks_inode(uint64_t op, bool writeback)
 {
-	return msg_is(r->call.req.op, TRAIT_LOCKS) && !r->writeback;
+	return msg_is(op, TRAIT_LOCKS) && !writeback;
 }
 
 static void digested_locked(struct node *n)
@@ -154,36 +154,33 @@ static void digested_locked(struct node *n)
 		has_locked(n, size);
 }
 
-void size_arrives_locked(struct cache_req *r)
+void size_arrives_locked(struct node *n, uint64_t op, uint32_t task, bool writeback)
 {
-	struct node *n = r->node;
 	struct kernel_size *k = size_of(n);
-	bool locks = locks_inode(r);
+	bool locks = locks_inode(op, writeback);
 	/*
 	 * write(2) may send several WRITEs before it sets the size, and reads what it copies
 	 * from: neither shows that it has returned. Another task's WRITE does, by the lock.
 	 */
-	bool within = msg_is(r->call.req.op, TRAIT_WITHIN_WRITE);
+	bool within = msg_is(op, TRAIT_WITHIN_WRITE);
 
 	if (k == NULL || (k->set == 0 && !k->is_forced))
 		return;
-	bool same = r->task != 0 && r->task == k->set_by;
-	if (k->set > 0 && (within ? locks && r->task != 0 && !same : locks || same))
+	bool same = task != 0 && task == k->set_by;
+	if (k->set > 0 && (within ? locks && task != 0 && !same : locks || same))
 		digested_locked(n);
-	same = r->task != 0 && r->task == k->forced_by;
+	same = task != 0 && task == k->forced_by;
 	if (k->is_forced && (same || (locks && k->inode_locked)))
 		k->is_forced = false;
 }
 
 void cache_task_goes_on(struct cache *c, uint64_t ino, uint32_t task)
 {
-	struct cache_req r = {.task = task, .call.req.op = MSG_FLUSH};
-
 	SCOPE_LOCK(&c->lock);
 	names_arrive_locked(c, task);
-	r.node = node_find_locked(c, ino);
-	if (r.node != NULL)
-		size_arrives_locked(&r);
+	struct node *n = node_find_locked(c, ino);
+	if (n != NULL)
+		size_arrives_locked(n, MSG_FLUSH, task, false);
 }
 
 bool size_read_locked(struct cache_req *r, uint64_t len)

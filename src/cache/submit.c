@@ -110,7 +110,7 @@ static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint
 	MSG_SET(m, node, r->node->server);
 	if (r->node2 != NULL)
 		MSG_SET(m, node2, r->node2->server);
-	size_arrives_locked(r);
+	size_arrives_locked(r->node, m->op, r->task, r->writeback);
 	return 0;
 }
 
@@ -118,17 +118,19 @@ void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t i
 {
 	bool maybe = answer_possible(r->call.req.op), answered = false;
 	struct answer a = {.buffer = NULL};
+	struct cache_query q = {.op = (enum msg_op)r->call.req.op, .task = r->task, .r = r};
 
 	r->cache = c;
 	r->call.done = cache_done;
 	keep_names(r);
+	q.name = (struct slice){r->names[0], r->name_len[0]};
 	if (maybe)
 		(void)pthread_rwlock_rdlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	names_arrive_locked(c, r->task);
 	a.out.err = begin_locked(c, r, ino, ino2);
 	if (a.out.err == 0) {
-		answered = maybe && answer_locked(c, r, &a);
+		answered = maybe && answer_locked(c, &q, r->node, &a);
 		if (answered)
 			node_put_locked(c, r->node);
 		else
@@ -145,6 +147,26 @@ void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t i
 		complete_here(r, a.out.err);
 	else if (!answered)
 		files_submit(c, r);
+}
+
+bool cache_answer(struct cache *c, const struct cache_query *q,
+		  void (*done)(void *arg, const struct cache_reply *reply), void *arg)
+{
+	struct answer a;
+
+	a.out = (struct cache_reply){0};
+	(void)pthread_rwlock_rdlock(&c->gate);
+	(void)pthread_mutex_lock(&c->lock);
+	struct node *n = node_find_locked(c, q->ino);
+	names_arrive_locked(c, q->task);
+	if (n != NULL)
+		size_arrives_locked(n, q->op, q->task, false);
+	bool answered = n != NULL && answer_locked(c, q, n, &a);
+	(void)pthread_mutex_unlock(&c->lock);
+	if (answered)
+		done(arg, &a.out);
+	(void)pthread_rwlock_unlock(&c->gate);
+	return answered;
 }
 
 void cache_reply_begin(struct cache *c)

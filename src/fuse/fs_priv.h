@@ -140,6 +140,20 @@ bool krequest_waited(struct krequest *r);
 void *krequest_buffer(struct fs *fs);
 void krequests_free(struct fs *fs);
 
+/*
+ * What the cache knows is answered before a krequest is made: in no table, for nothing is waited
+ * for. `reply` writes such an answer; one that has to wait for the kernel becomes a krequest,
+ * which `finish` ends.
+ */
+struct finisher {
+	void (*reply)(struct fs *fs, fuse_req_t req, fuse_ino_t ino,
+		      const struct cache_reply *reply);
+	void (*finish)(struct krequest *r, const struct cache_reply *reply);
+};
+/* Of a LOOKUP of name, or a GETATTR (name ""); false: it is to be submitted. */
+bool krequest_hit(fuse_req_t req, enum msg_op op, fuse_ino_t ino, const char *name,
+		  const struct finisher *f);
+
 /* FUSE_INTERRUPT for unique; false if no such request is known (yet). */
 bool krequest_interrupt(struct fs *fs, uint64_t unique);
 /*
@@ -153,6 +167,7 @@ void finish_err(struct krequest *r, const struct cache_reply *reply);
 void finish_entry(struct krequest *r, const struct cache_reply *reply);
 void finish_attr(struct krequest *r, const struct cache_reply *reply);
 void finish_data(struct krequest *r, const struct cache_reply *reply);
+extern const struct finisher finisher_entry, finisher_attr;
 
 /* ---- ids.c ---- */
 

@@ -364,12 +364,12 @@ static void hold(struct held *h, const struct cache_reply *reply)
 }
 
 /* Whether the reply has to wait, as far as can be told without a lock. */
-static bool waits(const struct krequest *r, const struct cache_reply *reply)
+static bool waits(const struct fs *fs, uint64_t op, fuse_ino_t ino, const struct cache_reply *reply)
 {
-	struct notify *n = r->fs->notify;
+	struct notify *n = fs->notify;
 
 	return reply->hold || reply->size_first || (reply->synchronises && notify_host_waits(n)) ||
-	       (msg_is(r->creq.call.req.op, TRAIT_AFTER_NAMES) && notify_names_passed(n, r->ino));
+	       (msg_is(op, TRAIT_AFTER_NAMES) && notify_names_passed(n, ino));
 }
 
 static void krequest_done(struct cache_req *creq, const struct cache_reply *reply)
@@ -383,7 +383,8 @@ static void krequest_done(struct cache_req *creq, const struct cache_reply *repl
 								     : STAT_fence_names,
 			  1);
 	uint64_t size = reply->forces ? reply->attr->size : 0;
-	if (!waits(r, reply) && deliver_with_size(r, reply, &size, NULL))
+	if (!waits(r->fs, creq->call.req.op, r->ino, reply) &&
+	    deliver_with_size(r, reply, &size, NULL))
 		return;
 	h = held_new(r, reply); /* without memory it goes at once */
 	if (h != NULL && reply->synchronises)
@@ -409,6 +410,49 @@ void krequest_fetch(struct krequest *r, struct listing *l, uint64_t off, bool pl
 	r->creq.done = krequest_done;
 	track(r);
 	listing_fetch(l, &r->creq, off, plus);
+}
+
+/* ---- what the cache answers before a krequest is made ---- */
+
+/* A request of the kernel, as a query of the cache. */
+struct kquery {
+	fuse_req_t req;
+	const struct finisher *f;
+	struct cache_query q;
+};
+
+static void kquery_done(void *arg, const struct cache_reply *reply)
+{
+	const struct kquery *k = arg;
+	const struct cache_query *q = &k->q;
+	struct fs *fs = req_fs(k->req);
+
+	if (!waits(fs, q->op, q->ino, reply)) {
+		k->f->reply(fs, k->req, q->ino, reply);
+		return;
+	}
+	struct krequest *r = krequest_new(k->req, q->op, k->f->finish);
+	if (r != NULL) {
+		r->ino = q->ino;
+		track(r);
+		krequest_done(&r->creq, reply);
+	} else if (reply->ino != 0) {
+		cache_undo_lookup(fs->cache, reply->ino);
+	}
+}
+
+bool krequest_hit(fuse_req_t req, enum msg_op op, fuse_ino_t ino, const char *name,
+		  const struct finisher *f)
+{
+	struct kquery k = {.req = req,
+			   .f = f,
+			   .q = {.op = op,
+				 .ino = ino,
+				 .name = {name, strlen(name)},
+				 .task = (uint32_t)fuse_req_ctx(req)->pid}};
+
+	return k.q.name.len <= MSG_NAME_MAX &&
+	       cache_answer(req_fs(req)->cache, &k.q, kquery_done, &k);
 }
 
 /* ---- arguments ---- */
@@ -552,38 +596,62 @@ void finish_err(struct krequest *r, const struct cache_reply *reply)
 	krequest_free(r);
 }
 
-void finish_entry(struct krequest *r, const struct cache_reply *reply)
+/* False: an entry was to be told, and nobody waits for it any more. */
+static bool reply_entry(const struct fs *fs, fuse_req_t req, const struct cache_reply *reply)
 {
 	struct fuse_entry_param e = {0};
-	int e_sent;
 
 	if (reply->err == ENOENT && reply->entry_ttl > 0) {
 		e.entry_timeout = seconds(reply->entry_ttl); /* ino 0: a negative entry */
-		(void)fuse_reply_entry(r->req, &e);
-	} else if (reply->err != 0) {
-		(void)fuse_reply_err(r->req, reply->err);
-	} else {
-		entry_param(r->fs, reply->ino, reply->attr, reply->attr_ttl, reply->entry_ttl, &e);
-		e_sent = fuse_reply_entry(r->req, &e);
-		if (e_sent < 0)
-			discard(r, reply);
+		(void)fuse_reply_entry(req, &e);
+		return true;
 	}
+	if (reply->err != 0) {
+		(void)fuse_reply_err(req, reply->err);
+		return true;
+	}
+	entry_param(fs, reply->ino, reply->attr, reply->attr_ttl, reply->entry_ttl, &e);
+	return fuse_reply_entry(req, &e) >= 0;
+}
+
+void finish_entry(struct krequest *r, const struct cache_reply *reply)
+{
+	if (!reply_entry(r->fs, r->req, reply))
+		discard(r, reply);
 	krequest_free(r);
+}
+
+static void entry_hit(struct fs *fs, fuse_req_t req, fuse_ino_t ino,
+		      const struct cache_reply *reply)
+{
+	(void)ino;
+	if (!reply_entry(fs, req, reply))
+		cache_undo_lookup(fs->cache, reply->ino);
+}
+
+const struct finisher finisher_entry = {entry_hit, finish_entry};
+
+static void reply_attr(struct fs *fs, fuse_req_t req, fuse_ino_t ino,
+		       const struct cache_reply *reply)
+{
+	struct stat st;
+
+	if (reply->err != 0) {
+		(void)fuse_reply_err(req, reply->err);
+		return;
+	}
+	attr_to_stat(fs, reply->attr, &st);
+	bool passed = notify_names_passed(fs->notify, ino);
+	(void)fuse_reply_attr(req, &st, passed ? 0 : seconds(reply->attr_ttl));
 }
 
 void finish_attr(struct krequest *r, const struct cache_reply *reply)
 {
-	if (reply->err != 0) {
-		(void)fuse_reply_err(r->req, reply->err);
-	} else {
-		struct stat st;
-
-		attr_to_stat(r->fs, reply->attr, &st);
-		bool passed = notify_names_passed(r->fs->notify, r->ino);
-		(void)fuse_reply_attr(r->req, &st, passed ? 0 : seconds(reply->attr_ttl));
-	}
+	reply_attr(r->fs, r->req, r->ino, reply);
 	krequest_free(r);
 }
+
+const struct finisher finisher_attr = {reply_attr, finish_attr};
 
 void finish_data(struct krequest *r, const struct cache_reply *reply)
 {

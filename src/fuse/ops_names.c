@@ -8,6 +8,8 @@
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	if (krequest_hit(req, MSG_LOOKUP, parent, name, &finisher_entry))
+		return;
 	struct krequest *r = krequest_new(req, MSG_LOOKUP, finish_entry);
 
 	if (r != NULL && krequest_name(r, name))
@@ -36,6 +38,8 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)fi; /* a node's attributes do not depend on who opened it */
+	if (krequest_hit(req, MSG_GETATTR, ino, "", &finisher_attr))
+		return;
 	struct krequest *r = krequest_new(req, MSG_GETATTR, finish_attr);
 
 	if (r != NULL)
