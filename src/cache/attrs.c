@@ -100,8 +100,8 @@ void node_note_locked(struct node *n, const struct attr *a)
 	n->attr_until = 0;
 }
 
-uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr *a,
-			     uint64_t submitted, bool promised)
+uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr *a, bool raced,
+			     bool promised)
 {
 	uint64_t now = cache_now();
 	uint64_t ttl = c->options.ttl.attr;
@@ -109,7 +109,7 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 	if (node_other_type(n, a))
 		return 0;
 	node_identify(n, a);
-	if (node_bumped_since(n, submitted)) {
+	if (raced) {
 		stats_add(c->options.stats, STAT_cache_tainted, 1);
 		node_note_locked(n, a);
 		return 0;
@@ -121,8 +121,11 @@ uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr 
 	if (!promised && ttl > 0)
 		timed_node_locked(c, n);
 	if (a->version != 0 && a->version <= n->attr.version) {
-		/* Older than what is known: tell it, but for no time. */
-		return a->version == n->attr.version ? ttl : 0;
+		if (a->version < n->attr.version)
+			return 0; /* older than what is known: tell it, but for no time */
+		if (ttl > 0)
+			n->attr_until = now + ttl;
+		return ttl;
 	}
 	keep_attr(n, a);
 	n->attr_until = now + ttl;

@@ -354,12 +354,12 @@ void node_attr(const struct node *n, struct attr *ret);
 bool node_fresh_locked(const struct cache *c, const struct node *n, uint64_t now);
 
 /*
- * Installs attributes that a request submitted at `submitted` brought.
- * promised: they come with a promise that is still good. Returns how long the
- * kernel may keep them: 0 if a change raced with them.
+ * Installs attributes that a reply brought. raced: a change of ours that the request itself is
+ * not came between (node_bumped_since). promised: they come with a promise that is still good.
+ * Returns how long the kernel may keep them: 0 if they are raced.
  */
-uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr *a,
-			     uint64_t submitted, bool promised);
+uint64_t node_install_locked(struct cache *c, struct node *n, const struct attr *a, bool raced,
+			     bool promised);
 /* Notes attributes that nobody may keep: later ones are compared with them. */
 void node_note_locked(struct node *n, const struct attr *a);
 

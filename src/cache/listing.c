@@ -489,7 +489,8 @@ static int install_batch(struct listing *l, size_t len, struct node *dir)
 			if (c->leased)
 				node_compare_locked(c, n, &e.attr);
 			if (good || !c->leased || !MSG_HAS(&l->stamp, stamp))
-				(void)node_install_locked(c, n, &e.attr, l->submitted, good);
+				(void)node_install_locked(c, n, &e.attr,
+							  node_bumped_since(n, l->submitted), good);
 		}
 		l->nodes[l->count++] = n;
 		if (promised)

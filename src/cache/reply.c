@@ -23,7 +23,7 @@ static void install_other_locked(struct cache *c, const struct cache_req *r, con
 	if (a != NULL)
 		node_compare_locked(c, n, a); /* before its invalidation has come */
 	if (a == NULL || (MSG_HAS(m, stamp) && !good) ||
-	    node_install_locked(c, n, a, r->submitted, good) == 0)
+	    node_install_locked(c, n, a, node_bumped_since(n, r->submitted), good) == 0)
 		node_bump_locked(c, n);
 	if (a == NULL || a->nlink == 0) /* NULL: replaced by a RENAME, maybe its last name */
 		idle_unnamed_locked(c, n);
@@ -68,22 +68,38 @@ static bool timed_out(const struct cache *c, const struct cache_req *r, const st
 	return (!c->leased || !MSG_HAS(m, stamp)) && r->submitted < c->timed.dropped;
 }
 
-/* Attributes of a node of the request; how long the kernel may keep them. */
-static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
-				    struct node *n, const struct attr *a)
-{
-	bool good = stamp_good_node_locked(c, m, n->server);
-	uint64_t ttl = 0;
+/* Attributes of a node of the request. */
+struct fact {
+	struct node *node;
+	const struct attr *attr; /* NULL: none came */
+	bool raced;		 /* a change of ours, but for the request's own, came between */
+};
 
-	node_identify(n, a);
-	compare_locked(c, r, m, n, a);
-	if (!timed_out(c, r, m) && (!c->leased || !MSG_HAS(m, stamp) || good)) {
-		ttl = node_install_locked(c, n, a, r->submitted, good);
-	} else {
-		stats_add(c->options.stats, STAT_cache_tainted, 1);
-		node_note_locked(n, a);
-	}
-	return ttl;
+/* To be called before the request's own changes bump the second time. */
+static struct fact fact_of(const struct cache_req *r, struct node *n, bool has,
+			   const struct attr *a)
+{
+	bool some = n != NULL && has;
+
+	return (struct fact){n, some ? a : NULL, some && node_bumped_since(n, r->submitted)};
+}
+
+/* How long the kernel may keep them. */
+static uint64_t install_attr_locked(struct cache *c, const struct cache_req *r, const struct msg *m,
+				    const struct fact *f)
+{
+	struct node *n = f->node;
+
+	if (f->attr == NULL)
+		return 0;
+	bool good = stamp_good_node_locked(c, m, n->server);
+	node_identify(n, f->attr);
+	compare_locked(c, r, m, n, f->attr);
+	if (!timed_out(c, r, m) && (!c->leased || !MSG_HAS(m, stamp) || good))
+		return node_install_locked(c, n, f->attr, f->raced, good);
+	stats_add(c->options.stats, STAT_cache_tainted, 1);
+	node_note_locked(n, f->attr);
+	return 0;
 }
 
 /*
@@ -213,9 +229,22 @@ static struct node *named_in(const struct cache_req *r, unsigned *ret_name)
 }
 
 /*
- * The reply's attributes and names: first tested against the generations and
- * the stamp, then the request's own changes bump a second time, so that a
- * reply evaluated before the change finds them newer than itself.
+ * The request's own changes bump the second time, so that a reply evaluated before the change
+ * finds them newer than itself.
+ */
+static void bump_again_locked(struct cache *c, struct cache_req *r, struct node *named)
+{
+	uint64_t op = r->call.req.op;
+
+	if (msg_changes(&r->call.req) != 0 && !FAULT(bump_once))
+		request_bump_locked(c, r);
+	if (msg_is(op, TRAIT_OPENS) && (r->call.req.flags & O_TRUNC) != 0 && named != NULL)
+		node_bump_data_locked(c, named); /* of a file that was there */
+}
+
+/*
+ * The reply's attributes and names. They are tested against the generations before the request's
+ * own second bump, and installed after it: what the reply tells has seen the request's change.
  */
 static void install_reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 				 struct node *named, struct cache_reply *out)
@@ -235,34 +264,21 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	bool raced = (parent != NULL && node_names_bumped_since(parent, r->submitted)) ||
 		     (parent != NULL && msg_is(op, TRAIT_CHANGES_OBJECT) &&
 		      node_bumped_since(r->node, r->submitted));
-	uint64_t ttl = 0, parent_ttl = 0, parent2_ttl = 0;
+	const struct fact of_object = fact_of(r, object, MSG_HAS(m, attr), &m->attr);
+	const struct fact of_parent = fact_of(r, parent, MSG_HAS(m, attr2), &m->attr2);
+	const struct fact of_parent2 = fact_of(r, parent2, MSG_HAS(m, attr3), &m->attr3);
 
-	if (object != NULL && MSG_HAS(m, attr))
-		ttl = install_attr_locked(c, r, m, object, &m->attr);
-	if (parent != NULL && MSG_HAS(m, attr2))
-		parent_ttl = install_attr_locked(c, r, m, parent, &m->attr2);
-	if (parent2 != NULL && MSG_HAS(m, attr3))
-		parent2_ttl = install_attr_locked(c, r, m, parent2, &m->attr3);
+	if (msg_is(op, TRAIT_READS) && !MSG_HAS(m, attr))
+		r->node->attr_until = 0; /* the access time moved */
+	bump_again_locked(c, r, named);
+
+	uint64_t ttl = install_attr_locked(c, r, m, &of_object);
+	(void)install_attr_locked(c, r, m, &of_parent);
+	(void)install_attr_locked(c, r, m, &of_parent2);
 	if (object == NULL && MSG_HAS(m, node))
 		install_other_locked(c, r, m, m->node, MSG_HAS(m, attr) ? &m->attr : NULL);
 	if (parent2 != NULL && MSG_HAS(m, node2))
 		install_other_locked(c, r, m, m->node2, NULL);
-
-	if (msg_is(op, TRAIT_READS) && !MSG_HAS(m, attr))
-		r->node->attr_until = 0; /* the access time moved */
-
-	/* The second bump forgets what was installed just now, so it is kept aside. */
-	uint64_t now = cache_now();
-	if (msg_changes(&r->call.req) != 0 && !FAULT(bump_once))
-		request_bump_locked(c, r);
-	if (msg_is(op, TRAIT_OPENS) && (r->call.req.flags & O_TRUNC) != 0 && named != NULL)
-		node_bump_data_locked(c, named); /* of a file that was there */
-	if (object != NULL && ttl > 0)
-		object->attr_until = now + ttl;
-	if (parent != NULL && parent_ttl > 0)
-		parent->attr_until = now + parent_ttl;
-	if (parent2 != NULL && parent2_ttl > 0)
-		parent2->attr_until = now + parent2_ttl;
 
 	out->attr_ttl = raced ? 0 : ttl;
 	if (named != NULL && !raced && !timed_out(c, r, m) && !request_is_nameless(&r->call.req)) {
@@ -277,7 +293,7 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 		    stamp_good_listing_locked(c, m, named->server) &&
 		    dir_of_locked(named) != NULL) {
 			named->dir->complete = true;
-			named->dir->until = now + c->options.cap.dir;
+			named->dir->until = cache_now() + c->options.cap.dir;
 		}
 	}
 	install_names_locked(c, r, m);
