@@ -73,16 +73,14 @@ static bool answer_read(struct cache *c, const struct cache_query *q, struct nod
 			struct answer *a)
 {
 	const struct msg *m = &q->r->call.req;
-	size_t len;
 
 	if (q->r->direct || !node_fresh_locked(c, n, now) ||
-	    !pages_read_locked(c, n, m->off, m->size, &a->buffer, &len))
+	    !pages_read_locked(c, n, m->off, m->size, &a->pages))
 		return false;
-	a->out.data = (struct slice){a->buffer, len};
 	n->flags |= NODE_KERNEL_DATA;
 	n->file->used = true;
 	file_read_locked(n, m->off, m->size);
-	a->out.longer = size_read_locked(q->r, len);
+	a->out.longer = size_read_locked(q->r, a->pages.len);
 	return true;
 }
 
@@ -171,4 +169,17 @@ bool answer_locked(struct cache *c, const struct cache_query *q, struct node *n,
 		return false;
 	stats_add(c->options.stats, h->counter, 1);
 	return true;
+}
+
+void answer_copy(struct answer *a)
+{
+	size_t len = a->pages.len;
+
+	if (a->pages.count == 0)
+		return;
+	a->buffer = pages_copy(&a->pages);
+	if (a->buffer != NULL)
+		a->out.data = (struct slice){a->buffer, len};
+	else
+		a->out.err = ENOMEM;
 }

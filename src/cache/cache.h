@@ -150,6 +150,11 @@ struct cache_req {
 	struct cache *cache;
 	struct node *node, *node2;
 	uint64_t submitted; /* generation clock */
+	struct pages_wanted {
+		uint32_t blocks; /* READ: bits, from the block `first` on */
+		uint32_t drop_count;
+		uint64_t first;
+	} keep;
 	struct listing *listing;
 	void (*listing_done)(struct cache_req *r, const struct cache_reply *reply);
 	struct node *locks[REQUEST_LOCKS];     /* directories that the kernel has locked for it */

@@ -132,12 +132,13 @@ struct file {
 	struct idle_file *idle;
 	struct opening *opening; /* our own OPENs in flight */
 	struct block *blocks;
-	uint64_t asked;		  /* hashed blocks that the kernel has read once */
-	uint32_t appending;	  /* opened for appending so often now */
-	uint32_t opens;		  /* opened so often now; not with no_open */
-	uint32_t writing;	  /* WRITEs in flight through the kernel's cache */
-	uint64_t writing_to;	  /* as far as these go */
-	uint32_t drops;		  /* invalidations of data that the kernel has still to be told */
+	uint64_t asked;	     /* hashed blocks that the kernel has read once */
+	uint32_t drop_count; /* how often blocks were dropped: what is copied meanwhile is void */
+	uint32_t appending;  /* opened for appending so often now */
+	uint32_t opens;	     /* opened so often now; not with no_open */
+	uint32_t writing;    /* WRITEs in flight through the kernel's cache */
+	uint64_t writing_to; /* as far as these go */
+	uint32_t drops;	     /* invalidations of data that the kernel has still to be told */
 	struct cache_req *paging; /* READs and WRITEs in flight that keep pages locked */
 	bool parked;		  /* an invalidation waits for one of these */
 	bool used;		  /* has been read or written since the kernel knows it */
@@ -274,15 +275,27 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 
 /* ---- answer.c ---- */
 
+#define PAGES_BLOCKS 9 /* of 128 KiB, in which a READ of 1 MiB may lie */
+
+/* What was found of a READ. */
+struct pages {
+	struct block *blocks[PAGES_BLOCKS];
+	unsigned count;
+	size_t from, len; /* in the first block; of all */
+};
+
 struct answer {
 	struct cache_reply out;
 	struct attr attr;
 	struct fsinfo fs;
-	void *buffer;
+	void *buffer;	    /* of what out.data says; */
+	struct pages pages; /* if count > 0 it is still to be copied: answer_copy */
 };
 
 /* Requests that may be answered from the cache. */
 bool answer_possible(uint64_t op);
+/* What was too much to be copied under the lock. */
+void answer_copy(struct answer *a);
 bool answer_locked(struct cache *c, const struct cache_query *q, struct node *n, struct answer *a);
 
 /* ---- outbox.c ---- */
@@ -545,13 +558,19 @@ uint64_t size_tick_locked(struct cache *c, uint64_t now);
 /* ---- pages.c ---- */
 
 void pages_drop_locked(struct cache *c, struct node *n);
-/* Copies what is there of a READ to a new buffer; false if a part is missing. */
-bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size, void **ret,
-		       size_t *ret_len);
+/* What is there of a READ, held; false if a part is missing. */
+bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size,
+		       struct pages *ret);
+/* Copies it to a new buffer, without the lock, and lets go of it; NULL without memory. */
+void *pages_copy(struct pages *p);
 void pages_evict_locked(struct cache *c);
-/* A READ's reply: keeps blocks that were asked for before. */
-void pages_install_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
-			  struct slice data);
+/* Which blocks of a READ's reply of `len` bytes are to be kept: those that were asked for before.
+ */
+struct pages_wanted pages_want_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
+				      size_t len);
+/* Keeps them, unless the node's were dropped meanwhile. Without the lock, but for a moment. */
+void pages_keep(struct cache *c, struct node *n, uint64_t off, struct slice data,
+		const struct pages_wanted *w);
 
 /*
  * Pages that the kernel is still to drop: attributes with which the file may

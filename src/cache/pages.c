@@ -14,6 +14,7 @@
 #define BLOCK_SIZE  ((uint64_t)1 << BLOCK_SHIFT)
 
 struct block {
+	atomic_uint refs; /* the cache, and whoever copies it */
 	struct hash_link link;
 	struct node *node;
 	uint64_t index;
@@ -42,6 +43,12 @@ static struct block *find(const struct cache *c, const struct node *n, uint64_t 
 	return NULL;
 }
 
+static void put(struct block *b)
+{
+	if (atomic_fetch_sub(&b->refs, 1) == 1)
+		free(b);
+}
+
 static void drop(struct cache *c, struct block *b)
 {
 	if (c->block_hand == b)
@@ -54,7 +61,7 @@ static void drop(struct cache *c, struct block *b)
 	hash_del(&c->blocks, &b->link);
 	c->block_bytes -= b->len;
 	stats_sub(c->options.stats, STAT_cache_pages, b->len);
-	free(b);
+	put(b);
 }
 
 void pages_drop_locked(struct cache *c, struct node *n)
@@ -62,6 +69,7 @@ void pages_drop_locked(struct cache *c, struct node *n)
 	if (n->file == NULL)
 		return;
 	n->file->asked = 0;
+	n->file->drop_count++;
 	while (n->file->blocks != NULL)
 		drop(c, n->file->blocks);
 }
@@ -85,19 +93,28 @@ void pages_evict_locked(struct cache *c)
 	c->block_hand = b;
 }
 
-static void keep(struct cache *c, struct node *n, uint64_t index, const void *data, size_t len)
-{
-	struct block *b = find(c, n, index);
+/* ---- keeping: blocks are copied without the lock ---- */
 
-	if (b != NULL)
-		drop(c, b);
-	b = malloc(sizeof(*b) + len);
+static struct block *block_new(struct node *n, uint64_t index, const void *data, size_t len)
+{
+	struct block *b = malloc(sizeof(*b) + len);
+
 	if (b == NULL)
-		return;
-	*b = (struct block){.node = n, .index = index, .len = (uint32_t)len};
+		return NULL;
+	*b = (struct block){.refs = 1, .node = n, .index = index, .len = (uint32_t)len};
 	memcpy(b->data, data, len);
-	if (hash_add(&c->blocks, &b->link, block_hash(n, index)) < 0) {
-		free(b);
+	return b;
+}
+
+static void add_locked(struct cache *c, struct block *b)
+{
+	struct node *n = b->node;
+	struct block *old = find(c, n, b->index);
+
+	if (old != NULL)
+		drop(c, old);
+	if (hash_add(&c->blocks, &b->link, block_hash(n, b->index)) < 0) {
+		put(b);
 		return;
 	}
 	b->next = n->file->blocks;
@@ -107,62 +124,109 @@ static void keep(struct cache *c, struct node *n, uint64_t index, const void *da
 	b->older = c->block_newest;
 	*(b->older != NULL ? &b->older->newer : &c->block_oldest) = b;
 	c->block_newest = b;
-	c->block_bytes += len;
-	stats_add(c->options.stats, STAT_cache_pages, len);
+	c->block_bytes += b->len;
+	stats_add(c->options.stats, STAT_cache_pages, b->len);
 	pages_evict_locked(c);
 }
 
-void pages_install_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
-			  struct slice data)
+struct pages_wanted pages_want_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
+				      size_t len)
 {
 	struct file *f = c->options.page_budget > 0 ? file_of_locked(n) : NULL;
-	bool end = data.len < asked;
+	struct pages_wanted w = {0};
+	bool end = len < asked;
 
-	if (f == NULL || data.len == 0)
-		return;
-	for (uint64_t i = (off + BLOCK_SIZE - 1) >> BLOCK_SHIFT;; i++) {
-		uint64_t start = i << BLOCK_SHIFT;
+	if (f == NULL || len == 0)
+		return w;
+	w.first = (off + BLOCK_SIZE - 1) >> BLOCK_SHIFT;
+	w.drop_count = f->drop_count;
+	for (unsigned i = 0; i < PAGES_BLOCKS; i++) {
+		uint64_t start = (w.first + i) << BLOCK_SHIFT;
+		uint64_t bit = UINT64_C(1) << ((w.first + i) & 63);
 
-		if (start >= off + data.len || (start + BLOCK_SIZE > off + data.len && !end))
-			return;
-		uint64_t bit = UINT64_C(1) << (i & 63);
-		size_t left = (size_t)(off + data.len - start);
+		if (start >= off + len || (start + BLOCK_SIZE > off + len && !end))
+			break;
 		if (f->asked & bit)
-			keep(c, n, i, (const char *)data.data + (start - off),
-			     left < BLOCK_SIZE ? left : BLOCK_SIZE);
+			w.blocks |= 1u << i;
 		f->asked |= bit;
+	}
+	return w;
+}
+
+void pages_keep(struct cache *c, struct node *n, uint64_t off, struct slice data,
+		const struct pages_wanted *w)
+{
+	struct block *new[PAGES_BLOCKS] = {NULL};
+
+	if (w->blocks == 0)
+		return;
+	for (unsigned i = 0; i < PAGES_BLOCKS; i++) {
+		uint64_t from = ((w->first + i) << BLOCK_SHIFT) - off;
+
+		if ((w->blocks & 1u << i) == 0)
+			continue;
+		uint64_t left = data.len - from;
+		new[i] = block_new(n, w->first + i, (const char *)data.data + from,
+				   left < BLOCK_SIZE ? left : BLOCK_SIZE);
+	}
+	SCOPE_LOCK(&c->lock);
+	bool same = n->file->drop_count == w->drop_count;
+	for (unsigned i = 0; i < PAGES_BLOCKS; i++) {
+		if (new[i] != NULL && same)
+			add_locked(c, new[i]);
+		else if (new[i] != NULL)
+			put(new[i]);
 	}
 }
 
-bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size, void **ret,
-		       size_t *ret_len)
+/* ---- reading: likewise ---- */
+
+static void let_go(struct pages *p)
 {
+	while (p->count > 0)
+		put(p->blocks[--p->count]);
+}
+
+bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size,
+		       struct pages *ret)
+{
+	*ret = (struct pages){.from = (size_t)(off & (BLOCK_SIZE - 1))};
 	if (!S_ISREG(n->attr.mode) || n->file == NULL || n->file->blocks == NULL || size == 0)
 		return false;
-	unsigned char *out = malloc(size);
-	size_t got = 0;
-
-	while (out != NULL && got < size) {
-		uint64_t at = off + got;
+	for (uint64_t at = off; ret->len < size; at = off + ret->len) {
 		struct block *b = find(c, n, at >> BLOCK_SHIFT);
+		size_t from = (size_t)(at & (BLOCK_SIZE - 1));
 
-		if (b == NULL) {
-			free(out);
+		if (b == NULL || ret->count == PAGES_BLOCKS) {
+			let_go(ret);
 			return false;
 		}
-		size_t from = (size_t)(at & (BLOCK_SIZE - 1));
 		size_t len = from < b->len ? b->len - from : 0;
-		if (len > size - got)
-			len = size - got;
-		memcpy(out + got, b->data + from, len);
+		ret->len += len < size - ret->len ? len : size - ret->len;
 		b->visited = true;
-		got += len;
+		(void)atomic_fetch_add(&b->refs, 1);
+		ret->blocks[ret->count++] = b;
 		if (b->len < BLOCK_SIZE)
 			break;
 	}
-	*ret = out;
-	*ret_len = got;
-	return out != NULL;
+	return true;
+}
+
+void *pages_copy(struct pages *p)
+{
+	unsigned char *out = malloc(p->len > 0 ? p->len : 1);
+	size_t got = 0, from = p->from;
+
+	for (unsigned i = 0; out != NULL && got < p->len; i++) {
+		const struct block *b = p->blocks[i];
+		size_t len = b->len - from < p->len - got ? b->len - from : p->len - got;
+
+		memcpy(out + got, b->data + from, len);
+		got += len;
+		from = 0;
+	}
+	let_go(p);
+	return out;
 }
 
 /* ---- the kernel's own pages ---- */

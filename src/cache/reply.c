@@ -327,7 +327,7 @@ static void take_read(struct cache *c, struct cache_req *r, const struct msg *m,
 	out->data = m->payload;
 	out->longer = size_read_locked(r, m->payload.len);
 	if (f->good && S_ISREG(r->node->attr.mode))
-		pages_install_locked(c, r->node, q->off, q->size, m->payload);
+		r->keep = pages_want_locked(c, r->node, q->off, q->size, m->payload.len);
 }
 
 static void take_readlink(struct cache *c, struct cache_req *r, const struct msg *m,

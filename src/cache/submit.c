@@ -33,6 +33,7 @@ static void cache_done(struct call *call, const struct msg *m)
 	take_holds(r, &holds);
 	bool closes = r->by_node && c->closes != NULL;
 	(void)pthread_mutex_unlock(&c->lock);
+	pages_keep(c, r->node, call->req.off, m->payload, &r->keep);
 	if (closes) /* before somebody acts upon the reply: see files_put_locked */
 		cache_forget_flush(c);
 	r->done(r, &out); /* r may be gone */
@@ -117,9 +118,12 @@ static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint
 void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2)
 {
 	bool maybe = answer_possible(r->call.req.op), answered = false;
-	struct answer a = {.buffer = NULL};
+	struct answer a;
 	struct cache_query q = {.op = (enum msg_op)r->call.req.op, .task = r->task, .r = r};
 
+	a.out = (struct cache_reply){0};
+	a.buffer = NULL;
+	a.pages.count = 0;
 	r->cache = c;
 	r->call.done = cache_done;
 	keep_names(r);
@@ -138,8 +142,10 @@ void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t i
 	}
 	(void)pthread_mutex_unlock(&c->lock);
 	bool failed = a.out.err != 0 && !answered;
-	if (answered)
+	if (answered) {
+		answer_copy(&a);
 		r->done(r, &a.out);
+	}
 	if (maybe)
 		(void)pthread_rwlock_unlock(&c->gate);
 	free(a.buffer);

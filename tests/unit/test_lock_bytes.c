@@ -1,0 +1,195 @@
+/*
+ * What is allocated and copied while cache.lock is held: never more than 4 KiB at a time. Every
+ * call of malloc, calloc, realloc, memcpy, memmove and memset from the cache is watched.
+ */
+#include "cache_lease.h"
+
+#define FILE_MODE (S_IFREG | 0644u)
+#define BLOCK	  (128u << 10)
+#define BOUND	  4096
+
+/* ---- watching ---- */
+
+static const void *watched; /* cache.lock; NULL: nothing is */
+static bool locked;
+static size_t most; /* bytes of one call with the lock held */
+static void (*when_unlocked)(size_t size); /* something is allocated without it */
+
+static void saw(size_t size)
+{
+	if (watched == NULL)
+		return;
+	if (locked && size > most)
+		most = size;
+	if (!locked && when_unlocked != NULL)
+		when_unlocked(size);
+}
+
+int __real_pthread_mutex_lock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
+{
+	int e = __real_pthread_mutex_lock(m);
+
+	locked = locked || (const void *)m == watched;
+	return e;
+}
+
+int __real_pthread_mutex_unlock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
+{
+	locked = locked && (const void *)m != watched;
+	return __real_pthread_mutex_unlock(m);
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+	saw(size);
+	return __real_malloc(size);
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+	saw(n * size);
+	return __real_calloc(n, size);
+}
+
+void *__real_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size)
+{
+	saw(size);
+	return __real_realloc(p, size);
+}
+
+void *__real_memcpy(void *to, const void *from, size_t len);
+void *__wrap_memcpy(void *to, const void *from, size_t len);
+void *__wrap_memcpy(void *to, const void *from, size_t len)
+{
+	saw(len);
+	return __real_memcpy(to, from, len);
+}
+
+void *__real_memmove(void *to, const void *from, size_t len);
+void *__wrap_memmove(void *to, const void *from, size_t len);
+void *__wrap_memmove(void *to, const void *from, size_t len)
+{
+	saw(len);
+	return __real_memmove(to, from, len);
+}
+
+void *__real_memset(void *to, int byte, size_t len);
+void *__wrap_memset(void *to, int byte, size_t len);
+void *__wrap_memset(void *to, int byte, size_t len)
+{
+	saw(len);
+	return __real_memset(to, byte, len);
+}
+
+/* What the kernel is told is not of interest, and the test's record of it would grow. */
+static struct world *watched_world(struct cache_options options, bool watch)
+{
+	struct world *w = world_watched(options, watch);
+
+	cache_set_sink(w->c, NULL, NULL);
+	watched = &w->c->lock;
+	locked = false;
+	most = 0;
+	return w;
+}
+
+/* Also that something was seen at all. */
+static void done_watching(struct world *w)
+{
+	watched = NULL;
+	assert_in_range(most, 1, BOUND);
+	world_free(w);
+}
+
+/* ---- pages ---- */
+
+static unsigned char bytes[1 << 20];
+
+/* Whether the cache answered. */
+static bool read_at(struct world *w, uint64_t ino, uint64_t off, size_t size)
+{
+	struct asked *a = asked_new(MSG_READ);
+
+	MSG_SET(&a->req.call.req, off, off);
+	MSG_SET(&a->req.call.req, size, size);
+	cache_submit(w->c, &a->req, ino, 0);
+	bool hit = a->completions == 1;
+	if (!hit) {
+		struct msg m = reply_attr(w, w->seq, FILE_MODE, 50);
+
+		MSG_SET(&m, payload, ((struct slice){bytes + off, size}));
+		answer(w->f, a, &m);
+	}
+	assert_int_equal(a->reply.err, 0);
+	assert_int_equal(a->len, size);
+	assert_memory_equal(a->data, bytes + off, sizeof(a->data));
+	free(a);
+	return hit;
+}
+
+static void test_pages(void **state)
+{
+	struct world *w = watched_world(lease_options(), true);
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (unsigned char)(i / 1000);
+	assert_false(read_at(w, ino, 0, sizeof(bytes)));
+	assert_false(read_at(w, ino, 0, sizeof(bytes)));
+	assert_int_equal(stats_get(w->stats, STAT_cache_pages), sizeof(bytes));
+	assert_true(read_at(w, ino, 0, sizeof(bytes)));
+	assert_true(read_at(w, ino, BLOCK - 77, 3 * BLOCK));
+	done_watching(w);
+}
+
+/* A write of ours begins while blocks are being copied: they are of before it. */
+static struct world *writing;
+static uint64_t written;
+static struct asked *write_of;
+
+static void write_once(size_t size)
+{
+	if (size < BLOCK)
+		return;
+	when_unlocked = NULL;
+	write_of = ask(writing->c, MSG_WRITE, written);
+}
+
+static void test_written_meanwhile(void **state)
+{
+	struct world *w = watched_world(lease_options(), true);
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	assert_false(read_at(w, ino, 0, BLOCK));
+	writing = w;
+	written = ino;
+	when_unlocked = write_once;
+	assert_false(read_at(w, ino, 0, BLOCK));
+	assert_non_null(write_of);
+	assert_int_equal(stats_get(w->stats, STAT_cache_pages), 0);
+	answer_err(w->f, write_of, EIO);
+	free(write_of);
+	done_watching(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_pages),
+	    cmocka_unit_test(test_written_meanwhile),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
