@@ -74,7 +74,8 @@ static void each_locked(struct cache *c,
 			void (*each)(struct cache *c, struct confirmation *t, void *arg), void *arg)
 {
 	for (size_t i = 0; i < c->confirmed.size; i++) {
-		for (struct hash_link *l = c->confirmed.buckets[i], *next; l != NULL; l = next) {
+		for (struct hash_link *l = *hash_bucket(&c->confirmed, i), *next; l != NULL;
+		     l = next) {
 			next = l->next;
 			each(c, HASH_ENTRY(l, struct confirmation, link), arg);
 		}

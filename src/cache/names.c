@@ -85,7 +85,7 @@ void name_remove_locked(struct cache *c, struct dentry *d)
 static void evict_absent(struct cache *c)
 {
 	while (c->absent_count > c->options.node_budget) {
-		struct hash_link *l = c->names.buckets[c->absent_hand++ & (c->names.size - 1)];
+		struct hash_link *l = *hash_bucket(&c->names, c->absent_hand++ % c->names.size);
 
 		while (l != NULL) {
 			struct dentry *d = HASH_ENTRY(l, struct dentry, link);

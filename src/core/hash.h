@@ -2,6 +2,9 @@
  * An intrusive hash table with chains, for objects of which there may be
  * millions: 16 bytes in the object and a pointer per bucket.
  *
+ * It grows by one bucket with each object (linear hashing, Litwin 1980), so that no call takes
+ * long or allocates more than a page.
+ *
  * The caller hashes and compares: walk the chain of hash_first with hash_next
  * and look at each link's object. Not thread-safe. Nothing is owned.
  */
@@ -11,14 +14,20 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "core/paged.h"
+
 struct hash_link {
 	struct hash_link *next;
 	uint32_t hash;
 };
 
+#define HASH_PER_PAGE (PAGED_BYTES / sizeof(struct hash_link *))
+
 struct hash_table {
-	struct hash_link **buckets;
-	size_t size; /* a power of two, or 0 */
+	struct paged buckets;
+	size_t size; /* buckets */
+	size_t half; /* a power of two: half <= size < 2 * half; buckets from size - half on are
+			still to be split in two */
 	size_t count;
 };
 
@@ -52,9 +61,21 @@ static inline struct hash_link *hash_match(struct hash_link *link, uint32_t hash
 	return link;
 }
 
+static inline struct hash_link **hash_bucket(const struct hash_table *t, size_t i)
+{
+	return (struct hash_link **)paged_at(&t->buckets, i / HASH_PER_PAGE) + i % HASH_PER_PAGE;
+}
+
+static inline struct hash_link **hash_home(const struct hash_table *t, uint32_t hash)
+{
+	size_t i = hash & (2 * t->half - 1);
+
+	return hash_bucket(t, i < t->size ? i : i - t->half);
+}
+
 static inline struct hash_link *hash_first(const struct hash_table *t, uint32_t hash)
 {
-	return t->size > 0 ? hash_match(t->buckets[hash & (t->size - 1)], hash) : NULL;
+	return t->size > 0 ? hash_match(*hash_home(t, hash), hash) : NULL;
 }
 
 static inline struct hash_link *hash_next(struct hash_link *link)
@@ -62,45 +83,64 @@ static inline struct hash_link *hash_next(struct hash_link *link)
 	return hash_match(link->next, link->hash);
 }
 
-/* As many buckets as there are objects, more or less; -1 without memory for them. */
-static inline int hash_resize(struct hash_table *t, size_t size)
+/* One more bucket, or the first page of them; -1 without memory. */
+static inline int hash_grow(struct hash_table *t)
 {
-	struct hash_link **b = calloc(size, sizeof(struct hash_link *));
+	size_t i = t->size;
 
-	if (b == NULL)
+	if (i / HASH_PER_PAGE == t->buckets.count && paged_grow(&t->buckets) < 0)
 		return -1;
-	for (size_t i = 0; i < t->size; i++) {
-		for (struct hash_link *l = t->buckets[i], *next; l != NULL; l = next) {
-			next = l->next;
-			l->next = b[l->hash & (size - 1)];
-			b[l->hash & (size - 1)] = l;
-		}
+	if (i == 0) {
+		t->size = t->half = HASH_PER_PAGE;
+		return 0;
 	}
-	free(t->buckets);
-	t->buckets = b;
-	t->size = size;
+	struct hash_link **to = hash_bucket(t, i), **at = hash_bucket(t, i - t->half);
+	while (*at != NULL) {
+		struct hash_link *l = *at;
+
+		if ((l->hash & (2 * t->half - 1)) != i) {
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		l->next = *to;
+		*to = l;
+	}
+	t->size++;
+	if (t->size == 2 * t->half)
+		t->half = t->size;
 	return 0;
+}
+
+/* The last bucket goes into that which it was split from. */
+static inline void hash_shrink(struct hash_table *t)
+{
+	size_t i = --t->size;
+
+	if (i < t->half)
+		t->half /= 2;
+	struct hash_link *first = *hash_bucket(t, i), **at = hash_bucket(t, i - t->half);
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = first;
+	*hash_bucket(t, i) = NULL;
+	if (i % HASH_PER_PAGE == 0)
+		paged_shrink(&t->buckets);
 }
 
 /* Gives back what far fewer objects do not need. */
 static inline void hash_trim(struct hash_table *t)
 {
-	size_t size = t->size;
-
-	while (size > 64 && t->count * 4 < size)
-		size /= 2;
-	if (size < t->size)
-		(void)hash_resize(t, size);
+	while (t->size > HASH_PER_PAGE && t->count * 4 < t->size)
+		hash_shrink(t);
 }
 
 /* 0, or -1 without memory for the first buckets; for want of more, chains just grow. */
 static inline int hash_add(struct hash_table *t, struct hash_link *link, uint32_t hash)
 {
-	if (t->count >= t->size) {
-		if (hash_resize(t, t->size > 0 ? t->size * 2 : 64) < 0 && t->size == 0)
-			return -1;
-	}
-	struct hash_link **at = &t->buckets[hash & (t->size - 1)];
+	if (t->count >= t->size && hash_grow(t) < 0 && t->size == 0)
+		return -1;
+	struct hash_link **at = hash_home(t, hash);
 	link->hash = hash;
 	link->next = *at;
 	*at = link;
@@ -110,7 +150,7 @@ static inline int hash_add(struct hash_table *t, struct hash_link *link, uint32_
 
 static inline void hash_del(struct hash_table *t, struct hash_link *link)
 {
-	struct hash_link **at = &t->buckets[link->hash & (t->size - 1)];
+	struct hash_link **at = hash_home(t, link->hash);
 
 	while (*at != link)
 		at = &(*at)->next;
@@ -120,6 +160,6 @@ static inline void hash_del(struct hash_table *t, struct hash_link *link)
 
 static inline void hash_done(struct hash_table *t)
 {
-	free(t->buckets);
+	paged_done(&t->buckets);
 	*t = (struct hash_table){0};
 }
