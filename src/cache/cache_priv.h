@@ -147,6 +147,9 @@ struct file {
 	struct kernel_size size;
 };
 
+#define NODES_PER_CHUNK 16u
+#define CHUNKS_PER_PAGE 128u
+
 /* NODES_PER_CHUNK nodes with numbers that follow each other. */
 struct chunk {
 	struct node *nodes;   /* NULL: none of them is in use */
@@ -154,6 +157,12 @@ struct chunk {
 	uint32_t free_slot;   /* the first of the others that are not, 0: none */
 	uint32_t uses; /* how often a slot of it was used, at most, when it was last given up */
 };
+
+struct chunk_page {
+	struct chunk chunks[CHUNKS_PER_PAGE];
+	uint32_t full; /* of these, all of whose nodes are in use */
+};
+_Static_assert(sizeof(struct chunk_page) <= PAGED_BYTES, "one page");
 
 /* What was told without a promise: see timed.c. */
 struct timed {
@@ -176,16 +185,16 @@ struct cache {
 	pthread_rwlock_t gate;
 	pthread_mutex_t lock; /* all that follows */
 	struct cache_options options;
-	struct chunk *chunks;
-	uint32_t chunk_cap, chunk_hint; /* all before the latter are full */
-	uint32_t slot_count;		/* slot 0 is none */
+	struct paged chunks; /* of struct chunk_page */
+	uint32_t chunk_hint; /* all before it are full */
+	uint32_t slot_count; /* slot 0 is none */
 	struct hash_table by_server, names;
 	void (*empty_node)(struct cache *c, struct node *n); /* node_empty_locked, from above */
 	size_t node_count;
-	uint64_t clock;			 /* generations */
-	struct oneway *forgets, *closes; /* messages in the making; NULL: there is nothing */
-	size_t freed;			 /* nodes, since memory went back to the system */
-	struct listing *listings;	 /* open ones: what is left at the end is freed */
+	uint64_t clock;			/* generations */
+	struct piece *forgets, *closes; /* of messages in the making; NULL: there is nothing */
+	size_t freed;			/* nodes, since memory went back to the system */
+	struct listing *listings;	/* open ones: what is left at the end is freed */
 
 	/* invalidations */
 	const struct cache_sink *sink;
@@ -314,17 +323,22 @@ bool space_settled_locked(struct cache *c, uint64_t now);
 
 /* ---- node.c ---- */
 
-#define NODES_PER_CHUNK 1024u
+static inline struct chunk *chunk_at(const struct cache *c, uint32_t i)
+{
+	struct chunk_page *p = paged_at(&c->chunks, i / CHUNKS_PER_PAGE);
+
+	return &p->chunks[i % CHUNKS_PER_PAGE];
+}
 
 static inline struct node *node_slot(const struct cache *c, uint32_t slot)
 {
-	return &c->chunks[slot / NODES_PER_CHUNK].nodes[slot % NODES_PER_CHUNK];
+	return &chunk_at(c, slot / NODES_PER_CHUNK)->nodes[slot % NODES_PER_CHUNK];
 }
 
 /* The node of a slot from 1 to below slot_count; NULL if it is not in use. */
 static inline struct node *node_at_locked(const struct cache *c, uint32_t slot)
 {
-	const struct chunk *k = &c->chunks[slot / NODES_PER_CHUNK];
+	const struct chunk *k = chunk_at(c, slot / NODES_PER_CHUNK);
 
 	if (slot % NODES_PER_CHUNK >= k->fresh)
 		return NULL;

@@ -11,6 +11,7 @@
 
 /* The first batch serves most directories; a large one is fetched in fewer, larger ones. */
 #define BATCH_FIRST (32u << 10)
+#define PART_MAX    64u /* entries of a batch that are installed under one hold of the lock */
 #define BATCH_LEAPT (4u << 10) /* where nobody knows whether the reader goes on */
 
 struct listing {
@@ -450,55 +451,83 @@ static void install_entry(struct cache *c, struct listing *l, struct node *dir,
 	}
 }
 
+/* The node of an entry, with what the reply tells of it; NULL: there is none. */
+static struct node *install_node(struct listing *l, const struct dir_entry *e)
+{
+	struct cache *c = l->cache;
+	struct node *n = e->node != 0 ? node_named_locked(c, e->node) : NULL;
+
+	if (n == NULL)
+		return NULL;
+	bool good = stamp_good_node_locked(c, &l->stamp, e->node);
+
+	node_identify(n, &e->attr);
+	if (c->leased)
+		node_compare_locked(c, n, &e->attr);
+	if (good || !c->leased || !MSG_HAS(&l->stamp, stamp))
+		(void)node_install_locked(c, n, &e->attr, node_bumped_since(n, l->submitted), good);
+	return n;
+}
+
+/* Whether what the batch says of the names in dir may be kept. */
+static bool names_promised(const struct listing *l, struct node *dir)
+{
+	return dir != NULL && dir_of_locked(dir) != NULL &&
+	       stamp_good_listing_locked(l->cache, &l->stamp, dir->server) &&
+	       !node_names_bumped_since(dir, l->submitted);
+}
+
+/* Up to PART_MAX entries of the batch. 1: there may be more; 0: there are none; or an error. */
+static int install_part(struct listing *l, struct slice *in, struct node *dir)
+{
+	struct cache *c = l->cache;
+	struct dir_entry e;
+	int r = 1;
+
+	SCOPE_LOCK(&c->lock);
+	bool promised = names_promised(l, dir);
+	bool first = l->count == 0;
+	if (promised && first && l->start == 0)
+		build_begin(l, dir->dir);
+	else if (!promised || (first && l->build_off != l->start))
+		build_give_up_locked(l);
+	for (size_t end = l->count + PART_MAX; l->count < end; l->build_off = e.off) {
+		r = c->backend->sequences->get_entry(in, &e);
+		if (r != 1)
+			break;
+		if (!name_valid(e.name))
+			return -EPROTO;
+		struct node *n = install_node(l, &e);
+		l->nodes[l->count++] = n;
+		if (promised)
+			install_entry(c, l, dir, &e, n);
+	}
+	if (r == 0 && l->end && promised && building(l, dir->dir))
+		build_end(c, l, dir->dir);
+	return r;
+}
+
 /*
- * Checks the batch that arrived, takes the references that it brought, and
- * keeps what it promises. The server counted each entry with a node, so that a
- * malformed tail leaks references at the server only until the session ends.
+ * Checks the batch that arrived, takes the references that it brought, and keeps what it
+ * promises, a part at a time. The server counted each entry with a node, so that a malformed tail
+ * leaks references at the server only until the session ends.
  */
 static int install_batch(struct listing *l, size_t len, struct node *dir)
 {
-	struct cache *c = l->cache;
 	struct slice in = {l->data, len};
-	struct dir_entry e;
 	size_t cap = 0;
 	int r;
 
-	SCOPE_LOCK(&c->lock);
-	bool promised = dir != NULL && dir_of_locked(dir) != NULL &&
-			stamp_good_listing_locked(c, &l->stamp, dir->server) &&
-			!node_names_bumped_since(dir, l->submitted);
-	if (promised && l->start == 0)
-		build_begin(l, dir->dir);
-	else if (!promised || l->build_off != l->start)
-		build_give_up_locked(l);
-	while ((r = c->backend->sequences->get_entry(&in, &e)) == 1) {
-		if (!name_valid(e.name))
-			return -EPROTO;
-		if (l->count == cap) {
-			cap = cap == 0 ? 64 : cap * 2;
+	do {
+		if (cap - l->count < PART_MAX) {
+			cap = cap == 0 ? PART_MAX : cap * 2;
 			struct node **p = realloc(l->nodes, cap * sizeof(*p));
 			if (p == NULL)
 				return -ENOMEM;
 			l->nodes = p;
 		}
-		struct node *n = e.node != 0 ? node_named_locked(c, e.node) : NULL;
-		if (n != NULL) {
-			bool good = stamp_good_node_locked(c, &l->stamp, e.node);
-
-			node_identify(n, &e.attr);
-			if (c->leased)
-				node_compare_locked(c, n, &e.attr);
-			if (good || !c->leased || !MSG_HAS(&l->stamp, stamp))
-				(void)node_install_locked(c, n, &e.attr,
-							  node_bumped_since(n, l->submitted), good);
-		}
-		l->nodes[l->count++] = n;
-		if (promised)
-			install_entry(c, l, dir, &e, n);
-		l->build_off = e.off;
-	}
-	if (r == 0 && l->end && promised && building(l, dir->dir))
-		build_end(c, l, dir->dir);
+		r = install_part(l, &in, dir);
+	} while (r == 1);
 	return r;
 }
 

@@ -12,32 +12,34 @@
  * room, so that the last ones empty.
  */
 
-static int grow_chunks(struct cache *c)
+static struct chunk_page *page_of(const struct cache *c, uint32_t chunk)
 {
-	uint32_t cap = c->chunk_cap == 0 ? 16 : c->chunk_cap * 2;
-	struct chunk *p = NULL;
-
-	if (cap <= UINT32_MAX / NODES_PER_CHUNK)
-		p = realloc(c->chunks, cap * sizeof(*p));
-	if (p == NULL)
-		return -1;
-	c->chunks = p;
-	c->chunk_cap = cap;
-	return 0;
+	return paged_at(&c->chunks, chunk / CHUNKS_PER_PAGE);
 }
 
-/* The first chunk with a free slot; NULL without memory. */
+/* Moves the hint to the first chunk that has room, or behind all. */
+static void find_room(struct cache *c, uint32_t n)
+{
+	while (c->chunk_hint < n && chunk_at(c, c->chunk_hint)->used == NODES_PER_CHUNK) {
+		bool skip = c->chunk_hint % CHUNKS_PER_PAGE == 0 &&
+			    page_of(c, c->chunk_hint)->full == CHUNKS_PER_PAGE;
+
+		c->chunk_hint += skip ? CHUNKS_PER_PAGE : 1;
+	}
+}
+
+/* The first chunk with a free slot is that of the hint; NULL without memory. */
 static struct chunk *chunk_with_room(struct cache *c)
 {
 	uint32_t n = c->slot_count / NODES_PER_CHUNK;
 
-	while (c->chunk_hint < n && c->chunks[c->chunk_hint].used == NODES_PER_CHUNK)
-		c->chunk_hint++;
-	if (c->chunk_hint == c->chunk_cap && grow_chunks(c) < 0)
+	find_room(c, n);
+	bool new = c->chunk_hint == n;
+	if (new &&n == UINT32_MAX / NODES_PER_CHUNK)
 		return NULL;
-	struct chunk *k = &c->chunks[c->chunk_hint];
-	if (c->chunk_hint == n)
-		*k = (struct chunk){.uses = 0};
+	if (new &&n / CHUNKS_PER_PAGE == c->chunks.count && paged_grow(&c->chunks) < 0)
+		return NULL;
+	struct chunk *k = chunk_at(c, c->chunk_hint);
 	if (k->nodes == NULL) {
 		k->nodes = calloc(NODES_PER_CHUNK, sizeof(struct node));
 		if (k->nodes == NULL)
@@ -45,16 +47,18 @@ static struct chunk *chunk_with_room(struct cache *c)
 		k->fresh = k->used = 0;
 		k->free_slot = 0;
 	}
-	if (c->chunk_hint == n)
+	if (new)
 		c->slot_count += NODES_PER_CHUNK;
 	return k;
 }
 
+/* From the chunk of the hint. */
 static struct node *take_from(struct cache *c, struct chunk *k)
 {
-	uint32_t first = (uint32_t)(k - c->chunks) * NODES_PER_CHUNK, slot = k->free_slot;
+	uint32_t first = c->chunk_hint * NODES_PER_CHUNK, slot = k->free_slot;
 
-	k->used++;
+	if (++k->used == NODES_PER_CHUNK)
+		page_of(c, c->chunk_hint)->full++;
 	if (slot != 0) {
 		k->free_slot = node_slot(c, slot)->older;
 		return node_slot(c, slot);
@@ -71,7 +75,7 @@ static struct node *take_node(struct cache *c)
 
 	if (k == NULL)
 		return NULL;
-	if (k == c->chunks && k->used == 0)
+	if (c->chunk_hint == 0 && k->used == 0)
 		take_from(c, k)->flags = NODE_FREE; /* no id is 0 */
 	struct node *n = take_from(c, k);
 	*n = (struct node){.id = n->id};
@@ -91,7 +95,7 @@ static void give_up(struct chunk *k)
 static void give_node(struct cache *c, struct node *n)
 {
 	uint32_t slot = (uint32_t)n->id, chunk = slot / NODES_PER_CHUNK;
-	struct chunk *k = &c->chunks[chunk];
+	struct chunk *k = chunk_at(c, chunk);
 	uint64_t next = n->id + (UINT64_C(1) << 32);
 
 	*n = (struct node){.id = next, .flags = NODE_FREE};
@@ -100,6 +104,8 @@ static void give_node(struct cache *c, struct node *n)
 		return; /* after 2^32 uses the slot is retired */
 	n->older = k->free_slot;
 	k->free_slot = slot;
+	if (k->used == NODES_PER_CHUNK)
+		page_of(c, chunk)->full--;
 	if (--k->used == 0)
 		give_up(k);
 	if (chunk < c->chunk_hint)
@@ -303,7 +309,7 @@ void nodes_free(struct cache *c)
 		}
 	}
 	for (uint32_t i = 0; i < c->slot_count; i += NODES_PER_CHUNK)
-		free(c->chunks[i / NODES_PER_CHUNK].nodes);
-	free(c->chunks);
+		free(chunk_at(c, i / NODES_PER_CHUNK)->nodes);
+	paged_done(&c->chunks);
 	hash_done(&c->by_server);
 }

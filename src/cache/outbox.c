@@ -1,26 +1,34 @@
 /*
  * Messages without a reply: references and open files that go back to the server.
  *
- * What is given back under the cache's lock gathers in a message, and in further ones when that
- * is full, until somebody sends them without the lock. So none of it is lost, however much comes at
- * once; the kernel's own forgets are sent as soon as a message is full.
+ * What is given back under the cache's lock gathers in pieces of 4 KiB, until somebody sends them
+ * without the lock: then as many as fit become one message. So none of it is lost, however much
+ * comes at once; the kernel's own forgets are sent as soon as a message is full.
  */
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cache/cache_priv.h"
 #include "core/cleanup.h"
 #include "core/log.h"
 
 #define ITEM_MAX   20		/* bytes of one item of a sequence */
-#define BYTES_MIN  256		/* of a message's payload, doubled */
+#define PIECE	   4096		/* bytes that are allocated for one */
 #define TRIM_AFTER 4096		/* nodes that were freed, and as many as are left */
-#define BYTES_MAX  (256u << 10) /* up to this */
+#define BYTES_MAX  (256u << 10) /* of a message's payload */
+
+struct piece {
+	struct piece *next; /* which is full */
+	size_t len, count;  /* bytes; pieces, with those behind it */
+	unsigned char data[];
+};
+
+#define PIECE_MAX  (PIECE - sizeof(struct piece))
+#define PIECES_MAX (BYTES_MAX / PIECE_MAX) /* of one message */
 
 struct oneway {
 	struct call call;
-	struct oneway *next; /* which is full */
-	size_t len, cap;
 	unsigned char data[];
 };
 
@@ -30,35 +38,20 @@ static void oneway_sent(struct call *call)
 }
 
 /* Without memory the server keeps the thing until the session ends. */
-static struct oneway *grown(struct oneway *o, size_t cap)
+static unsigned char *room(struct piece **at)
 {
-	struct oneway *p = realloc(o, sizeof(*p) + cap);
+	struct piece *p = *at;
 
-	if (p == NULL)
-		return NULL;
-	if (o == NULL)
-		*p = (struct oneway){.len = 0};
-	p->cap = cap;
-	return p;
-}
-
-static unsigned char *room(struct oneway **at)
-{
-	struct oneway *o = *at;
-
-	if (o == NULL || (o->cap - o->len < ITEM_MAX && o->cap >= BYTES_MAX)) {
-		o = grown(NULL, BYTES_MIN);
-		if (o != NULL)
-			o->next = *at;
-	} else if (o->cap - o->len < ITEM_MAX) {
-		o = grown(o, o->cap * 2);
-	}
-	if (o == NULL) {
+	if (p != NULL && PIECE_MAX - p->len >= ITEM_MAX)
+		return p->data + p->len;
+	p = malloc(PIECE);
+	if (p == NULL) {
 		log_err("no memory to give something back to the server");
 		return NULL;
 	}
-	*at = o;
-	return o->data + o->len;
+	*p = (struct piece){.next = *at, .count = *at != NULL ? (*at)->count + 1 : 1};
+	*at = p;
+	return p->data;
 }
 
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n)
@@ -77,9 +70,9 @@ void cache_close_locked(struct cache *c, uint64_t fh)
 		c->closes->len += c->backend->sequences->put_uint(fh, p, ITEM_MAX);
 }
 
-static bool is_full(const struct oneway *o)
+static bool is_full(const struct piece *p)
 {
-	return o != NULL && (o->next != NULL || o->cap >= BYTES_MAX);
+	return p != NULL && p->count >= PIECES_MAX;
 }
 
 bool outbox_full_locked(const struct cache *c)
@@ -87,25 +80,66 @@ bool outbox_full_locked(const struct cache *c)
 	return is_full(c->forgets) || is_full(c->closes);
 }
 
-static void send(struct cache *c, enum msg_op op, struct oneway *o)
+static struct piece *oldest_first(struct piece *p)
 {
-	for (struct oneway *next; o != NULL; o = next) {
-		next = o->next;
-		o->call.sent = oneway_sent;
+	struct piece *first = NULL;
+
+	for (struct piece *next; p != NULL; p = next) {
+		next = p->next;
+		p->next = first;
+		first = p;
+	}
+	return first;
+}
+
+/* The first pieces in one message, NULL without memory for it; *at becomes what follows them. */
+static struct oneway *join(struct piece **at)
+{
+	struct piece *p = *at;
+	size_t n = 0, len = 0;
+
+	for (const struct piece *i = p; i != NULL && n < PIECES_MAX; i = i->next, n++)
+		len += i->len;
+	struct oneway *o = malloc(sizeof(*o) + len);
+	len = 0;
+	for (struct piece *next; n > 0; n--, p = next) {
+		next = p->next;
+		if (o != NULL)
+			memcpy(o->data + len, p->data, p->len);
+		len += p->len;
+		free(p);
+	}
+	*at = p;
+	if (o == NULL) {
+		log_err("no memory to give something back to the server");
+		return NULL;
+	}
+	o->call = (struct call){.sent = oneway_sent};
+	MSG_SET(&o->call.req, payload, ((struct slice){o->data, len}));
+	return o;
+}
+
+static void send(struct cache *c, enum msg_op op, struct piece *p)
+{
+	p = oldest_first(p);
+	while (p != NULL) {
+		struct oneway *o = join(&p);
+
+		if (o == NULL)
+			continue;
 		MSG_SET(&o->call.req, op, op);
-		MSG_SET(&o->call.req, payload, ((struct slice){o->data, o->len}));
 		c->backend->ops->submit(c->backend, &o->call);
 	}
 }
 
 void outbox_done(struct cache *c)
 {
-	struct oneway *const all[] = {c->forgets, c->closes};
+	struct piece *const all[] = {c->forgets, c->closes};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		for (struct oneway *o = all[i], *next; o != NULL; o = next) {
-			next = o->next;
-			free(o);
+		for (struct piece *p = all[i], *next; p != NULL; p = next) {
+			next = p->next;
+			free(p);
 		}
 	}
 }
@@ -147,7 +181,7 @@ static bool trim_due_locked(struct cache *c)
 void cache_forget_flush(struct cache *c)
 {
 	(void)pthread_mutex_lock(&c->lock);
-	struct oneway *forgets = TAKE_PTR(c->forgets), *closes = TAKE_PTR(c->closes);
+	struct piece *forgets = TAKE_PTR(c->forgets), *closes = TAKE_PTR(c->closes);
 	bool trim = trim_due_locked(c);
 	(void)pthread_mutex_unlock(&c->lock);
 	send(c, MSG_CLOSE, closes);

@@ -59,7 +59,7 @@ static inline void fake_fill_chunk(struct cache *c, uint32_t left)
 {
 	uint64_t server = UINT64_C(1) << 40;
 
-	while (c->chunks[c->chunk_hint].used != NODES_PER_CHUNK - left)
+	while (chunk_at(c, c->chunk_hint)->used != NODES_PER_CHUNK - left)
 		assert_non_null(node_named_locked(c, ++server));
 }
 

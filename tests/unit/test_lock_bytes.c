@@ -4,6 +4,10 @@
  */
 #include "cache_lease.h"
 
+#include <dirent.h>
+
+#include "cache/listing.h"
+
 #define FILE_MODE (S_IFREG | 0644u)
 #define BLOCK	  (128u << 10)
 #define BOUND	  4096
@@ -184,11 +188,92 @@ static void test_written_meanwhile(void **state)
 	done_watching(w);
 }
 
+/* ---- what goes back to the server ---- */
+
+/* 1 MiB of it, and as few messages as before. */
+static void test_outbox(void **state)
+{
+	enum { N = 100000 };
+	struct world *w = watched_world(lease_options(), true);
+
+	(void)state;
+	(void)pthread_mutex_lock(&w->c->lock);
+	for (uint64_t i = 0; i < N; i++)
+		cache_give_back_locked(w->c, (UINT64_C(1) << 40) + i, 1);
+	(void)pthread_mutex_unlock(&w->c->lock);
+	cache_forget_flush(w->c);
+	assert_int_equal(w->f->n_forgets, N);
+	for (uint64_t i = 0; i < N; i += 1000)
+		assert_int_equal(fake_forgotten(w->f, (UINT64_C(1) << 40) + i), 1);
+	assert_in_range(w->f->n_forget_messages, 4, 6);
+	done_watching(w);
+}
+
+/* ---- listings ---- */
+
+/* Entries from `first` to `last`, as many as fit; the last one that did. */
+static uint64_t reply_batch(struct world *w, struct asked *a, uint64_t first, uint64_t last)
+{
+	unsigned char *buf = a->req.call.dest;
+	size_t len = 0, one;
+	uint64_t i = first;
+
+	for (; i <= last; i++, len += one) {
+		char name[32];
+		struct dir_entry e = {.off = i,
+				      .type = DT_REG,
+				      .ino = 5000 + i,
+				      .node = 100000 + i,
+				      .attr = attr_now(w, FILE_MODE, i)};
+
+		(void)snprintf(name, sizeof(name), "name%llu", (unsigned long long)i);
+		e.name = (struct slice){name, strlen(name)};
+		one = codec_put_entry(&e, buf + len, a->req.call.dest_len - len);
+		if (one == 0)
+			break;
+	}
+	struct msg m = reply_attr(w, w->seq, S_IFDIR | 0755, 0);
+	MSG_SET(&m, payload, ((struct slice){buf, len}));
+	MSG_SET(&m, flags, i > last ? READDIR_END : 0);
+	answer(w->f, a, &m);
+	assert_int_equal(a->reply.err, 0);
+	return i - 1;
+}
+
+/* A directory of some thousand names, in batches that grow. */
+static void test_listing(void **state)
+{
+	enum { NAMES = 20000 };
+	struct cache_options options = lease_options();
+	struct listing *l;
+
+	(void)state;
+	options.node_budget = 100000;
+	struct world *w = watched_world(options, true);
+	uint64_t dir = look_up(w, CACHE_ROOT, "d", 60, S_IFDIR | 0755, w->seq);
+	assert_int_equal(listing_new(w->c, dir, &l), 0);
+	for (uint64_t at = 0; at < NAMES;) {
+		struct asked *a = asked_new(MSG_READDIRPLUS);
+
+		listing_fetch(l, &a->req, at, true);
+		at = reply_batch(w, a, at + 1, NAMES);
+		free(a);
+	}
+	assert_true(listing_rewind(l)); /* it is complete */
+	assert_true(known_name(w, dir, "name1") - 1 < UNKNOWN - 1);
+	assert_true(known_name(w, dir, "name20000") - 1 < UNKNOWN - 1);
+	assert_int_equal(known_name(w, dir, "name"), ABSENT);
+	listing_free(l);
+	done_watching(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_pages),
 	    cmocka_unit_test(test_written_meanwhile),
+	    cmocka_unit_test(test_outbox),
+	    cmocka_unit_test(test_listing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

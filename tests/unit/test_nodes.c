@@ -351,7 +351,7 @@ static void test_memory_comes_back(void **state)
 	}
 	assert_true(used[1] < used[0] + 4096);
 	for (uint32_t i = 1; i < w->c->slot_count / NODES_PER_CHUNK; i++)
-		assert_null(w->c->chunks[i].nodes);
+		assert_null(chunk_at(w->c, i)->nodes);
 	assert_true(w->c->by_server.size < NODES / 2 && w->c->names.size < NODES / 2);
 	qsort(ids, 2 * NODES, sizeof(*ids), by_number);
 	for (size_t i = 1; i < 2 * NODES; i++)
