@@ -165,12 +165,13 @@ struct chunk_page {
 _Static_assert(sizeof(struct chunk_page) <= PAGED_BYTES, "one page");
 
 /* What was told without a promise: see timed.c. */
+#define TIMED_PER_PAGE (PAGED_BYTES / sizeof(uint64_t))
 struct timed {
-	uint64_t *nodes; /* ids */
-	size_t n_nodes, cap_nodes;
-	bool all;	      /* and of others, which there was no memory to note */
-	unsigned char *names; /* records, from names_from on */
-	size_t names_from, names_to, names_cap;
+	struct paged nodes; /* ids, TIMED_PER_PAGE in each page */
+	size_t n_nodes, pages_allowed;
+	bool all;			    /* and of others, which there was no memory to note */
+	struct timed_page *oldest, *newest; /* names */
+	size_t name_bytes;
 	uint64_t dropped; /* generation: what was asked for before is told for no time */
 };
 
@@ -509,6 +510,7 @@ void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct ca
 
 /* The kernel, or this cache, is to keep attributes or pages of n without a promise. */
 void timed_node_locked(struct cache *c, struct node *n);
+uint64_t timed_node_at(const struct timed *t, size_t i);
 /* The same of a name in dir, for ttl. False without memory: then it may be told for no time. */
 bool timed_name_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
 		       bool is_dir, uint64_t ttl);

@@ -132,7 +132,7 @@ void timed_drop_locked(struct cache *c)
 		cache_drop_all_locked(c);
 	t->all = false;
 	for (size_t i = 0; i < t->n_nodes; i++) {
-		struct node *n = node_find_locked(c, t->nodes[i]);
+		struct node *n = node_find_locked(c, timed_node_at(t, i));
 
 		if (n == NULL || (n->flags & NODE_TIMED) == 0)
 			continue;

@@ -15,6 +15,21 @@
 
 /* ---- nodes ---- */
 
+static uint64_t *node_at(const struct timed *t, size_t i)
+{
+	return (uint64_t *)paged_at(&t->nodes, i / TIMED_PER_PAGE) + i % TIMED_PER_PAGE;
+}
+
+uint64_t timed_node_at(const struct timed *t, size_t i)
+{
+	return *node_at(t, i);
+}
+
+static size_t room_for_nodes(const struct timed *t)
+{
+	return t->nodes.count * TIMED_PER_PAGE;
+}
+
 /* Leaves out those that have gone, or were taken back. */
 static void compact_nodes(struct cache *c)
 {
@@ -22,30 +37,30 @@ static void compact_nodes(struct cache *c)
 	size_t n = 0;
 
 	for (size_t i = 0; i < t->n_nodes; i++) {
-		const struct node *node = node_find_locked(c, t->nodes[i]);
+		uint64_t id = *node_at(t, i);
+		const struct node *node = node_find_locked(c, id);
 
 		if (node != NULL && (node->flags & NODE_TIMED) != 0)
-			t->nodes[n++] = t->nodes[i];
+			*node_at(t, n++) = id;
 	}
 	t->n_nodes = n;
 }
 
-/* When all are full: most may have gone. So there are at most four times as many as there are
- * nodes. */
+/*
+ * When all pages are full, most may have gone: so before there are twice as many these are left
+ * out, and there are at most four times as many as there are nodes.
+ */
 static bool make_room_for_node(struct cache *c)
 {
 	struct timed *t = &c->timed;
 
-	compact_nodes(c);
-	if (t->n_nodes < t->cap_nodes / 2)
-		return true;
-	size_t cap = t->cap_nodes == 0 ? 64 : t->cap_nodes * 2;
-	uint64_t *p = realloc(t->nodes, cap * sizeof(*p));
-	if (p == NULL)
-		return t->n_nodes < t->cap_nodes;
-	t->nodes = p;
-	t->cap_nodes = cap;
-	return true;
+	if (t->nodes.count >= t->pages_allowed) {
+		compact_nodes(c);
+		if (t->n_nodes < room_for_nodes(t) / 2)
+			return true;
+		t->pages_allowed = t->pages_allowed == 0 ? 1 : t->pages_allowed * 2;
+	}
+	return paged_grow(&t->nodes) == 0 || t->n_nodes < room_for_nodes(t);
 }
 
 void timed_node_locked(struct cache *c, struct node *n)
@@ -54,15 +69,23 @@ void timed_node_locked(struct cache *c, struct node *n)
 
 	if (n->flags & NODE_TIMED)
 		return;
-	if (t->n_nodes == t->cap_nodes && !make_room_for_node(c)) {
+	if (t->n_nodes == room_for_nodes(t) && !make_room_for_node(c)) {
 		t->all = true;
 		return;
 	}
-	t->nodes[t->n_nodes++] = n->id;
+	*node_at(t, t->n_nodes++) = n->id;
 	n->flags |= NODE_TIMED;
 }
 
 /* ---- names: records one behind the other, the oldest first ---- */
+
+struct timed_page {
+	struct timed_page *next;
+	uint32_t from, to; /* records */
+	unsigned char data[];
+};
+
+#define PAGE_ROOM (PAGED_BYTES - sizeof(struct timed_page))
 
 struct timed_name {
 	uint64_t dir, until;
@@ -75,10 +98,27 @@ static size_t record_size(size_t len)
 	return sizeof(struct timed_name) + (len + 7) / 8 * 8;
 }
 
+/* There is one. */
 static const char *first_name(const struct timed *t, struct timed_name *ret)
 {
-	memcpy(ret, t->names + t->names_from, sizeof(*ret));
-	return (const char *)t->names + t->names_from + sizeof(*ret);
+	const unsigned char *at = t->oldest->data + t->oldest->from;
+
+	memcpy(ret, at, sizeof(*ret));
+	return (const char *)at + sizeof(*ret);
+}
+
+static void pass_first(struct timed *t, size_t size)
+{
+	struct timed_page *p = t->oldest;
+
+	p->from += (uint32_t)size;
+	t->name_bytes -= size;
+	if (p->from < p->to)
+		return;
+	t->oldest = p->next;
+	if (t->oldest == NULL)
+		t->newest = NULL;
+	free(p);
 }
 
 static void tell_first(struct cache *c, uint64_t now)
@@ -88,7 +128,7 @@ static void tell_first(struct cache *c, uint64_t now)
 
 	if (r.until > now && c->sink != NULL)
 		c->sink->entry(c->sink_arg, r.dir, name, r.len, (enum entry_way)r.way);
-	c->timed.names_from += record_size(r.len);
+	pass_first(&c->timed, record_size(r.len));
 }
 
 static void pass_over(struct cache *c, uint64_t now)
@@ -96,33 +136,30 @@ static void pass_over(struct cache *c, uint64_t now)
 	struct timed *t = &c->timed;
 	struct timed_name r;
 
-	while (t->names_from < t->names_to) {
+	while (t->oldest != NULL) {
 		(void)first_name(t, &r);
-		if (r.until > now && t->names_to - t->names_from < NAMES_MAX)
+		if (r.until > now && t->name_bytes < NAMES_MAX)
 			return;
 		tell_first(c, now);
 	}
 }
 
-static bool make_room(struct timed *t, size_t size)
+/* Where a record of that size goes; NULL without memory. */
+static unsigned char *add_record(struct timed *t, size_t size)
 {
-	size_t used = t->names_to - t->names_from;
+	struct timed_page *p = t->newest;
 
-	if (t->names_cap - t->names_to >= size)
-		return true;
-	if (used > 0)
-		memmove(t->names, t->names + t->names_from, used);
-	t->names_from = 0;
-	t->names_to = used;
-	if (t->names_cap / 2 >= used + size)
-		return true;
-	size_t cap = t->names_cap == 0 ? 4096 : t->names_cap * 2;
-	unsigned char *p = realloc(t->names, cap);
-	if (p == NULL)
-		return t->names_cap - t->names_to >= size;
-	t->names = p;
-	t->names_cap = cap;
-	return true;
+	if (p == NULL || PAGE_ROOM - p->to < size) {
+		p = malloc(PAGED_BYTES);
+		if (p == NULL)
+			return NULL;
+		*p = (struct timed_page){.next = NULL};
+		*(t->newest != NULL ? &t->newest->next : &t->oldest) = p;
+		t->newest = p;
+	}
+	p->to += (uint32_t)size;
+	t->name_bytes += size;
+	return p->data + p->to - size;
 }
 
 bool timed_name_locked(struct cache *c, const struct node *dir, const char *name, size_t len,
@@ -136,26 +173,31 @@ bool timed_name_locked(struct cache *c, const struct node *dir, const char *name
 				     .way = is_dir ? ENTRY_EXPIRES : ENTRY_DROPS};
 
 	pass_over(c, now);
-	if (!make_room(t, record_size(len)))
+	unsigned char *to = add_record(t, record_size(len));
+	if (to == NULL)
 		return false;
-	memcpy(t->names + t->names_to, &r, sizeof(r));
-	memcpy(t->names + t->names_to + sizeof(r), name, len);
-	t->names_to += record_size(len);
+	memcpy(to, &r, sizeof(r));
+	memcpy(to + sizeof(r), name, len);
 	return true;
 }
 
 void timed_tell_names_locked(struct cache *c)
 {
-	struct timed *t = &c->timed;
 	uint64_t now = cache_now();
 
-	while (t->names_from < t->names_to)
+	while (c->timed.oldest != NULL)
 		tell_first(c, now);
-	t->names_from = t->names_to = 0;
 }
 
 void timed_done(struct cache *c)
 {
-	free(c->timed.nodes);
-	free(c->timed.names);
+	struct timed *t = &c->timed;
+
+	paged_done(&t->nodes);
+	while (t->oldest != NULL) {
+		struct timed_page *next = t->oldest->next;
+
+		free(t->oldest);
+		t->oldest = next;
+	}
 }

@@ -267,6 +267,29 @@ static void test_listing(void **state)
 	done_watching(w);
 }
 
+/* ---- what is kept by time ---- */
+
+static void test_timed(void **state)
+{
+	enum { NODES = 5000 };
+	struct world *w = watched_world(lease_options(), true);
+	char name[32];
+
+	(void)state;
+	for (uint64_t i = 0; i < NODES; i++) {
+		(void)snprintf(name, sizeof(name), "name%llu", (unsigned long long)i);
+		(void)look_up(w, CACHE_ROOT, name, 100000 + i, FILE_MODE, NO_STAMP);
+	}
+	assert_int_equal(w->c->timed.n_nodes, NODES);
+	assert_true(w->c->timed.name_bytes >= NODES * sizeof(name));
+	watched = NULL; /* what the kernel is told is recorded by the test */
+	cache_set_sink(w->c, &recording_sink, w);
+	cache_drop_timed(w->c);
+	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, NULL), NODES);
+	assert_int_equal(w->n_told, 2 * NODES);
+	done_watching(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -274,6 +297,7 @@ int main(void)
 	    cmocka_unit_test(test_written_meanwhile),
 	    cmocka_unit_test(test_outbox),
 	    cmocka_unit_test(test_listing),
+	    cmocka_unit_test(test_timed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,7 +146,7 @@ static void test_names_are_bounded(void **state)
 	assert_true(w->n_told > 0);
 	(void)snprintf(name, sizeof(name), "%024u", 0);
 	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, name), 1);
-	assert_true(w->c->timed.names_cap <= (size_t)8 << 20);
+	assert_true(w->c->timed.name_bytes <= ((size_t)4 << 20) + MSG_NAME_MAX);
 	told_clear(w);
 }
 
@@ -163,7 +163,7 @@ static void test_nodes_are_bounded(void **state)
 
 		forget_all(w, ino);
 	}
-	assert_true(w->c->timed.cap_nodes <= 128);
+	assert_true(w->c->timed.nodes.count <= 1);
 	told_clear(w);
 }
 
