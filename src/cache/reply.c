@@ -1,6 +1,7 @@
 /* Replies: what they leave in the cache, and for how long the kernel may keep what they tell. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -338,6 +339,7 @@ static void take_readlink(struct cache *c, struct cache_req *r, const struct msg
 	(void)f;
 	out->data = m->payload;
 	if (c->leased && S_ISLNK(n->attr.mode) && n->target == NULL &&
+	    m->payload.len < PATH_MAX && /* longer than any link says */
 	    memchr(m->payload.data, '\0', m->payload.len) == NULL)
 		n->target = strndup(m->payload.data, m->payload.len);
 }

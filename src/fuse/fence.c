@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core/cleanup.h"
-
 struct fence {
 	struct call call;
 	struct notify_fence passed;
@@ -64,33 +62,4 @@ void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq
 		b->ops->submit(b, &f->call);
 	else
 		pass_fence(f);
-}
-
-struct waiter {
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	bool done;
-	int err;
-};
-
-static void fence_woke(void *arg, int err, uint64_t seq)
-{
-	struct waiter *w = arg;
-
-	(void)seq;
-	SCOPE_LOCK(&w->lock);
-	w->err = err;
-	w->done = true;
-	(void)pthread_cond_signal(&w->cond);
-}
-
-int fs_fence(struct fs *fs)
-{
-	struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-
-	fs_fence_async(fs, fence_woke, &w);
-	SCOPE_LOCK(&w.lock);
-	while (!w.done)
-		(void)pthread_cond_wait(&w.cond, &w.lock);
-	return w.err;
 }

@@ -45,16 +45,11 @@ struct fs_options {
 /* 0 or -errno with one line in err. The cache stays the caller's. */
 int fs_mount(struct cache *cache, const struct fs_options *options, const char *mountpoint,
 	     struct fs **ret, char *err, size_t err_len);
-/*
- * Waits until everything that had returned on the host before is visible in
- * the mount: what the server tells of has come, and what is kept by time only is
- * dropped. 0, or -ENOTCONN without a link. Any thread but those of the mount.
- */
-int fs_fence(struct fs *fs);
 
 /*
- * ioctl(2) on anything in the mount: the same; *arg is the server's
- * invalidation sequence.
+ * ioctl(2) on anything in the mount: waits until everything that had returned on the host before
+ * is visible in the mount: what the server tells of has come, and what is kept by time only is
+ * dropped. *arg is the server's invalidation sequence. ENOTCONN without a link.
  */
 #define VSOCKFS_IOC_FENCE 0x80085601u /* _IOR('V', 1, uint64_t) */
 

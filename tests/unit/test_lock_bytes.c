@@ -1,6 +1,6 @@
 /*
  * What is allocated and copied while cache.lock is held: never more than 4 KiB at a time. Every
- * call of malloc, calloc, realloc, memcpy, memmove and memset from the cache is watched.
+ * call of malloc, calloc, realloc, strndup, memcpy, memmove and memset from the cache is watched.
  */
 #include "cache_lease.h"
 
@@ -69,6 +69,14 @@ void *__wrap_realloc(void *p, size_t size)
 {
 	saw(size);
 	return __real_realloc(p, size);
+}
+
+char *__real_strndup(const char *s, size_t len);
+char *__wrap_strndup(const char *s, size_t len);
+char *__wrap_strndup(const char *s, size_t len)
+{
+	saw(strnlen(s, len) + 1);
+	return __real_strndup(s, len);
 }
 
 void *__real_memcpy(void *to, const void *from, size_t len);
@@ -267,6 +275,34 @@ static void test_listing(void **state)
 	done_watching(w);
 }
 
+/* ---- links ---- */
+
+/* What is longer than any link says is passed on, and not kept. */
+static void test_links(void **state)
+{
+	struct world *w = watched_world(lease_options(), true);
+	uint64_t ino = look_up(w, CACHE_ROOT, "l", 70, S_IFLNK | 0777, w->seq);
+	static char target[100000];
+
+	(void)state;
+	memset(target, 'x', sizeof(target));
+	for (int i = 0; i < 2; i++) {
+		struct asked *a = ask(w->c, MSG_READLINK, ino);
+		struct msg m = reply_attr(w, w->seq, S_IFLNK | 0777, 70);
+		size_t len = i == 0 ? sizeof(target) : 4095;
+
+		MSG_SET(&m, payload, ((struct slice){target, len}));
+		answer(w->f, a, &m);
+		assert_int_equal(a->len, len);
+		free(a);
+	}
+	struct asked *a = ask(w->c, MSG_READLINK, ino);
+	assert_true(a->from_cache);
+	assert_int_equal(a->len, 4095);
+	free(a);
+	done_watching(w);
+}
+
 /* ---- what is kept by time ---- */
 
 static void test_timed(void **state)
@@ -297,6 +333,7 @@ int main(void)
 	    cmocka_unit_test(test_written_meanwhile),
 	    cmocka_unit_test(test_outbox),
 	    cmocka_unit_test(test_listing),
+	    cmocka_unit_test(test_links),
 	    cmocka_unit_test(test_timed),
 	};
 

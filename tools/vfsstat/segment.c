@@ -19,7 +19,6 @@
 #define DIRECTORY_AT 16
 
 struct segment {
-	char *path;
 	int fd;
 	size_t size;
 	const _Atomic uint64_t *map;
@@ -48,16 +47,15 @@ int segment_open(const char *path, struct segment **ret)
 	if (!S_ISREG(st.st_mode) || st.st_size < 64 || (size_t)st.st_size > SIZE_LIMIT)
 		return -EPROTO;
 	struct segment *g = calloc(1, sizeof(*g));
-	if (g == NULL || (g->path = strdup(path)) == NULL) {
-		free(g);
+	if (g == NULL)
 		return -ENOMEM;
-	}
 	g->size = (size_t)st.st_size & ~(size_t)7;
 	void *map = mmap(NULL, g->size, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED) {
-		free(g->path);
+		int e = -errno;
+
 		free(g);
-		return -errno;
+		return e;
 	}
 	g->map = map;
 	g->fd = take_fd(&fd);
@@ -78,13 +76,7 @@ void segment_close(struct segment *g)
 		return;
 	(void)munmap((void *)(uintptr_t)g->map, g->size);
 	cleanup_close(&g->fd);
-	free(g->path);
 	free(g);
-}
-
-const char *segment_path(const struct segment *g)
-{
-	return g->path;
 }
 
 /* ---- snapshots ---- */

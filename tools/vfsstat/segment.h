@@ -21,7 +21,6 @@ struct snapshot;
 /* 0 or -errno; -EPROTO: no statistics segment. */
 int segment_open(const char *path, struct segment **ret);
 void segment_close(struct segment *g);
-const char *segment_path(const struct segment *g);
 /* NULL without memory. Freed with snapshot_free. */
 struct snapshot *segment_take(struct segment *g);
 void snapshot_free(struct snapshot *s);
