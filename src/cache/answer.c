@@ -4,7 +4,16 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/answer.h"
+#include "cache/attrs.h"
+#include "cache/files.h"
+#include "cache/in_kernel.h"
+#include "cache/in_kernel_names.h"
+#include "cache/in_kernel_size.h"
+#include "cache/names.h"
+#include "cache/outbox.h"
+#include "cache/pages.h"
+#include "cache/stamps.h"
 
 static bool node_answer(struct cache *c, struct node *n, uint64_t now, struct answer *a)
 {

@@ -4,7 +4,10 @@
  */
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/attrs.h"
+#include "cache/node.h"
+#include "cache/pages.h"
+#include "cache/timed.h"
 #include "core/fault.h"
 
 static bool is_device(uint32_t mode)

@@ -5,7 +5,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/attrs.h"
+#include "cache/drop.h"
+#include "cache/files.h"
+#include "cache/in_kernel_names.h"
+#include "cache/listing_priv.h"
+#include "cache/names.h"
+#include "cache/node.h"
+#include "cache/outbox.h"
+#include "cache/pages.h"
+#include "cache/push.h"
+#include "cache/timed.h"
 #include "core/cleanup.h"
 
 /* ---- what the kernel gives back ---- */

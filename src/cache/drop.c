@@ -3,7 +3,16 @@
  */
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/drop.h"
+#include "cache/files.h"
+#include "cache/in_kernel.h"
+#include "cache/in_kernel_names.h"
+#include "cache/in_kernel_size.h"
+#include "cache/names.h"
+#include "cache/node.h"
+#include "cache/pages.h"
+#include "cache/stamps.h"
+#include "cache/timed.h"
 
 void node_lose_attr_locked(struct node *n)
 {

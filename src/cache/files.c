@@ -16,7 +16,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/files.h"
+#include "cache/node.h"
+#include "cache/outbox.h"
 #include "core/cleanup.h"
 
 #define IDLE_MAX   1024			/* a descriptor of the server each */

@@ -4,7 +4,12 @@
  */
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/in_kernel.h"
+#include "cache/in_kernel_names.h"
+#include "cache/in_kernel_size.h"
+#include "cache/names.h"
+#include "cache/node.h"
+#include "cache/pages.h"
 #include "core/cleanup.h"
 #include "core/fault.h"
 

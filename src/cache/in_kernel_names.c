@@ -25,7 +25,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/in_kernel_names.h"
+#include "cache/node.h"
 #include "core/cleanup.h"
 #include "core/fault.h"
 

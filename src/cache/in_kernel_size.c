@@ -36,7 +36,11 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/attrs.h"
+#include "cache/in_kernel_names.h"
+#include "cache/in_kernel_size.h"
+#include "cache/node.h"
+#include "cache/request.h"
 #include "core/cleanup.h"
 #include "core/fault.h"
 

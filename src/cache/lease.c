@@ -2,7 +2,10 @@
  * The lease: a server that is silent may have changes that we do not hear of.
  * So what it promised holds for a bounded time after its last sign of life.
  */
-#include "cache/cache_priv.h"
+#include "cache/drop.h"
+#include "cache/files.h"
+#include "cache/in_kernel_size.h"
+#include "cache/stamps.h"
 #include "core/cleanup.h"
 #include "core/log.h"
 

@@ -6,7 +6,16 @@
 
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/attrs.h"
+#include "cache/in_kernel.h"
+#include "cache/in_kernel_names.h"
+#include "cache/in_kernel_size.h"
+#include "cache/listing_priv.h"
+#include "cache/names.h"
+#include "cache/node.h"
+#include "cache/pages.h"
+#include "cache/stamps.h"
+#include "cache/timed.h"
 #include "core/cleanup.h"
 
 /* The first batch serves most directories; a large one is fetched in fewer, larger ones. */

@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache/cache_priv.h"
+#include "cache/attrs.h"
+#include "cache/files.h"
+#include "cache/in_kernel_names.h"
+#include "cache/names.h"
+#include "cache/node.h"
 
 static uint32_t name_hash(const struct node *dir, const char *name, size_t len)
 {

@@ -1,7 +1,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/node.h"
+#include "cache/outbox.h"
 #include "core/cleanup.h"
 
 /*

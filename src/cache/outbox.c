@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache/cache_priv.h"
+#include "cache/outbox.h"
 #include "core/cleanup.h"
 #include "core/log.h"
 

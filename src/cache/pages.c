@@ -7,7 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/node.h"
+#include "cache/pages.h"
 #include "core/cleanup.h"
 
 #define BLOCK_SHIFT 17 /* 128 KiB, the kernel's smallest readahead */

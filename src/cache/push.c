@@ -1,7 +1,11 @@
 /* Invalidations: what the server pushes is taken in, and acknowledged. */
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/drop.h"
+#include "cache/in_kernel.h"
+#include "cache/node.h"
+#include "cache/push.h"
+#include "cache/stamps.h"
 #include "core/cleanup.h"
 #include "core/log.h"
 

@@ -6,7 +6,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/attrs.h"
+#include "cache/drop.h"
+#include "cache/files.h"
+#include "cache/in_kernel.h"
+#include "cache/in_kernel_names.h"
+#include "cache/in_kernel_size.h"
+#include "cache/names.h"
+#include "cache/node.h"
+#include "cache/pages.h"
+#include "cache/reply.h"
+#include "cache/request.h"
+#include "cache/stamps.h"
+#include "cache/timed.h"
 #include "core/fault.h"
 
 /*

@@ -2,7 +2,12 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "cache/cache_priv.h"
+#include "cache/attrs.h"
+#include "cache/names.h"
+#include "cache/node.h"
+#include "cache/pages.h"
+#include "cache/request.h"
+#include "cache/timed.h"
 #include "core/cleanup.h"
 
 /* O_TMPFILE: the name that comes with it is the kernel's own. */

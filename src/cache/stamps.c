@@ -4,7 +4,7 @@
  */
 #include <time.h>
 
-#include "cache/cache_priv.h"
+#include "cache/stamps.h"
 #include "core/fault.h"
 
 uint64_t cache_now(void)

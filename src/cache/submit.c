@@ -3,7 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache/cache_priv.h"
+#include "cache/answer.h"
+#include "cache/files.h"
+#include "cache/in_kernel_names.h"
+#include "cache/in_kernel_size.h"
+#include "cache/node.h"
+#include "cache/outbox.h"
+#include "cache/pages.h"
+#include "cache/reply.h"
+#include "cache/request.h"
 #include "core/cleanup.h"
 
 /* ---- replies ---- */

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache/cache_priv.h"
+#include "cache/node.h"
+#include "cache/timed.h"
 
 #define NAMES_MAX ((size_t)4 << 20) /* bytes of noted names; above, the oldest is taken back */
 

@@ -1,0 +1,19 @@
+/* Drop: what is not true any more goes, here and in the kernel. */
+#pragma once
+
+#include "cache/cache_priv.h"
+
+/* Everything that is kept, in the kernel as well. */
+void cache_drop_all_locked(struct cache *c);
+/* Attributes and pages of n may be other ones now. */
+void node_lose_locked(struct cache *c, struct node *n);
+/* These are not true any more; without a word to the kernel. */
+void node_lose_attr_locked(struct node *n);
+void node_lose_content_locked(struct cache *c, struct node *n);
+/* A name in a directory, or all of them, are not what they were. Whether that was of interest. */
+bool name_lose_locked(struct cache *c, struct node *dir, struct slice name);
+void names_lose_locked(struct cache *c, struct node *dir);
+/* What was told without a promise; nothing that was asked for before is told for a time either. */
+void timed_drop_locked(struct cache *c);
+/* The node is about to be freed: what the rooms keep of it goes. */
+void node_empty_locked(struct cache *c, struct node *n);

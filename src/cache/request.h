@@ -1,0 +1,19 @@
+/* Touches: what a request of ours changes, and which locks the kernel holds for it. */
+#pragma once
+
+#include "cache/cache_priv.h"
+
+/* O_TMPFILE: the name that comes with it is the kernel's own. */
+bool request_is_nameless(const struct msg *m);
+/* The kernel takes the size that the reply tells of the object. */
+bool request_tells_size(const struct msg *m);
+/* A regular file may grow in the kernel with its reply. */
+bool request_may_grow(const struct cache_req *r);
+/* Raises the generations of what it changes: when it is submitted, and when it is answered. */
+void request_bump_locked(struct cache *c, struct cache_req *r);
+/* It is about to be submitted. */
+void request_leaves_locked(struct cache *c, struct cache_req *r);
+/* A request of ours does not hold n up any more; NULL is allowed. */
+void node_not_busy_locked(struct cache *c, struct node *n, bool held);
+void pages_not_busy_locked(struct cache *c, struct cache_req *r);
+bool pages_busy_at_locked(const struct node *n, uint64_t off);
