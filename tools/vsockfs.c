@@ -45,7 +45,7 @@ enum locks { LOCKS_UNSET = -1, LOCKS_HOST, LOCKS_LOCAL };
 
 #define ID_UNSET UINT64_MAX
 
-struct settings {
+struct mount_settings {
 	/* -o */
 	int cache, locks, proto, xdev;
 	uint64_t attr_timeout, entry_timeout, negative_timeout,
@@ -65,7 +65,8 @@ struct settings {
 
 static const struct option_spec mount_options[] = {
 #define MOUNT_OPTION(name, kind, member, values, max, default_text, text)                          \
-	{name, OPTION_##kind, offsetof(struct settings, member), values, max, default_text, text},
+	{name,	       OPTION_##kind, offsetof(struct mount_settings, member), values, max,        \
+	 default_text, text},
 #include "vsockfs_options.def"
 #undef MOUNT_OPTION
 };
@@ -96,7 +97,7 @@ static bool in_list(const char *const *list, size_t n, const char *name)
 }
 #define IN_LIST(list, name) in_list(list, sizeof(list) / sizeof((list)[0]), name)
 
-static void add_flag(struct settings *s, const char *name)
+static void add_flag(struct mount_settings *s, const char *name)
 {
 	size_t len = strlen(s->mount_flags);
 
@@ -106,7 +107,7 @@ static void add_flag(struct settings *s, const char *name)
 
 static bool generic_option(void *arg, const char *name, const char *value)
 {
-	struct settings *s = arg;
+	struct mount_settings *s = arg;
 
 	if (strncmp(name, "x-", 2) == 0 || strncmp(name, "X-", 2) == 0 || IN_LIST(ignored, name))
 		return true;
@@ -164,7 +165,7 @@ static bool copy_text(char *to, size_t len, const char *from)
 }
 
 /* Takes SOURCE and MOUNTPOINT from the operands, or else from the kernel command line. */
-static int take_operands(struct settings *s, int n, char **operands)
+static int take_operands(struct mount_settings *s, int n, char **operands)
 {
 	const char *source = NULL, *mountpoint = NULL;
 	static char from_kernel[2][PATH_MAX];
@@ -209,7 +210,7 @@ static bool has_option(const char *list, const char *name)
 }
 
 /* What is asked for that the plain protocol cannot give: the option; NULL: nothing. */
-static const char *extended_only(const struct settings *s)
+static const char *extended_only(const struct mount_settings *s)
 {
 	return s->proto == PROTO_EXTENDED ? "proto=extended"
 	       : s->acl			  ? "acl"
@@ -222,7 +223,7 @@ static const char *extended_only(const struct settings *s)
  * Returns 0 to go on, -1 to exit with success, or an exit code. list gathers
  * all -o and owns what the settings' texts point to.
  */
-static int parse_arguments(struct settings *s, int argc, char **argv, char **list)
+static int parse_arguments(struct mount_settings *s, int argc, char **argv, char **list)
 {
 	const char *base = strrchr(argv[0], '/');
 	bool helper = strcmp(base != NULL ? base + 1 : argv[0], "mount.fuse.vsockfs") == 0;
@@ -327,7 +328,7 @@ static bool is_within(const char *inner, const char *outer)
 	return strncmp(inner, outer, n) == 0 && (inner[n] == '\0' || inner[n] == '/');
 }
 
-static int server_main(const struct settings *s, const char *dir, int fd, bool own_namespace)
+static int server_main(const struct mount_settings *s, const char *dir, int fd, bool own_namespace)
 {
 	char err[512];
 	struct server_config config = {.dir = dir,
@@ -365,7 +366,7 @@ static int server_main(const struct settings *s, const char *dir, int fd, bool o
 }
 
 /* Starts the server process on one end of a socketpair; *ret_fd is the other. */
-static int start_embedded(const struct settings *s, const struct endpoint *e, int *ret_fd,
+static int start_embedded(const struct mount_settings *s, const struct endpoint *e, int *ret_fd,
 			  pid_t *ret_pid)
 {
 	char dir[PATH_MAX];
@@ -424,7 +425,7 @@ static void *wait_for_signal(void *arg)
 	return NULL;
 }
 
-static int run_mount(const struct settings *s, struct cache *cache, struct stats *stats)
+static int run_mount(const struct mount_settings *s, struct cache *cache, struct stats *stats)
 {
 	struct fs_options options = {
 		.fsname = s->fsname != NULL ? s->fsname : s->source,
@@ -476,7 +477,7 @@ static int run_mount(const struct settings *s, struct cache *cache, struct stats
  * Where vfsstat looks for it, or in the file that was asked for. That nobody
  * can watch is no reason not to mount.
  */
-static int make_stats(const struct settings *s, struct stats **ret)
+static int make_stats(const struct mount_settings *s, struct stats **ret)
 {
 	int r = s->stats != NULL ? stats_new(s->stats, ret) : stats_new_default(STATS_MOUNT, ret);
 
@@ -505,7 +506,7 @@ static uint64_t or_default(uint64_t timeout, uint64_t unset)
 	return timeout == TIMEOUT_UNSET ? unset : timeout;
 }
 
-static struct cache_times cache_times(const struct settings *s, uint64_t unset)
+static struct cache_times cache_times(const struct mount_settings *s, uint64_t unset)
 {
 	return (struct cache_times){
 		.attr = or_default(s->attr_timeout, unset),
@@ -516,7 +517,7 @@ static struct cache_times cache_times(const struct settings *s, uint64_t unset)
 }
 
 /* What an option needs of the server, and this one does not have; else NULL. */
-static const char *missing(const struct settings *s, struct cache *cache)
+static const char *missing(const struct mount_settings *s, struct cache *cache)
 {
 	if (s->no_open && !cache_leased(cache))
 		return "no_open needs a server that tells of changes, and this one does not";
@@ -526,7 +527,8 @@ static const char *missing(const struct settings *s, struct cache *cache)
 }
 
 /* 0, 1 after what was connected failed, or -1 if nothing ever was. */
-static int connect_and_run(const struct settings *s, const struct endpoint *e, struct stats *stats)
+static int connect_and_run(const struct mount_settings *s, const struct endpoint *e,
+			   struct stats *stats)
 {
 	/* Until there is a mount to stop; the signal stays pending. */
 	CLEANUP_CLOSE int stop_fd = signalfd(-1, &s->signals, SFD_CLOEXEC);
@@ -591,7 +593,7 @@ static int connect_and_run(const struct settings *s, const struct endpoint *e, s
 /* The parent's proof that the mount answers: a request of its own. */
 static int mount_answers(void *arg)
 {
-	const struct settings *s = arg;
+	const struct mount_settings *s = arg;
 	struct stat st;
 
 	if (stat(s->mountpoint, &st) == 0)
@@ -600,7 +602,7 @@ static int mount_answers(void *arg)
 	return -1;
 }
 
-static int run(struct settings *s)
+static int run(struct mount_settings *s)
 {
 	struct endpoint e;
 	char err[512], absolute[PATH_MAX];
@@ -657,7 +659,7 @@ static int run(struct settings *s)
 
 int main(int argc, char **argv)
 {
-	static struct settings s = {
+	static struct mount_settings s = {
 		.cache = CACHE_LEASE,
 		.locks = LOCKS_UNSET,
 		.attr_timeout = TIMEOUT_UNSET,

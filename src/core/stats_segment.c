@@ -18,40 +18,42 @@
 
 #define NAMES_MAX 1000 /* files that one process may leave behind */
 
-struct row {
+struct stats_row {
 	const char *name, *type, *unit, *text;
 };
 
-static const struct row scalars[STAT_COUNT] = {
+static const struct stats_row scalars[STAT_COUNT] = {
 #define COUNTER(name, unit, text) {#name, "counter", #unit, text},
 #define GAUGE(name, unit, text)	  {#name, "gauge", #unit, text},
 #include "core/counters.def"
 };
 
 /* One row more than there are, for a side that has none. */
-static const struct row hists[HIST_COUNT + 1] = {
+static const struct stats_row hists[HIST_COUNT + 1] = {
 #define HISTOGRAM(name, unit, text) {#name, "hist", #unit, text},
 #include "core/counters.def"
 };
 
-static const struct row texts[TEXT_COUNT + 1] = {
+static const struct stats_row texts[TEXT_COUNT + 1] = {
 #define TEXT(name, text) {#name, "text", "", text},
 #include "core/counters.def"
 };
 
 /* Rows first up to end of a table, by side. */
-struct range {
+struct row_range {
 	uint32_t first, end;
 };
 
-static struct range rows_of(enum stats_side side, uint32_t common, uint32_t server, uint32_t all)
+static struct row_range rows_of(enum stats_side side, uint32_t common, uint32_t server,
+				uint32_t all)
 {
-	return side == STATS_MOUNT ? (struct range){0, server} : (struct range){common, all};
+	return side == STATS_MOUNT ? (struct row_range){0, server}
+				   : (struct row_range){common, all};
 }
 
 /* ---- describing ---- */
 
-static void describe(struct stats_info *info, const struct row *row)
+static void describe(struct stats_info *info, const struct stats_row *row)
 {
 	(void)snprintf(info->name, sizeof(info->name), "%s", row->name);
 	(void)snprintf(info->type, sizeof(info->type), "%s", row->type);
@@ -60,7 +62,7 @@ static void describe(struct stats_info *info, const struct row *row)
 }
 
 /* A row of a table: the first underscore parts the section from the rest. */
-static void describe_dotted(struct stats_info *info, const struct row *row)
+static void describe_dotted(struct stats_info *info, const struct stats_row *row)
 {
 	describe(info, row);
 	char *sep = strchr(info->name, '_');
@@ -98,8 +100,8 @@ static struct stats_info *add_section(struct layout *l, const char *name, uint32
 	return named && l->base != NULL ? (struct stats_info *)(void *)(l->base + info) : NULL;
 }
 
-static size_t add_table(struct layout *l, const char *name, const struct row *rows,
-			struct range range, uint32_t all, size_t stride)
+static size_t add_table(struct layout *l, const char *name, const struct stats_row *rows,
+			struct row_range range, uint32_t all, size_t stride)
 {
 	size_t at = place(l, all * stride);
 	struct stats_info *info = add_section(l, name, range.end - range.first, (uint32_t)stride,
@@ -117,7 +119,7 @@ static size_t add_ops(struct layout *l, const char *name, const struct stats_op_
 	struct stats_info *info = add_section(l, name, rows, sizeof(struct stats_op), at, true);
 
 	for (uint32_t i = 0; info != NULL && i < rows; i++)
-		describe(&info[i], &(struct row){names[i].name, "op", "ns", names[i].text});
+		describe(&info[i], &(struct stats_row){names[i].name, "op", "ns", names[i].text});
 	return at;
 }
 
@@ -135,7 +137,7 @@ static size_t add_rows(struct layout *l, const char *name, uint32_t rows, size_t
 static size_t lay_out(struct stats *s)
 {
 	struct layout l = {.base = s->base};
-	struct range scalar = rows_of(s->side, STAT_COMMON, STAT_SERVER, STAT_COUNT);
+	struct row_range scalar = rows_of(s->side, STAT_COMMON, STAT_SERVER, STAT_COUNT);
 	uint32_t count = scalar.end - scalar.first, zero = 0;
 	bool mount = s->side == STATS_MOUNT;
 

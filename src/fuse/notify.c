@@ -21,10 +21,10 @@
 /* ---- the notifiers ---- */
 
 /* The next to be done; NULL: none now, and *ret_until tells when to look again. */
-static struct item *next_locked(struct shard *s, uint64_t *ret_until)
+static struct notification *next_locked(struct shard *s, uint64_t *ret_until)
 {
 	const struct notify *n = s->notify;
-	struct item *i = s->waiting;
+	struct notification *i = s->waiting;
 
 	if (i != NULL && i->not_before <= cache_now()) {
 		shard_unwait_locked(s, i);
@@ -49,7 +49,7 @@ static struct item *next_locked(struct shard *s, uint64_t *ret_until)
  * i waits for unpark, or for PARK_MAX: before it is looked whether it has to, for unpark may come
  * from then on. Whether it is the first time.
  */
-static bool parks(struct shard *s, struct item *i)
+static bool parks(struct shard *s, struct notification *i)
 {
 	SCOPE_LOCK(&s->notify->lock);
 	bool first = !i->parked;
@@ -60,7 +60,7 @@ static bool parks(struct shard *s, struct item *i)
 }
 
 /* It has not. It is still where it was: unpark only moves it, and add does not see it. */
-static void parks_not(struct shard *s, struct item *i)
+static void parks_not(struct shard *s, struct notification *i)
 {
 	SCOPE_LOCK(&s->notify->lock);
 	shard_unwait_locked(s, i);
@@ -72,7 +72,7 @@ static void parks_not(struct shard *s, struct item *i)
  * there may hold until the host answers; and once it waits, nobody else gets
  * the lock. So it lets such a request end first.
  */
-static enum outcome do_entry(struct shard *s, struct item *i)
+static enum outcome do_entry(struct shard *s, struct notification *i)
 {
 	struct notify *n = s->notify;
 	struct cache *c = n->fs->cache;
@@ -90,10 +90,10 @@ static enum outcome do_entry(struct shard *s, struct item *i)
 }
 
 /* What is to come after all that was queued for the file waits for pages that are parked, too. */
-static bool parks_behind_pages(struct shard *s, struct item *i)
+static bool parks_behind_pages(struct shard *s, struct notification *i)
 {
 	SCOPE_LOCK(&s->notify->lock);
-	const struct item *w = s->notify->pages_parked > 0 ? s->waiting : NULL;
+	const struct notification *w = s->notify->pages_parked > 0 ? s->waiting : NULL;
 
 	while (w != NULL && !(w->pages_parked && w->data && w->ino == i->ino))
 		w = w->next;
@@ -105,7 +105,7 @@ static bool parks_behind_pages(struct shard *s, struct item *i)
 }
 
 /* Dropping a page waits for its lock, which a READ or WRITE in flight holds. */
-static enum outcome do_inode(struct shard *s, struct item *i)
+static enum outcome do_inode(struct shard *s, struct notification *i)
 {
 	struct notify *n = s->notify;
 
@@ -122,7 +122,7 @@ static enum outcome do_inode(struct shard *s, struct item *i)
 	return o;
 }
 
-static void again_locked(struct shard *s, struct item *i)
+static void again_locked(struct shard *s, struct notification *i)
 {
 	unsigned doubled = i->tries < RETRY_DOUBLED ? i->tries : RETRY_DOUBLED;
 
@@ -139,7 +139,7 @@ static void again_locked(struct shard *s, struct item *i)
 
 static void unpark_locked(struct shard *s, uint64_t ino)
 {
-	for (struct item *i = s->waiting, *next; i != NULL; i = next) {
+	for (struct notification *i = s->waiting, *next; i != NULL; i = next) {
 		next = i->next;
 		/* what an earlier call has let go would change places for ever */
 		if (i->parked && i->ino == ino && i->not_before > 0) {
@@ -150,7 +150,7 @@ static void unpark_locked(struct shard *s, uint64_t ino)
 	(void)pthread_cond_signal(&s->work);
 }
 
-static void execute_locked(struct shard *s, struct item *i)
+static void execute_locked(struct shard *s, struct notification *i)
 {
 	struct notify *n = s->notify;
 
@@ -191,7 +191,7 @@ static void execute_locked(struct shard *s, struct item *i)
 static bool turn_locked(struct shard *s, uint64_t *ret_until)
 {
 	notify_say_locked(s->notify);
-	struct item *i = next_locked(s, ret_until);
+	struct notification *i = next_locked(s, ret_until);
 	if (i != NULL)
 		execute_locked(s, i);
 	return i != NULL;
@@ -236,7 +236,7 @@ bool notify_turn(struct notify *n)
 /* ---- what is asked of them ---- */
 
 /* From a call of the sink. */
-static void add_from_sink(struct notify *n, struct item *i)
+static void add_from_sink(struct notify *n, struct notification *i)
 {
 	SCOPE_LOCK(&n->lock);
 	i->changed = cache_changed_at(n->fs->cache);
@@ -246,7 +246,7 @@ static void add_from_sink(struct notify *n, struct item *i)
 static void sink_inode(void *arg, uint64_t ino, bool data)
 {
 	struct notify *n = arg;
-	struct item *i = item_new(ino, "", 0);
+	struct notification *i = item_new(ino, "", 0);
 
 	i->data = data;
 	/* the promise of the content may be used up, and what the host appends shows so only */
@@ -257,7 +257,7 @@ static void sink_inode(void *arg, uint64_t ino, bool data)
 
 static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way)
 {
-	struct item *i = item_new(parent, name, len);
+	struct notification *i = item_new(parent, name, len);
 
 	i->entry = true;
 	i->way = way;
@@ -268,7 +268,7 @@ static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task,
 			const char *name, size_t len)
 {
 	struct notify *n = arg;
-	struct item *i = item_new(parent, name, len);
+	struct notification *i = item_new(parent, name, len);
 
 	i->entry = i->settles = true;
 	i->node = ino;
@@ -280,7 +280,7 @@ static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task,
 
 static void sink_size(void *arg, uint64_t ino)
 {
-	struct item *i = item_new(ino, "", 0);
+	struct notification *i = item_new(ino, "", 0);
 
 	i->nothing = i->asks = true;
 	add_from_sink(arg, i);
@@ -315,7 +315,7 @@ const struct cache_sink notify_sink = {
 
 void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len)
 {
-	struct item *i = item_new(ino, "", 0);
+	struct notification *i = item_new(ino, "", 0);
 
 	cache_drops_pages(n->fs->cache, ino);
 	i->data = true;
@@ -327,7 +327,7 @@ void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 
 void notify_moved(struct notify *n, fuse_ino_t ino)
 {
-	struct item *i = item_new(ino, "", 0);
+	struct notification *i = item_new(ino, "", 0);
 
 	cache_drops_pages(n->fs->cache, ino);
 	i->data = i->asks = true;
@@ -337,7 +337,7 @@ void notify_moved(struct notify *n, fuse_ino_t ino)
 
 void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), void *arg)
 {
-	struct item *i = item_new(ino, "", 0);
+	struct notification *i = item_new(ino, "", 0);
 
 	i->nothing = true;
 	i->done = done;
@@ -348,7 +348,7 @@ void notify_after(struct notify *n, fuse_ino_t ino, void (*done)(void *arg), voi
 void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len,
 			void (*done)(void *arg), void *arg)
 {
-	struct item *i = item_new(ino, "", 0);
+	struct notification *i = item_new(ino, "", 0);
 
 	cache_drops_pages(n->fs->cache, ino);
 	i->data = true;
@@ -362,7 +362,7 @@ void notify_inval_first(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t
 
 void notify_inval_entry(struct notify *n, fuse_ino_t parent, const char *name, size_t len)
 {
-	struct item *i = item_new(parent, name, len);
+	struct notification *i = item_new(parent, name, len);
 
 	i->entry = true;
 	i->way = ENTRY_EXPIRES;

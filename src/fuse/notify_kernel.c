@@ -34,7 +34,7 @@ static enum outcome inval_inode(struct notify *n, uint64_t ino, int64_t off, int
  * Pages that a READ or WRITE in flight holds are left out, for who drops them waits until the host
  * answers, and nothing ends him. What is still to be dropped behind their replies is then i's.
  */
-static enum outcome drop_pages(struct notify *n, struct item *i)
+static enum outcome drop_pages(struct notify *n, struct notification *i)
 {
 	struct cache *c = n->fs->cache;
 	bool late = cache_now() - i->born >= PARK_MAX && cache_link_alive(c);
@@ -65,7 +65,7 @@ static enum outcome drop_pages(struct notify *n, struct item *i)
 	return PARKED;
 }
 
-enum outcome notify_do_inode(struct notify *n, struct item *i)
+enum outcome notify_do_inode(struct notify *n, struct notification *i)
 {
 	bool known = !i->nothing && cache_kernel_knows(n->fs->cache, i->ino);
 	enum outcome o = DONE;
@@ -84,7 +84,7 @@ enum outcome notify_do_inode(struct notify *n, struct item *i)
 #define TOLD_AT_ONCE 16 /* tasks that are looked at */
 
 /* Whether all tasks to which the name was confirmed before the news have digested that. */
-static bool digested(struct notify *n, const struct item *i)
+static bool digested(struct notify *n, const struct notification *i)
 {
 	struct cache *c = n->fs->cache;
 	struct confirmed t[TOLD_AT_ONCE];
@@ -102,14 +102,14 @@ static bool digested(struct notify *n, const struct item *i)
 }
 
 /* It is done when nobody can give the name back the time that it has lost. */
-static void expire(struct notify *n, struct item *i)
+static void expire(struct notify *n, struct notification *i)
 {
 	i->expires = !digested(n, i);
 	(void)fuse_api_expire_entry(n->fs->se, i->ino, i->name, i->name_len);
 }
 
 /* What is mounted at the name or below it would go with the dentry. */
-static void tell_name(struct notify *n, struct item *i)
+static void tell_name(struct notify *n, struct notification *i)
 {
 	struct fs *fs = n->fs;
 	bool can = fs->expire_entries && !FAULT(no_expiry);
@@ -129,7 +129,7 @@ static void tell_name(struct notify *n, struct item *i)
  * The lock of the directory, or that of what has the name in it: of a node that it cannot be
  * (fuse_reverse_inval_entry looks at the node with the lock held), so that nothing is deleted.
  */
-static void wait_for_lock(struct notify *n, const struct item *i)
+static void wait_for_lock(struct notify *n, const struct notification *i)
 {
 	struct fs *fs = n->fs;
 
@@ -148,7 +148,7 @@ static void wait_for_reply(struct fs *fs)
 	(void)pthread_rwlock_unlock(&fs->forcing);
 }
 
-static enum outcome do_settle(struct notify *n, struct item *i)
+static enum outcome do_settle(struct notify *n, struct notification *i)
 {
 	if (i->tries == 0 && i->ino != i->node)
 		wait_for_lock(n, i);
@@ -163,7 +163,7 @@ static enum outcome do_settle(struct notify *n, struct item *i)
  * The name first, which waits for whoever reads the directory, and so sees to
  * it that what was told of it before is in the listing's pages when they go.
  */
-enum outcome notify_do_entry(struct notify *n, struct item *i)
+enum outcome notify_do_entry(struct notify *n, struct notification *i)
 {
 	struct fs *fs = n->fs;
 
@@ -225,7 +225,7 @@ void notify_appended(struct notify *n, fuse_ino_t ino, uint64_t end)
 }
 
 /* The size has been asked for, and is to be made known. */
-enum outcome notify_do_size(struct notify *n, const struct item *i)
+enum outcome notify_do_size(struct notify *n, const struct notification *i)
 {
 	uint64_t size, from;
 	int r = cache_size_missing(n->fs->cache, i->ino, &size, &from);
@@ -237,7 +237,7 @@ enum outcome notify_do_size(struct notify *n, const struct item *i)
 
 static void size_asked(void *arg)
 {
-	struct item *i = arg;
+	struct notification *i = arg;
 	struct notify *n = i->notify;
 
 	SCOPE_LOCK(&n->lock);
@@ -245,7 +245,7 @@ static void size_asked(void *arg)
 }
 
 /* Until it is known the item is not done: so a fence waits for it. */
-bool notify_ask_size(struct notify *n, struct item *i)
+bool notify_ask_size(struct notify *n, struct notification *i)
 {
 	i->asked = true;
 	i->tries = 0;

@@ -14,19 +14,19 @@
 
 #define ACKS_MAX 64 /* acknowledgements that wait; more become one */
 
-struct item {
-	struct item *next;	    /* of the queue, or of those that wait for their time */
-	struct item *prev;	    /* of the latter */
-	struct item *older, *newer; /* of all that are not done */
-	struct hash_link same;	    /* notify.same, if hashed */
-	bool hashed;		    /* queued or waiting, and stands for its equals */
-	uint64_t ticket;	    /* ascending */
+struct notification {
+	struct notification *next;	    /* of the queue, or of those that wait for their time */
+	struct notification *prev;	    /* of the latter */
+	struct notification *older, *newer; /* of all that are not done */
+	struct hash_link same;		    /* notify.same, if hashed */
+	bool hashed;			    /* queued or waiting, and stands for its equals */
+	uint64_t ticket;		    /* ascending */
 	/*
 	 * Of what the host has changed, until it is done: of n->host_inodes or n->host_entries;
 	 * an entry leaves the latter when a reply is given past it, and counts in its directory.
 	 */
 	struct chain *chain;
-	struct item *chain_older, *chain_newer;
+	struct notification *chain_older, *chain_newer;
 	uint64_t host_ticket; /* ascending in a chain */
 	struct passed_dir *passed;
 	bool back; /* takes back what the kernel has of a directory whose names were passed */
@@ -60,7 +60,7 @@ struct item {
 };
 
 struct chain {
-	struct item *oldest, *newest;
+	struct notification *oldest, *newest;
 };
 
 /*
@@ -84,9 +84,9 @@ struct shard {
 	struct notify *notify;
 	pthread_t thread;
 	pthread_cond_t work;
-	struct item *head, **tail;
-	struct item *waiting, *last_waiting; /* by not_before */
-	struct item *running;
+	struct notification *head, **tail;
+	struct notification *waiting, *last_waiting; /* by not_before */
+	struct notification *running;
 };
 
 struct notify {
@@ -96,7 +96,7 @@ struct notify {
 	struct shard shards[NOTIFIERS];
 	unsigned started;
 	uint64_t ticket;
-	struct item *oldest, *newest;
+	struct notification *oldest, *newest;
 	size_t count;		/* of items */
 	struct hash_table same; /* those that others may be merged into, by what they are about */
 	struct notify_fence *fences;
@@ -119,20 +119,20 @@ enum outcome { DONE, AGAIN, WAITS, PARKED };
 /* ---- notify_queue.c: what is not done yet ---- */
 
 _Noreturn void notify_no_memory(void);
-struct item *item_new(uint64_t ino, const char *name, size_t len);
+struct notification *item_new(uint64_t ino, const char *name, size_t len);
 struct shard *notify_shard(struct notify *n, uint64_t ino, bool entry);
-void item_enqueue_locked(struct notify *n, struct item *i);
-void shard_wait_locked(struct shard *s, struct item *i, uint64_t not_before);
-void shard_unwait_locked(struct shard *s, struct item *i);
-void item_unhash_locked(struct notify *n, struct item *i);
-void item_unchain_locked(struct notify *n, struct item *i);
-void item_asks_locked(struct notify *n, struct item *i);
+void item_enqueue_locked(struct notify *n, struct notification *i);
+void shard_wait_locked(struct shard *s, struct notification *i, uint64_t not_before);
+void shard_unwait_locked(struct shard *s, struct notification *i);
+void item_unhash_locked(struct notify *n, struct notification *i);
+void item_unchain_locked(struct notify *n, struct notification *i);
+void item_asks_locked(struct notify *n, struct notification *i);
 struct passed_dir *notify_passed_locked(const struct notify *n, uint64_t ino);
-void notify_add_locked(struct notify *n, struct item *i, bool host);
-void notify_add(struct notify *n, struct item *i);
-void item_finish_locked(struct notify *n, struct item *i);
-void item_done(const struct item *i);
-void item_rejoin_locked(struct notify *n, struct item *i);
+void notify_add_locked(struct notify *n, struct notification *i, bool host);
+void notify_add(struct notify *n, struct notification *i);
+void item_finish_locked(struct notify *n, struct notification *i);
+void item_done(const struct notification *i);
+void item_rejoin_locked(struct notify *n, struct notification *i);
 
 /* ---- notify_wait.c: who waits for it ---- */
 
@@ -142,7 +142,7 @@ void notify_mark(void *arg, uint64_t seq);
 
 /* ---- notify_kernel.c: doing it ---- */
 
-enum outcome notify_do_inode(struct notify *n, struct item *i);
-enum outcome notify_do_entry(struct notify *n, struct item *i);
-enum outcome notify_do_size(struct notify *n, const struct item *i);
-bool notify_ask_size(struct notify *n, struct item *i);
+enum outcome notify_do_inode(struct notify *n, struct notification *i);
+enum outcome notify_do_entry(struct notify *n, struct notification *i);
+enum outcome notify_do_size(struct notify *n, const struct notification *i);
+bool notify_ask_size(struct notify *n, struct notification *i);

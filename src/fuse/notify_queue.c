@@ -21,9 +21,9 @@ _Noreturn void notify_no_memory(void)
 	abort();
 }
 
-struct item *item_new(uint64_t ino, const char *name, size_t len)
+struct notification *item_new(uint64_t ino, const char *name, size_t len)
 {
-	struct item *i = calloc(1, sizeof(*i) + len + 1);
+	struct notification *i = calloc(1, sizeof(*i) + len + 1);
 
 	if (i == NULL)
 		notify_no_memory();
@@ -42,7 +42,7 @@ struct shard *notify_shard(struct notify *n, uint64_t ino, bool entry)
 	return &n->shards[ino % half + (entry ? half : 0)];
 }
 
-void item_enqueue_locked(struct notify *n, struct item *i)
+void item_enqueue_locked(struct notify *n, struct notification *i)
 {
 	struct shard *s = notify_shard(n, i->ino, i->entry);
 
@@ -52,9 +52,9 @@ void item_enqueue_locked(struct notify *n, struct item *i)
 	(void)pthread_cond_signal(&s->work);
 }
 
-void shard_wait_locked(struct shard *s, struct item *i, uint64_t not_before)
+void shard_wait_locked(struct shard *s, struct notification *i, uint64_t not_before)
 {
-	struct item *before = s->last_waiting;
+	struct notification *before = s->last_waiting;
 
 	i->not_before = not_before;
 	while (before != NULL && before->not_before > not_before)
@@ -65,24 +65,24 @@ void shard_wait_locked(struct shard *s, struct item *i, uint64_t not_before)
 	*(before != NULL ? &before->next : &s->waiting) = i;
 }
 
-void shard_unwait_locked(struct shard *s, struct item *i)
+void shard_unwait_locked(struct shard *s, struct notification *i)
 {
 	*(i->prev != NULL ? &i->prev->next : &s->waiting) = i->next;
 	*(i->next != NULL ? &i->next->prev : &s->last_waiting) = i->prev;
 }
 
-static uint32_t item_hash(const struct item *i)
+static uint32_t item_hash(const struct notification *i)
 {
 	return hash_bytes(i->name, i->name_len,
 			  hash_mix(i->ino << 2 | (i->entry ? 2u : 0u) | (i->data ? 1u : 0u)));
 }
 
-static struct item *equal_locked(const struct notify *n, const struct item *i)
+static struct notification *equal_locked(const struct notify *n, const struct notification *i)
 {
 	struct hash_link *l = hash_first(&n->same, item_hash(i));
 
 	for (; l != NULL; l = hash_next(l)) {
-		struct item *o = HASH_ENTRY(l, struct item, same);
+		struct notification *o = HASH_ENTRY(l, struct notification, same);
 
 		if (o->ino == i->ino && o->entry == i->entry && o->data == i->data &&
 		    o->name_len == i->name_len && memcmp(o->name, i->name, i->name_len) == 0)
@@ -91,13 +91,13 @@ static struct item *equal_locked(const struct notify *n, const struct item *i)
 	return NULL;
 }
 
-static void hash_locked(struct notify *n, struct item *i)
+static void hash_locked(struct notify *n, struct notification *i)
 {
 	i->hashed = !i->nothing && !i->settles && !i->asked && i->done == NULL &&
 		    hash_add(&n->same, &i->same, item_hash(i)) == 0;
 }
 
-void item_unhash_locked(struct notify *n, struct item *i)
+void item_unhash_locked(struct notify *n, struct notification *i)
 {
 	if (i->hashed)
 		hash_del(&n->same, &i->same);
@@ -106,7 +106,7 @@ void item_unhash_locked(struct notify *n, struct item *i)
 
 /* ---- what the host has changed ---- */
 
-static void chain_in_locked(struct notify *n, struct item *i, struct chain *c)
+static void chain_in_locked(struct notify *n, struct notification *i, struct chain *c)
 {
 	i->chain = c;
 	i->host_ticket = ++n->host_ticket;
@@ -117,7 +117,7 @@ static void chain_in_locked(struct notify *n, struct item *i, struct chain *c)
 	atomic_fetch_add(&n->n_host, 1);
 }
 
-static void chain_locked(struct notify *n, struct item *i)
+static void chain_locked(struct notify *n, struct notification *i)
 {
 	chain_in_locked(n, i,
 			i->settles ? &n->host_sizes
@@ -125,7 +125,7 @@ static void chain_locked(struct notify *n, struct item *i)
 				   : &n->host_inodes);
 }
 
-void item_unchain_locked(struct notify *n, struct item *i)
+void item_unchain_locked(struct notify *n, struct notification *i)
 {
 	struct chain *c = i->chain;
 
@@ -138,7 +138,7 @@ void item_unchain_locked(struct notify *n, struct item *i)
 }
 
 /* by takes the place that i has in its chain. */
-static void replace_locked(struct item *i, struct item *by)
+static void replace_locked(struct notification *i, struct notification *by)
 {
 	struct chain *c = by->chain = i->chain;
 
@@ -151,7 +151,7 @@ static void replace_locked(struct item *i, struct item *by)
 }
 
 /* All but its size has been told. */
-void item_asks_locked(struct notify *n, struct item *i)
+void item_asks_locked(struct notify *n, struct notification *i)
 {
 	uint64_t ticket = i->host_ticket;
 
@@ -175,7 +175,7 @@ struct passed_dir *notify_passed_locked(const struct notify *n, uint64_t ino)
 	return NULL;
 }
 
-static void unpass_locked(struct notify *n, struct item *i)
+static void unpass_locked(struct notify *n, struct notification *i)
 {
 	struct passed_dir *d = i->passed;
 
@@ -191,7 +191,7 @@ static void unpass_locked(struct notify *n, struct item *i)
  * i, which is to be done later, does what o was to do, too: and so o's place among what is
  * waited for is i's.
  */
-static void take_place_locked(struct notify *n, struct item *i, struct item *o)
+static void take_place_locked(struct notify *n, struct notification *i, struct notification *o)
 {
 	if (o->back && !i->back) {
 		i->back = true;
@@ -209,7 +209,7 @@ static void take_place_locked(struct notify *n, struct item *i, struct item *o)
 }
 
 /* into, which is yet to be done, does what i asks for as well. */
-static void merge(struct item *into, const struct item *i)
+static void merge(struct notification *into, const struct notification *i)
 {
 	uint64_t end = into->off + into->len, end2 = i->off + i->len;
 	bool all = into->len == 0 || i->len == 0;
@@ -231,9 +231,9 @@ static void merge(struct item *into, const struct item *i)
  * what the kernel holds, and what our own requests ask for. host: it is about a change by
  * the host.
  */
-void notify_add_locked(struct notify *n, struct item *i, bool host)
+void notify_add_locked(struct notify *n, struct notification *i, bool host)
 {
-	struct item *o = i->done == NULL && !i->settles ? equal_locked(n, i) : NULL;
+	struct notification *o = i->done == NULL && !i->settles ? equal_locked(n, i) : NULL;
 
 	i->notify = n;
 	i->born = i->news = cache_now();
@@ -262,13 +262,13 @@ void notify_add_locked(struct notify *n, struct item *i, bool host)
 	item_enqueue_locked(n, i);
 }
 
-void notify_add(struct notify *n, struct item *i)
+void notify_add(struct notify *n, struct notification *i)
 {
 	SCOPE_LOCK(&n->lock);
 	notify_add_locked(n, i, false);
 }
 
-void item_finish_locked(struct notify *n, struct item *i)
+void item_finish_locked(struct notify *n, struct notification *i)
 {
 	item_unhash_locked(n, i);
 	item_unchain_locked(n, i);
@@ -284,7 +284,7 @@ void item_finish_locked(struct notify *n, struct item *i)
 }
 
 /* What waits for the item goes on, whatever became of the item. Without the lock. */
-void item_done(const struct item *i)
+void item_done(const struct notification *i)
 {
 	if (i->settles)
 		cache_size_settled(i->notify->fs->cache, i->node, i->serial);
@@ -293,9 +293,9 @@ void item_done(const struct item *i)
 }
 
 /* It is to be done later, with what was asked for meanwhile. */
-void item_rejoin_locked(struct notify *n, struct item *i)
+void item_rejoin_locked(struct notify *n, struct notification *i)
 {
-	struct item *o = i->settles ? NULL : equal_locked(n, i);
+	struct notification *o = i->settles ? NULL : equal_locked(n, i);
 
 	if (o != NULL) {
 		item_unhash_locked(n, o);

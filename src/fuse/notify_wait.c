@@ -43,7 +43,7 @@ static bool host_done_locked(const struct notify *n, uint64_t ticket)
  */
 static bool sizes_done_locked(const struct notify *n, const struct notify_fence *f)
 {
-	const struct item *i = n->host_sizes.oldest;
+	const struct notification *i = n->host_sizes.oldest;
 
 	while (i != NULL &&
 	       (i->host_ticket > f->ticket ||
@@ -109,13 +109,13 @@ void notify_fence(struct notify *n, struct notify_fence *f)
  * then no reply waits for the name. The directory's attributes and listing go instead, which
  * waits for no lock.
  */
-static void pass_locked(struct notify *n, struct item *i)
+static void pass_locked(struct notify *n, struct notification *i)
 {
 	struct passed_dir *d = notify_passed_locked(n, i->ino);
 
 	item_unchain_locked(n, i);
 	if (d == NULL) {
-		struct item *back = item_new(i->ino, "", 0);
+		struct notification *back = item_new(i->ino, "", 0);
 
 		d = calloc(1, sizeof(*d));
 		if (d == NULL || hash_add(&n->passed, &d->link, (uint32_t)hash_mix(i->ino)) < 0)
@@ -149,11 +149,11 @@ static void pass_names_locked(struct notify *n, bool all)
 	bool stuck[NOTIFIERS];
 
 	for (unsigned k = 0; k < NOTIFIERS; k++) {
-		const struct item *i = n->shards[k].running;
+		const struct notification *i = n->shards[k].running;
 
 		stuck[k] = i != NULL && i->entry && cache_dir_held(c, i->ino);
 	}
-	for (struct item *i = n->host_entries.oldest, *next; i != NULL; i = next) {
+	for (struct notification *i = n->host_entries.oldest, *next; i != NULL; i = next) {
 		next = i->chain_newer;
 		if (all || stuck[notify_shard(n, i->ino, true) - n->shards] ||
 		    cache_dir_held(c, i->ino))
@@ -224,7 +224,7 @@ bool notify_after_names(struct notify *n, fuse_ino_t ino, struct notify_fence *f
 static bool names_are_stuck(struct notify *n, uint64_t ino)
 {
 	SCOPE_LOCK(&n->lock);
-	const struct item *i = notify_shard(n, ino, true)->running;
+	const struct notification *i = notify_shard(n, ino, true)->running;
 
 	return i != NULL && cache_now() - i->running >= NAMES_LOOK / 2;
 }
@@ -268,7 +268,7 @@ static bool held_up_locked(const struct notify *n, uint64_t now)
 	if (n->pages_parked > 0)
 		return true;
 	for (unsigned k = 0; k < NOTIFIERS; k++) {
-		const struct item *i = n->shards[k].running;
+		const struct notification *i = n->shards[k].running;
 
 		if (i != NULL && now - i->running >= DEFER_AFTER)
 			return true;

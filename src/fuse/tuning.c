@@ -9,7 +9,7 @@
 #include "core/options.h"
 #include "fuse/fs_priv.h"
 
-struct settings {
+struct live_settings {
 	struct cache_times times; /* ns */
 	uint64_t lease;		  /* ns */
 	uint64_t page_cache;	  /* bytes */
@@ -24,7 +24,8 @@ struct settings {
 /* As in the table of the mount options, whose bounds these share. */
 #define SETTING(name, kind, member, values, max)                                                   \
 	{                                                                                          \
-		name, OPTION_##kind, offsetof(struct settings, member), values, max, NULL, NULL    \
+		name, OPTION_##kind, offsetof(struct live_settings, member), values, max, NULL,    \
+			NULL                                                                       \
 	}
 static const struct option_spec specs[] = {
 	SETTING("attr_timeout", SECONDS, times.attr, "S", SECONDS_MAX),
@@ -45,12 +46,12 @@ const char *tuning_name(size_t i)
 	return i < SPECS ? specs[i].name : NULL;
 }
 
-static void load(struct fs *fs, struct settings *s)
+static void load(struct fs *fs, struct live_settings *s)
 {
 	struct cache_options o;
 
 	cache_get_options(fs->cache, &o);
-	*s = (struct settings){
+	*s = (struct live_settings){
 		.times = cache_leased(fs->cache) ? o.cap : o.ttl,
 		.lease = o.lease,
 		.page_cache = o.page_budget,
@@ -62,8 +63,8 @@ static void load(struct fs *fs, struct settings *s)
 }
 
 /* As the mount options do: a time given holds with a promise and without one. */
-static void store_times(struct cache_times *to, const struct settings *old,
-			const struct settings *new)
+static void store_times(struct cache_times *to, const struct live_settings *old,
+			const struct live_settings *new)
 {
 	if (new->times.attr != old->times.attr)
 		to->attr = new->times.attr;
@@ -75,7 +76,8 @@ static void store_times(struct cache_times *to, const struct settings *old,
 		to->dir = new->times.dir;
 }
 
-static void store_cache(struct fs *fs, const struct settings *old, const struct settings *new)
+static void store_cache(struct fs *fs, const struct live_settings *old,
+			const struct live_settings *new)
 {
 	struct cache_options o;
 
@@ -93,8 +95,8 @@ static void store_cache(struct fs *fs, const struct settings *old, const struct 
 }
 
 /* What can fail comes first. */
-static int store(struct fs *fs, const struct settings *old, const struct settings *new, char *err,
-		 size_t err_len)
+static int store(struct fs *fs, const struct live_settings *old, const struct live_settings *new,
+		 char *err, size_t err_len)
 {
 	int r = 0;
 
@@ -121,7 +123,7 @@ static int store(struct fs *fs, const struct settings *old, const struct setting
 
 int tuning_get(struct fs *fs, size_t i, char *buf, size_t len)
 {
-	struct settings s;
+	struct live_settings s;
 
 	if (i >= SPECS)
 		return -EINVAL;
@@ -132,7 +134,7 @@ int tuning_get(struct fs *fs, size_t i, char *buf, size_t len)
 
 int tuning_set(struct fs *fs, char **words, size_t n, char *err, size_t err_len)
 {
-	struct settings old, new;
+	struct live_settings old, new;
 
 	load(fs, &old);
 	new = old;

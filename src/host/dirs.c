@@ -16,7 +16,7 @@
 
 #define DIRS_MAX 8
 
-struct dir {
+struct open_dir {
 	uint64_t node; /* 0: free */
 	int fd;
 	uint64_t off;
@@ -25,8 +25,8 @@ struct dir {
 /* Those in the table are used by nobody: whoever takes one takes it out. */
 struct dirs {
 	pthread_mutex_t mutex;
-	struct dir dir[DIRS_MAX]; /* mutex */
-	unsigned oldest;	  /* mutex */
+	struct open_dir dir[DIRS_MAX]; /* mutex */
+	unsigned oldest;	       /* mutex */
 };
 
 int dirs_new(struct dirs **ret)
@@ -92,11 +92,11 @@ void dirs_give(struct dirs *d, struct hnode *node, int fd, uint64_t off)
 	CLEANUP_CLOSE int spare = -1;
 
 	SCOPE_LOCK(&d->mutex);
-	struct dir *slot = &d->dir[d->oldest];
+	struct open_dir *slot = &d->dir[d->oldest];
 	d->oldest = (d->oldest + 1) % DIRS_MAX;
 	if (slot->node != 0)
 		spare = slot->fd;
-	*slot = (struct dir){hnode_id(node), fd, off};
+	*slot = (struct open_dir){hnode_id(node), fd, off};
 }
 
 void dirs_forget(struct dirs *d, uint64_t node_id)

@@ -28,7 +28,7 @@ struct listed {
 	uint8_t type; /* DT_* */
 };
 
-struct listing {
+struct plain_listing {
 	uint32_t number; /* 0: unused */
 	uint64_t node, used;
 	struct listed *entries;
@@ -38,7 +38,7 @@ struct listing {
 };
 
 struct plain_listings {
-	struct listing slot[LISTINGS_MAX];
+	struct plain_listing slot[LISTINGS_MAX];
 	uint32_t last_number;
 	uint64_t clock;
 };
@@ -53,11 +53,11 @@ int plain_listings_new(struct plain_listings **ret)
 	return 0;
 }
 
-static void listing_done(struct listing *l)
+static void listing_done(struct plain_listing *l)
 {
 	free(l->entries);
 	free(l->names);
-	*l = (struct listing){0};
+	*l = (struct plain_listing){0};
 }
 
 void plain_listings_free(struct plain_listings *t)
@@ -69,20 +69,20 @@ void plain_listings_free(struct plain_listings *t)
 	free(t);
 }
 
-static size_t listing_bytes(const struct listing *l)
+static size_t listing_bytes(const struct plain_listing *l)
 {
 	return l->count * sizeof(*l->entries) + l->names_len;
 }
 
 /* A free slot, after room was made for what is there already and one more. */
-static struct listing *make_room(struct plain_listings *t)
+static struct plain_listing *make_room(struct plain_listings *t)
 {
 	for (;;) {
-		struct listing *oldest = NULL, *unused = NULL;
+		struct plain_listing *oldest = NULL, *unused = NULL;
 		size_t bytes = 0;
 
 		for (size_t i = 0; i < LISTINGS_MAX; i++) {
-			struct listing *l = &t->slot[i];
+			struct plain_listing *l = &t->slot[i];
 
 			bytes += listing_bytes(l);
 			if (l->number == 0)
@@ -119,7 +119,7 @@ static uint64_t ino_of(struct plain_work *w, const struct plain_node *dir,
 	return plain_path2(w, dir, e->name, &path) == 0 ? plain_path_ino(path) : 2;
 }
 
-static void listing_add(struct listing *l, struct slice name, uint8_t type, uint64_t ino)
+static void listing_add(struct plain_listing *l, struct slice name, uint8_t type, uint64_t ino)
 {
 	l->entries[l->count++] = (struct listed){.ino = ino,
 						 .name = (uint32_t)l->names_len,
@@ -130,7 +130,7 @@ static void listing_add(struct listing *l, struct slice name, uint8_t type, uint
 }
 
 static int listing_fill(struct plain_work *w, const struct plain_node *dir,
-			const struct plain_reply *p, struct listing *l)
+			const struct plain_reply *p, struct plain_listing *l)
 {
 	const struct plain_node *up = dir->parent != NULL ? dir->parent : dir;
 	struct slice in = p->entries;
@@ -156,7 +156,7 @@ static int listing_fill(struct plain_work *w, const struct plain_node *dir,
 	return 0;
 }
 
-static int list(struct plain_work *w, const struct plain_node *dir, struct listing **ret)
+static int list(struct plain_work *w, const struct plain_node *dir, struct plain_listing **ret)
 {
 	struct plain_listings *t = w->listings;
 	struct plain_request q = {.op = PLAIN_READDIR};
@@ -167,7 +167,7 @@ static int list(struct plain_work *w, const struct plain_node *dir, struct listi
 		r = plain_exchange(w, &q, &p);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	struct listing *l = make_room(t);
+	struct plain_listing *l = make_room(t);
 	r = listing_fill(w, dir, &p, l);
 	if (r < 0) {
 		listing_done(l);
@@ -180,7 +180,7 @@ static int list(struct plain_work *w, const struct plain_node *dir, struct listi
 	return 0;
 }
 
-static struct listing *find_listing(struct plain_listings *t, uint64_t node, uint64_t number)
+static struct plain_listing *find_listing(struct plain_listings *t, uint64_t node, uint64_t number)
 {
 	for (size_t i = 0; i < LISTINGS_MAX; i++)
 		if (number != 0 && t->slot[i].number == number && t->slot[i].node == node)
@@ -214,7 +214,7 @@ int plain_do_readdir(struct plain_work *w, struct msg *reply)
 		return -ENOTDIR;
 	if (!plain_nodes_attached(w->nodes, dir))
 		return end_at_once(reply, dst);
-	struct listing *l =
+	struct plain_listing *l =
 		m->off == 0 ? NULL : find_listing(w->listings, dir->id, m->off >> INDEX_BITS);
 	if (l == NULL)
 		r = list(w, dir, &l);

@@ -18,7 +18,7 @@
 #define CREATE_TRIES 8
 
 /* An open file. Its handle is ours: the server's may be 0 or used again. */
-struct file {
+struct plain_file {
 	uint64_t fh;
 	uint64_t server_fh;
 	uint64_t append_fh;	 /* the server appends what is written to it, whatever the offset */
@@ -28,7 +28,7 @@ struct file {
 };
 
 struct plain_files {
-	struct file *by_fh;
+	struct plain_file *by_fh;
 	uint64_t last;
 };
 
@@ -44,7 +44,7 @@ int plain_files_new(struct plain_files **ret)
 
 void plain_files_free(struct plain_files *t)
 {
-	struct file *f, *next;
+	struct plain_file *f, *next;
 
 	if (t == NULL)
 		return;
@@ -55,9 +55,9 @@ void plain_files_free(struct plain_files *t)
 	free(t);
 }
 
-static int file_find(struct plain_work *w, uint64_t fh, struct file **ret)
+static int file_find(struct plain_work *w, uint64_t fh, struct plain_file **ret)
 {
-	struct file *f;
+	struct plain_file *f;
 
 	HASH_FIND(hh, w->files->by_fh, &fh, sizeof(fh), f);
 	if (f == NULL)
@@ -81,15 +81,15 @@ static bool writable(uint64_t flags)
 
 /* Takes over the server's handle, also on failure. */
 static int file_new(struct plain_work *w, struct plain_node *node, uint64_t server_fh,
-		    uint64_t flags, struct file **ret)
+		    uint64_t flags, struct plain_file **ret)
 {
-	struct file *f = calloc(1, sizeof(*f));
+	struct plain_file *f = calloc(1, sizeof(*f));
 
 	if (f != NULL) {
-		*f = (struct file){.fh = ++w->files->last,
-				   .server_fh = server_fh,
-				   .node = node,
-				   .writable = writable(flags)};
+		*f = (struct plain_file){.fh = ++w->files->last,
+					 .server_fh = server_fh,
+					 .node = node,
+					 .writable = writable(flags)};
 		HASH_ADD(hh, w->files->by_fh, fh, sizeof(f->fh), f);
 	}
 	if (f == NULL || f->hh.tbl == NULL) {
@@ -102,7 +102,7 @@ static int file_new(struct plain_work *w, struct plain_node *node, uint64_t serv
 	return 0;
 }
 
-static void file_free(struct plain_work *w, struct file *f)
+static void file_free(struct plain_work *w, struct plain_file *f)
 {
 	HASH_DEL(w->files->by_fh, f);
 	f->node->open--;
@@ -113,7 +113,7 @@ static void file_free(struct plain_work *w, struct file *f)
 uint64_t plain_request_fh(struct plain_work *w)
 {
 	const struct msg *m = &w->call->req;
-	struct file *f;
+	struct plain_file *f;
 
 	return MSG_HAS(m, fh) && file_find(w, m->fh, &f) == 0 ? f->server_fh : 0;
 }
@@ -164,7 +164,7 @@ static bool appends(struct plain_work *w, uint64_t server_fh)
  * Where the server can append, what is appended goes through a second handle: it then lands at
  * the end, whoever else writes. The first one stays for reading and for the pages of a mapping.
  */
-static void open_to_append(struct plain_work *w, struct file *f, uint64_t flags)
+static void open_to_append(struct plain_work *w, struct plain_file *f, uint64_t flags)
 {
 	struct plain_request q = {.op = PLAIN_OPEN, .flags = O_WRONLY | O_APPEND};
 	struct plain_reply p;
@@ -186,7 +186,7 @@ int plain_do_open(struct plain_work *w, struct msg *reply)
 	bool changes = writable(m->flags) || (m->flags & O_TRUNC) != 0;
 	struct plain_node *node;
 	struct slice path;
-	struct file *f;
+	struct plain_file *f;
 	uint64_t server_fh = 0;
 	int r = plain_node(w, m->node, &node);
 
@@ -320,7 +320,7 @@ int plain_do_create(struct plain_work *w, struct msg *reply)
 	struct plain_node *parent, *node;
 	struct plain_found f;
 	struct slice path;
-	struct file *file;
+	struct plain_file *file;
 	uint64_t server_fh;
 	bool fresh;
 	int r = open_or_create(w, &parent, &path, &f, &fresh, &server_fh);
@@ -371,7 +371,7 @@ int plain_do_read(struct plain_work *w, struct msg *reply)
 	const struct msg *m = &call->req;
 	size_t size = m->size < MSG_PAYLOAD_MAX ? (size_t)m->size : MSG_PAYLOAD_MAX, done = 0;
 	unsigned char *dst = call->dest != NULL && size <= call->dest_len ? call->dest : w->payload;
-	struct file *f;
+	struct plain_file *f;
 	int r = file_find(w, m->fh, &f);
 
 	if (r == 0 && m->off > (uint64_t)INT64_MAX - size)
@@ -403,7 +403,7 @@ int plain_do_read(struct plain_work *w, struct msg *reply)
 }
 
 /* Writes all of data; what was written before an error counts. */
-static int write_all(struct plain_work *w, struct file *f, uint64_t server_fh, uint64_t off,
+static int write_all(struct plain_work *w, struct plain_file *f, uint64_t server_fh, uint64_t off,
 		     struct slice data, size_t *ret_done)
 {
 	const unsigned char *bytes = data.data;
@@ -452,7 +452,7 @@ static int find_end(struct plain_work *w, struct plain_node *node, uint64_t *ret
  * the size tells afterwards. If that has grown by more, others have appended as well, before
  * or after: *ret_off then differs from what anybody can have taken for the end.
  */
-static int append(struct plain_work *w, struct file *f, struct slice data, uint64_t *ret_off,
+static int append(struct plain_work *w, struct plain_file *f, struct slice data, uint64_t *ret_off,
 		  size_t *ret_done)
 {
 	uint64_t end, after;
@@ -476,7 +476,7 @@ int plain_do_write(struct plain_work *w, struct msg *reply)
 {
 	const struct msg *m = &w->call->req;
 	uint64_t off = m->off;
-	struct file *f;
+	struct plain_file *f;
 	size_t done;
 	int r = file_find(w, m->fh, &f);
 
@@ -501,7 +501,8 @@ int plain_do_write(struct plain_work *w, struct msg *reply)
  * op 15, with the size in both fields that a server may look at, and by path and handle.
  * -EOPNOTSUPP: it has none, or none that finds a file without a name.
  */
-static int truncate_op(struct plain_work *w, struct slice path, const struct file *f, uint64_t size)
+static int truncate_op(struct plain_work *w, struct slice path, const struct plain_file *f,
+		       uint64_t size)
 {
 	struct plain_request q = {.op = PLAIN_TRUNCATE, .path = path, .off = (int64_t)size};
 	struct plain_reply p;
@@ -527,10 +528,10 @@ static int truncate_to_zero(struct plain_work *w, struct slice path)
 }
 
 /* Writes the last byte, through f if that may be written, else through a handle of its own. */
-static int grow(struct plain_work *w, struct plain_node *node, struct file *f, uint64_t size)
+static int grow(struct plain_work *w, struct plain_node *node, struct plain_file *f, uint64_t size)
 {
 	static const unsigned char zero;
-	struct file own = {.node = node};
+	struct plain_file own = {.node = node};
 	struct slice path;
 	size_t done;
 	int r = 0;
@@ -552,7 +553,7 @@ static int grow(struct plain_work *w, struct plain_node *node, struct file *f, u
 
 /* Where op 15 does not help: growing is a write, emptying an open, shrinking refused. */
 static int set_size_otherwise(struct plain_work *w, struct plain_node *node, struct slice path,
-			      struct file *f, uint64_t size)
+			      struct plain_file *f, uint64_t size)
 {
 	if (size == 0 && path.len != 0)
 		return truncate_to_zero(w, path);
@@ -570,7 +571,7 @@ int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
 {
 	const struct msg *m = &w->call->req;
 	struct slice path = {NULL, 0};
-	struct file *f = NULL;
+	struct plain_file *f = NULL;
 	int r = 0;
 
 	if (size > INT64_MAX)
@@ -624,7 +625,7 @@ int plain_do_fsync(struct plain_work *w, struct msg *reply)
 	struct plain_request q = {.op = PLAIN_FSYNC};
 	struct plain_node *node;
 	struct plain_reply p;
-	struct file *f;
+	struct plain_file *f;
 	int r = plain_node(w, m->node, &node);
 
 	(void)reply;
@@ -641,7 +642,7 @@ int plain_do_fsync(struct plain_work *w, struct msg *reply)
 int plain_do_close(struct plain_work *w, struct msg *reply)
 {
 	struct slice in = w->call->req.payload;
-	struct file *f;
+	struct plain_file *f;
 	uint64_t fh;
 
 	(void)reply;
