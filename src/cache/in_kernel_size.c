@@ -266,8 +266,11 @@ bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, 
 	k->inode_locked = msg_is(r->call.req.op, TRAIT_CHANGES_OBJECT); /* else the directory */
 	k->forced_in = dir;
 	k->serial++;
-	/* news that came while the reply was held: a fence behind it is to find this settled */
-	if (c->leased && (n->attr_until == 0 || n->attr.size != has))
+	/*
+	 * News that came while the reply was held: a fence behind it is to find this settled. Where
+	 * there is no news, whoever asks next is.
+	 */
+	if (!c->leased || n->attr_until == 0 || n->attr.size != has)
 		settle_locked(c, n);
 	return true;
 }

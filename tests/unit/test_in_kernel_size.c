@@ -556,6 +556,28 @@ static void test_forced_by_growth(void **state)
 	free(a);
 }
 
+/* Where no news ever come, it is settled at once: whoever looks next would be told the old size. */
+static void test_forced_without_news(void **state)
+{
+	(void)state;
+	world_free(w);
+	w = world_watched(lease_options(), false);
+	ino = look_up_file(w, "f", 50);
+	uint64_t size = 50;
+	struct asked *a = ask_as(WRITER, MSG_SETATTR);
+	struct msg m = reply_node(w, NO_STAMP, 50, FILE_MODE, size);
+	answer(w->f, a, &m);
+	told_clear(w);
+	assert_true(cache_size_force(w->c, &a->req, ino, 0, &size, NULL));
+	free(a);
+	assert_int_equal(w->n_told, 1);
+	assert_int_equal(w->told[0].kind, TOLD_SETTLE);
+	cache_size_settled(w->c, ino, w->told[0].serial);
+	fake_now += ATTR_TTL;
+	bool first;
+	assert_int_equal(look_as(OTHER, 60, &first), 60);
+}
+
 /* What has no name any more has no lock to wait for: it is settled when the task has gone on. */
 static void test_forced_without_a_name(void **state)
 {
@@ -713,6 +735,7 @@ int main(void)
 		TEST(test_forced_behind_a_store),
 		TEST(test_cut_behind_a_store),
 		TEST(test_forced_by_growth),
+		TEST(test_forced_without_news),
 		TEST(test_forced_without_a_name),
 		TEST(test_direct),
 		TEST(test_open_files),
