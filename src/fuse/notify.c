@@ -109,7 +109,7 @@ static enum outcome do_inode(struct shard *s, struct notification *i)
 {
 	struct notify *n = s->notify;
 
-	if (i->nothing && parks_behind_pages(s, i))
+	if (i->nothing && (i->done != NULL || i->asks) && parks_behind_pages(s, i))
 		return PARKED;
 	if (i->nothing || !i->data)
 		return notify_do_inode(n, i);

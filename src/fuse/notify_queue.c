@@ -295,7 +295,7 @@ void item_done(const struct notification *i)
 /* It is to be done later, with what was asked for meanwhile. */
 void item_rejoin_locked(struct notify *n, struct notification *i)
 {
-	struct notification *o = i->settles ? NULL : equal_locked(n, i);
+	struct notification *o = i->settles || i->nothing ? NULL : equal_locked(n, i);
 
 	if (o != NULL) {
 		item_unhash_locked(n, o);

@@ -402,9 +402,20 @@ static void test_after_pages(void **state)
 	notify_after(k->fs->notify, dir, count_it, &before);
 	notify_after(k->fs->notify, file, count_it, &after);
 	notify_after(k->fs->notify, file, count_it, &after);
-	kernel_later(k, SECOND);
+	/* what is told meanwhile is neither lost in it nor waits in numbers */
+	for (int n = 0; n < 10; n++) {
+		(void)inv(k->w, 50, INV_DATA);
+		kernel_later(k, SECOND);
+	}
 	assert_int_equal(before, 1);
 	assert_int_equal(after, 0);
+	assert_int_equal(count(STAT_inval_waiting), 3);
+	size_t told = inodes(file);
+	notify_inval_range(k->fs->notify, file, 1 << 20, 10);
+	notify_outdate(k->fs->notify, file);
+	kernel_notified(k);
+	assert_true(inodes(file) > told);
+	assert_int_equal(count(STAT_inval_waiting), 3);
 	host_read();
 	assert_err(q, 0);
 	kernel_notified(k);
