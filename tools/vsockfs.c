@@ -612,6 +612,10 @@ static int run(struct mount_settings *s)
 
 	if (endpoint_parse(s->source, false, &e, err, sizeof(err)) < 0)
 		return usage_error("%s", err);
+	if (endpoint_check(&e, err, sizeof(err)) < 0) {
+		log_err("%s: %s", s->source, err);
+		return 1;
+	}
 	if (realpath(s->mountpoint, absolute) == NULL || stat(absolute, &st) < 0) {
 		log_err("%s: %m", s->mountpoint);
 		return 1;

@@ -13,6 +13,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "core/cleanup.h"
 #include "core/log.h"
 #include "core/options.h"
 #include "core/stats.h"
@@ -154,6 +155,47 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 	return r;
 }
 
+/* ---- what is inherited ---- */
+
+static int compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/*
+ * Of what whoever started us had open nothing stays but the standard streams and the sockets that
+ * are named: a guest that takes this process over finds nothing else in it. Before anything is
+ * opened here, for then a number that is named and closed is nobody's.
+ */
+static int take_inherited(const struct settings *s, char *err, size_t err_len)
+{
+	char where[ENDPOINT_TEXT_MAX], why[128];
+	int fds[LISTEN_MAX];
+	unsigned next = 3;
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_endpoints; i++) {
+		int r = endpoint_check(&s->endpoints[i], why, sizeof(why));
+
+		if (r < 0) {
+			endpoint_text(&s->endpoints[i], where, sizeof(where));
+			(void)snprintf(err, err_len, "%.200s: %s", where, why);
+			return r;
+		}
+		if (s->endpoints[i].kind == ENDPOINT_FD)
+			fds[n++] = s->endpoints[i].fd;
+	}
+	qsort(fds, n, sizeof(*fds), compare_fds);
+	for (size_t i = 0; i < n; i++) {
+		if ((unsigned)fds[i] > next)
+			(void)close_range(next, (unsigned)fds[i] - 1, 0);
+		if ((unsigned)fds[i] >= next)
+			next = (unsigned)fds[i] + 1;
+	}
+	(void)close_range(next, ~0u, 0);
+	return 0;
+}
+
 /* ---- listening ---- */
 
 /* The sockets that are to be removed at the end, if they are still ours. */
@@ -217,21 +259,31 @@ static int listen_all(struct server *server, const struct settings *s, struct so
 	return 0;
 }
 
+/* A link that somebody has put there is not followed, nor is another file's further name. */
+static int open_pidfile(const char *path)
+{
+	CLEANUP_CLOSE int fd = open(
+		path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_nlink > 1)
+		return S_ISREG(st.st_mode) ? -EMLINK : -EINVAL;
+	return ftruncate(fd, 0) < 0 || fchmod(fd, 0644) < 0 ? -errno : take_fd(&fd);
+}
+
 static int write_pidfile(const char *path, char *err, size_t err_len)
 {
-	FILE *f = fopen(path, "we");
-	bool ok =
-		f != NULL && fchmod(fileno(f), 0644) == 0 && fprintf(f, "%d\n", (int)getpid()) > 0;
-	int e = errno;
+	CLEANUP_CLOSE int fd = open_pidfile(path);
+	int r = fd < 0 ? fd : dprintf(fd, "%d\n", (int)getpid()) < 0 ? -errno : 0;
 
-	if (f != NULL && fclose(f) != 0 && ok) {
-		e = errno;
-		ok = false;
-	}
-	if (ok)
-		return 0;
-	(void)snprintf(err, err_len, "cannot write the pidfile '%s': %s", path, strerror(e));
-	return -e;
+	if (r < 0)
+		(void)snprintf(err, err_len, "cannot write the pidfile '%s': %s", path,
+			       r == -ELOOP    ? "it is a symbolic link"
+			       : r == -EMLINK ? "the file has other names"
+					      : strerror(-r));
+	return r;
 }
 
 /* ---- running ---- */
@@ -341,12 +393,14 @@ int main(int argc, char **argv)
 	}
 	log_init("vsockfsd", log_level_parse(s.log_level));
 	struct stats *stats = NULL;
+	r = take_inherited(&s, err, sizeof(err));
 	/* before any thread is started */
 	(void)sigemptyset(&s.signals);
 	(void)sigaddset(&s.signals, SIGTERM);
 	(void)sigaddset(&s.signals, SIGINT);
 	(void)pthread_sigmask(SIG_BLOCK, &s.signals, NULL);
-	r = make_stats(&s, &stats, err, sizeof(err));
+	if (r == 0)
+		r = make_stats(&s, &stats, err, sizeof(err));
 	const struct server_config config = {
 		.dir = s.dir,
 		.plain_prefix = s.plain_prefix,

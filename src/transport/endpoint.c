@@ -189,6 +189,15 @@ void endpoint_text(const struct endpoint *e, char *ret, size_t len)
 	}
 }
 
+int endpoint_check(const struct endpoint *e, char *err, size_t err_len)
+{
+	if (e->kind != ENDPOINT_FD || fcntl(e->fd, F_GETFD) >= 0)
+		return 0;
+	int r = -errno;
+	(void)snprintf(err, err_len, "no such descriptor was inherited: %s", strerror(-r));
+	return r;
+}
+
 static int inherited(const struct endpoint *e, int *ret_fd, char *err, size_t err_len)
 {
 	int fd = fcntl(e->fd, F_DUPFD_CLOEXEC, 3);

@@ -35,6 +35,13 @@ bool endpoint_is(const char *text);
 int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char *err,
 		   size_t err_len);
 
+/*
+ * Whether an inherited descriptor is there, as far as it is one. To be called before this process
+ * opens anything: later the number may belong to a file of its own, and a peer would be taken for
+ * what it is not.
+ */
+int endpoint_check(const struct endpoint *e, char *err, size_t err_len);
+
 /* The address in full: "vsock:2:5001" also where the port was left out. */
 void endpoint_text(const struct endpoint *e, char *ret, size_t len);
 

@@ -317,8 +317,12 @@ static void test_inherited(void **state)
 	assert_int_equal(listen_on(text, &fd, &connected, err), 0);
 	assert_true(connected);
 	(void)close(fd);
+	const struct endpoint there = parsed(text, true);
+	assert_int_equal(endpoint_check(&there, err, sizeof(err)), 0);
 	(void)close(pair[0]);
 	(void)close(pair[1]);
+	assert_int_equal(endpoint_check(&there, err, sizeof(err)), -EBADF);
+	assert_string_equal(err, "no such descriptor was inherited: Bad file descriptor");
 	assert_int_equal(connect_to(text, &fd, err), -EBADF);
 	assert_string_equal(err, "Bad file descriptor");
 	assert_int_equal(listen_on(text, &fd, &connected, err), -EBADF);

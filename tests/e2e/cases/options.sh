@@ -78,6 +78,22 @@ says 1 missing vsockfsd --listen unix:s missing
 says 1 file vsockfsd --listen unix:s file
 says 1 nowhere vsockfsd --listen unix:nowhere/s src
 same "the address, once" 'vsockfsd: unix:nowhere/s: cannot listen: No such file or directory' "$(cat err)"
+note "a descriptor that nobody passed on is none of our own either"
+for fd in {3..9}; do # bash passes on those above
+	says 1 "fd:$fd: no such descriptor" vsockfsd --listen "fd:$fd" src
+	says 1 "fd:$fd: no such descriptor" vsockfs "fd:$fd" mnt
+done
+note "a pidfile does not lead to another file"
+echo whole >victim
+ln -s victim linked.pid
+ln victim hard.pid
+mkfifo fifo.pid
+says 1 "'linked.pid': it is a symbolic link" vsockfsd --listen unix:s --pidfile=linked.pid src
+says 1 "'hard.pid': the file has other names" vsockfsd --listen unix:s --pidfile=hard.pid src
+says 1 "'fifo.pid'" vsockfsd --listen unix:s --pidfile=fifo.pid src
+same "the file that links led to" whole "$(cat victim)"
+must test -L linked.pid
+rm hard.pid fifo.pid
 says 1 stats vsockfs dir:src mnt -o stats=nowhere/stats
 before=$SECONDS
 says 1 no-socket vsockfs unix:no-socket mnt -o connect_timeout=1
