@@ -3,7 +3,7 @@
  * open files and pages, and the generations and stamps that keep a late reply
  * from undoing a newer truth. doc/coherence.md has the rules and their reasons.
  *
- * It sits between the FUSE adapter and a backend. The adapter fills a
+ * The cache sits between the FUSE adapter and a backend. The adapter fills a
  * cache_req and submits it with FUSE node ids; the cache answers it, or turns
  * the ids into the server's, passes the call on, and on the reply installs
  * what it says before the adapter's completion runs.
@@ -45,9 +45,9 @@ struct listing;
 
 #define CACHE_ROOT 1
 
-/* How long the kernel, and the cache, may keep what a reply tells. */
 #define REQUEST_LOCKS 4 /* directories that the kernel locks for a request at most: RENAME */
 
+/* How long the kernel, and the cache, may keep what a reply tells. */
 struct cache_times {
 	uint64_t attr, entry, negative, dir;
 };

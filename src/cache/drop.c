@@ -43,14 +43,13 @@ void names_lose_locked(struct cache *c, struct node *node)
 	}
 }
 
-/* A name in a directory is not what it was. Whether that was of interest. */
 bool name_lose_locked(struct cache *c, struct node *node, struct slice name)
 {
 	struct dir *dir = dir_if_any(node);
 	struct dentry *d = name_find_locked(c, node, name.data, name.len);
 	/*
-	 * A change of ours in flight may leave it to the kernel without a word to
-	 * us; and what is only kept for a time is not noted at all.
+	 * A change of ours in flight may leave the name to the kernel without a word to
+	 * us; and a name that is only kept for a time is not noted at all.
 	 */
 	bool tell = !c->leased || (dir != NULL && dir->busy > 0) ||
 		    (d != NULL && name_kernel_holds_locked(c, d));

@@ -7,10 +7,11 @@
 void cache_drop_all_locked(struct cache *c);
 /* Attributes and pages of n may be other ones now. */
 void node_lose_locked(struct cache *c, struct node *n);
-/* These are not true any more; without a word to the kernel. */
+/* The attributes, or the content, of n are not true any more; without a word to the kernel. */
 void node_lose_attr_locked(struct node *n);
 void node_lose_content_locked(struct cache *c, struct node *n);
-/* A name in a directory, or all of them, are not what they were. Whether that was of interest. */
+/* A name in a directory, or all of them, are not what they were. The first returns whether the
+ * cache or the kernel had anything of that name. */
 bool name_lose_locked(struct cache *c, struct node *dir, struct slice name);
 void names_lose_locked(struct cache *c, struct node *dir);
 /* What was told without a promise; nothing that was asked for before is told for a time either. */

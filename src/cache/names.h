@@ -3,7 +3,8 @@
 
 #include "cache/cache_priv.h"
 
-/* What there is of it; NULL also as long as nothing is known. */
+/* What a directory has besides its node; NULL if n is none, and as long as no name in it is known.
+ */
 static inline struct dir *dir_if_any(const struct node *n)
 {
 	return S_ISDIR(n->attr.mode) ? n->dir : NULL;

@@ -75,7 +75,7 @@ static void compare_locked(struct cache *c, const struct cache_req *r, const str
 		node_lose_data_locked(c, n);
 }
 
-/* It has no promise, and what has none was taken back since the request left. */
+/* The reply has no promise, and what has none was taken back since its request left. */
 static bool timed_out(const struct cache *c, const struct cache_req *r, const struct msg *m)
 {
 	return (!c->leased || !MSG_HAS(m, stamp)) && r->submitted < c->timed.dropped;

@@ -9,9 +9,9 @@ bool request_is_nameless(const struct msg *m);
 bool request_tells_size(const struct msg *m);
 /* A regular file may grow in the kernel with its reply. */
 bool request_may_grow(const struct cache_req *r);
-/* Raises the generations of what it changes: when it is submitted, and when it is answered. */
+/* Raises the generations of what the request changes: when it is submitted, and when answered. */
 void request_bump_locked(struct cache *c, struct cache_req *r);
-/* It is about to be submitted. */
+/* The request is about to be submitted. */
 void request_leaves_locked(struct cache *c, struct cache_req *r);
 /* A request of ours does not hold n up any more; NULL is allowed. */
 void node_not_busy_locked(struct cache *c, struct node *n, bool held);

@@ -1,6 +1,6 @@
 /*
- * What the cache asks of whatever is behind it: the extended transport, the
- * plain transport, or a fake of a unit test.
+ * What the cache asks of whatever is behind it: the extended transport (a link), the
+ * plain client, or a fake of a unit test.
  *
  * A call is one request and its completion. The caller owns it from before
  * submit until done has run; the backend owns it in between and completes it

@@ -2,8 +2,8 @@
  * An intrusive hash table with chains, for objects of which there may be
  * millions: 16 bytes in the object and a pointer per bucket.
  *
- * It grows by one bucket with each object (linear hashing, Litwin 1980), so that no call takes
- * long or allocates more than a page.
+ * The table grows by one bucket with each object (linear hashing, Litwin 1980), so that no call
+ * takes long or allocates more than a page.
  *
  * The caller hashes and compares: walk the chain of hash_first with hash_next
  * and look at each link's object. Not thread-safe. Nothing is owned.

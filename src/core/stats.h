@@ -124,7 +124,7 @@ void stats_rpc_queue(struct stats *s, struct stats_span *span, bool oneway);
 void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool oneway);
 /* Before the completion, on its thread: what that causes is the same request's. */
 void stats_rpc_done(struct stats *s, struct stats_span *span, uint64_t op, int err);
-/* It ends; for one that was not done this takes it out of the queue or out of flight. */
+/* The call ends; one that was not done is taken out of the queue or out of flight. */
 void stats_rpc_drop(struct stats *s, struct stats_span *span);
 
 /* A server executed op in ns. */

@@ -46,8 +46,8 @@ static struct notification *next_locked(struct shard *s, uint64_t *ret_until)
 }
 
 /*
- * i waits for unpark, or for PARK_MAX: before it is looked whether it has to, for unpark may come
- * from then on. Whether it is the first time.
+ * The notification waits for unpark, or for PARK_MAX, from before the look whether it has to: for
+ * unpark may come right after that look. Returns whether it is parked for the first time.
  */
 static bool parks(struct shard *s, struct notification *i)
 {
@@ -59,7 +59,10 @@ static bool parks(struct shard *s, struct notification *i)
 	return first;
 }
 
-/* It has not. It is still where it was: unpark only moves it, and add does not see it. */
+/*
+ * The notification does not have to wait. It still is in the list: unpark only moves it to the
+ * front, and one that is added is not merged into it.
+ */
 static void parks_not(struct shard *s, struct notification *i)
 {
 	SCOPE_LOCK(&s->notify->lock);

@@ -31,8 +31,9 @@ static enum outcome inval_inode(struct notify *n, uint64_t ino, int64_t off, int
 }
 
 /*
- * Pages that a READ or WRITE in flight holds are left out, for who drops them waits until the host
- * answers, and nothing ends him. What is still to be dropped behind their replies is then i's.
+ * Pages that a READ or WRITE in flight holds are left out: who drops them waits in the kernel until
+ * the host answers, and no signal ends that. The notification keeps those that are still to be
+ * dropped, behind the replies.
  */
 static enum outcome drop_pages(struct notify *n, struct notification *i)
 {

@@ -8,19 +8,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* It has a SIGKILL pending that it has not seen yet, or it is gone. */
+/* The task has a SIGKILL pending that it has not seen yet, or is gone. */
 bool task_being_killed(pid_t tid);
 
 /*
- * What it was told some time ago it has digested: it sleeps, which it did not do since, or is
+ * The task has digested what it was told some time ago: it sleeps, which it did not do since, or is
  * gone, or has had the CPU for longer since the first call. *cpu is 0 for that one, and the
  * caller's to keep. False also where that is not to be known.
  */
 bool task_went_on(pid_t tid, uint64_t *cpu);
 
 /*
- * It is inside a system call that makes, moves or removes a name, and so may hold the lock of a
- * directory. False also where that is not to be known (/proc/TID/syscall needs ptrace(2)'s
+ * The task is inside a system call that makes, moves or removes a name, and so may hold the lock of
+ * a directory. False also where that is not to be known (/proc/TID/syscall needs ptrace(2)'s
  * permission).
  */
 bool task_changes_names(pid_t tid);

@@ -68,7 +68,7 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
  */
 int export_reopen(const struct export *e, int object, int flags, int *ret_fd);
 
-/* It could be opened for writing at this moment. */
+/* The object could be opened for writing at this moment. */
 bool export_may_write(const struct export *e, int object);
 
 /*

@@ -62,7 +62,8 @@ bool filesystems_by_handle(struct filesystems *t, uint32_t fs);
  * on it will be seen. NULL: nobody watches, as at the beginning.
  */
 void filesystems_watch(struct filesystems *t, bool (*mark)(void *arg, int fd), void *arg);
-/* It has file handles, which is what events name, and nobody changes it from elsewhere. */
+/* The file system has file handles, which is what events name, and nobody changes it from
+ * elsewhere. */
 bool filesystems_watchable(const struct filesystems *t, uint32_t fs);
 bool filesystems_watched(const struct filesystems *t, uint32_t fs);
 bool filesystems_all_watched(const struct filesystems *t);

@@ -143,7 +143,7 @@ static int contains(struct hnodes *t, struct hnode *n, int fd)
 	return r;
 }
 
-/* It has the name by which it was found, in a directory that is inside. */
+/* The node has the name by which it was found, in a directory that is inside. */
 static bool is_at_name(struct hnodes *t, struct hnode *n)
 {
 	char name[NAME_MAX + 1];

@@ -2,10 +2,9 @@
  * What lock.c (the operations), lock_wait.c (those that wait) and lock_file.c (what is locked)
  * share; each calls those after it.
  *
- * Order of mutexes: lock_node.mutex, then locks.mutex. The lists of files,
- * ranges and waiters change under locks.mutex, files and ranges under their
- * node's as well: whoever holds either may read them. System calls run under
- * the node's only.
+ * Order of mutexes: lock_node.mutex, then locks.mutex, or those of watch.c and hnode.c. The lists
+ * of files, ranges and waiters change under locks.mutex, files and ranges under their node's as
+ * well: whoever holds either may read them. System calls run under the node's only.
  */
 #pragma once
 

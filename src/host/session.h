@@ -55,7 +55,8 @@ int session_new(struct host *host, uint64_t id, uint64_t features, struct sessio
 void session_attach(struct session *s, struct stream *stream);
 /* From now on the client hears what is broken, if it has asked to; once. */
 int session_push(struct session *s);
-/* It is ending: whoever waits for other clients on its behalf, or for it, is woken. Any thread. */
+/* The session is ending: whoever waits for other clients on its behalf, or for it, is woken. Any
+ * thread. */
 void session_stop(struct session *s);
 void session_free(struct session *s); /* NULL is allowed */
 

@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#define TURNS_THREADS_MAX 32 /* besides those that wait for other clients */
+#define TURNS_THREADS_MAX 32 /* besides the first, and those that wait for other clients */
 
 struct stream;
 struct turns;

@@ -281,7 +281,8 @@ static void check_mounts_locked(struct watch *w)
 	lost(w);
 }
 
-/* What had been renamed before it was called is known: whoever began to read since has read it. */
+/* When this returns, every rename from before its call is known: if somebody else began to read
+ * since, he has read them. */
 static void catch_up(void *arg)
 {
 	struct watch *w = arg;

@@ -3,7 +3,8 @@
  * none. All that a session says, replies and invalidations, goes through here, so that nobody
  * but the connection holds on to a stream that comes and goes.
  *
- * Thread-safe; the lock is held while sending, shared, and nothing else is taken inside.
+ * Thread-safe. The lock is held, shared, while a message is sent, and only that of the stream is
+ * taken inside.
  */
 #pragma once
 

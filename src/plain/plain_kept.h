@@ -3,7 +3,7 @@
  * for: times, owners, modes. It is kept here for the life of the mount and
  * shown instead of what the server tells.
  *
- * It belongs to the node, moves with its name, and goes when the name does, or
+ * What is kept belongs to the node, moves with its name, and goes when the name does, or
  * when the server's size, mtime or inode number shows that somebody else has
  * changed the file: then the server's word counts again. Our own changes of
  * content move size and mtime as well: plain_kept_changed takes the next that
