@@ -395,13 +395,6 @@ void listing_take(struct listing *l, const struct listing_entry *e)
 	l->at = e->off;
 }
 
-static bool name_valid(struct slice name)
-{
-	return name.len > 0 && name.len <= MSG_NAME_MAX &&
-	       memchr(name.data, '/', name.len) == NULL &&
-	       memchr(name.data, '\0', name.len) == NULL;
-}
-
 /* ---- putting a complete listing together ---- */
 
 static void build_begin(struct listing *l, struct dir *dir)
@@ -504,7 +497,7 @@ static int install_part(struct listing *l, struct slice *in, struct node *dir)
 		r = c->backend->sequences->get_entry(in, &e);
 		if (r != 1)
 			break;
-		if (!name_valid(e.name))
+		if (!msg_name_valid(e.name))
 			return -EPROTO;
 		struct node *n = install_node(l, &e);
 		l->nodes[l->count++] = n;

@@ -96,6 +96,13 @@ int msg_errno(int r)
 	return r < -MSG_ERR_MAX ? -EIO : r;
 }
 
+bool msg_name_valid(struct slice name)
+{
+	return name.len > 0 && name.len <= MSG_NAME_MAX &&
+	       memchr(name.data, '/', name.len) == NULL &&
+	       memchr(name.data, '\0', name.len) == NULL;
+}
+
 bool msg_target_valid(struct slice target)
 {
 	return target.len > 0 && target.len <= MSG_TARGET_MAX &&

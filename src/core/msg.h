@@ -259,5 +259,8 @@ bool msg_synchronises(const struct msg *m);
 /* An error (-errno) that a reply may carry: -EIO for one that no program may see. */
 int msg_errno(int r);
 
+/* A name in a directory: 1 to MSG_NAME_MAX bytes without '/' and NUL. */
+bool msg_name_valid(struct slice name);
+
 /* What a symbolic link may lead to: 1 to MSG_TARGET_MAX bytes without NUL. */
 bool msg_target_valid(struct slice target);

@@ -190,6 +190,8 @@ int item_skip(struct slice *in, unsigned depth)
 
 bool utf8_valid(struct slice s)
 {
+	if (s.len == 0) /* data may be NULL */
+		return true;
 	const unsigned char *p = s.data, *end = p + s.len;
 
 	while (p < end) {
@@ -700,7 +702,8 @@ int codec_get_inv(struct slice *in, struct inv_item *ret)
 	if (it.value == 3 && get_BYTES(in, &ret->name) < 0)
 		return -EPROTO;
 	/* a name, and only with the class that has one */
-	return ((ret->class & INV_NAME) != 0) == (ret->name.len > 0) ? 1 : -EPROTO;
+	bool good = ret->class & INV_NAME ? msg_name_valid(ret->name) : ret->name.len == 0;
+	return good ? 1 : -EPROTO;
 }
 
 size_t codec_put_pair(uint64_t a, uint64_t b, unsigned char *buf, size_t cap)

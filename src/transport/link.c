@@ -243,6 +243,16 @@ static void link_listen(struct backend *b, void (*pushed)(void *arg, const struc
 
 /* ---- what comes in; the wire's reader ---- */
 
+static bool items_valid(struct slice payload)
+{
+	struct inv_item item;
+	int r;
+
+	while ((r = codec_get_inv(&payload, &item)) == 1)
+		;
+	return r == 0;
+}
+
 /* INV or RESET. */
 static const char *receive_push(struct link *l, struct wire *w, struct msg *m)
 {
@@ -253,6 +263,8 @@ static const char *receive_push(struct link *l, struct wire *w, struct msg *m)
 	int e = wire_rest(w, m, NULL, 0);
 	if (e < 0)
 		return strerror(-e);
+	if (MSG_HAS(m, payload) && !items_valid(m->payload))
+		return "a malformed invalidation";
 	stats_set(l->options.stats, STAT_conn_heard, stats_now());
 	(void)pthread_mutex_lock(&l->lock);
 	void (*pushed)(void *arg, const struct msg *m) = l->pushed;

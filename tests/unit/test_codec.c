@@ -621,6 +621,39 @@ static void test_pairs_and_numbers(void **state)
 	}
 }
 
+/* A name that no directory has, or a name and its class one without the other. */
+static void test_malformed_invalidations(void **state)
+{
+	static const char *const bad[] = {"830104 40",	   "830104 412f", "830104 43612f62",
+					  "830104 43610062", "830101 4161", "820104",
+					  "830104 6161",     "8101",	  "84010441610a"};
+	unsigned char buf[512];
+	struct inv_item item, got;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		struct slice in = {buf, unit_from_hex(bad[i], buf, sizeof(buf))};
+
+		if (codec_get_inv(&in, &got) != -EPROTO)
+			fail_msg("%s was accepted", bad[i]);
+	}
+	for (size_t len = MSG_NAME_MAX; len <= MSG_NAME_MAX + 1; len++) {
+		char name[MSG_NAME_MAX + 1];
+
+		memset(name, 'n', sizeof(name));
+		item = (struct inv_item){.node = 1, .class = INV_NAME, .name = {name, len}};
+		struct slice in = {buf, codec_put_inv(&item, buf, sizeof(buf))};
+		assert_int_equal(codec_get_inv(&in, &got), len == MSG_NAME_MAX ? 1 : -EPROTO);
+	}
+}
+
+/* A text of no bytes has no place either. */
+static void test_utf8_of_nothing(void **state)
+{
+	(void)state;
+	assert_true(utf8_valid((struct slice){NULL, 0}));
+}
+
 /* ---- items ---- */
 
 static void test_items(void **state)
@@ -929,6 +962,8 @@ int main(void)
 	    cmocka_unit_test(test_bare_map),
 	    cmocka_unit_test(test_entries),
 	    cmocka_unit_test(test_malformed_entries),
+	    cmocka_unit_test(test_malformed_invalidations),
+	    cmocka_unit_test(test_utf8_of_nothing),
 	    cmocka_unit_test(test_pairs_and_numbers),
 	    cmocka_unit_test(test_items),
 	    cmocka_unit_test(test_long_arrays),

@@ -194,7 +194,7 @@ static struct world *world_new(uint64_t slots, size_t send_queue)
 	MSG_SET(&hello, slots, slots);
 	MSG_SET(&hello, node, 77);
 	MSG_SET(&hello, epoch, 78);
-	MSG_SET(&hello, features, HELLO_READONLY);
+	MSG_SET(&hello, features, HELLO_READONLY | HELLO_PUSH);
 	MSG_SET(&hello, uid, 1000);
 	const struct link_options options = {
 	    .send_queue = send_queue, .stats = w->stats, .lost = on_lost, .lost_arg = w};
@@ -843,6 +843,7 @@ enum hostile {
 	A_REQUEST,
 	GARBAGE,
 	MALFORMED,
+	MALFORMED_INV,
 	CUT_OFF,
 	CUT_PAYLOAD,
 	HOSTILE_KINDS,
@@ -901,6 +902,12 @@ static void misbehave(struct world *w, enum hostile kind, uint64_t id, uint64_t 
 	case MALFORMED:
 		send_hex(w, "00000005 00000005 bf010118 22");
 		return;
+	case MALFORMED_INV: /* the name "/" */
+		m.present = 0;
+		MSG_SET(&m, op, MSG_INV);
+		MSG_SET(&m, seq, 1);
+		MSG_SET(&m, payload, SLICE("\x83\x01\x04\x41/"));
+		break;
 	case CUT_OFF:
 		send_hex(w, "00000005 00000005 a201");
 		hang_up(w);
