@@ -10,6 +10,7 @@
 
 #include "cache_lease.h"
 
+#include <limits.h>
 #include <linux/fuse.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
@@ -54,7 +55,7 @@ struct note {
 	int64_t off, len; /* INVAL_INODE; STORE: len bytes at off */
 	uint64_t child;	 /* DELETE */
 	uint32_t flags;	 /* INVAL_ENTRY */
-	char name[32];
+	char name[NAME_MAX + 1];
 	bool unreadable; /* STORE: the bytes cannot be read */
 	unsigned char data[64]; /* STORE: the first bytes */
 };
