@@ -383,7 +383,7 @@ static int get_ATTR(struct slice *in, struct attr *ret)
 	    get_UINT(in, &ret->version) < 0 || get_UINT(in, &ret->ino) < 0 ||
 	    get_u32(in, &ret->mode) < 0 || get_UINT(in, &ret->nlink) < 0 ||
 	    get_u32(in, &ret->uid) < 0 || get_u32(in, &ret->gid) < 0 ||
-	    get_UINT(in, &ret->rdev) < 0 || get_UINT(in, &ret->size) < 0 ||
+	    get_UINT(in, &ret->rdev) < 0 || get_UINT(in, &ret->size) < 0 || ret->size > INT64_MAX ||
 	    get_UINT(in, &ret->blocks) < 0 || get_u32(in, &ret->blksize) < 0 ||
 	    get_seconds(in, &ret->atime) < 0 || get_seconds(in, &ret->mtime) < 0 ||
 	    get_seconds(in, &ret->ctime) < 0)

@@ -293,6 +293,13 @@ static bool claims_too_much(const struct msg *req, const struct msg *reply)
 	       reply->size > asked;
 }
 
+/* Whether it claims to have done them where no file goes. */
+static bool claims_too_far(const struct msg *req, const struct msg *reply)
+{
+	return reply->err == 0 && msg_is(req->op, TRAIT_WRITES) && MSG_HAS(reply, off) &&
+	       (reply->off > INT64_MAX || reply->size > INT64_MAX - reply->off);
+}
+
 /* What no server may answer to the request; NULL: nothing. */
 static const char *impossible(const struct msg *req, const struct msg *reply)
 {
@@ -302,6 +309,8 @@ static const char *impossible(const struct msg *req, const struct msg *reply)
 		return "a reply without a required field";
 	if (claims_too_much(req, reply))
 		return "more bytes done than asked for";
+	if (claims_too_far(req, reply))
+		return "bytes done beyond the end of any file";
 	if (MSG_HAS(reply, payload) && MSG_HAS(req, size) && reply->payload.len > req->size)
 		return "more bytes than asked for";
 	return NULL;

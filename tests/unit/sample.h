@@ -65,6 +65,7 @@ static inline void sample_ATTR(struct attr *a, unsigned variant)
 	sample_UINT(&a->nlink, variant + 3);
 	sample_UINT(&a->rdev, variant + 6);
 	sample_UINT(&a->size, variant + 7);
+	a->size &= INT64_MAX;
 	sample_UINT(&a->blocks, variant + 9);
 	sample_UINT(&a->flags, variant + 10);
 	sample_TIME(&a->atime, variant);

@@ -149,7 +149,7 @@ static void test_bound(void **state)
 	    .uid = UINT32_MAX,
 	    .gid = UINT32_MAX,
 	    .rdev = UINT64_MAX,
-	    .size = UINT64_MAX,
+	    .size = INT64_MAX,
 	    .blocks = UINT64_MAX,
 	    .blksize = UINT32_MAX,
 	    .atime = {INT64_MIN, 999999999},
@@ -647,6 +647,28 @@ static void test_malformed_invalidations(void **state)
 	}
 }
 
+/* i_size is signed, and a notification sets it unseen. */
+static void test_size_of_no_file(void **state)
+{
+	unsigned char buf[512];
+	const char *why = NULL;
+
+	(void)state;
+	for (uint64_t size = INT64_MAX; size <= (uint64_t)INT64_MAX + 1; size++) {
+		struct dir_entry e = {.name = SLICE("f"), .node = 5, .attr = {.size = size}};
+		struct msg m = {0}, got;
+		int want = size == INT64_MAX ? 0 : -EPROTO;
+
+		MSG_SET(&m, id, 1);
+		MSG_SET(&m, attr, e.attr);
+		size_t n = codec_encode(&m, buf, sizeof(buf));
+		assert_int_equal(codec_decode(buf + FRAME_HEADER, n - FRAME_HEADER, 0, &got, &why),
+				 want);
+		struct slice in = {buf, codec_put_entry(&e, buf, sizeof(buf))};
+		assert_int_equal(codec_get_entry(&in, &e), want == 0 ? 1 : want);
+	}
+}
+
 /* A text of no bytes has no place either. */
 static void test_utf8_of_nothing(void **state)
 {
@@ -963,6 +985,7 @@ int main(void)
 	    cmocka_unit_test(test_entries),
 	    cmocka_unit_test(test_malformed_entries),
 	    cmocka_unit_test(test_malformed_invalidations),
+	    cmocka_unit_test(test_size_of_no_file),
 	    cmocka_unit_test(test_utf8_of_nothing),
 	    cmocka_unit_test(test_pairs_and_numbers),
 	    cmocka_unit_test(test_items),

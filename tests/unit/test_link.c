@@ -983,6 +983,25 @@ static void test_claims(void **state)
 	}
 }
 
+/* Bytes written where no file goes: what the kernel is told of its end would be negative. */
+static void test_claims_too_far(void **state)
+{
+	static const uint64_t offs[] = {INT64_MAX - 5, INT64_MAX - 4, INT64_MAX, UINT64_MAX - 4,
+					UINT64_MAX};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(offs); i++) {
+		struct world *w = world_new(2, 1 << 20);
+		struct tried *t = write_new(0, "five!", 5);
+
+		submit(w, t);
+		reply_written(w, receive(w).id, offs[i], 5);
+		wait_ended(t, i > 0 ? ENOTCONN : 0);
+		tried_free(t);
+		world_free(w);
+	}
+}
+
 /* The largest errno that a kernel lets pass, and targets that no link can have. */
 static void test_refusals_and_targets(void **state)
 {
@@ -1285,6 +1304,7 @@ int main(void)
 	    cmocka_unit_test(test_shutdown),
 	    cmocka_unit_test(test_hostile),
 	    cmocka_unit_test(test_claims),
+	    cmocka_unit_test(test_claims_too_far),
 	    cmocka_unit_test(test_refusals_and_targets),
 	    cmocka_unit_test(test_reply_before_all_was_sent),
 	    cmocka_unit_test(test_many_threads),
