@@ -85,10 +85,10 @@ void turn_pass(struct turn *turn)
 	turn->mine = false;
 	/* Read before the mutex is taken: the next thread takes it after its turn has come. */
 	bool more = stream_buffered(t->stream);
-	{
-		SCOPE_LOCK(&t->mutex);
-		spawn_locked(t);
-	}
+	SCOPE_LOCK(&t->mutex);
+	if (t->closing) /* the end, which wakes all of them, is not to become a turn for one */
+		return;
+	spawn_locked(t);
 	if (more)
 		arm(t, t->event, EPOLLIN | EPOLLONESHOT);
 	else
