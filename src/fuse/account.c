@@ -67,12 +67,15 @@ void account_end(struct fs *fs, const struct iovec *iov, int count)
 	const struct fuse_out_header *out = iov[0].iov_base;
 	struct stats_reply reply = {
 		.unique = out->unique, .err = -out->error, .read = out->len - sizeof(*out)};
+	struct fuse_write_out written; /* it may lie anywhere in a buffer of somebody's */
 	struct stats_answer a;
 
 	if (out->unique == 0)
 		return; /* a notification */
-	if (count == 2 && iov[1].iov_len >= sizeof(struct fuse_write_out))
-		reply.written = ((const struct fuse_write_out *)iov[1].iov_base)->size;
+	if (count == 2 && iov[1].iov_len >= sizeof(written)) {
+		memcpy(&written, iov[1].iov_base, sizeof(written));
+		reply.written = written.size;
+	}
 	if (count == 2 && iov[1].iov_len == sizeof(struct fuse_entry_out))
 		reply.no_entry = ((const struct fuse_entry_out *)iov[1].iov_base)->nodeid == 0;
 	if (stats_fuse_end(fs->stats, &reply, &a) && trace_wanted(fs->trace))
