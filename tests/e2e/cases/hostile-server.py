@@ -120,7 +120,6 @@ def sound_and_odd(at):
             same("a target", target, os.fsencode(os.readlink(f"{at}/link{node}")))
     child_refused(EHWPOISON, at + "/known")
     refused(errno.EIO, os.stat, at + "/notype")
-    refused(errno.EIO, os.stat, at + "/endless")
     refused(errno.ENOENT, os.stat, at + "/none")
     pinned = os.open(at + "/changes", os.O_PATH)                # or the kernel forgets the node in between
     same("a file", 5, os.fstat(pinned).st_size)
@@ -137,7 +136,6 @@ names = {f"link{node}": link(node) for node in targets}
 names["changes"] = {4: 22, 25: attr(22, 0o100644, 5)}
 names["known"] = {2: EHWPOISON}
 names["notype"] = {4: 20, 25: attr(20, 0o644)}
-names["endless"] = {4: 21, 25: attr(21, 0o100644, FOREVER)}
 lines = mounted(0, names, targets, sound_and_odd)
 check(not [line for line in lines if "connection to the server lost" not in line], f"it said {lines}")
 
@@ -146,6 +144,11 @@ for number, code in enumerate((512, 513, 999, 1000, 4095, 4096, FOREVER), 1):
     lines = mounted(number, {"name": {2: code}}, {}, lambda at: child_refused(errno.ENOTCONN, at + "/name"))
     same(f"lines after errno {code}", 1, len(lines))
     check("errno out of range" in lines[0], lines[0])
+
+# So does a size that no file has.
+lines = mounted(40, {"endless": {4: 21, 25: attr(21, 0o100644, FOREVER)}}, {},
+                lambda at: child_refused(errno.ENOTCONN, at + "/endless"))
+same("lines after an endless file", 1, len(lines))
 
 
 # More invalidations than anybody has use for, while the kernel takes none: what waits is bounded.
