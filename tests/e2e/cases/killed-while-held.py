@@ -42,9 +42,10 @@ def ended(p):
     return p.poll() is not None
 
 
-def in_flight(p):
-    with open(f"/proc/{p.pid}/wchan", encoding="ascii") as f:
-        return "request" in f.read()
+def in_flight(p, call=""):
+    """Inside a request of this call: it may be in another one before."""
+    with open(f"/proc/{p.pid}/wchan", encoding="ascii") as f, open(f"/proc/{p.pid}/stack", encoding="ascii") as g:
+        return "request" in f.read() and call in g.read()
 
 
 class Held:
@@ -84,7 +85,7 @@ class Held:
         synchronise = sum(name in ("mkdir", "rename", "unlink", "rmdir", "create", "link", "lock") for name in which)
         before = self.fences
         for name, p in calls.items():
-            wait_for(lambda p=p: in_flight(p), 10, f"{name} waits")
+            wait_for(lambda p=p: in_flight(p, "ioctl" if name == "fence" else ""), 10, f"{name} waits")
         wait_for(lambda: self.counter("fence.waits") >= before + synchronise, 10, f"the replies of {which} are held")
         self.fences = before + synchronise
         return calls
