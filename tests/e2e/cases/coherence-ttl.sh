@@ -15,7 +15,8 @@ torture() {
 	shift 2
 	mount_vfs "$source" "$VFS_TMP/first" "$options"
 	mount_vfs "$source" "$VFS_TMP/second" "$options"
-	"$VFS_TESTS/coherence/torture" --guest-writers --ttl "$@" \
+	# As in coherence-torture: a mount that is held up by a request of its own acknowledges before it has applied a change.
+	"$VFS_TESTS/coherence/torture" --guest-writers --ttl --late-ms $((1000 * VFS_SLOW)) --own-late-ms $((100 * VFS_SLOW)) "$@" \
 		"$VFS_HOST" "$VFS_TMP/first" "$VFS_TMP/second" >torture.said || status=$?
 	umount_vfs "$VFS_TMP/first"
 	umount_vfs "$VFS_TMP/second"
