@@ -621,6 +621,8 @@ static int decode_map(struct slice in, bool framed, size_t payload_len, struct m
 		ret->err = 0;
 	if (!MSG_HAS(ret, flags))
 		ret->flags = 0;
+	if (!MSG_HAS(ret, payload))
+		ret->payload = (struct slice){0};
 	return 0;
 }
 

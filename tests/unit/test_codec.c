@@ -45,6 +45,8 @@ static void round_trip(const struct msg *m)
 		assert_int_equal(got.err, 0);
 	if (!MSG_HAS(m, flags))
 		assert_int_equal(got.flags, 0);
+	if (!MSG_HAS(&got, payload))
+		assert_int_equal(got.payload.len, 0);
 	free(head);
 }
 
