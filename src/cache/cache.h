@@ -130,6 +130,12 @@ struct cache_reply {
 	bool *ret_held;
 };
 
+/* Whole pages of a file, in bytes, that a request keeps locked: see cache_pages_busy. */
+struct busy_pages {
+	uint64_t off, end;
+	bool wait; /* for the reply, to drop them; of a request: it is a WRITE */
+};
+
 /*
  * One request on its way. The adapter sets call.req (all but node and node2),
  * done and direct; the struct must stay until done has run. Zero-initialised but for
@@ -160,11 +166,12 @@ struct cache_req {
 	struct node *locks[REQUEST_LOCKS];     /* directories that the kernel has locked for it */
 	bool writing;			       /* counted in its file */
 	struct cache_req *paging, **paging_at; /* of its file's READs and WRITEs in flight */
-	uint64_t left;			       /* when such a one was submitted */
-	bool retried;			       /* OPEN: once more after idle files were closed */
-	struct idle_file *files[2];	       /* by_node: what fh and fh2 are */
-	struct cache_req *waiting;	       /* the next one that waits for the same open file */
-	uint64_t had[2]; /* RENAME: what the kernel has under the names; 0: not known */
+	struct busy_pages pages;	       /* of such a one, and when it was submitted */
+	uint64_t left;
+	bool retried;		    /* OPEN: once more after idle files were closed */
+	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
+	struct cache_req *waiting;  /* the next one that waits for the same open file */
+	uint64_t had[2];	    /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];
 };
@@ -313,10 +320,6 @@ void cache_unlock_dirs(struct cache *c);
  * `news` is new; else they wait, to be dropped behind the reply, and unpark is called after it.
  * late: WRITEs are not looked at.
  */
-struct busy_pages {
-	uint64_t off, end;
-	bool wait;
-};
 bool cache_pages_busy(struct cache *c, uint64_t ino, uint64_t off, uint64_t end, uint64_t news,
 		      bool late, struct busy_pages *ret);
 

@@ -116,8 +116,15 @@ static void request_locks_locked(struct cache *c, struct cache_req *r)
 		lock_locked(r, 3, named_locked(c, r, 1));
 }
 
+/* Its message is the backend's from now on, and not to be looked at. */
 static void pages_busy_locked(struct file *f, struct cache_req *r)
 {
+	const struct msg *m = &r->call.req;
+	uint64_t len = MSG_HAS(m, payload) ? m->payload.len : m->size;
+
+	r->pages = (struct busy_pages){.off = m->off & ~(PAGE - 1),
+				       .end = (m->off + len + PAGE - 1) & ~(PAGE - 1),
+				       .wait = MSG_HAS(m, payload)};
 	r->left = cache_now();
 	r->paging_at = &f->paging;
 	r->paging = f->paging;
@@ -143,25 +150,12 @@ void pages_not_busy_locked(struct cache *c, struct cache_req *r)
 		c->sink->unpark(c->sink_arg, r->node->id);
 }
 
-static struct busy_pages pages_of(const struct cache_req *r)
-{
-	const struct msg *m = &r->call.req;
-	uint64_t len = MSG_HAS(m, payload) ? m->payload.len : m->size;
-
-	return (struct busy_pages){.off = m->off & ~(PAGE - 1),
-				   .end = (m->off + len + PAGE - 1) & ~(PAGE - 1),
-				   .wait = MSG_HAS(m, payload)};
-}
-
 bool pages_busy_at_locked(const struct node *n, uint64_t off)
 {
 	for (const struct cache_req *r = n->file != NULL ? n->file->paging : NULL; r != NULL;
-	     r = r->paging) {
-		struct busy_pages b = pages_of(r);
-
-		if (b.off <= off && off < b.end)
+	     r = r->paging)
+		if (r->pages.off <= off && off < r->pages.end)
 			return true;
-	}
 	return false;
 }
 
@@ -174,7 +168,7 @@ bool cache_pages_busy(struct cache *c, uint64_t ino, uint64_t off, uint64_t end,
 	bool any = false;
 
 	for (const struct cache_req *r = f != NULL ? f->paging : NULL; r != NULL; r = r->paging) {
-		struct busy_pages b = pages_of(r);
+		struct busy_pages b = r->pages;
 
 		if (b.end <= off || b.off >= end || (b.wait && late) || (any && b.off >= ret->off))
 			continue;
