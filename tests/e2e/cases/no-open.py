@@ -79,6 +79,7 @@ def opening():
         put(f"{HOST}/warm/f{n}", b"file %d\n" % n)
     for at in (MNT, OTHER):
         cat()
+        bash('must "$VFS_BIN/vfsstat" sync "$1"', f"{at}.stats")  # what tells of the host's files may be late
         cat()
     at = MNT
     for _ in range(5):
