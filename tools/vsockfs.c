@@ -459,7 +459,7 @@ static int run_mount(const struct mount_settings *s, struct cache *cache, struct
 	watch.fs = fs;
 	int e = pthread_create(&thread, NULL, wait_for_signal, &watch);
 	if (e == 0) {
-		(void)watchdog_start(s->mountpoint, fs_connection(fs));
+		watchdog_start(s->mountpoint, fs_connection(fs));
 		background_ready();
 		e = -fs_run(fs);
 		atomic_store(&watch.ended, true);

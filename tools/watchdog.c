@@ -43,7 +43,7 @@ static _Noreturn void become(int fd, pid_t parent)
 	_exit(127);
 }
 
-bool watchdog_start(const char *mountpoint, unsigned connection)
+void watchdog_start(const char *mountpoint, unsigned connection)
 {
 	CLEANUP_CLOSE int fd = open_abort(connection);
 	pid_t self = getpid(), pid = fd < 0 ? -1 : fork();
@@ -52,7 +52,6 @@ bool watchdog_start(const char *mountpoint, unsigned connection)
 		become(fd, self);
 	if (pid < 0)
 		log_info("%s: no watchdog: %m", mountpoint);
-	return pid > 0;
 }
 
 int watchdog_main(int argc, char **argv)
@@ -68,7 +67,6 @@ int watchdog_main(int argc, char **argv)
 	for (int fd = 0; fd < ABORT_FD;
 	     fd++) /* whoever reads what the client says waits for its end */
 		(void)close(fd);
-	/* the client ignores it, if it comes from elsewhere: nobody else sends it */
 	if (prctl(PR_SET_PDEATHSIG, SIGUSR1) < 0)
 		return 2;
 	while (getppid() == parent && (sigwait(&all, &sig) != 0 || sig != SIGUSR1))

@@ -11,10 +11,10 @@
 
 /*
  * Starts one, a child that ends with the caller, for the mount at `mountpoint`. On the first thread
- * only, whose end it waits for. False, with a line in the log: without the right to see FUSE's
- * connections there is none.
+ * only, whose end it waits for. Without the right to see FUSE's connections there is none, which
+ * the log says.
  */
-_Bool watchdog_start(const char *mountpoint, unsigned connection);
+void watchdog_start(const char *mountpoint, unsigned connection);
 
 /* What the program is when it was started under WATCHDOG_NAME. */
 int watchdog_main(int argc, char **argv);

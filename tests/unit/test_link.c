@@ -131,7 +131,7 @@ static void assert_ended(struct tried *t, uint64_t err)
 	assert_int_equal(got, err);
 }
 
-static void wait_ended(struct tried *t, uint64_t err)
+static void wait_completed(const struct tried *t)
 {
 	struct timespec end = unit_deadline();
 	int r = 0;
@@ -141,6 +141,11 @@ static void wait_ended(struct tried *t, uint64_t err)
 		r = pthread_cond_timedwait(&changed, &lock, &end);
 	(void)pthread_mutex_unlock(&lock);
 	assert_int_equal(r, 0);
+}
+
+static void wait_ended(struct tried *t, uint64_t err)
+{
+	wait_completed(t);
 	assert_ended(t, err);
 }
 
@@ -1217,14 +1222,8 @@ static void run_many(unsigned stop_after)
 		for (unsigned k = 0; k < PER_THREAD; k++) {
 			struct tried *t = c[i].t[k];
 			uint64_t op = t->call.req.op;
-			struct timespec end = unit_deadline();
-			int r = 0;
 
-			(void)pthread_mutex_lock(&lock);
-			while (t->completions == 0 && r == 0)
-				r = pthread_cond_timedwait(&changed, &lock, &end);
-			(void)pthread_mutex_unlock(&lock);
-			assert_int_equal(r, 0);
+			wait_completed(t);
 			oneways += op == MSG_FORGET;
 			requests += op != MSG_FORGET;
 			if (t->err != 0) {

@@ -623,10 +623,8 @@ static void test_size_asked(void **state)
 	assert_int_equal(stores(file), 1);
 }
 
-/* Replies wait for the host's answer about such a size; for a second only, it may be slow with that file. */
-static void test_size_asked_too_long(void **state)
+static struct question *made_while_a_size_is_asked(void)
 {
-	(void)state;
 	(void)kernel_opens(k, file, O_RDONLY, 77, 50);
 	(void)inv(k->w, 50, INV_DATA);
 	kernel_notified(k);
@@ -634,6 +632,14 @@ static void test_size_asked_too_long(void **state)
 	struct call *call = fake_take(k->w->f, 1);
 	struct msg m = reply_node(k->w, k->w->seq, 61, DIR_MODE, 61);
 	call->done(call, &m);
+	return q;
+}
+
+/* Replies wait for the host's answer about such a size; for a second only, it may be slow with that file. */
+static void test_size_asked_too_long(void **state)
+{
+	(void)state;
+	struct question *q = made_while_a_size_is_asked();
 	for (int i = 0; i < 51; i++) {
 		kernel_later(k, 20 * MSEC - 1);
 		assert_false(q->answered);
@@ -649,13 +655,7 @@ static void test_size_asked_too_long(void **state)
 static void test_size_asked_late(void **state)
 {
 	(void)state;
-	(void)kernel_opens(k, file, O_RDONLY, 77, 50);
-	(void)inv(k->w, 50, INV_DATA);
-	kernel_notified(k);
-	struct question *q = makes(CACHE_ROOT, "new");
-	struct call *call = fake_take(k->w->f, 1);
-	struct msg m = reply_node(k->w, k->w->seq, 61, DIR_MODE, 61);
-	call->done(call, &m);
+	struct question *q = made_while_a_size_is_asked();
 	kernel_later(k, 30 * MSEC);
 	assert_false(q->answered);
 	host_has(5000);
