@@ -31,8 +31,8 @@ struct connection {
 	struct session *session; /* mutex; set once, before other threads; NULL at the end */
 };
 
-/* What a thread has of its own. */
-struct worker {
+/* The memory and the identity of one thread that executes requests. */
+struct request_thread {
 	struct head_buf head;
 	unsigned char *buf;
 	struct creds creds;
@@ -52,14 +52,14 @@ bool connection_shutdown(struct connection *c)
 /* ---- extended ---- */
 
 /* Receives the next request with its payload. */
-static int receive(struct connection *c, struct worker *w, struct request *r)
+static int receive(struct connection *c, struct request_thread *t, struct request *r)
 {
 	memset(&r->q, 0, sizeof(r->q));
 	r->why = NULL;
-	int e = stream_recv(c->stream, &w->head, &r->q, &r->why);
+	int e = stream_recv(c->stream, &t->head, &r->q, &r->why);
 	if (e == 0 && MSG_HAS(&r->q, payload)) {
-		e = stream_recv_payload(c->stream, w->buf, r->q.payload.len);
-		r->q.payload.data = w->buf;
+		e = stream_recv_payload(c->stream, t->buf, r->q.payload.len);
+		r->q.payload.data = t->buf;
 	}
 	return e;
 }
@@ -76,37 +76,38 @@ static void log_end(const struct connection *c, const struct request *r, int e)
 		log_info("client %llu: connection lost: %s", id, strerror(-e));
 }
 
-/* What each thread does until the connection's end. */
+/* The work of each thread: to receive and execute requests until the connection's end. */
 static void work(void *arg)
 {
 	struct connection *c = arg;
-	struct worker w = {.creds = CREDS_NONE, .buf = malloc(MSG_PAYLOAD_MAX + 1)};
+	struct request_thread t = {.creds = CREDS_NONE, .buf = malloc(MSG_PAYLOAD_MAX + 1)};
 	struct request r = {
 		.session = c->session,
 		.host = c->host,
-		.creds = &w.creds,
-		.buf = w.buf,
-		.change = {.all = c->host->promises, .self = session_promises(c->session)},
+		.creds = &t.creds,
+		.buf = t.buf,
+		.change = {.promises = c->host->promises, .self = session_promises(c->session)},
 		.turn.turns = c->turns,
 	};
-	int e = w.buf == NULL ? -ENOMEM : 0;
+	int e = t.buf == NULL ? -ENOMEM : 0;
 
 	while (e == 0 && turn_take(&r.turn)) {
-		e = receive(c, &w, &r);
+		e = receive(c, &t, &r);
 		if (e == 0)
 			e = request_execute(&r);
 	}
 	if (e < 0 && connection_shutdown(c))
 		log_end(c, &r, e);
-	head_buf_done(&w.head);
-	free(w.buf);
+	head_buf_done(&t.head);
+	free(t.buf);
 }
 
 /* ---- plain, and the change to extended ---- */
 
 /*
- * 1: extended from the next frame on. 0: it remains plain. -ENODATA: refused, which ends the
- * connection: a client that takes an error for a plain server's gets nothing without a greeting.
+ * 1: the connection is extended from the next frame on. 0: the connection remains plain.
+ * -ENODATA: the client is refused, which ends the connection. Otherwise a client that takes the
+ * error for one of a plain server would go on without a greeting.
  */
 static int handle_hello(struct connection *c, const struct plain_request *q)
 {
@@ -124,7 +125,7 @@ static int handle_hello(struct connection *c, const struct plain_request *q)
 	if (r == 0)
 		r = stream_send_plain(c->stream, out.data, out.len);
 	plain_buf_done(&out);
-	if (r == 0 && s != NULL) { /* after the reply, for order */
+	if (r == 0 && s != NULL) { /* after the reply: no push may come before it */
 		session_attach(s, c->stream);
 		r = session_push(s);
 	}
@@ -184,7 +185,7 @@ static int serve_plain(struct connection *c)
 
 /* ---- a connection's life ---- */
 
-/* For now the session ends with its connection. */
+/* For now a session ends with its connection. */
 static void end_session(struct connection *c)
 {
 	struct session *s;
@@ -225,7 +226,7 @@ static void *connection_main(void *arg)
 	return NULL;
 }
 
-/* Signals are the business of whoever runs the server. */
+/* All signals are blocked here: the program that runs the server handles them. */
 static int start_main(struct connection *c)
 {
 	sigset_t all, old;

@@ -5,8 +5,8 @@
  * connection_shutdown, connection_free, which waits for the thread.
  *
  * A connection is plain until the client sends HELLO (greeting.h). From then on it has a
- * session, and its frames are received and executed by several threads (turns.h). At its end
- * the session ends with it.
+ * session, and its frames are received and executed by several threads (turns.h). The session
+ * ends when the connection ends.
  */
 #pragma once
 

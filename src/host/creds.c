@@ -30,8 +30,9 @@ static int caps_get(uint64_t *ret_effective, uint64_t *ret_permitted, uint64_t *
 }
 
 /*
- * What setfsuid took from the effective set (CAP_FS_MASK), but not
- * CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: the guest's kernel has checked.
+ * Gives back CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, but no other capability
+ * that setfsuid took from the effective set (CAP_FS_MASK): the guest's kernel
+ * has checked the permissions.
  */
 static int caps_keep_dac(const struct creds *c, const struct creds_caller *caller)
 {
@@ -69,7 +70,7 @@ static uint64_t hash_groups(const gid_t *g, size_t n)
 	return h;
 }
 
-/* glibc's setgroups(3) would do it in every thread. */
+/* A raw system call: glibc's setgroups(3) would change the groups of every thread. */
 static int thread_setgroups(struct creds *c, const struct creds_caller *caller)
 {
 	uint64_t h = hash_groups(caller->groups, caller->n_groups);
@@ -85,12 +86,13 @@ static int thread_setgroups(struct creds *c, const struct creds_caller *caller)
 
 bool creds_can_mask(void)
 {
-	return unshare(CLONE_FS) == 0; /* what confines containers may refuse it */
+	return unshare(CLONE_FS) == 0; /* a container's seccomp filter may refuse it */
 }
 
 /*
  * A thread begins with the struct fs_struct of the one that started it, which
- * may be in the middle of creating something: so it sets its own, also to 0.
+ * may be in the middle of creating a file: so the new thread sets a umask of its
+ * own, also if that is 0.
  */
 static int thread_umask(struct creds *c, mode_t mask)
 {
@@ -120,7 +122,7 @@ int creds_assume(struct creds *c, bool privileged, const struct creds_caller *ca
 		c->gid_set = true;
 		(void)setfsgid(caller->gid);
 		if ((gid_t)setfsgid((gid_t)-1) != caller->gid)
-			r = -EINVAL; /* it reports no errors itself; -1 only asks */
+			r = -EINVAL; /* setfsuid reports no errors; with -1 it only tells the id */
 	}
 	if (r == 0 && caller->uid != 0) {
 		/*
@@ -151,7 +153,7 @@ void creds_restore(struct creds *c)
 		return;
 	/* fsuid 0 brings the file system capabilities back (cap_task_fix_setuid) */
 	if (c->uid_set && ((void)setfsuid(0), setfsuid((uid_t)-1) != 0))
-		abort(); /* going on would give files to the wrong owner */
+		abort(); /* otherwise files would be given to the wrong owner */
 	if (c->gid_set) {
 		gid_t own = getegid();
 

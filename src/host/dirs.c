@@ -22,7 +22,7 @@ struct open_dir {
 	uint64_t off;
 };
 
-/* Those in the table are used by nobody: whoever takes one takes it out. */
+/* No thread uses a descriptor that is in the table: dirs_take removes the one that it returns. */
 struct dirs {
 	pthread_mutex_t mutex;
 	struct open_dir dir[DIRS_MAX]; /* mutex */
@@ -66,7 +66,8 @@ int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int ob
 {
 	CLEANUP_CLOSE int fd = -1;
 
-	/* From the start always anew: what a file system read when it was opened may be old. */
+	/* A listing from the start gets a new descriptor: a file system may have read the entries
+	 * when an old one was opened. */
 	if (off != 0) {
 		SCOPE_LOCK(&d->mutex);
 		for (unsigned i = 0; i < DIRS_MAX; i++) {

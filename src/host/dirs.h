@@ -9,12 +9,12 @@ struct hnode;
 
 int dirs_new(struct dirs **ret);
 void dirs_free(struct dirs *d);
-/* One of the node that nobody uses, or a new one; off is set already. */
+/* A descriptor of the node that no other thread uses, kept or new, positioned at off. */
 int dirs_take(struct dirs *d, const struct export *e, struct hnode *node, int object, uint64_t off,
 	      int *ret_fd);
-/* As lseek(2); -ENOENT if the directory has been removed: ext4 then refuses most offsets (EINVAL).
- */
+/* As lseek(2), but -ENOENT if the directory has been removed, for which ext4 refuses most offsets
+ * with EINVAL. */
 int dirs_seek(int fd, uint64_t off);
-/* Keeps fd, which stands at off, for the next; takes it over. */
+/* Takes over fd, which is positioned at off, and keeps it for the next dirs_take. */
 void dirs_give(struct dirs *d, struct hnode *node, int fd, uint64_t off);
 void dirs_forget(struct dirs *d, uint64_t node_id);

@@ -1,4 +1,4 @@
-/* One request: what comes before and after its handler. */
+/* One request: the steps before and after its handler. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -35,8 +35,8 @@ static int dispatch(struct request *r)
 
 /*
  * Messages after which nothing may be received before they have had their
- * effect: a lock that waits must be known when its CANCEL comes, and what a
- * CLOSE releases is free for the next SETLK.
+ * effect: a lock that waits must be known when its CANCEL comes, and a lock
+ * that a CLOSE releases is free for the next SETLK.
  */
 static bool in_order(const struct msg *q)
 {
@@ -45,7 +45,8 @@ static bool in_order(const struct msg *q)
 	return msg_is(q->op, TRAIT_IN_ORDER) && waits;
 }
 
-/* What the reply promises; that a name is not there is a promise as well. */
+/* Sets the stamp of a reply that promises something. That a name does not exist is a promise,
+ * too. */
 static void set_stamp(struct request *r, int result)
 {
 	const struct stamp *stamp = &r->stamp;
@@ -55,8 +56,8 @@ static void set_stamp(struct request *r, int result)
 		MSG_SET(&r->p, stamp, stamp->seq);
 }
 
-/* With FAULT(slow_host): one in four takes up to 2 ms before it is executed, one in four after it.
- */
+/* With FAULT(slow_host): one in four takes up to 2 ms before it is executed, one in four after
+ * it. */
 static void wait_a_moment(const struct request *r, bool executed)
 {
 	uint64_t x = hash_mix(r->q.id) >> (executed ? 0 : 16);
@@ -66,7 +67,7 @@ static void wait_a_moment(const struct request *r, bool executed)
 		(void)nanosleep(&ts, NULL);
 }
 
-/* With FAULT(late_promise): what should have been armed before. */
+/* With FAULT(late_promise): arms the promise that should have been armed before the handler. */
 static void arm_late(struct request *r)
 {
 	const uint64_t ids[] = {r->q.node, r->q.node2, r->p.node};
@@ -112,7 +113,7 @@ int request_execute(struct request *r)
 	int result = dispatch(r);
 	stats_executed(r->host->config->stats, r->q.op, stats_now() - start,
 		       result < 0 ? -result : 0);
-	turn_pass(&r->turn); /* a reply may have to wait for the client to read */
+	turn_pass(&r->turn); /* sending the reply may block until the client reads */
 	bool synchronises = result == 0 && msg_synchronises(&r->q);
 	if (synchronises)
 		session_follow_host(r->session, &r->change);

@@ -51,7 +51,7 @@ int export_name_check(struct slice name)
 	return 0;
 }
 
-/* Opening something so changes it, or lets it be changed. */
+/* True if opening a file with these flags changes it, or lets the caller change it. */
 static bool changes(int flags)
 {
 	return !(flags & O_PATH) &&
@@ -76,7 +76,7 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
 			*ret_fd = fd;
 			return 0;
 		}
-		/* EAGAIN: a rename or mount elsewhere while it looked (openat2(2)) */
+		/* EAGAIN: something was renamed or mounted during the look-up (openat2(2)) */
 		if (errno != EAGAIN && errno != EINTR)
 			break;
 	}
@@ -85,7 +85,7 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
 
 /* ---- objects ---- */
 
-/* Through the magic link: it leads to the inode itself, names do not matter. */
+/* Opens through the magic link, which leads to the inode itself whatever its names are. */
 static int reopen(const struct export *e, int object, int flags, int *ret_fd)
 {
 	char name[16];
@@ -106,7 +106,7 @@ int export_reopen(const struct export *e, int object, int flags, int *ret_fd)
 		return reopen(e, object, flags, ret_fd);
 	if (changes(flags))
 		return -EROFS;
-	/* Reading moves the access time; only an owner can have it left alone (open(2)). */
+	/* Reading changes the access time; only the owner may ask the kernel not to (open(2)). */
 	int r = reopen(e, object, flags | O_NOATIME, ret_fd);
 	return r == -EPERM ? reopen(e, object, flags, ret_fd) : r;
 }
@@ -171,10 +171,10 @@ int export_chmod(const struct export *e, int object, mode_t mode)
 
 	if (e->read_only)
 		return -EROFS;
-	/* What a directory's mean is which group its files get. */
+	/* A directory's set-group-ID bit is allowed: it says which group new files get. */
 	if (e->no_setid && (mode & SETID) && !(fstat(object, &st) == 0 && S_ISDIR(st.st_mode)))
 		mode &= ~(mode_t)SETID;
-	/* fchmod(2) refuses O_PATH; a symbolic link is EOPNOTSUPP, as it is on ext4. */
+	/* fchmod(2) refuses an O_PATH descriptor. A symbolic link gives EOPNOTSUPP, as on ext4. */
 	return fchmodat(e->proc, fd_name(object, name), mode, 0) < 0 ? -errno : 0;
 }
 
@@ -203,8 +203,8 @@ int export_link(const struct export *e, int object, int dirfd, const char *name)
 
 	if (e->read_only)
 		return -EROFS;
-	/* AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; the magic link does not, and ends at the
-	 * object even if that is a symbolic link itself. */
+	/* AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH. The magic link does not, and leads to the
+	 * object even if the object is a symbolic link itself. */
 	return linkat(e->proc, fd_name(object, from), dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno
 											  : 0;
 }
@@ -223,7 +223,7 @@ bool export_is_root(const struct export *e, const struct statx *stx)
 	       stx->stx_ino == e->root_ino;
 }
 
-/* Whether the root is so many directories above. */
+/* Whether the root is `depth` directories above this one. */
 static bool root_is_above(const struct export *e, int dirfd, unsigned depth)
 {
 	CLEANUP_CLOSE int fd = -1;
@@ -240,7 +240,7 @@ static bool root_is_above(const struct export *e, int dirfd, unsigned depth)
 	       export_is_root(e, &stx);
 }
 
-/* The kernel's name of what a descriptor is (d_path), -errno if it is too long. */
+/* The path that the kernel tells of a descriptor (d_path), -errno if the path is too long. */
 static ssize_t path_of(const struct export *e, int fd, char path[PATH_MAX])
 {
 	char name[16];
@@ -252,7 +252,7 @@ static ssize_t path_of(const struct export *e, int fd, char path[PATH_MAX])
 	return n;
 }
 
-/* What of path is below the root, without '/' in front; NULL if it is not. */
+/* The part of path below the root, without '/' in front; NULL if path is not below the root. */
 static const char *path_below(const struct export *e, const char *path)
 {
 	char root[PATH_MAX];
@@ -266,10 +266,10 @@ static const char *path_below(const struct export *e, const char *path)
 
 /*
  * The dentry of a file, or of a directory that this server may not search, moves with it
- * (d_move), so the path of a descriptor tells where the name is by which it was opened. Whether it
- * is so is found out by walking down from the root: names of another file system's, or of a mount
- * that is gone, may look alike. What was unlinked has no name to walk to: it stays where it was
- * then.
+ * (d_move), so the path of a descriptor tells where the name is by which it was opened. The path is
+ * verified by walking down from the root, because the path of a file on another file system, or on
+ * a mount that is gone, may look the same. An unlinked file has no name to walk to: it counts as
+ * being where its name was.
  */
 static int contains_by_path(const struct export *e, int fd)
 {
@@ -286,7 +286,7 @@ static int contains_by_path(const struct export *e, int fd)
 		return 1;
 	int r = export_open(e, e->root, below, O_PATH, 0, &found);
 	if (r < 0)
-		return r == -EACCES; /* there is no way down for this server: the path has to do */
+		return r == -EACCES; /* this server may not walk down: the path alone decides */
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO, &a) < 0 ||
 	    statx(found, "", AT_EMPTY_PATH, STATX_INO, &b) < 0)
 		return -errno;
@@ -296,8 +296,8 @@ static int contains_by_path(const struct export *e, int fd)
 
 /*
  * A directory that was moved out of the export is still reachable through a
- * descriptor or a handle, RESOLVE_BENEATH notwithstanding: that only looks at
- * the way from the descriptor down. Its ".." are where it is now.
+ * descriptor or a handle, in spite of RESOLVE_BENEATH, which only looks at the way
+ * from the descriptor down. The directory's ".." tells where the directory is now.
  */
 int export_contains(const struct export *e, int dirfd, unsigned *depth)
 {

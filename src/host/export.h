@@ -16,9 +16,9 @@
  * symbolic link, a FIFO or an unlinked file; nothing here follows a link that
  * an object is.
  *
- * With read_only nothing here changes anything, whoever asks: what would is
- * -EROFS, and files are opened so that reading moves no access time where that
- * is possible.
+ * With read_only no function here changes anything, whoever asks: a call that
+ * would change something returns -EROFS, and files are opened so that reading
+ * does not change the access time, where that is possible.
  *
  * Functions return 0 or -errno; fds returned are the caller's to close.
  */
@@ -38,13 +38,13 @@ void export_free(struct export *e);
 
 bool export_read_only(const struct export *e);
 bool export_special(const struct export *e);
-/* The server may take over a caller's identity and override permissions. */
+/* True if the server may assume a caller's identity and override permissions. */
 bool export_privileged(const struct export *e);
-/* No file may have set-id bits: they are left out of what is asked for. */
+/* True if no file may have set-id bits: they are left out of each mode that a client asks for. */
 bool export_no_setid(const struct export *e);
-/* True if everything belongs to one owner, who is told. */
+/* True if all files are shown as one owner's, whose ids are then in *ret_uid and *ret_gid. */
 bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid);
-/* The caller's umask can be applied here. */
+/* True if the server can apply the umask of a request's caller. */
 bool export_masks(const struct export *e);
 /* The root as an object; the export's own, not to be closed. */
 int export_root(const struct export *e);
@@ -68,7 +68,7 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
  */
 int export_reopen(const struct export *e, int object, int flags, int *ret_fd);
 
-/* The object could be opened for writing at this moment. */
+/* True if the object could be opened for writing at this moment. */
 bool export_may_write(const struct export *e, int object);
 
 /*
@@ -80,7 +80,7 @@ int export_openable(mode_t mode);
 /* Attributes of an object or open file, inode number mapped; version is left 0. */
 int export_attr(const struct export *e, int fd, struct attr *ret);
 
-/* No ACL besides the mode decides who may access what is open as fd. */
+/* True if the mode alone, and no ACL, decides who may access the file that is open as fd. */
 bool export_no_acl(int fd, mode_t mode);
 
 /* chmod, truncate, link for an object. */
@@ -94,17 +94,17 @@ const char *export_proc_path(int fd, char buf[EXPORT_PROC_PATH_MAX]);
 
 /*
  * 1 if the directory is the root or below it at this moment, 0 if not, or -errno.
- * depth, if not NULL: how far below it was found last, 0 if that is not known. As long as
- * it still is, that takes as many system calls at any depth.
+ * depth, if not NULL: how many directories below the root this one was when it was checked last,
+ * 0 if that is not known. While the depth is unchanged, the check takes the same number of system
+ * calls at any depth.
  */
 int export_contains(const struct export *e, int dirfd, unsigned *depth);
 /*
- * The same of any object or open file: one that is no directory is inside if the
- * name by which it was opened is, wherever it has been moved to, or was when it was
- * removed. 0 also if nobody can tell.
+ * The same for any object or open file. One that is no directory is inside if the name by which it
+ * was opened is inside now, or was inside when it was removed. 0 also if that cannot be found out.
  */
 int export_inside(const struct export *e, int fd);
-/* Logs that `what` was done to something outside; how often is bounded. */
+/* Logs that `what` was done to an object outside the export; the number of lines is bounded. */
 void export_log_outside(const char *what);
 
 /*
@@ -124,8 +124,8 @@ void export_log_outside(const char *what);
 struct export_place {
 	int dirfd;		     /* directory that holds name */
 	char name[MSG_NAME_MAX + 1]; /* last component after links; "." for the root */
-	int object;		     /* what is there, or -1 */
-	mode_t mode;		     /* its type and permissions, 0 if there is none */
+	int object;		     /* the object that has the name, or -1 */
+	mode_t mode;		     /* type and permissions of object, 0 if there is none */
 };
 
 enum walk_links {

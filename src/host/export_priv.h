@@ -1,9 +1,9 @@
-/* What export.c and walk.c share. */
+/* The export, for export.c and walk.c. */
 #pragma once
 
 #include "host/export.h"
 
-/* It takes "export" for C++. */
+/* clang-format takes "export" for the keyword of C++. */
 /* clang-format off */
 struct export {
 	int root; /* O_PATH */

@@ -35,7 +35,7 @@ struct filesystem {
 	int mount_id;
 	int fd; /* keeps the mount, so that its id is not used for another one */
 	bool watchable;
-	bool by_handle; /* and this process may open by them */
+	bool by_handle; /* this process may open files by their handles */
 	bool flush;
 	bool watched;
 	fsid_t fsid;
@@ -84,12 +84,12 @@ static bool reports_at_close(const struct statfs *sfs)
 	case OVERLAYFS_SUPER_MAGIC:
 	case ZFS_SUPER_MAGIC:
 		return false;
-	default: /* NFS, CIFS, FUSE, and whatever we do not know */
+	default: /* NFS, CIFS, FUSE, and all file systems that are not known here */
 		return true;
 	}
 }
 
-/* What others change raises no event here. */
+/* True if changes made by other machines raise no event on this one. */
 static bool is_remote(const struct statfs *sfs)
 {
 	switch ((unsigned long)sfs->f_type) {
@@ -123,8 +123,8 @@ static int find_mount(struct filesystems *t, int mount_id)
 
 /*
  * The mount's fd for open_by_handle_at(2), which takes no O_PATH descriptor.
- * The first object met on a mount is its root; only a file that is bound over
- * another is no directory, and then looking up by name does.
+ * The first object met on a mount is the mount's root. The root is no directory only
+ * where a file is mounted over another; that file is then looked up by name.
  */
 static int mount_fd(struct filesystems *t, int fd, mode_t mode)
 {
@@ -139,7 +139,8 @@ static int mount_fd(struct filesystems *t, int fd, mode_t mode)
 	return openat(t->proc, name, O_PATH | O_CLOEXEC);
 }
 
-/* The file system that fd is on, made known if it is new. hb: its handle, NULL if it has none. */
+/* The file system that fd is on; a new one is added. hb: the handle of fd's object, NULL if there
+ * is none. */
 static int register_fs(struct filesystems *t, int fd, struct handle_buf *hb, uint32_t *ret)
 {
 	struct statx stx;
@@ -219,10 +220,10 @@ static void from_handle(uint32_t fs, const struct handle_buf *hb, struct identit
 }
 
 /*
- * An overlayfs that is not for NFS has handles that tell objects apart, and
- * stand in fanotify's events, but open nothing (Linux 6.6). They are those of the
- * lower object also when it has been copied up (ovl_check_encode_origin).
- * Others that have such handles only make them of inode numbers.
+ * An overlayfs without nfs_export has handles that tell objects apart, and are
+ * in fanotify's events, but cannot be opened (Linux 6.6). The handle remains that
+ * of the lower object when the object has been copied up (ovl_check_encode_origin).
+ * Other file systems with handles of this kind make them from inode numbers alone.
  */
 static int make_handle(int dirfd, const char *name, int flags, struct handle_buf *hb,
 		       int *ret_mount_id)
@@ -310,7 +311,7 @@ int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_
 	hb.fh.handle_bytes = id->len;
 	hb.fh.handle_type = id->type;
 	memcpy(hb.fh.f_handle, id->bytes, id->len);
-	/* ENOMEM is also what exportfs says of an inode that is just going away. */
+	/* exportfs returns ENOMEM also for an inode that is just being removed. */
 	int fd = -1;
 	for (int i = 0; fd < 0 && i < 2; i++) {
 		fd = open_by_handle_at(t->fs[id->fs].fd, &hb.fh, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -377,8 +378,8 @@ bool filesystems_flush(struct filesystems *t, uint32_t fs)
 }
 
 /*
- * Ranges follow from the device number, so that a server that is started
- * again gives the same inode numbers, whatever is looked at first.
+ * A device's range follows from the device number, so that a server that is
+ * started again gives the same inode numbers, in whatever order devices are met.
  */
 static uint16_t add_device(struct filesystems *t, dev_t dev)
 {

@@ -6,9 +6,9 @@
  * is another object there, because that mount may be read-only, and opening by
  * handle goes through a mount. Thread-safe; a mount once seen stays until
  * filesystems_free and keeps one fd, so that the host cannot unmount it
- * meanwhile. What is found out about each, by trying: whether it has file
- * handles, whether this process may open by them (CAP_DAC_READ_SEARCH), and
- * whether it reports errors at close(2).
+ * meanwhile. Three facts about each mount are found out by trying: whether the
+ * file system has file handles, whether this process may open files by them
+ * (CAP_DAC_READ_SEARCH), and whether close(2) reports errors.
  */
 #pragma once
 
@@ -20,9 +20,10 @@
 struct filesystems;
 
 /*
- * Which object a descriptor is, whatever it is called: the same if every
- * member is. Either a file handle, whose generation tells a reused inode
- * number, or device, inode number and birth time where there are no handles.
+ * Identifies the object behind a descriptor, whatever the object's names are: two
+ * descriptors are the same object if all members are equal. An identity is a file
+ * handle, whose generation tells a reused inode number, or, where there are no
+ * handles, device, inode number and birth time.
  */
 struct identity {
 	uint32_t fs;
@@ -36,34 +37,35 @@ struct identity {
 int filesystems_new(int root, int proc, struct filesystems **ret);
 void filesystems_free(struct filesystems *t);
 
-/* fd: an object or an open file. One name_to_handle_at(2) where the file system has handles. */
+/* fd: an object or an open file. Costs one name_to_handle_at(2) where the file system has
+ * handles. */
 int filesystems_identify(struct filesystems *t, int fd, struct identity *ret);
 /*
- * What a name is, without opening it: 0, -ENOENT if there is nothing, any
- * other error if it has to be opened for that. Follows no link.
+ * Identifies the object that has a name, without opening the object. -ENOENT: there is
+ * no such name. Any other error: the object has to be opened first. Follows no link.
  */
 int filesystems_identify_at(struct filesystems *t, int dirfd, const char *name,
 			    struct identity *ret);
-/* Of what a file system's events tell of an object: its handle, not through which mount. */
+/* A hash of an object's handle, without the mount: a file system's events name objects so. */
 uint64_t identity_handle_hash(int32_t type, const void *bytes, uint32_t len);
 uint64_t identity_hash(const struct identity *id, uint64_t seed);
 
 /*
  * An object by its identity. -EOPNOTSUPP where it must be looked up by name
  * instead (identity_by_handle false), -ESTALE if it does not exist any more.
- * Takes no notice of where the object is: the export's caller checks that.
+ * Does not check that the object is inside the export: the caller does.
  */
 int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_fd);
 bool filesystems_by_handle(struct filesystems *t, uint32_t fs);
 
 /*
- * Whoever watches for changes: mark(arg, fd) is called for each file system that is
- * known and for each new one before anything on it is identified; true if changes
- * on it will be seen. NULL: nobody watches, as at the beginning.
+ * Registers the watcher: mark(arg, fd) is called for each file system that is known, and
+ * for each new one before any object on it is identified; mark returns true if changes
+ * on the file system will be seen. With NULL, as at the beginning, nobody watches.
  */
 void filesystems_watch(struct filesystems *t, bool (*mark)(void *arg, int fd), void *arg);
-/* The file system has file handles, which is what events name, and nobody changes it from
- * elsewhere. */
+/* True if the file system has file handles, by which events name objects, and cannot be changed
+ * from another machine. */
 bool filesystems_watchable(const struct filesystems *t, uint32_t fs);
 bool filesystems_watched(const struct filesystems *t, uint32_t fs);
 bool filesystems_all_watched(const struct filesystems *t);
@@ -73,7 +75,7 @@ bool filesystems_all_watched(const struct filesystems *t);
  */
 bool filesystems_next(const struct filesystems *t, const void *fsid, uint32_t *at, uint32_t *ret);
 
-/* close(2) on this file system may report an error that write(2) did not. */
+/* True if close(2) on this file system may report an error that write(2) did not report. */
 bool filesystems_flush(struct filesystems *t, uint32_t fs);
 
 /*

@@ -13,7 +13,7 @@
 #include "plain/plain_codec.h"
 #include "transport/hello.h"
 
-/* What this server pushes to a client that takes it. */
+/* The features of this server that concern pushes, for a client that takes them. */
 static uint64_t push_features(const struct host *h)
 {
 	switch (watch_mode(h->watch)) {
@@ -26,7 +26,7 @@ static uint64_t push_features(const struct host *h)
 	}
 }
 
-/* What the server is, and its root. */
+/* Fills the reply to HELLO: the facts about the server, and the root. */
 static int describe(const struct host *h, struct session *s, const struct msg *q, struct msg *p)
 {
 	int root = export_root(h->export);
@@ -83,7 +83,7 @@ static int make_session(struct host *h, uint64_t id, const struct msg *q, struct
 	return r;
 }
 
-/* What is wrong with a greeting of ours; NULL: nothing. 0 is no version. */
+/* The reason to refuse a HELLO that has our magic; NULL: there is none. 0 is no version. */
 static const char *wrong_hello(int decoded, const struct msg *hello)
 {
 	if (decoded < 0)
@@ -100,7 +100,7 @@ void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigne
 	int r = hello_decode(data, &hello);
 
 	if (r == -ENOMSG) {
-		reply->err = -ENOSYS; /* what a server says that knows no HELLO */
+		reply->err = -ENOSYS; /* the answer of a server that does not know HELLO */
 		return;
 	}
 	const char *why = wrong_hello(r, &hello);

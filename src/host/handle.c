@@ -87,7 +87,7 @@ void handle_put(struct handles *t, struct handle *h)
 	if (h == NULL || atomic_fetch_sub(&h->refs, 1) != 1)
 		return;
 	hnode_detach(t->nodes, h->node, &h->user);
-	(void)close(h->fd); /* errors that close(2) has to tell came with FLUSH */
+	(void)close(h->fd); /* FLUSH has already reported the errors that close(2) could report */
 	hnode_unref(t->nodes, h->node);
 	(void)pthread_mutex_destroy(&h->position);
 	(void)pthread_mutex_destroy(&h->writable);
@@ -107,11 +107,11 @@ struct handle *handle_remove(struct handles *t, uint64_t fh)
 	return h;
 }
 
-/* ---- what the host may execute ---- */
+/* ---- files that the host may execute ---- */
 
 #define SAME_NODE_MAX 64 /* handles of one node that are looked at together */
 
-/* Opens the file anew, under the number that everybody uses: they may be using it. */
+/* Opens the file anew and keeps the number of the descriptor, which other threads may be using. */
 static int exchange_locked(const struct export *e, struct handle *h, int flags)
 {
 	CLEANUP_CLOSE int fd = -1;
@@ -169,7 +169,7 @@ void handle_give_up(const struct export *e, struct handle *h)
 	give_up_locked(e, h);
 }
 
-/* References to the node's handles; beyond SAME_NODE_MAX they stay as they are. */
+/* References to the node's handles; those beyond SAME_NODE_MAX are not exchanged. */
 static size_t handles_of(struct handles *t, const struct hnode *n, struct handle **ret)
 {
 	struct idmap_slot *s = NULL;

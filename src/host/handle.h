@@ -30,12 +30,12 @@ struct handle {
 	int flags;		  /* of open(2), as opened */
 	bool append;		  /* an append-only file (chattr +a): fd has O_APPEND */
 	bool eager;		  /* OPEN_GIVE_UP */
-	pthread_mutex_t writable; /* the next two */
+	pthread_mutex_t writable; /* covers the next two members */
 	unsigned writers;	  /* requests that are writing */
-	bool given_up;		  /* fd is for reading until the next of them */
-	pthread_mutex_t position; /* the file's offset: append, lseek */
+	bool given_up; /* fd is open for reading only, until the next request that writes */
+	pthread_mutex_t position; /* covers the file's offset, which append and lseek use */
 	_Atomic unsigned refs;
-	struct handle *next; /* of whoever removed it */
+	struct handle *next; /* a list of the caller that removed the handle */
 };
 
 struct handles {
@@ -59,7 +59,7 @@ bool handles_room(const struct handles *t);
  */
 int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager, uint64_t *ret_fh);
 
-/* NULL if there is none of that number; to be given back with handle_put. */
+/* NULL if no handle has that number; to be given back with handle_put. */
 struct handle *handle_get(struct handles *t, uint64_t fh);
 void handle_put(struct handles *t, struct handle *h); /* NULL is allowed */
 
@@ -68,11 +68,12 @@ struct handle *handle_remove(struct handles *t, uint64_t fh);
 
 /*
  * A file that is open for writing anywhere cannot be executed (ETXTBSY), and the client's RELEASE
- * comes after its close(2) has returned. So the descriptor for writing of what may be executed
+ * comes after its close(2) has returned. So a descriptor for writing of a file that may be executed
  * is exchanged for one for reading when the client flushes, under the same number, and back when
- * it writes again. Whoever needs a descriptor for writing is between begin and end.
+ * the client writes again. A caller that needs a descriptor for writing calls begin before, and end
+ * afterwards.
  *
- * handle_give_up does nothing while somebody writes, or where the file could not be opened for
+ * handle_give_up does nothing while a request writes, or where the file could not be opened for
  * writing again.
  */
 struct export;
@@ -80,6 +81,6 @@ int handle_write_begin(const struct export *e, struct handle *h); /* 0 or -errno
 void handle_write_end(const struct export *e, struct handle *h);
 void handle_give_up(const struct export *e, struct handle *h);
 
-/* All handles of the node: give_up, or open for writing again while that is possible. */
+/* Gives up all handles of the node, or opens them for writing again while that is possible. */
 void handles_give_up(struct handles *t, const struct export *e, const struct hnode *n);
 void handles_take_back(struct handles *t, const struct export *e, const struct hnode *n);

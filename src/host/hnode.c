@@ -52,7 +52,7 @@ struct hnode *hnode_find_locked(const struct hnodes *t, const struct identity *i
 	return n;
 }
 
-/* As many buckets as nodes, more or less; without memory for more, longer chains. */
+/* The number of buckets follows that of the nodes; without memory the chains become longer. */
 static int resize_locked(struct hnodes *t, size_t n_buckets)
 {
 	struct hnode **old = t->buckets;
@@ -142,8 +142,8 @@ static int drop_fd_locked(struct hnodes *t, struct hnode *n)
 	return take_fd(&n->fd);
 }
 
-/* A descriptor that is too many, -1 if none; to be closed without the mutex: it may be the last
- * reference to an unlinked file and free its blocks. */
+/* The oldest descriptor if there are too many, else -1. The caller closes it without the mutex:
+ * closing the last descriptor of an unlinked file frees the file's blocks. */
 static int evict_locked(struct hnodes *t)
 {
 	if (t->fds <= t->fd_max || t->oldest == NULL)
@@ -151,7 +151,7 @@ static int evict_locked(struct hnodes *t)
 	return drop_fd_locked(t, t->oldest);
 }
 
-/* Gives n a descriptor unless it has one. Returns one to close, or -1. */
+/* Gives n the descriptor unless n has one. Returns a descriptor to be closed, or -1. */
 static int set_fd_locked(struct hnodes *t, struct hnode *n, int fd)
 {
 	if (n->fd >= 0)
@@ -173,7 +173,7 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 {
 	if (n == NULL)
 		return;
-	/* Without the mutex as long as it is not the last one. */
+	/* The mutex is not needed as long as this is not the last reference. */
 	uint64_t refs = atomic_load(&n->refs);
 	while (refs > 1)
 		if (atomic_compare_exchange_weak(&n->refs, &refs, refs - 1))
@@ -190,7 +190,7 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 		remove_locked(t, n);
 		fd = drop_fd_locked(t, n);
 		t->kept -= n->keep;
-		/* what a walk has left is scattered over the heap, which would keep it */
+		/* the free memory of many nodes is scattered over the heap, which would keep it */
 		trim = ++t->freed >= TRIM_AFTER + t->count;
 		t->freed = trim ? 0 : t->freed;
 	}
@@ -200,20 +200,20 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 		(void)malloc_trim(0);
 }
 
-/* Without it it could not be opened again, or nobody could tell where it is. */
+/* True if without its name the node could not be opened again, or its place not be found. */
 static bool needs_name(const struct hnodes *t, const struct hnode *n)
 {
 	return !filesystems_by_handle(t->fs, n->fs) || t->catch_up == NULL ||
 	       !filesystems_watched(t->fs, n->fs);
 }
 
-/* seen: if there has been a rename since, it may have been this one. */
+/* seen: the number of renames before the look-up; one that came later may have moved this node. */
 void hnode_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
 		       uint64_t seen)
 {
 	if (parent == NULL || name == NULL)
 		return;
-	if (n->outside) /* and back again */
+	if (n->outside) /* it is inside again */
 		t->moves++;
 	n->outside = false;
 	n->linked = seen == t->seen;
@@ -224,7 +224,7 @@ void hnode_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent, 
 		char *copy = strdup(name);
 
 		if (copy == NULL)
-			return; /* it is not found again one day, at the worst */
+			return; /* at the worst the node is not found again, later */
 		free(n->name);
 		n->name = copy;
 	}
@@ -440,7 +440,7 @@ static int open_root(struct hnodes *t, const struct hnode *n, int *ret_fd)
 				: -ESTALE;
 }
 
-/* Where it was seen last: the directory, with a reference, or NULL. */
+/* The directory, with a reference, and the name where the node was seen last; or NULL. */
 struct hnode *hnode_last_seen(struct hnodes *t, const struct hnode *n, char name[NAME_MAX + 1])
 {
 	SCOPE_LOCK(&t->mutex);
@@ -499,7 +499,8 @@ int hnode_pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_
 		SCOPE_LOCK(&t->mutex);
 		if (pin_open_locked(t, n, ret_fd))
 			return 0;
-		/* The mutex keeps the file open meanwhile; through /proc it does not wait. */
+		/* The mutex keeps the open file open meanwhile. Opening through /proc does not
+		 * wait. */
 		if (n->users != NULL)
 			r = export_reopen(t->export, n->users->fd, O_PATH, &fd);
 	}
@@ -567,7 +568,7 @@ void hnode_keep(struct hnodes *t, struct hnode *n, int fd)
 
 	SCOPE_LOCK(&t->mutex);
 	if (!n->keep && t->kept < t->fd_max / 2) {
-		/* more than that: fstat of the excess unlinked files may say ESTALE */
+		/* beyond the limit, fstat of an unlinked file may return ESTALE */
 		n->keep = true;
 		t->kept++;
 		list_del_locked(t, n);
@@ -607,7 +608,7 @@ int hnodes_new(const struct export *e, size_t fd_max, struct hnodes **ret)
 	t->moves = 1;
 	(void)pthread_mutex_init(&t->mutex, NULL);
 	if (getrandom(&t->seed, sizeof(t->seed), 0) < 0) {
-		/* only makes collisions harder to aim at */
+		/* the seed only makes it harder to cause collisions */
 	}
 	*ret = t;
 	return 0;

@@ -1,5 +1,5 @@
 /*
- * Where a node is, as far as it is known, and whether that is inside the export: asked at
+ * The place of a node, as far as it is known, and whether that is inside the export: checked at
  * each use.
  */
 #include "host/hnode_priv.h"
@@ -16,7 +16,7 @@
 void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
 		   uint64_t seen)
 {
-	/* Else a move of the host's from before ours would be noted after it. */
+	/* Otherwise an earlier move by the host would be noted after this one. */
 	if (t->catch_up != NULL)
 		t->catch_up(t->catch_up_arg);
 	SCOPE_LOCK(&t->mutex);
@@ -29,9 +29,9 @@ void hnode_renamed(struct hnodes *t, struct hnode *n, struct hnode *parent, cons
 	n->checked = 0;
 }
 
-/* ---- what has been moved out of the export ---- */
+/* ---- nodes that were moved out of the export ---- */
 
-/* 1 or 0: the directory with this handle is inside, or not; -errno if nobody can tell. */
+/* 1 or 0: the directory with this handle is inside, or not; -errno if that cannot be found out. */
 static int contains_handle(struct hnodes *t, const struct identity *id)
 {
 	CLEANUP_CLOSE int fd = -1;
@@ -63,14 +63,14 @@ void hnode_moved(struct hnodes *t, struct hnode *n, bool is_dir, const struct fi
 		inside = contains_handle(t, &id);
 	SCOPE_LOCK(&t->mutex);
 	n->checked = 0;
-	/* What is below may have been checked by the old place since hnodes_moved. */
+	/* Nodes below n may have been checked by n's old place since hnodes_moved. */
 	if (is_dir)
 		t->moves++;
 	if (known)
 		return;
 	n->parent = 0;
 	n->linked = n->by_parent = false;
-	/* Of a file with several names this may have been one that was outside before. */
+	/* A file with several names may have had the one that was moved outside before. */
 	n->outside = inside == 0;
 	n->epoch = t->lost;
 }
@@ -107,9 +107,9 @@ static bool outside_locked(const struct hnodes *t, const struct hnode *n)
 }
 
 /*
- * 1: inside, as far as the remembered parents tell. 0: not. -EAGAIN: *ret_ask,
- * with a reference, is the uppermost of them that is known; it has to be looked for.
- * moves: as read once, for the next one may be counted at any moment.
+ * Follows the remembered parents. 1: n is inside. 0: n is outside. -EAGAIN: the place of *ret_ask,
+ * the uppermost parent that is known, with a reference, has to be checked first. moves:
+ * hnodes.moves, read once by the caller, because the next move may be counted at any moment.
  */
 static int inside_locked(struct hnodes *t, struct hnode *n, uint32_t moves, struct hnode **ret_ask)
 {
@@ -131,7 +131,7 @@ static int inside_locked(struct hnodes *t, struct hnode *n, uint32_t moves, stru
 	return 1;
 }
 
-/* ---- is it inside? ---- */
+/* ---- whether a node is inside ---- */
 
 static int contains(struct hnodes *t, struct hnode *n, int fd)
 {
@@ -168,8 +168,8 @@ static bool is_at_name(struct hnodes *t, struct hnode *n)
 }
 
 /*
- * 1: it is. 0: it is not, or nobody can tell. Of a file that has got another name the
- * one counts by which it was opened; that may be one of several, and outside.
+ * 1: n is inside. 0: n is outside, or its place cannot be found out. For a file with several names
+ * the name counts by which it was opened, also if that one is outside and another is inside.
  */
 static int look_for(struct hnodes *t, struct hnode *n, int fd)
 {
@@ -203,7 +203,7 @@ static int look_for_uppermost(struct hnodes *t, struct hnode *n, uint32_t moves)
 	return 0;
 }
 
-/* By what is remembered, which is true: every rename is seen. */
+/* Checks n by the remembered parents, which are true where every rename is seen. */
 static int check_remembered(struct hnodes *t, struct hnode *n)
 {
 	for (;;) {

@@ -56,7 +56,7 @@ struct idmap_slot *idmap_put(struct idmap *m, uint64_t key)
 
 	if (s != NULL)
 		return s;
-	/* at most 3/4 full */
+	/* the table is at most 3/4 full */
 	if ((m->used + 1) * 4 > m->cap * 3 && resize(m, m->cap > 0 ? m->cap * 2 : CAP_MIN) < 0)
 		return NULL;
 	s = place(m, key);
@@ -72,7 +72,7 @@ void idmap_del(struct idmap *m, uint64_t key)
 	if (s == NULL)
 		return;
 	size_t hole = (size_t)(s - m->slots);
-	/* Move back whatever a search would no longer reach over the hole. */
+	/* Slots that a search would not reach any more, because of the hole, are moved back. */
 	for (size_t i = (hole + 1) & (m->cap - 1); m->slots[i].key != 0;
 	     i = (i + 1) & (m->cap - 1)) {
 		size_t h = home(m, m->slots[i].key);

@@ -2,7 +2,7 @@
  * A map from u64 keys to a pointer and a number, 24 bytes per slot: nodes by
  * id and by hash, the references of a session, open files by number.
  *
- * Not locked: whoever embeds one says which mutex covers it. Keys are never 0.
+ * Not locked: the struct that embeds a map says which mutex covers it. Keys are never 0.
  * A slot is valid until the next put or delete. Values are not owned.
  */
 #pragma once
@@ -21,7 +21,7 @@ struct idmap {
 	size_t cap, used;
 };
 
-/* Zero-initialised is empty. Leaves it empty again. */
+/* A map of zeros is empty. idmap_done frees the slots and leaves the map empty. */
 void idmap_done(struct idmap *m);
 
 /* NULL if key is not there. */

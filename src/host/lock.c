@@ -71,7 +71,8 @@ int lock_test(struct lock_session *s, const struct lock_request *q, int fd,
 				found = true;
 			}
 		}
-		/* Through the owner's description: its own locks are not in its way. */
+		/* Through the owner's own description, because then the owner's locks do not
+		 * conflict. */
 		if (!found)
 			r = fcntl(own != NULL ? own->fd : fd, F_OFD_GETLK, &fl) < 0 ? -errno : 0;
 	} else {
@@ -83,7 +84,7 @@ int lock_test(struct lock_session *s, const struct lock_request *q, int fd,
 		return r;
 	*ret = (struct lock_conflict){.type = RANGE_NONE};
 	if (fl.l_type != F_UNLCK) {
-		/* A process of the host: its pid means nothing in the guest. */
+		/* The pid of a process of the host means nothing in the guest. */
 		ret->type = fl.l_type == F_RDLCK ? RANGE_READ : RANGE_WRITE;
 		ret->start = (uint64_t)fl.l_start;
 		ret->end = fl.l_len == 0 ? INT64_MAX : (uint64_t)(fl.l_start + fl.l_len - 1);
@@ -143,7 +144,7 @@ int lock_session_new(struct locks *t, struct lock_session **ret)
 	return 0;
 }
 
-/* A node on which the session has something, with a reference; NULL if there is none. */
+/* A node on which the session has a lock or a waiter, with a reference; NULL if there is none. */
 static struct lock_node *next_node(struct lock_session *s)
 {
 	struct locks *t = s->locks;
@@ -195,7 +196,7 @@ void lock_session_free(struct lock_session *s)
 
 static void no_action(int sig)
 {
-	(void)sig; /* it only ends the system call */
+	(void)sig; /* the handler does nothing: the signal ends the system call */
 }
 
 int locks_new(const struct export *e, struct hnodes *nodes, size_t fd_max, struct locks **ret)

@@ -5,13 +5,13 @@
  * Each (session, node, owner, kind) has one private open file description: a
  * POSIX lock of the guest is an open-file-description lock there (fcntl(2),
  * F_OFD_SETLK), because plain POSIX locks would all belong to the server's
- * process and go whenever it closes any descriptor of the file; a BSD lock is
- * flock(2). What each POSIX owner holds is kept in a list as well, for the
- * owner's pid (F_GETLK) and for deadlocks among our own clients, which the
+ * process and be released whenever the process closes any descriptor of the file;
+ * a BSD lock is flock(2). The locks of each POSIX owner are kept in a list as well,
+ * for the owner's pid (F_GETLK) and for deadlocks among our own clients, which the
  * kernel does not look for with such locks.
  *
- * A lock that has to wait does so in a thread of its own, so that requests go
- * on; a signal (LOCK_SIGNAL) without SA_RESTART interrupts it.
+ * A lock that has to wait has a thread of its own for that, so that other requests
+ * are executed; a signal (LOCK_SIGNAL) without SA_RESTART interrupts the wait.
  *
  * One struct locks per server, one struct lock_session per client; all
  * functions are thread-safe. Ranges are [start, end], both inside.
@@ -40,12 +40,12 @@ int locks_new(const struct export *e, struct hnodes *nodes, size_t fd_max, struc
 void locks_free(struct locks *t);
 
 int lock_session_new(struct locks *t, struct lock_session **ret);
-/* Interrupts every waiter, waits for it, and releases all. NULL is allowed. */
+/* Interrupts every waiter, waits for its end, and releases all locks. NULL is allowed. */
 void lock_session_free(struct lock_session *s);
 
 struct lock_request {
 	struct hnode *node;
-	uint64_t fh; /* through which open file: its CLOSE releases */
+	uint64_t fh; /* the open file through which it is locked: its CLOSE releases */
 	uint64_t owner;
 	uint64_t pid;
 	bool bsd;
@@ -53,7 +53,7 @@ struct lock_request {
 	uint64_t start, end; /* at most INT64_MAX, which is the end of any file */
 };
 
-/* How a lock that had to wait ended: 0 or -errno, on the waiter's thread. */
+/* done is called on the waiter's thread with the result of a lock that had to wait: 0 or -errno. */
 struct lock_wait {
 	uint64_t id; /* for lock_cancel; not 0 */
 	void (*done)(void *arg, int result);
@@ -61,13 +61,13 @@ struct lock_wait {
 };
 
 /*
- * Sets or releases. wait NULL: -EAGAIN if somebody else has it. Otherwise
- * -EINPROGRESS says that wait->done will be called, exactly once.
- * -EDEADLK: it would wait for one that waits for this owner.
+ * Sets or releases a lock. wait NULL: -EAGAIN if another owner has a lock in the
+ * way. Otherwise -EINPROGRESS says that wait->done will be called, exactly once.
+ * -EDEADLK: the owner in the way waits, directly or over others, for this owner.
  */
 int lock_set(struct lock_session *s, const struct lock_request *q, const struct lock_wait *wait);
 
-/* The waiter ends with -EINTR, unless it has the lock already. Unknown ids are ignored. */
+/* Ends the waiter with -EINTR, unless it has the lock already. Unknown ids are ignored. */
 void lock_cancel(struct lock_session *s, uint64_t id);
 
 struct lock_conflict {
@@ -84,7 +84,7 @@ int lock_test(struct lock_session *s, const struct lock_request *q, int fd,
 void lock_release_owner(struct lock_session *s, struct hnode *node, uint64_t owner, bool bsd);
 
 /*
- * The open file goes: whatever was locked through it and no other one. An
- * open-file-description lock of the guest has an owner that no FLUSH names.
+ * An open file is closed: releases the locks that were set through it and through no
+ * other one. An open-file-description lock of the guest has an owner that no FLUSH names.
  */
 void lock_release_handle(struct lock_session *s, struct hnode *node, uint64_t fh);

@@ -1,6 +1,6 @@
 /*
- * What is locked: nodes, the open file description that each owner has of one, and what the
- * host has granted through it.
+ * The nodes that are locked, the open file description that each owner has of a node, and the
+ * locks that the host has granted through that description.
  */
 #include "host/lock_priv.h"
 
@@ -69,9 +69,9 @@ struct lock_file *lock_file_find(struct lock_node *ln, const struct lock_session
 }
 
 /*
- * fcntl(2) wants the file open for what it locks, flock(2) does not mind. A
- * program that runs cannot be opened for writing (ETXTBSY), a mode may allow
- * one only: then what can be had.
+ * fcntl(2) needs a file open for reading for a shared lock, and for writing for an
+ * exclusive one; flock(2) takes any. A program that runs cannot be opened for writing
+ * (ETXTBSY), and the mode may allow only one of both: then that one is taken.
  */
 static int open_for_locks(struct locks *t, struct hnode *node, bool bsd, int *ret_fd)
 {
@@ -95,10 +95,10 @@ static int open_for_locks(struct locks *t, struct hnode *node, bool bsd, int *re
 }
 
 /*
- * flock(2) does not ask what a file is open for: a guest of a read-only export
- * could keep the host's programs out. What its guests lock among themselves is
- * therefore an empty file of their own, one for each node. It is opened anew for
- * each owner: a lock of flock belongs to the open file description.
+ * flock(2) takes an exclusive lock also of a file that is open for reading, so a guest
+ * of a read-only export could keep the host's programs out. The guests of such an export
+ * therefore lock an empty file of their own among themselves, one for each node. The file
+ * is opened anew for each owner, because a flock belongs to the open file description.
  */
 static int open_guests(struct locks *t, struct lock_node *ln, int *ret_fd)
 {
@@ -109,7 +109,7 @@ static int open_guests(struct locks *t, struct lock_node *ln, int *ret_fd)
 	return export_reopen(t->export, ln->guests, O_RDONLY, ret_fd);
 }
 
-/* With what open_guests opens for it, as if it were the only one of its node. */
+/* Counts also the files of open_guests, as if this owner were the only one of its node. */
 static size_t fds_of(const struct locks *t, bool bsd)
 {
 	return bsd && export_read_only(t->export) ? 3 : 1;
@@ -220,7 +220,8 @@ static int flock_host(const struct lock_file *f, enum range_type type, int nonbl
 		return flock(f->fd, op | nonblock);
 	if (flock(f->guests, op | nonblock) < 0)
 		return -1;
-	/* The host's programs see an exclusive lock of such a guest as a shared one. */
+	/* The host's programs see the exclusive lock of a read-only export's guest as a shared
+	 * one. */
 	int r = flock(f->fd, (op == LOCK_EX ? LOCK_SH : op) | nonblock);
 	if (r < 0) {
 		int saved = errno;

@@ -1,10 +1,11 @@
 /*
- * What lock.c (the operations), lock_wait.c (those that wait) and lock_file.c (what is locked)
- * share; each calls those after it.
+ * The structs of lock.c (the operations), lock_wait.c (locks that wait) and lock_file.c (locks that
+ * are held); each of these files calls only those named after it.
  *
  * Order of mutexes: lock_node.mutex, then locks.mutex, or those of watch.c and hnode.c. The lists
- * of files, ranges and waiters change under locks.mutex, files and ranges under their node's as
- * well: whoever holds either may read them. System calls run under the node's only.
+ * of files, ranges and waiters change under locks.mutex, files and ranges under their node's mutex
+ * as well, so that a thread that holds either may read them. System calls are made under the node's
+ * mutex only.
  */
 #pragma once
 
@@ -22,12 +23,12 @@ struct lock_file {
 	uint64_t owner;
 	bool bsd;
 	int fd;
-	int guests;	     /* -1, or of lock_node.guests: taken before fd */
+	int guests;	     /* -1, or a description of lock_node.guests: locked before fd */
 	unsigned waiters;    /* threads that block on fd */
 	unsigned generation; /* counts lock_file_release */
 	struct ranges ranges;
 	bool bsd_held;
-	uint64_t *fhs; /* open files that were locked through; lock_node.mutex */
+	uint64_t *fhs; /* the open files through which locks were set; lock_node.mutex */
 	size_t n_fhs;
 };
 
@@ -37,7 +38,7 @@ struct lock_node {
 	unsigned refs; /* operations that run; locks.mutex */
 	pthread_mutex_t mutex;
 	struct lock_file *files;
-	int guests; /* -1, or what guests of a read-only export lock among themselves; mutex */
+	int guests; /* -1, or the file that guests of a read-only export lock; mutex */
 };
 
 struct waiter {
@@ -51,9 +52,9 @@ struct waiter {
 
 	/* locks.mutex */
 	bool cancelled;
-	bool left;     /* does not wait any more */
-	bool finished; /* done has run: join it */
-	unsigned pins; /* lock_cancel looks at it */
+	bool left;     /* the thread does not wait any more */
+	bool finished; /* done has returned: the thread can be joined */
+	unsigned pins; /* calls of lock_cancel that use this waiter */
 	uint64_t mark; /* deadlock search */
 	struct waiter *queued;
 };
@@ -85,27 +86,28 @@ struct locks {
 
 /* ---- lock_file.c ---- */
 
-/* A lock_node with a reference, made if make; NULL if there is none. */
+/* The lock_node of a node, with a reference; NULL if there is none and make is false. */
 struct lock_node *lock_node_get(struct locks *t, struct hnode *node, bool make);
 void lock_node_put(struct locks *t, struct lock_node *ln);
 
-/* The rest with ln->mutex held, but for lock_host. */
+/* All functions below but lock_host are called with ln->mutex held. */
 struct lock_file *lock_file_find(struct lock_node *ln, const struct lock_session *s, uint64_t owner,
 				 bool bsd);
 int lock_file_make(struct lock_session *s, struct lock_node *ln, const struct lock_request *q,
 		   struct lock_file **ret);
-/* Something is locked through this open file of the guest; remove: true if that was the last. */
+/* Notes that a lock was set through this open file of the guest; remove: true if it was the
+ * last. */
 int lock_file_add_fh(struct lock_file *f, uint64_t fh);
 bool lock_file_remove_fh(struct lock_file *f, uint64_t fh);
-/* Closes f if it holds nothing and nobody waits through it. */
+/* Closes f if it holds no lock and no thread waits through it. */
 void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f);
-/* Gives back all that f holds, and settles it. */
+/* Releases all locks that f holds, and settles f. */
 void lock_file_release(struct locks *t, struct lock_node *ln, struct lock_file *f);
 
 struct flock lock_to_flock(const struct lock_request *q);
-/* One system call; 0 or -errno, -EAGAIN if somebody else has it and !wait. */
+/* Makes one system call; 0 or -errno, -EAGAIN if another owner has the lock and !wait. */
 int lock_host(const struct lock_file *f, const struct lock_request *q, bool wait);
-/* Writes down what the host has granted; under ln->mutex list and host agree. */
+/* Notes the lock that the host has granted: under ln->mutex the list and the host agree. */
 int lock_record(struct locks *t, struct lock_file *f, const struct lock_request *q);
 
 /* ---- lock_wait.c ---- */
@@ -114,7 +116,7 @@ int lock_record(struct locks *t, struct lock_file *f, const struct lock_request 
 int lock_start_waiter(struct lock_session *s, struct lock_node *ln, struct lock_file *f,
 		      const struct lock_request *q, const struct lock_wait *wait);
 
-/* Interrupts w until it has left, or for a second. */
+/* Interrupts w until it has left, at most for a second. */
 void lock_cancel_locked(struct locks *t, struct waiter *w);
 
 /* Joins the threads of waiters that have finished; all: also waits for the others. */

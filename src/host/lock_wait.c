@@ -13,8 +13,8 @@
 #define CANCEL_TRIES	500	/* then lock_cancel leaves it to the file system */
 
 /*
- * True if owner w waits, over any number of others, for itself. Everything
- * that is looked at is under t->mutex. A breadth-first search over waiters;
+ * True if the owner of w waits, over any number of other owners, for itself. All
+ * that is read here is covered by t->mutex. A breadth-first search over waiters;
  * the mark is the search's number.
  */
 static bool deadlock_locked(struct locks *t, struct waiter *w)
@@ -65,7 +65,8 @@ static int waiter_wait(struct waiter *w)
 		if (r < 0)
 			return r;
 		SCOPE_LOCK(&w->node->mutex);
-		/* Another close(2) of this owner released all, maybe this one too: ask again. */
+		/* Another close(2) of this owner released all its locks, maybe this one too: try
+		 * again. */
 		if (generation == f->generation)
 			return lock_record(t, f, &w->q);
 	}
@@ -116,7 +117,8 @@ void lock_reap(struct lock_session *s, bool all)
 			if (w == NULL)
 				return;
 			if (!w->finished) {
-				/* keep it findable for the deadlock search until it has left */
+				/* the search for deadlocks must find the waiter until it has
+				 * left */
 				while (!w->left)
 					(void)pthread_cond_wait(&t->cond, &t->mutex);
 				at = &s->waiters;

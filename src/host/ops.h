@@ -1,13 +1,13 @@
 /*
- * A request of an extended client: what executes it (execute.c), the handlers (ops_*.c) and what
- * they have in common (ops_common.c).
+ * A request of an extended client: its execution (execute.c), the handlers (ops_*.c) and the
+ * functions that handlers share (ops_common.c).
  *
  * messages.def gives each message a handler op_NAME and its line in the
  * dispatch table: a new message is a line there and a function here.
  *
  * A handler reads q, fills p and returns 0 or -errno; execute.c sends the
- * reply. It runs on one of the connection's threads and may block. What it leaves
- * in p points into buf or lives as long as the request.
+ * reply. A handler runs on one of the connection's threads and may block. Slices in p
+ * point into buf, or to memory that lives as long as the request.
  */
 #pragma once
 
@@ -20,19 +20,20 @@
 
 /* Returned by a handler instead of 0 or -errno. */
 enum op_result {
-	OP_NO_REPLY = 1,  /* this message has none, or somebody else will send it */
-	OP_MALFORMED = 2, /* no client of ours sends this: why says what, the connection ends */
+	OP_NO_REPLY = 1, /* the message has no reply, or another thread will send it */
+	OP_MALFORMED =
+		2, /* no client of ours sends this: the connection ends, why has the reason */
 };
 
 struct request {
 	struct session *session;
 	struct host *host;
 	struct creds *creds; /* of this thread */
-	struct msg q;	     /* what is not present is zero */
+	struct msg q;	     /* fields that are not present are zero */
 	struct msg p;
 	unsigned char *buf;   /* MSG_PAYLOAD_MAX bytes: q's payload, then p's */
-	struct stamp stamp;   /* of what was armed for the reply */
-	struct change change; /* what it has broken */
+	struct stamp stamp;   /* of the promises that were armed for the reply */
+	struct change change; /* the promises that the request has broken */
 	const char *why;
 	struct turn turn; /* execute.c's in_order says for which messages it is kept */
 };
@@ -44,7 +45,7 @@ struct request {
 
 /* ---- of execute.c ---- */
 
-/* Executes the request that is in q, and replies. 0, or the connection is to be ended. */
+/* Executes the request that is in q, and replies. 0, or -errno: the connection is to be ended. */
 int request_execute(struct request *r);
 
 /* ---- of ops_common.c ---- */
@@ -53,62 +54,62 @@ int request_execute(struct request *r);
 struct pinned {
 	struct hnodes *nodes;
 	struct hnode *node;
-	uint64_t seen; /* hnodes_seen, from before anything is looked for in it */
+	uint64_t seen; /* hnodes_seen, from before names are looked up in the node */
 	int fd;
 	bool pinned;
 };
 void pinned_done(struct pinned *p);
 #define CLEANUP_PINNED CLEANUP(pinned_done)
 
-/* The node of an id, with a descriptor. arm: what the reply promises about it, or 0. */
+/* The node of an id, with a descriptor. arm: the promises that the reply makes about it, or 0. */
 int request_pin(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
-/* The same for what may be done to a file that is open, wherever the host has moved it. */
+/* request_pin for an operation that an open file allows wherever the host has moved the file. */
 int request_pin_open(struct request *r, uint64_t id, unsigned arm, struct pinned *ret);
 /*
  * After a call that changes names in a directory, or attributes: -ESTALE, and a line in
- * the log, if the host has moved it out of the export meanwhile.
+ * the log, if the host has moved the node out of the export meanwhile.
  */
 int request_inside(const struct request *r, const struct pinned *p);
 
-/* The reply promises this about an open file of the client's. */
+/* The reply makes these promises about an open file of the client. */
 void request_arm(struct request *r, const struct handle *h, unsigned arm);
 
 /*
  * Tells the client of n, found in a directory that request_pin has armed, and
- * promises its attributes as fd shows them. On failure nothing is told.
- * *ret_covered: somebody would see a change of them.
+ * promises the attributes that fd shows. On failure the client is told of no node.
+ * *ret_covered: a change of the attributes would be seen.
  */
 int request_tell_attr(struct request *r, struct hnode *n, int fd, struct attr *ret,
 		      bool *ret_covered);
-/* The same for the reply's attr, which is no promise unless it is covered. */
+/* request_tell_attr for the reply's own attr, which is promised only if it is covered. */
 int request_tell_node(struct request *r, struct hnode *n, int fd);
 
 /* Attributes of node, read through fd. */
 int request_attr(const struct request *r, struct hnode *node, int fd, struct attr *ret);
 
-/* Sets FIELD attr2 (a directory changed) where it can be had; no error if not. */
+/* Sets the field attr2, the changed directory's attributes. Without them the field is left out. */
 void request_parent_attr(struct request *r, const struct pinned *dir);
 
-/* Copies a component into name (MSG_NAME_MAX + 1 bytes), checked. */
+/* Checks a component and copies it into name (MSG_NAME_MAX + 1 bytes). */
 int request_name(struct slice s, char *name);
 
-/* Sets FIELD fs. */
+/* Sets the field fs. */
 int request_statfs(struct request *r, int fd);
 
 /* -EROFS if the export may not be changed. */
 int request_writable(const struct request *r);
 
 /*
- * Takes over the caller's identity for creating something, with what `like` keeps of the
- * server's; ends with creds_restore(r->creds).
+ * Assumes the caller's identity for creating something; `like` says which capabilities the
+ * server keeps. Ends with creds_restore(r->creds).
  */
 int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG_GROUPS_MAX]);
 
-/* The caller of a request that changes a file's content may not leave its set-id bits on. */
+/* True if set-id bits of a file go when the request's caller changes the content. */
 bool request_strips_ids(const struct request *r);
 /*
  * Takes the set-id bits off an object or open file, as the host's kernel does for a
- * writer who lacks CAP_FSETID (setattr_should_drop_suidgid): the server has it.
+ * writer without CAP_FSETID (setattr_should_drop_suidgid): the server has that capability.
  * security.capability goes with any write of the server's (file_remove_privs).
  */
 void request_strip_ids(const struct request *r, int fd);
@@ -119,25 +120,27 @@ void request_strip_ids(const struct request *r, int fd);
  * (O_PATH).
  */
 int request_tell(struct request *r, const struct pinned *dir, const char *name, int object);
-/* The same without the client: what the name has, with a reference. */
+/* The node that the name has, with a reference, without telling the client. */
 int request_intern(const struct request *r, const struct pinned *dir, const char *name, int fd,
 		   struct hnode **ret);
 
-/* What a name is before a call that takes it away; without node if nothing the clients know. */
+/* The object that has a name, before a call that takes the name away. node: NULL if no client knows
+ * the object. */
 struct victim {
 	struct hnodes *nodes;
 	struct hnode *node;
 	int fd;
-	uint64_t links; /* before; 0: not known */
+	uint64_t links; /* its link count before the call; 0: not known */
 };
 void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret);
-/* After the call: somebody may have looked it up, and been promised something, meanwhile. */
+/* After the call: looks for the node again, which another client may have been told of
+ * meanwhile. */
 void victim_again(struct victim *v);
-/* After a rename: whether it is what has the name now. */
+/* After a rename: whether this object has the name now. */
 bool victim_is_at(const struct victim *v, const struct pinned *dir, const char *name);
-/* The call has taken something away that was not there when it was looked for. */
+/* The call has taken an object away that was not there when the name was looked up. */
 void victim_unknown(struct request *r, const struct pinned *dir);
-/* The call has succeeded: keeps the file reachable for those who have it. */
+/* The call has succeeded: keeps the file reachable for clients that have it open. */
 void victim_gone(struct request *r, struct victim *v);
 void victim_done(struct victim *v);
 #define CLEANUP_VICTIM CLEANUP(victim_done)

@@ -51,7 +51,7 @@ static int set_size(struct request *r, const struct pinned *p)
 		strip_ids(r, p->fd);
 		return export_truncate(r->host->export, p->fd, (off_t)r->q.size);
 	}
-	/* What is open for writing stays so, whatever became of the permissions. */
+	/* A file that is open for writing may be truncated, whatever its permissions are now. */
 	int e = request_handle(r, r->q.fh, &file);
 	if (e < 0)
 		return e;
@@ -69,8 +69,8 @@ static int set_size(struct request *r, const struct pinned *p)
 }
 
 /*
- * With the mode an open file may become one to be executed, or one that the server could not
- * open for writing any more.
+ * By the new mode an open file may become one that the host executes, or one that the server could
+ * not open for writing any more.
  */
 static int set_mode(struct request *r, const struct pinned *p)
 {
@@ -91,7 +91,7 @@ static int set_owner(const struct request *r, int fd)
 	uint64_t uid = q->valid & SET_UID ? q->uid : UINT32_MAX;
 	uint64_t gid = q->valid & SET_GID ? q->gid : UINT32_MAX;
 
-	/* -1 would mean "leave it": not what was asked for */
+	/* fchownat(2) would take -1 for "unchanged", and the client has not asked for that */
 	if ((q->valid & SET_UID && uid >= UINT32_MAX) || (q->valid & SET_GID && gid >= UINT32_MAX))
 		return -EINVAL;
 	uid_t own_uid;
@@ -100,7 +100,8 @@ static int set_owner(const struct request *r, int fd)
 		if ((q->valid & SET_UID && uid != own_uid) ||
 		    (q->valid & SET_GID && gid != own_gid))
 			return -EPERM;
-		uid = gid = UINT32_MAX; /* it is shown as theirs: the ctime moves */
+		uid = gid =
+			UINT32_MAX; /* the id is the one shown already: only the ctime changes */
 	}
 	return fchownat(fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
 		       ? -errno
@@ -128,7 +129,7 @@ static int set_times(const struct request *r, int fd)
 	return utimensat(fd, "", ts, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
-/* True if every value that valid announces is there. */
+/* True if the message has every value that its field valid announces. */
 static bool values_present(const struct msg *q)
 {
 	return (!(q->valid & SET_MODE) || MSG_HAS(q, mode)) &&
@@ -141,8 +142,8 @@ static bool values_present(const struct msg *q)
 
 /*
  * In the kernel's own order (notify_change callers): truncating and changing
- * the owner both clear set-id bits, so the mode comes after them, and the
- * times after everything that moves them.
+ * the owner both clear set-id bits, so the mode is set after them, and the
+ * times are set after all that changes them.
  */
 int op_SETATTR(struct request *r)
 {
@@ -160,7 +161,7 @@ int op_SETATTR(struct request *r)
 		e = (through_file ? request_pin_open : request_pin)(r, q->node, INV_ATTR, &p);
 	if (e == 0 && (q->valid & SET_SIZE))
 		e = set_size(r, &p);
-	/* A chown to nobody sets nothing, but moves the ctime. */
+	/* A chown without owner and group sets nothing, but the ctime changes. */
 	if (e == 0 && (q->valid == 0 || (q->valid & (SET_UID | SET_GID))))
 		e = set_owner(r, p.fd);
 	if (e == 0 && (q->valid & SET_MODE))
@@ -222,10 +223,10 @@ static bool is_acl(const char *name, size_t len)
 }
 
 /*
- * What a client may see and set: user.*; ACLs, if its kernel checks access by
- * them; and what overlayfs writes in its upper directory, where the export
- * allows it, for it acts on the host if that mounts one over the same. Never
- * security.capability and its like of a guest's making.
+ * The attributes that a client may see and set: user.*; ACLs, if the client's kernel
+ * checks access by them; and those of overlayfs, where the export allows them, because
+ * they have an effect on the host if the host mounts an overlayfs over the same files.
+ * security.capability and others of that kind are never let through.
  */
 static bool passes(const struct request *r, const char *name, size_t len)
 {
@@ -241,7 +242,7 @@ static int xattr_target(struct request *r, struct pinned *p, char *name,
 	struct slice s = r->q.name2;
 
 	if (s.len == 0 || s.len > MSG_NAME_MAX)
-		return -ERANGE; /* as the kernel's */
+		return -ERANGE; /* as the kernel does */
 	if (memchr(s.data, '\0', s.len) != NULL)
 		return -EINVAL;
 	if (!passes(r, s.data, s.len))
@@ -263,7 +264,7 @@ int op_GETXATTR(struct request *r)
 
 	if (e < 0)
 		return e;
-	/* The path follows the magic link and ends at the object, even if that is a symlink. */
+	/* The magic link in the path leads to the object, even if the object is a symbolic link. */
 	ssize_t n = getxattr(path, name, r->buf, size);
 	if (n < 0)
 		return -errno;
@@ -274,8 +275,8 @@ int op_GETXATTR(struct request *r)
 }
 
 /*
- * An ACL as its caller: it takes a set-group-ID bit off that he may not set
- * (posix_acl_update_mode).
+ * Sets an ACL with the caller's identity: the kernel then clears a set-group-ID bit
+ * that this caller may not set (posix_acl_update_mode).
  */
 static int set_xattr(struct request *r, const char *path, const char *name)
 {
@@ -306,7 +307,7 @@ int op_SETXATTR(struct request *r)
 	if (e < 0)
 		return e;
 	change_broke(&r->change, p.node, INV_ATTR);
-	(void)reply_attr(r, p.node, p.fd); /* ctime */
+	(void)reply_attr(r, p.node, p.fd); /* the ctime has changed */
 	return request_inside(r, &p);
 }
 
@@ -340,7 +341,7 @@ int op_LISTXATTR(struct request *r)
 	ssize_t n = listxattr(export_proc_path(p.fd, path), all, XATTR_LIST_MAX_);
 	if (n < 0)
 		return -errno;
-	/* buf has room for all of them */
+	/* buf has room for all names */
 	for (ssize_t at = 0; at < n;) {
 		size_t len = strnlen(all + at, (size_t)(n - at));
 

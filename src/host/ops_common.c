@@ -1,4 +1,4 @@
-/* What the handlers have in common: nodes, names, callers, replies. */
+/* Functions that several handlers use: nodes, names, callers, replies. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -23,7 +23,7 @@ void pinned_done(struct pinned *p)
 	p->node = NULL;
 }
 
-/* Nobody asks for a promise, or a change of n will be seen. */
+/* True if the client takes no promises, or if a change of n will be seen. */
 static bool covered(const struct request *r, struct hnode *n, int fd)
 {
 	return !promise_pushing(session_promises(r->session)) || watch_cover(r->host->watch, n, fd);
@@ -65,7 +65,8 @@ int request_inside(const struct request *r, const struct pinned *p)
 	int e = hnode_inside(p->nodes, p->node, p->fd);
 
 	if (e == -ESTALE) {
-		hnodes_moved(p->nodes, true); /* what was moved or made there went out with it */
+		hnodes_moved(p->nodes,
+			     true); /* objects that were moved or made there are outside as well */
 		stats_add(r->host->config->stats, STAT_server_outside, 1);
 		export_log_outside(msg_op_name(r->q.op));
 	}
@@ -185,7 +186,7 @@ void request_strip_ids(const struct request *r, int fd)
 {
 	struct stat st;
 
-	/* An unprivileged server is stripped of them by the host's kernel. */
+	/* For an unprivileged server the host's kernel takes the bits off. */
 	if (!export_privileged(r->host->export) || fstat(fd, &st) < 0 ||
 	    !(st.st_mode & (S_ISUID | S_ISGID)))
 		return;
@@ -234,8 +235,8 @@ int request_tell(struct request *r, const struct pinned *dir, const char *name, 
 
 /*
  * Looks the name up before the call that takes it away: afterwards nothing
- * would lead to a file that the client still has open, or a directory that is
- * somebody's working directory, and the kernel asks for attributes by node.
+ * would lead to a file that the client still has open, or to a directory that is
+ * a process's working directory, and the kernel asks for attributes by node.
  */
 void victim_find(struct request *r, const struct pinned *dir, const char *name, struct victim *ret)
 {
@@ -251,7 +252,7 @@ void victim_find(struct request *r, const struct pinned *dir, const char *name, 
 	if (hnodes_find(r->host->nodes, ret->fd, &n) < 0)
 		return;
 	ret->node = n;
-	/* One that the client does not know it looks past. */
+	/* A client that does not know the node ignores it in the reply. */
 	if (promise_arm(session_promises(r->session), n, INV_ATTR, &r->stamp) &&
 	    !covered(r, n, ret->fd))
 		r->stamp.uncovered = true;
@@ -286,18 +287,18 @@ void victim_gone(struct request *r, struct victim *v)
 	change_broke(&r->change, v->node, INV_ATTR);
 	if (request_attr(r, v->node, v->fd, &r->p.attr) == 0) {
 		/*
-		 * It has lost no link: the host has put something else under the name
-		 * meanwhile, and nobody knows what it is that went.
+		 * The object has lost no link: the host has put another object under the name
+		 * meanwhile, and it is not known which one was removed.
 		 */
 		if (v->links > 0 && r->p.attr.nlink >= v->links && hnode_watched(v->nodes, v->node))
 			promises_reset(r->host->promises);
-		/* no reference is counted: a client that does not know the node looks past it */
+		/* no reference is counted: a client that does not know the node ignores it */
 		MSG_SET(&r->p, node, hnode_id(v->node));
 		r->p.present |= MSG_BIT(attr);
 	} else {
 		r->p.attr.nlink = 0;
 	}
-	/* With a further link, or by its handle, it will be found again. */
+	/* A file with another link, or with a handle, will be found again. */
 	if (r->p.attr.nlink == 0 || S_ISDIR(r->p.attr.mode) || !hnode_by_handle(v->nodes, v->node))
 		hnode_keep(v->nodes, v->node, take_fd(&v->fd));
 	else

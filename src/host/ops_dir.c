@@ -24,15 +24,15 @@ struct listing_reply {
 	bool hide; /* mount points are left out */
 	bool is_root;
 	bool unpromised; /* the reply has no stamp anyway */
-	uint64_t ino;	 /* of the directory */
+	uint64_t ino;	 /* the directory's inode number */
 	dev_t dev;
 	size_t cap, used;
 	bool full;
 };
 
 /*
- * Fills in what is known beyond name and type. False if the entry is to be
- * left out: it has gone, or is a mount point that is hidden. One that cannot
+ * Fills in the members beyond name and type. False if the entry is to be left
+ * out: it was removed, or is a mount point that is hidden. An entry that cannot
  * be opened (EMFILE, EACCES...) stays, with its name: an entry is never lost
  * (CVE-2020-10717, microsandbox#1157).
  */
@@ -56,7 +56,7 @@ static bool complete(struct listing_reply *l, const char *name, struct dir_entry
 			e->ino = e->attr.ino;
 			e->type = IFTODT(e->attr.mode);
 		} else {
-			/* It would cost the whole listing its promise. */
+			/* Telling this node would cost the whole listing its promise. */
 			session_forget(r->session, hnode_id(n), 1);
 		}
 	}
@@ -64,7 +64,7 @@ static bool complete(struct listing_reply *l, const char *name, struct dir_entry
 	return true;
 }
 
-/* False if there is no room for it. */
+/* False if there is no room for the entry. */
 static bool add_entry(struct listing_reply *l, const struct dirent64 *d)
 {
 	size_t len = strlen(d->d_name), room = l->cap - l->used;
@@ -75,11 +75,12 @@ static bool add_entry(struct listing_reply *l, const struct dirent64 *d)
 		.ino = filesystems_ino(export_filesystems(l->r->host->export), l->dev, d->d_ino),
 	};
 
-	/* Before anything is told, so that nothing has to be taken back. */
+	/* Checked before the client is told of a node, so that no reference has to be taken
+	 * back. */
 	if (room < len + (l->plain ? 40 : ENTRY_ATTR_MAX))
 		return false;
 	bool self = strcmp(d->d_name, ".") == 0, up = strcmp(d->d_name, "..") == 0;
-	if (up && l->is_root) /* what is above the export is nobody's business */
+	if (up && l->is_root) /* the directory above the export is not shown to clients */
 		e.ino = l->ino;
 	if (self || up || complete(l, d->d_name, &e))
 		l->used += codec_put_entry(&e, l->r->buf + l->used, room);
@@ -90,7 +91,7 @@ static bool add_entry(struct listing_reply *l, const struct dirent64 *d)
  * Asks for about as many directory entries as the payload has room for: an
  * entry with attributes takes some four times the bytes of a struct dirent.
  */
-static size_t wanted(const struct listing_reply *l)
+static size_t dirents_len(const struct listing_reply *l)
 {
 	size_t room = l->cap - l->used;
 	size_t n = l->plain ? room / 4 * 3 : room / 4;
@@ -100,13 +101,14 @@ static size_t wanted(const struct listing_reply *l)
 	return n < DIRENT_LEN_MAX ? DIRENT_LEN_MAX : n;
 }
 
-/* 1 at the end of the directory, 0 if the payload is full, -errno. *off: where to go on. */
+/* 1 at the end of the directory, 0 if the payload is full, -errno. *off: where the next one
+ * begins. */
 static int fill(struct listing_reply *l, int fd, uint64_t *off)
 {
 	char buf[DIRENTS_MAX] __attribute__((aligned(8)));
 
 	for (;;) {
-		ssize_t n = getdents64(fd, buf, wanted(l));
+		ssize_t n = getdents64(fd, buf, dirents_len(l));
 
 		if (n <= 0) /* ENOENT: the directory has been removed (IS_DEADDIR) */
 			return n == 0 || errno == ENOENT ? 1 : -errno;
@@ -126,7 +128,8 @@ static int fill(struct listing_reply *l, int fd, uint64_t *off)
 	}
 }
 
-/* A directory that is known and cannot be had has been removed: an open one is then empty. */
+/* ENOENT for a known directory that cannot be opened any more: it has been removed, and is empty
+ * for a process that has it open. */
 static int removed(struct request *r, int error)
 {
 	struct hnode *n;
@@ -167,12 +170,12 @@ int op_READDIRPLUS(struct request *r)
 	};
 	e = fill(&l, fd, &off);
 	if (e < 0 && l.used == 0)
-		return e; /* with entries in hand the error comes next time */
+		return e; /* if there are entries, the next READDIRPLUS gets the error */
 	if (e == 0 && l.used == 0)
-		return -EINVAL; /* not even one fits, as getdents(2) */
+		return -EINVAL; /* not even one entry fits: as getdents(2) */
 	MSG_SET(&r->p, flags, e == 1 ? READDIR_END : 0u);
 	if (request_attr(r, dir.node, dir.fd, &r->p.attr) == 0)
-		r->p.present |= MSG_BIT(attr); /* listing may have moved the access time */
+		r->p.present |= MSG_BIT(attr); /* listing may have changed the access time */
 	MSG_SET(&r->p, payload, ((struct slice){r->buf, l.used}));
 	if (e == 0)
 		dirs_give(session_dirs(r->session), dir.node, take_fd(&fd), off);

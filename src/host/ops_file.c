@@ -13,9 +13,9 @@
 #define CREATE_TRIES 16 /* a name that comes and goes while we look */
 
 /*
- * What of the guest's flags a file of ours is opened with. O_APPEND is not
- * among them: pwrite(2) would ignore its offset; WRITE carries it. O_DIRECT
- * would want aligned buffers here; O_CREAT and O_EXCL are CREATE's.
+ * The guest's flags with which the server opens a file. O_APPEND is not one of
+ * them, because pwrite(2) would ignore its offset: each WRITE has that flag. O_DIRECT
+ * would need aligned buffers here; O_CREAT and O_EXCL belong to CREATE.
  */
 static int host_flags(uint64_t flags)
 {
@@ -35,9 +35,11 @@ static int open_object(const struct request *r, int object, uint64_t q_flags, in
 	int flags = host_flags(q_flags) | (int)(q_flags & O_TRUNC);
 	int e = export_reopen(r->host->export, object, flags, ret_fd);
 
-	if (e == -EPERM && (flags & O_NOATIME)) /* it is the owner's, and the guest has asked him */
+	if (e == -EPERM &&
+	    (flags &
+	     O_NOATIME)) /* only the owner may set it, and the guest's kernel has checked that */
 		e = export_reopen(r->host->export, object, flags & ~O_NOATIME, ret_fd);
-	if (e == -EPERM && (q_flags & O_APPEND)) /* of an append-only file (may_open) */
+	if (e == -EPERM && (q_flags & O_APPEND)) /* an append-only file (may_open) */
 		e = export_reopen(r->host->export, object, (flags & ~O_NOATIME) | O_APPEND, ret_fd);
 	return e;
 }
@@ -57,8 +59,8 @@ static int add_handle(struct request *r, struct hnode *n, int fd, uint64_t *ret_
 }
 
 /*
- * Opens node p, and makes the reply. What is open stays so, wherever the host moves it:
- * so it is looked for once more.
+ * Opens node p, and makes the reply. An open file stays open wherever the host moves it:
+ * so its place is checked once more before the client gets it.
  */
 static int open_node(struct request *r, const struct pinned *p)
 {
@@ -76,7 +78,8 @@ static int open_node(struct request *r, const struct pinned *p)
 		return e;
 	if (r->q.flags & O_TRUNC) {
 		if (request_strips_ids(r))
-			request_strip_ids(r, fd); /* the guest's kernel leaves O_TRUNC to us */
+			request_strip_ids(r,
+					  fd); /* the guest's kernel leaves O_TRUNC to the server */
 		change_broke(&r->change, n, INV_ATTR | INV_DATA);
 		e = request_attr(r, n, fd, &r->p.attr);
 	}
@@ -104,7 +107,7 @@ int op_OPEN(struct request *r)
 
 /* ---- CREATE ---- */
 
-/* A file that we have just made, in *fd, which is taken over. */
+/* Completes CREATE for a file that was just made; new_fd is taken over. */
 static int finish_new(struct request *r, const struct pinned *dir, const char *name, int new_fd)
 {
 	CLEANUP_CLOSE int fd = new_fd;
@@ -117,7 +120,7 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 	if (e < 0)
 		return e;
 	if (r->q.flags & O_NOATIME)
-		(void)fcntl(fd, F_SETFL, O_NOATIME); /* not when creating: EPERM would come late */
+		(void)fcntl(fd, F_SETFL, O_NOATIME); /* at creation EPERM would come too late */
 	e = request_tell_node(r, n, fd);
 	if (e == 0) {
 		if (name == NULL) {
@@ -141,7 +144,7 @@ static int finish_new(struct request *r, const struct pinned *dir, const char *n
 	return e;
 }
 
-/* A file that was there before us. */
+/* Completes CREATE for a file that existed already. */
 static int open_existing(struct request *r, const struct pinned *dir, const char *name)
 {
 	CLEANUP_CLOSE int object = -1;
@@ -166,7 +169,7 @@ static int open_existing(struct request *r, const struct pinned *dir, const char
 	return e;
 }
 
-/* Creates as the caller. */
+/* Creates the file with the caller's identity. */
 static int make_file(struct request *r, const struct pinned *dir, const char *name, int flags,
 		     int *ret_fd)
 {
@@ -220,9 +223,9 @@ int op_CREATE(struct request *r)
 	if (e == 0)
 		request_parent_attr(r, &dir);
 	/*
-	 * A symbolic link or a FIFO, where the guest took the name for free or for a
-	 * regular file. ESTALE makes its kernel look it up and walk again
-	 * (LOOKUP_REVAL), which follows the link as the guest sees it.
+	 * There is a symbolic link or a FIFO where the guest saw no file, or a regular file.
+	 * ESTALE makes the guest's kernel look the name up and walk again (LOOKUP_REVAL), and
+	 * that walk follows the link in the guest.
 	 */
 	return e == -ELOOP || e == -ENXIO ? -ESTALE : e;
 }
@@ -231,8 +234,8 @@ int op_CREATE(struct request *r)
 
 /*
  * close(2) may free the blocks of a large file, or wait for a file server. All other files are
- * closed before the next frame is received: that may be a chmod(2) as by a linker, which makes an
- * executable of what it has closed, and the host's programs would get ETXTBSY.
+ * closed before the next frame is received. That frame may be the chmod(2) by which a linker makes
+ * the file that it has closed executable: the host's programs would get ETXTBSY.
  */
 static bool closes_at_once(const struct request *r, const struct handle *h)
 {
@@ -271,7 +274,7 @@ int op_CLOSE(struct request *r)
 	return e < 0 ? OP_MALFORMED : OP_NO_REPLY;
 }
 
-/* Each close(2) flushes, also that of a duplicate, and tells what it kept back. */
+/* Closes a duplicate: each close(2) flushes, and reports the errors that write(2) did not. */
 static int flush(int fd)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);

@@ -1,4 +1,4 @@
-/* Data of open files. */
+/* Reading and writing open files. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@
 #define GAP_MAX	 ((uint64_t)128 << 10) /* bytes that a WRITE brings back */
 #define COPY_MAX ((size_t)64 << 20)    /* of one COPY: what may keep a guest's process waiting */
 
-/* Attributes after the operation; without them the client asks again. */
+/* Adds the attributes after the operation; without them the client asks for them. */
 static void reply_attr(struct request *r, const struct handle *h)
 {
 	if (request_attr(r, h->node, h->fd, &r->p.attr) == 0)
@@ -21,8 +21,8 @@ static void reply_attr(struct request *r, const struct handle *h)
 }
 
 /*
- * A file that may be written through. A read-only export has none, whatever the
- * client says: nothing may happen to the file before that is found out.
+ * An open file through which the client may write. A read-only export has none, whatever
+ * the client says, which is checked before anything is done to the file.
  */
 static int writable_handle(struct request *r, uint64_t fh, struct handle_ref *ret)
 {
@@ -59,7 +59,7 @@ int op_READ(struct request *r)
 		done += (size_t)n;
 	}
 	MSG_SET(&r->p, payload, ((struct slice){r->buf, done}));
-	reply_attr(r, file.h); /* the access time */
+	reply_attr(r, file.h); /* the access time has changed */
 	return 0;
 }
 
@@ -72,7 +72,7 @@ static int sync_flags(uint64_t flags)
 	return flags & O_DSYNC ? RWF_DSYNC : 0;
 }
 
-/* Writes all of it, or as much as goes; -errno if nothing went. */
+/* Writes all bytes, or as many as can be written; -errno if none could. */
 static ssize_t write_at(int fd, const unsigned char *p, size_t len, off_t off, int flags)
 {
 	size_t done = 0;
@@ -87,16 +87,16 @@ static ssize_t write_at(int fd, const unsigned char *p, size_t len, off_t off, i
 		if (n < 0 && done == 0)
 			return -errno;
 		if (n <= 0)
-			break; /* what went is reported; the error comes with the next one */
+			break; /* the bytes written are reported; the next WRITE gets the error */
 		done += (size_t)n;
 	}
 	return (ssize_t)done;
 }
 
 /*
- * The guest's kernel takes the end of an append from its own, possibly old,
- * size; only here is it known. With offset -1 the file's own offset moves
- * along, which tells where the bytes went.
+ * The guest's kernel takes the offset of an append from the size that it knows,
+ * which may be old; only the host knows the end. With offset -1, pwritev2(2) moves
+ * the open file's own offset, which then tells where the bytes were written.
  */
 static ssize_t append(struct handle *h, const unsigned char *p, size_t len, int flags,
 		      uint64_t *ret_off)
@@ -112,9 +112,9 @@ static ssize_t append(struct handle *h, const unsigned char *p, size_t len, int 
 }
 
 /*
- * The bytes between where the client took the end to be and where it was: with
- * them it can bring the kernel's pages up to date instead of dropping them
- * under a reader.
+ * Adds the bytes between the end that the client knew and the real one: with them
+ * the client can bring the kernel's pages up to date instead of dropping pages that
+ * a process is reading.
  */
 static void reply_gap(struct request *r, const struct handle *h, uint64_t from, uint64_t to)
 {
@@ -140,7 +140,7 @@ int op_WRITE(struct request *r)
 	if (off > INT64_MAX - len)
 		return -EFBIG;
 	if (file.h->append && !(r->q.flags & O_APPEND))
-		return -EPERM; /* it would go to the end all the same */
+		return -EPERM; /* pwrite(2) would write at the end all the same */
 	e = handle_write_begin(r->host->export, file.h);
 	if (e < 0)
 		return e;
@@ -162,7 +162,7 @@ int op_WRITE(struct request *r)
 	return 0;
 }
 
-/* ---- the rest ---- */
+/* ---- other operations on open files ---- */
 
 static int sync_fd(int fd, bool data_only)
 {

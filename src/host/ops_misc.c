@@ -16,7 +16,7 @@ int op_HELLO(struct request *r)
 	return OP_MALFORMED;
 }
 
-/* A client that is told the totals so often need not ask for them. */
+/* The reply has the file system's totals: a client that pings need not ask for them. */
 int op_PING(struct request *r)
 {
 	int e = op_FENCE(r);
@@ -105,7 +105,7 @@ int op_GETLK(struct request *r)
 	return 0;
 }
 
-/* A lock that had to wait has been decided. */
+/* Where the reply goes for a lock that has to wait. */
 struct lock_answer {
 	struct session *session;
 	uint64_t id;

@@ -15,7 +15,7 @@
 #include "host/ops.h"
 #include "host/watch.h"
 
-/* The directory and the name of a request that is about to change something. */
+/* The directory and the name of a request that is about to change the directory. */
 static int target(struct request *r, uint64_t node, struct slice name, struct pinned *dir,
 		  char *ret_name)
 {
@@ -26,7 +26,8 @@ static int target(struct request *r, uint64_t node, struct slice name, struct pi
 	return e < 0 ? e : request_pin(r, node, INV_NAMES | INV_ATTR, dir);
 }
 
-/* A name that is what it was; -EAGAIN if it has to be looked up. */
+/* Answers for a name whose node is known and has a descriptor; -EAGAIN if the object has to be
+ * opened. */
 static int tell_known(struct request *r, const struct pinned *dir, const char *name)
 {
 	CLEANUP_PINNED struct pinned p = {.nodes = r->host->nodes};
@@ -40,7 +41,7 @@ static int tell_known(struct request *r, const struct pinned *dir, const char *n
 	return request_tell_node(r, p.node, p.fd);
 }
 
-/* What name is in dir, told to the client. */
+/* Tells the client which node the name has in dir. */
 static int tell_name(struct request *r, const struct pinned *dir, const char *name)
 {
 	int fd;
@@ -64,8 +65,8 @@ int op_LOOKUP(struct request *r)
 }
 
 /*
- * What this request has made. Somebody may have put something else in its
- * place at once, which the client did not ask for.
+ * Tells the client of the object that this request has made. Another process may have
+ * put a different object in its place already, which the client did not ask for.
  */
 static int tell_made(struct request *r, const struct pinned *dir, const char *name, mode_t type)
 {
@@ -107,9 +108,10 @@ static int make_node(const struct request *r, const struct pinned *dir, const ch
 }
 
 /*
- * Makes it as the caller, and tells the client. Somebody on the host may remove it
- * before it has been looked at: the client is to be told of something, so it is made
- * again. ESTALE, in the end, has the guest's kernel ask once more (retry_estale).
+ * Makes the object with the caller's identity, and tells the client. A process of the host
+ * may remove the object before this server has opened it: then it is made again, because
+ * the reply needs a node. After MAKE_TRIES, ESTALE makes the guest's kernel try again
+ * (retry_estale).
  */
 static int make_and_tell(struct request *r, const struct pinned *dir, const char *name, mode_t mode)
 {
@@ -134,8 +136,8 @@ static int make_and_tell(struct request *r, const struct pinned *dir, const char
 }
 
 /*
- * Promises the names of a directory that has just been made and in which
- * nobody has made anything yet: the client then looks for none in it.
+ * Promises the names of a directory that was just made and is still empty: the client
+ * then knows that no name exists in it.
  */
 static void promise_empty(struct request *r)
 {
@@ -170,9 +172,10 @@ int op_MKNOD(struct request *r)
 	if ((mode & S_IFMT) == 0)
 		mode |= S_IFREG; /* as mknod(2) */
 	if (S_ISCHR(mode) && rdev_of(r) == 0) {
-		/* overlayfs's whiteout, which nobody can open and anybody may make (vfs_mknod) */
+		/* a whiteout of overlayfs, which cannot be opened, and which everybody may make
+		 * (vfs_mknod) */
 	} else if (device || S_ISSOCK(mode)) {
-		/* Whoever on the host opens it acts on the host (CVE-2020-35517). */
+		/* A process of the host that opens a device acts on the host (CVE-2020-35517). */
 		if (!export_special(r->host->export))
 			return -EPERM;
 		if (device && export_squashed(r->host->export, &uid, &gid))
@@ -204,8 +207,8 @@ int op_SYMLINK(struct request *r)
 }
 
 /*
- * n has another name now. Where only directories are watched (watch.h), that
- * may be one where nobody would see what is promised about n come to an end.
+ * n has another name now. Where only directories are watched (watch.h), the new name
+ * may be in a directory without a mark, and changes of n would not be seen any more.
  */
 static void keep_covered(struct request *r, struct hnode *n, int fd)
 {
@@ -271,7 +274,7 @@ int op_RMDIR(struct request *r)
 	return remove_name(r, AT_REMOVEDIR);
 }
 
-/* An object has another name now, as the client asked for. */
+/* The object has the new name that the client asked for. */
 static void renamed(struct request *r, const struct victim *v, const struct pinned *dir,
 		    const char *name)
 {
@@ -282,8 +285,8 @@ static void renamed(struct request *r, const struct victim *v, const struct pinn
 }
 
 /*
- * The host has put something else under the old name meanwhile, which has moved
- * in its stead, and whose change nobody else tells of: it was this process's.
+ * The host had put another object under the old name, and that object was renamed
+ * instead. The watcher ignores its change, because this process has made it.
  */
 static void renamed_else(struct request *r, const struct pinned *dir, const char *name)
 {
@@ -296,8 +299,8 @@ static void renamed_else(struct request *r, const struct pinned *dir, const char
 }
 
 /*
- * Two names of one file: both stay (rename(2)). The client that asked, and that did not know,
- * takes the old one for gone.
+ * The two names were links of one file, and both remain (rename(2)). The client, which did not
+ * know that, now takes the old name for removed.
  */
 static void still_there(struct request *r, const struct pinned *dir, const char *name)
 {
@@ -307,8 +310,8 @@ static void still_there(struct request *r, const struct pinned *dir, const char 
 #define LOOKS_MAX 8 /* at a name that the host makes and removes */
 
 /*
- * Looks at what has the new name, and renames. Where there is nothing, nothing
- * is replaced: the host may put something there in between.
+ * Looks up the object that has the new name, and renames. If there is none, the rename
+ * must not replace one: the host may put an object there in between.
  */
 static int look_and_rename(struct request *r, const struct pinned *from, const char *name,
 			   const struct pinned *to, const char *name2, unsigned flags,
@@ -324,7 +327,7 @@ static int look_and_rename(struct request *r, const struct pinned *from, const c
 			return 0;
 		if (errno != EEXIST && errno != EINVAL)
 			return -errno;
-		sure = errno == EINVAL; /* not of this file system, or of no rename at all */
+		sure = errno == EINVAL; /* this file system lacks the flag, or refuses the rename */
 	}
 	if (renameat2(from->fd, name, to->fd, name2, flags) < 0)
 		return -errno;
@@ -355,7 +358,7 @@ int op_RENAME(struct request *r)
 	victim_again(&moved);
 	victim_again(&other);
 	if (moved.node == other.node)
-		other.links = 0; /* it has lost none */
+		other.links = 0; /* the file has lost no link */
 	change_broke_name(&r->change, from.node, name);
 	change_broke_name(&r->change, to.node, name2);
 	change_broke(&r->change, moved.node, INV_ATTR);
@@ -376,7 +379,7 @@ int op_RENAME(struct request *r)
 		if (victim_is_at(&moved, &from, name))
 			still_there(r, &from, name);
 	}
-	/* attr and node are the moved object's; of the other only which one it was. */
+	/* attr and node are those of the moved object; of the other only the node is told. */
 	r->p.present &= ~(MSG_BIT(attr) | MSG_BIT(node));
 	if (good2 && other.node != NULL)
 		MSG_SET(&r->p, node2, hnode_id(other.node));
@@ -399,7 +402,7 @@ int op_READLINK(struct request *r)
 	if (e < 0)
 		return e;
 	ssize_t n = readlinkat(link.fd, "", (char *)r->buf, PATH_MAX);
-	if (n < 0) /* with an empty path, ENOENT says that it is no symbolic link */
+	if (n < 0) /* with an empty path, ENOENT means that the object is no symbolic link */
 		return errno == ENOENT ? -EINVAL : -errno;
 	MSG_SET(&r->p, payload, ((struct slice){r->buf, (size_t)n}));
 	return 0;

@@ -124,7 +124,7 @@ uint64_t pending_oldest(const struct pending *p)
 	return p->oldest;
 }
 
-/* What is broken besides the names travels with the first of them. */
+/* The first item of a node has the classes that are broken besides the names. */
 bool pending_next(const struct pending *p, struct pending_cursor *at, struct inv_item *ret)
 {
 	if (at->in_names && at->name == NULL) {

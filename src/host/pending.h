@@ -4,7 +4,7 @@
  *
  * Bounded: more than 64 names of one directory become all names; more than
  * 65,536 nodes and names are refused, and the owner sends RESET instead. Not
- * locked. Zero-initialised is empty. Times in nanoseconds.
+ * locked. A struct of zeros is empty. Times in nanoseconds.
  */
 #pragma once
 
@@ -37,7 +37,7 @@ int pending_add(struct pending *p, uint64_t node, unsigned class, const char *na
 void pending_clear(struct pending *p);
 void pending_done(struct pending *p);
 void pending_swap(struct pending *a, struct pending *b);
-/* When the first of what it holds was added; of an empty one 0. */
+/* The time at which the oldest item was added; 0 if there is none. */
 uint64_t pending_oldest(const struct pending *p);
 
 /* One item after the other; false at the end. Items live as long as p is not changed. */

@@ -1,6 +1,6 @@
 /*
- * How plain clients are served: a table that whoever starts the server hands over, so that
- * nothing here knows that protocol's requests but HELLO, which is the connection's own.
+ * How plain clients are served: a table that the program hands over when it starts the server, so
+ * that src/host knows no request of that protocol but HELLO, which the connection answers.
  *
  * One plain_session per connection that has not become extended; all calls of it come from the
  * connection's main thread:
@@ -23,17 +23,17 @@ struct promises;
 
 struct plain_server {
 	/*
-	 * All are borrowed until session_free. The promises in p are broken by what this
-	 * client changes, and nodes, which other clients know, are told where it moves them
-	 * (NULL: there are none). 0 or -errno.
+	 * All arguments are borrowed until session_free. The changes that this client makes
+	 * break the promises in p; nodes (NULL: there are none), which other clients know, are
+	 * told of their new places when this client moves them. 0 or -errno.
 	 */
 	int (*session_new)(struct export *ex, struct hnodes *nodes, struct promises *p,
 			   struct plain_session **ret);
 	void (*session_free)(struct plain_session *s);
 	/*
-	 * Executes q and gives the encoded reply, which s owns until the next call. What
-	 * goes wrong with the request is part of the reply; -ENOMEM is returned only when
-	 * there is no memory for any reply: close the connection.
+	 * Executes q and gives the encoded reply, which s owns until the next call. An
+	 * error of the request is part of the reply; -ENOMEM is returned only when there
+	 * is no memory for any reply: the connection is then closed.
 	 */
 	int (*handle)(struct plain_session *s, const struct plain_request *q,
 		      const void **ret_reply, size_t *ret_len);

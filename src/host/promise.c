@@ -21,16 +21,16 @@
 #define FRAME_PAYLOAD_MAX ((size_t)64 << 10)
 #define RECENT_SLOTS	  256
 
-/* The value of a node's slot: how many replies named it, and the promise bits below. */
+/* The number in a node's slot: how many replies named the node, above the promise bits. */
 #define BITS_SHIFT 4
 #define BITS_MASK  ((UINT64_C(1) << BITS_SHIFT) - 1)
 #define ONE_REPLY  (UINT64_C(1) << BITS_SHIFT)
 _Static_assert((INV_ATTR | INV_DATA | INV_NAMES) <= BITS_MASK, "the bits fit");
 
 struct promise_session {
-	struct promises *all;
-	struct promise_session *next, *prev; /* of all's list, if it pushes */
-	atomic_uint refs;		     /* the session's own, and one per wait for it */
+	struct promises *promises;
+	struct promise_session *next, *prev; /* of that list, if it pushes */
+	atomic_uint refs; /* the session's own, and one for each wait for the session */
 	atomic_bool pushing, ended;
 	struct way *way;
 	pthread_t pusher;
@@ -40,16 +40,17 @@ struct promise_session {
 	pthread_cond_t done; /* sent, acked, lagging or an `ended` has changed */
 	/* mutex: */
 	struct idmap nodes; /* node id to struct hnode */
-	uint64_t seq;	    /* of the last broken promise */
+	uint64_t seq;	    /* the sequence of the last broken promise */
 	uint64_t sent, acked;
-	uint64_t ack_wanted, ack_asked; /* somebody waits for it; an INV has asked for it */
-	bool lagging; /* has not acknowledged in time, and is not waited for until it does */
-	bool reset;   /* RESET is to be sent, before what is pending */
+	uint64_t ack_wanted,
+		ack_asked; /* the ACK that is waited for; the one that an INV has asked for */
+	bool lagging;	   /* the client has not acknowledged in time: nobody waits until it does */
+	bool reset;	   /* RESET is to be sent, before what is pending */
 	struct pending pending;
 	/*
-	 * By a hash of the node: the last sequence at which one of its promises
-	 * was broken. A second change finds no bit, but has to wait all the same
-	 * as long as the client has not acknowledged the first.
+	 * Indexed by a hash of the node: the last sequence at which one of the node's
+	 * promises was broken. A second change of the node finds no bit, but has to wait
+	 * all the same until the client has acknowledged the first.
 	 */
 	uint64_t recent[RECENT_SLOTS];
 };
@@ -65,7 +66,7 @@ struct promises {
 	struct promise_session *pushing; /* lock */
 };
 
-/* Until which sequence a session is waited for. */
+/* A session, and the sequence that it has to acknowledge. */
 struct ack_wait {
 	struct promise_session *session; /* a reference */
 	uint64_t seq;
@@ -123,14 +124,14 @@ int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct st
 }
 
 /*
- * Each may have as many as are left for all others: so one alone gets no more
- * than half of them, and whoever comes later still finds some.
+ * A session may have as many nodes as are left for all others. So one session alone gets
+ * no more than half of nodes_max, and a session that comes later still finds some.
  */
 static bool may_tell_locked(const struct promise_session *s)
 {
-	size_t all = atomic_load(&s->all->n_nodes), max = s->all->nodes_max;
+	size_t told = atomic_load(&s->promises->n_nodes), max = s->promises->nodes_max;
 
-	return all < max && s->nodes.used < max - all;
+	return told < max && s->nodes.used < max - told;
 }
 
 int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
@@ -144,7 +145,7 @@ int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struc
 	if (slot->value == NULL) {
 		hnode_ref(n);
 		slot->value = n;
-		atomic_fetch_add(&s->all->n_nodes, 1);
+		atomic_fetch_add(&s->promises->n_nodes, 1);
 	}
 	slot->n += ONE_REPLY;
 	arm_locked(s, slot, arm, stamp);
@@ -178,9 +179,9 @@ bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
 		}
 		gone = slot->value;
 		idmap_del(&s->nodes, id);
-		atomic_fetch_sub(&s->all->n_nodes, 1);
+		atomic_fetch_sub(&s->promises->n_nodes, 1);
 	}
-	hnode_unref(s->all->nodes, gone);
+	hnode_unref(s->promises->nodes, gone);
 	return true;
 }
 
@@ -199,8 +200,8 @@ static uint64_t *recent_locked(struct promise_session *s, uint64_t id)
 	return &s->recent[idmap_mix(id) % RECENT_SLOTS];
 }
 
-/* Queues what of class the session was promised, or was until a moment ago if again is set.
- * Returns the sequence, 0 if that is nothing. */
+/* Queues those classes that the session was promised; with `again` also those whose invalidation it
+ * has not acknowledged yet. Returns the sequence to wait for, 0 if there is no such class. */
 static uint64_t break_locked(struct promise_session *s, uint64_t id, unsigned class,
 			     const char *name, bool again, uint64_t seen)
 {
@@ -220,7 +221,7 @@ static uint64_t break_locked(struct promise_session *s, uint64_t id, unsigned cl
 	s->seq++;
 	*recent_locked(s, id) = s->seq;
 	if (s->reset)
-		return s->seq; /* that tells it all */
+		return s->seq; /* RESET covers this, too */
 	int r = pending_add(&s->pending, id, hit, hit & INV_NAME ? name : NULL, seen);
 	if (r < 0)
 		reset_locked(s);
@@ -260,14 +261,14 @@ bool promises_wanted(const struct promises *t)
 
 bool change_matters(const struct change *c)
 {
-	if (c->all == NULL || FAULT(no_own_break))
+	if (c->promises == NULL || FAULT(no_own_break))
 		return false;
 	bool self = c->self != NULL && atomic_load(&c->self->pushing);
 
-	return atomic_load(&c->all->n_pushing) > (self ? 1u : 0u);
+	return atomic_load(&c->promises->n_pushing) > (self ? 1u : 0u);
 }
 
-/* Without memory for it the session is not waited for: it hears of the change a moment later. */
+/* Without memory the session is not waited for: its client is told of the change a moment later. */
 static void add_wait(struct change *c, struct promise_session *s, uint64_t seq)
 {
 	for (size_t i = 0; i < c->n_waits; i++) {
@@ -286,7 +287,7 @@ static void add_wait(struct change *c, struct promise_session *s, uint64_t seq)
 
 static void broke(struct change *c, struct hnode *n, unsigned class, const char *name)
 {
-	struct promises *t = c->all;
+	struct promises *t = c->promises;
 	uint64_t now = promise_clock();
 
 	(void)pthread_rwlock_rdlock(&t->lock);
@@ -297,7 +298,7 @@ static void broke(struct change *c, struct hnode *n, unsigned class, const char 
 		uint64_t seq = break_locked(s, hnode_id(n), class, name, true, now);
 		if (seq == 0)
 			continue;
-		s->ack_wanted = seq; /* of one that lags behind too: so it is waited for again */
+		s->ack_wanted = seq; /* also of a session that lags: its ACK ends that */
 		if (!s->lagging)
 			add_wait(c, s, seq);
 	}
@@ -320,15 +321,15 @@ void change_broke_fd(struct change *c, int fd, unsigned class, const char *name)
 {
 	struct hnode *n;
 
-	if (!change_matters(c) || hnodes_find(c->all->nodes, fd, &n) < 0)
+	if (!change_matters(c) || hnodes_find(c->promises->nodes, fd, &n) < 0)
 		return;
 	broke(c, n, class, name);
-	hnode_unref(c->all->nodes, n);
+	hnode_unref(c->promises->nodes, n);
 }
 
 void change_follows_host(struct change *c)
 {
-	struct promises *t = c->all;
+	struct promises *t = c->promises;
 
 	if (!change_matters(c))
 		return;
@@ -341,7 +342,7 @@ void change_follows_host(struct change *c)
 			continue;
 		s->ack_wanted = s->seq;
 		(void)pthread_cond_signal(
-			&s->work); /* all may be sent, without a wish for an ACK */
+			&s->work); /* all may be sent already, but no ACK was asked for */
 		add_wait(c, s, s->seq);
 	}
 	(void)pthread_rwlock_unlock(&t->lock);
@@ -362,7 +363,7 @@ static void give_up_locked(const struct promises *t, struct promise_session *s)
 	(void)pthread_cond_broadcast(&s->done);
 }
 
-/* What came at the last moment counts: the clock is looked at after everything else. */
+/* An ACK that came at the last moment counts: the time is checked after all other conditions. */
 static void wait_for(const struct change *c, struct promise_session *s, uint64_t seq,
 		     const struct timespec *deadline)
 {
@@ -372,7 +373,7 @@ static void wait_for(const struct change *c, struct promise_session *s, uint64_t
 	while (s->acked < seq && !s->lagging && !atomic_load(&s->ended) &&
 	       (c->self == NULL || !atomic_load(&c->self->ended))) {
 		if (r == ETIMEDOUT)
-			give_up_locked(c->all, s);
+			give_up_locked(c->promises, s);
 		else
 			r = pthread_cond_clockwait(&s->done, &s->mutex, CLOCK_MONOTONIC, deadline);
 	}
@@ -382,7 +383,7 @@ void change_wait(struct change *c)
 {
 	if (c->n_waits == 0)
 		return;
-	uint64_t end = promise_clock() + (uint64_t)c->all->ack_ms * 1000000;
+	uint64_t end = promise_clock() + (uint64_t)c->promises->ack_ms * 1000000;
 	const struct timespec deadline = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
 
 	for (size_t i = 0; i < c->n_waits; i++) {
@@ -393,7 +394,7 @@ void change_wait(struct change *c)
 	c->n_waits = 0;
 }
 
-/* ---- what the client says ---- */
+/* ---- acknowledgements ---- */
 
 uint64_t promise_fence(struct promise_session *s)
 {
@@ -408,7 +409,8 @@ uint64_t promise_fence(struct promise_session *s)
 int promise_ack(struct promise_session *s, uint64_t seq)
 {
 	SCOPE_LOCK(&s->mutex);
-	if (seq > s->seq) /* `sent` may lag behind what the client has received already */
+	if (seq >
+	    s->seq) /* not `sent`: the client may have received a frame before `sent` is raised */
 		return -EPROTO;
 	if (seq > s->acked)
 		s->acked = seq;
@@ -419,7 +421,7 @@ int promise_ack(struct promise_session *s, uint64_t seq)
 
 /* ---- the pusher ---- */
 
-/* What is to be sent in one go. */
+/* The items that the pusher sends together. */
 struct batch {
 	struct pending pending;
 	uint64_t seq;
@@ -462,8 +464,9 @@ static int send_items(struct promise_session *s, const struct batch *b, struct s
 }
 
 /*
- * Items merge where they are queued, so a batch is all or nothing: each of its
- * frames has the sequence of the whole, and the last one asks for the ACK.
+ * Items are merged while they wait, so their order is lost, and a batch is complete only
+ * with its last frame: each frame has the sequence of the whole batch, and the last one
+ * asks for the ACK.
  */
 static int send_batch(struct promise_session *s, struct batch *b, unsigned char *buf)
 {
@@ -476,14 +479,14 @@ static int send_batch(struct promise_session *s, struct batch *b, unsigned char 
 		struct msg m = {0};
 
 		MSG_SET(&m, op, MSG_RESET);
-		stats_add(s->all->stats, STAT_server_resets, 1);
+		stats_add(s->promises->stats, STAT_server_resets, 1);
 		MSG_SET(&m, seq, b->seq);
 		r = way_send(s->way, &m);
 	}
 	while (r == 0 && pending_next(&b->pending, &at, &item)) {
 		size_t n = codec_put_inv(&item, buf + used, FRAME_PAYLOAD_MAX - used);
 
-		stats_add(s->all->stats, STAT_server_pushed, 1);
+		stats_add(s->promises->stats, STAT_server_pushed, 1);
 		if (n == 0) {
 			r = send_items(s, b, (struct slice){buf, used}, false);
 			used = 0;
@@ -507,7 +510,7 @@ static void *pusher_main(void *arg)
 		;
 	pending_done(&b.pending);
 	if (!atomic_load(&s->ended)) {
-		/* Without INV the client would believe what is no longer true. */
+		/* Without the INV the client would rely on facts that are not true any more. */
 		way_break(s->way);
 		promise_session_stop(s);
 	}
@@ -522,7 +525,7 @@ int promise_session_new(struct promises *t, struct promise_session **ret)
 
 	if (s == NULL)
 		return -ENOMEM;
-	s->all = t;
+	s->promises = t;
 	atomic_store(&s->refs, 1);
 	(void)pthread_mutex_init(&s->mutex, NULL);
 	(void)pthread_cond_init(&s->work, NULL);
@@ -533,7 +536,7 @@ int promise_session_new(struct promises *t, struct promise_session **ret)
 
 int promise_session_push(struct promise_session *s, struct way *way)
 {
-	struct promises *t = s->all;
+	struct promises *t = s->promises;
 
 	s->way = way;
 	int r = -pthread_create(&s->pusher, NULL, pusher_main, s);
@@ -559,12 +562,12 @@ static void wake_all(struct promise_session *s)
 
 void promise_session_stop(struct promise_session *s)
 {
-	struct promises *t = s->all;
+	struct promises *t = s->promises;
 
 	if (atomic_exchange(&s->ended, true))
 		return;
 	wake_all(s);
-	/* Its own changes may be waiting for any of the others. */
+	/* A change by this session's client may wait for any other session. */
 	(void)pthread_rwlock_rdlock(&t->lock);
 	for (struct promise_session *o = t->pushing; o != NULL; o = o->next)
 		wake_all(o);
@@ -579,7 +582,7 @@ void promise_session_free(struct promise_session *s)
 		return;
 	promise_session_stop(s);
 	if (atomic_load(&s->pushing)) {
-		struct promises *t = s->all;
+		struct promises *t = s->promises;
 
 		(void)pthread_rwlock_wrlock(&t->lock);
 		*(s->prev != NULL ? &s->prev->next : &t->pushing) = s->next;
@@ -590,8 +593,8 @@ void promise_session_free(struct promise_session *s)
 		(void)pthread_join(s->pusher, NULL);
 	}
 	while ((slot = idmap_next(&s->nodes, slot)) != NULL)
-		hnode_unref(s->all->nodes, slot->value);
-	atomic_fetch_sub(&s->all->n_nodes, s->nodes.used);
+		hnode_unref(s->promises->nodes, slot->value);
+	atomic_fetch_sub(&s->promises->n_nodes, s->nodes.used);
 	idmap_done(&s->nodes);
 	pending_done(&s->pending);
 	session_unref(s);

@@ -1,29 +1,30 @@
 /*
- * Promises: what each client was told and may keep until it hears otherwise,
- * and how it hears.
+ * Promises: the facts that each client was told and may keep until it is told of a
+ * change, and the invalidations by which it is told.
  *
- * A session holds the nodes that it was told of, each with its references and
- * with promise bits, INV_ATTR, INV_DATA and INV_NAMES of enum inv_class: this
- * part of what it knows is true. A bit is armed before the reply is read, and
- * the session's sequence at that moment is the reply's stamp. Whoever changes
- * something breaks the promises about it afterwards: takes the bit, raises the
- * sequence, and queues an item for the session's pusher, a thread that sends
- * INV. So a reply that was read before a change has a stamp below the
- * sequence of the INV about that change, in whatever order they arrive.
+ * A session holds the nodes that its client was told of, each with its references
+ * and with promise bits, INV_ATTR, INV_DATA and INV_NAMES of enum inv_class: the
+ * client may rely on that part of its knowledge. A bit is armed before the host is
+ * asked for the reply's facts, and the session's sequence at that moment is the
+ * reply's stamp. After a change, the thread that made or saw the change breaks the
+ * promises about the node: it clears the bit, raises the sequence, and queues an
+ * item for the session's pusher, a thread that sends INV. So a reply whose facts
+ * are older than a change has a stamp below the sequence of the INV about that
+ * change, in whatever order the two arrive.
  *
- * INV_NAMES stays armed when one name is broken: the others are still true.
- * Bits outlive a RESET; what they cause then is an INV about nothing.
+ * INV_NAMES stays armed when one name is broken: the other names are still true.
+ * Bits outlive a RESET; at worst they then cause an INV that the client ignores.
  *
  * Changes by clients are waited for (struct change): the reply is not sent
  * before every other session has acknowledged the invalidations.
  *
  * Calling sequence: promises_new, for each client promise_session_new,
  * promise_session_push if it takes pushes, promise_session_stop at its end
- * (any thread, wakes up whoever waits for or in it), then
+ * (any thread; wakes all threads that wait for the session or in it), then
  * promise_session_free, which waits for the pusher.
  *
  * Thread-safe. Locks, in this order: that of the list of sessions, that of one
- * session; the hnodes' mutex is never taken inside, none is held while
+ * session. The hnodes' mutex is never taken inside these, and no lock is held while
  * sending. 0 or -errno; times in nanoseconds of CLOCK_MONOTONIC.
  */
 #pragma once
@@ -59,21 +60,22 @@ void promise_session_free(struct promise_session *s); /* NULL is allowed */
 
 /* ---- the nodes of a session ---- */
 
-/* The stamp of a reply: what was armed first counts. Zero-initialised is none. */
+/* The stamp of a reply: the sequence when the first bit was armed. A struct of zeros is no
+ * stamp. */
 struct stamp {
 	bool armed;
-	bool uncovered; /* nobody would see a change of something that it tells: no promise.
-			   Set by who knows */
+	bool uncovered; /* a change of a fact in the reply would not be seen: no promise.
+			   Set by the handlers */
 	uint64_t seq;
 };
 
 /*
- * The node of an id that this session was told, with a reference; -ESTALE for
- * any other: ids belong to a session. arm: promise bits, or 0.
+ * The node of an id that this session's client was told, with a reference; -ESTALE for
+ * any other id: ids belong to a session. arm: promise bits, or 0.
  */
 int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct stamp *stamp,
 		 struct hnode **ret);
-/* A reply names n: one reference more to forget. -ENFILE, -ENOMEM. */
+/* A reply names n: the client gets one more reference, which it will forget. -ENFILE, -ENOMEM. */
 int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp);
 /* False if the session does not know the node, or no longer. */
 bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
@@ -81,46 +83,48 @@ bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
 /* True if the session knows the node no longer. */
 bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n);
 
-/* ---- what the client says ---- */
+/* ---- acknowledgements ---- */
 
-/* Waits until all that was broken so far is sent; returns the sequence. */
+/* Waits until the invalidations of all promises broken so far are sent; returns the sequence. */
 uint64_t promise_fence(struct promise_session *s);
-/* -EPROTO: nothing with that sequence was sent. */
+/* The client has acknowledged seq. -EPROTO: no INV with that sequence was sent. */
 int promise_ack(struct promise_session *s, uint64_t seq);
 
 /* ---- breaking ---- */
 
-/* Seen on the host at `seen`: class of n is no longer true. name: with INV_NAME. */
+/* A change was seen on the host at the time `seen`: class of n is not true any more. name: with
+ * INV_NAME. */
 void promises_break(struct promises *t, struct hnode *n, unsigned class, const char *name,
 		    uint64_t seen);
 /* Changes may have been missed: every session is told that nothing is promised. */
 void promises_reset(struct promises *t);
-/* Somebody takes pushes. */
+/* True if a session takes pushes. */
 bool promises_wanted(const struct promises *t);
 uint64_t promise_clock(void);
 
 /*
- * A change by a client: breaks the promises of all others. Zero-initialised
- * but for the first two; after the change itself, change_broke for each thing
- * it touched, then change_wait once, with nothing held. Not thread-safe.
+ * A change by a client: breaks the promises to all other clients. The caller sets the
+ * first two members, the others are zero. After the change itself, change_broke is
+ * called for each node and name it touched, then change_wait once, without locks. Not
+ * thread-safe.
  */
 struct change {
-	struct promises *all;	      /* NULL: nobody is told */
+	struct promises *promises;    /* NULL: no client is told */
 	struct promise_session *self; /* NULL: a plain client */
 	struct ack_wait *waits;
 	size_t n_waits;
 };
 
-/* False if there is nobody else to tell. */
+/* False if there is no other client to tell. */
 bool change_matters(const struct change *c);
 void change_broke(struct change *c, struct hnode *n, unsigned class);
 void change_broke_name(struct change *c, struct hnode *dir, const char *name);
-/* The same, of an object or open file that some client may know. name may be NULL. */
+/* change_broke for an object or open file that a client may know. name may be NULL. */
 void change_broke_fd(struct change *c, int fd, unsigned class, const char *name);
 /*
- * What the host had done before a call of this client that synchronises: the other sessions,
- * among them further mounts of the same guest, are waited for until they have acknowledged
- * what they were told of it.
+ * For a call of this client that synchronises: waits until the other sessions, among them other
+ * mounts of the same guest, have acknowledged the invalidations about all that the host had done
+ * before.
  */
 void change_follows_host(struct change *c);
 /* True if change_wait would wait. */

@@ -1,9 +1,10 @@
 /*
- * The byte ranges that one owner has locked: a sorted list without overlaps,
- * kept as fcntl(2) keeps it: a new lock replaces what it covers, splits what
- * it lies in, and joins neighbours of its own type.
+ * The byte ranges that one owner has locked: a sorted list without overlaps. As with
+ * fcntl(2), a new lock replaces the ranges that it covers, splits a range that it lies
+ * in, and joins neighbours of its own type.
  *
- * Not locked; the owner says by what. start and end are both inside.
+ * Not locked: the struct that embeds a list says which mutex covers it. start and end are
+ * both inside.
  */
 #pragma once
 
@@ -17,7 +18,7 @@ struct range {
 	struct range *next;
 	uint64_t start, end;
 	enum range_type type;
-	uint64_t pid; /* who asked for it */
+	uint64_t pid; /* the process that asked for the lock */
 };
 
 struct ranges {

@@ -37,7 +37,7 @@ struct client {
 };
 
 struct server {
-	struct server_config config; /* its strings are the caller's */
+	struct server_config config; /* the strings belong to the caller */
 	struct host host;
 	int listeners[LISTENERS_MAX];
 	unsigned n_listeners; /* before server_run */
@@ -56,7 +56,7 @@ static void wake_up(struct server *s)
 	uint64_t one = 1;
 
 	if (write(s->wake, &one, sizeof(one)) < 0) {
-		/* the counter is full: it is readable */
+		/* the counter has its largest value: the eventfd is readable */
 	}
 }
 
@@ -65,7 +65,7 @@ static void client_gone(void *arg)
 	wake_up(arg);
 }
 
-/* A node's descriptor, an open file and a lock each are one. */
+/* Every node's descriptor, open file and lock takes one file descriptor. */
 static size_t raise_fd_limit(void)
 {
 	struct rlimit rl;
@@ -93,7 +93,7 @@ static int setup(struct server *s, char *err, size_t err_len)
 	if (r < 0)
 		return r;
 	s->host.config = &s->config;
-	/* A fifth is for listings, sockets and whatever is open for a moment. */
+	/* A fifth is left for listings, sockets and files that are open for a moment. */
 	s->host.handles.max = (fds - node_fds) / 5 * 3;
 	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
 	if (r == 0)
@@ -126,7 +126,8 @@ int server_new(const struct server_config *config, struct server **ret, char *er
 	s->config = *config;
 	s->wake = -1;
 	(void)pthread_mutex_init(&s->mutex, NULL);
-	/* A file at its size limit, a client that has gone: errors, not deaths. */
+	/* A file at its size limit, or a client that has gone, gives an error and does not end the
+	 * process. */
 	(void)signal(SIGXFSZ, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
 	int r = setup(s, err, err_len);
@@ -217,7 +218,7 @@ static bool accept_one(struct server *s, int listener)
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0) {
-		/* Anything else is about that one connection (accept(2)). */
+		/* Any other error concerns that one connection (accept(2)). */
 		bool full =
 			errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
 		if (full)
@@ -236,7 +237,7 @@ static bool have_clients(struct server *s)
 	return s->n_clients > 0;
 }
 
-/* What is looked at once in a while, not counted. */
+/* Sets the counters that are not counted event by event but read once in a while. */
 static void sample(struct server *s)
 {
 	struct stats *stats = s->config.stats;
@@ -276,7 +277,7 @@ int server_run(struct server *s, bool once)
 			uint64_t count;
 
 			if (read(s->wake, &count, sizeof(count)) < 0) {
-				/* nothing to do: it only wakes */
+				/* the value does not matter: the eventfd only wakes this thread */
 			}
 		}
 		for (nfds_t i = 1; i < n; i++)

@@ -23,24 +23,23 @@ struct stats;
 enum xdev { XDEV_FOLLOW, XDEV_HIDE };
 
 struct server_config {
-	const char *dir;		  /* exported directory */
-	const char *plain_prefix;	  /* what plain clients call it, "/workspace" */
-	const struct plain_server *plain; /* how they are served */
-	bool plain_follow;		  /* links show as their targets to them */
+	const char *dir;	  /* exported directory */
+	const char *plain_prefix; /* the path by which plain clients call dir, "/workspace" */
+	const struct plain_server *plain; /* how plain clients are served */
+	bool plain_follow; /* plain clients see the targets instead of symbolic links */
 	bool read_only;
 	bool special;  /* sockets and device nodes may be created */
-	bool no_setid; /* no file gets a set-id bit, and whoever writes takes them off */
+	bool no_setid; /* no file gets a set-id bit, and every write takes them off */
 	/*
-	 * Everything belongs to these, in both directions: what is made is theirs, what
-	 * is there is shown as theirs, and it has no other owner. Without set-id bits
-	 * and devices.
+	 * All files have this owner: new files get these ids, existing files are shown with
+	 * them, and no other ids can be set. There are no set-id bits and no devices.
 	 */
 	bool squash;
 	uid_t squash_uid;
 	gid_t squash_gid;
 	enum xdev xdev;
 	unsigned ack_ms;     /* how long a change waits for another client's ACK; 0: 10 s */
-	size_t nodes_max;    /* that all clients together may hold; 0: 16 Mi */
+	size_t nodes_max;    /* how many all clients together may hold; 0: 16 Mi */
 	struct stats *stats; /* NULL: nothing is counted */
 };
 

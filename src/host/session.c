@@ -16,7 +16,7 @@
 struct session {
 	struct host *host;
 	uint64_t id;
-	uint64_t features; /* HELLO_*, as asked for */
+	uint64_t features; /* HELLO_*, those that the client has asked for */
 	struct way way;
 
 	struct handles handles;
@@ -25,7 +25,7 @@ struct session {
 	struct promise_session *promises;
 };
 
-/* ---- what it holds ---- */
+/* ---- the parts of a session ---- */
 
 uint64_t session_id(const struct session *s)
 {
@@ -63,7 +63,7 @@ bool session_acl(const struct session *s)
 	return (s->features & HELLO_ACL) != 0;
 }
 
-/* ---- what it says ---- */
+/* ---- replies ---- */
 
 int session_reply(struct session *s, struct msg *p, uint64_t id, int result)
 {
@@ -85,7 +85,7 @@ void session_follow_host(struct session *s, struct change *c)
 
 void session_lock_granted(struct session *s, uint64_t id, int result)
 {
-	struct change c = {.all = s->host->promises, .self = s->promises};
+	struct change c = {.promises = s->host->promises, .self = s->promises};
 	struct msg p = {0};
 
 	if (result == 0) {
@@ -93,11 +93,11 @@ void session_lock_granted(struct session *s, uint64_t id, int result)
 		change_wait(&c);
 		(void)promise_fence(s->promises);
 	}
-	/* A connection that is broken is noticed by whoever receives. */
+	/* The thread that receives notices a broken connection. */
 	(void)session_reply(s, &p, id, result);
 }
 
-/* ---- its life ---- */
+/* ---- a session's life ---- */
 
 int session_new(struct host *host, uint64_t id, uint64_t features, struct session **ret)
 {
@@ -150,9 +150,10 @@ void session_free(struct session *s)
 	promise_session_free(s->promises);
 	way_done(&s->way);
 	free(s);
-	/* The sanitizers have a heap of their own: there this call would be the first to set up
-	   glibc's, which two threads must not do at once. */
+	/* The sanitizers have a heap of their own: with them this call would be the first to set
+	   up glibc's heap, which two threads must not do at once. */
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-	(void)malloc_trim(0); /* of a million nodes the last one may hold the whole heap */
+	(void)malloc_trim(
+		0); /* after a million nodes were freed, one block may keep the whole heap */
 #endif
 }

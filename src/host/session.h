@@ -1,13 +1,14 @@
 /*
- * What one client holds on this server: nodes that it was told of, open files, locks, the
- * promises about them and the invalidations that it is still to hear. What requests do to them
- * is in ops_*.c.
+ * A client's session on this server: the nodes that the client was told of, its open files and
+ * locks, the promises about them, and the invalidations that are still to be sent. The requests
+ * that change these are in ops_*.c.
  *
- * A session exists by itself; a connection (connection.h) is a way to it. Without one all stays
- * as it is, and a reply fails with -ENOTCONN; for now a push that cannot be sent is the last one.
+ * A session exists by itself; a connection (connection.h) is a way to it. Without a connection the
+ * session stays as it is, and a reply fails with -ENOTCONN; for now a push that cannot be sent is
+ * the last one.
  *
  * Calling sequence: session_new, session_attach for each connection, session_push,
- * session_stop, session_free, which gives back all that is held.
+ * session_stop, session_free, which gives back all that the session holds.
  */
 #pragma once
 
@@ -33,7 +34,7 @@ struct session;
 struct stream;
 struct watch;
 
-/* What all sessions of a server share; constant while there is one. */
+/* The parts of a server that all sessions share; constant while there is a session. */
 struct host {
 	const struct server_config *config;
 	struct export *export;
@@ -42,21 +43,21 @@ struct host {
 	struct promises *promises;
 	struct watch *watch;
 	struct handle_budget handles;
-	atomic_bool fds_short; /* that there are too few descriptors has been logged */
-	uint64_t epoch;	       /* random: tells a client that the server was started again */
+	atomic_bool fds_short; /* the lack of file descriptors has been logged */
+	uint64_t epoch; /* random: another value tells a client that the server was started again */
 };
 
-/* features: what the client has asked for (HELLO_PUSH, HELLO_ACL). 0 or -errno. */
+/* features: those that the client has asked for (HELLO_PUSH, HELLO_ACL). 0 or -errno. */
 int session_new(struct host *host, uint64_t id, uint64_t features, struct session **ret);
 /*
- * What the session says goes to this stream from now on; NULL: to nobody. When this returns,
- * nobody sends on the one before any more, which has been shut down.
+ * Replies and pushes go to this stream from now on; NULL: nowhere. When session_attach returns,
+ * the stream used before has been shut down, and no thread sends on it any more.
  */
 void session_attach(struct session *s, struct stream *stream);
-/* From now on the client hears what is broken, if it has asked to; once. */
+/* From now on the client is sent invalidations, if it has asked for them. To be called once. */
 int session_push(struct session *s);
-/* The session is ending: whoever waits for other clients on its behalf, or for it, is woken. Any
- * thread. */
+/* The session is ending: wakes the threads that wait for other clients on behalf of this session,
+ * and those that wait for this session. Any thread. */
 void session_stop(struct session *s);
 void session_free(struct session *s); /* NULL is allowed */
 
@@ -70,15 +71,15 @@ struct promise_session *session_promises(struct session *s);
 void session_forget(struct session *s, uint64_t id, uint64_t n);
 bool session_acl(const struct session *s); /* the client has asked for POSIX ACLs */
 
-/* Sends p as the reply to request id, or an error instead: a negative result. */
+/* Sends the reply to request id: p, or the error if result is negative. */
 int session_reply(struct session *s, struct msg *p, uint64_t id, int result);
 
 /*
- * A request that synchronises has been carried out: what the host had done before is broken
- * now, and the INVs about it leave before the reply. So the client, which receives in order,
- * knows of them when the reply comes. One that takes none may have another mount that does.
+ * A request that synchronises has been executed: breaks the promises about all that the host had
+ * changed before, so that the INVs are sent before the reply. The client receives in order, and has
+ * them when the reply comes. A client without pushes may have another mount that takes them.
  */
 void session_follow_host(struct session *s, struct change *c);
 
-/* A lock that had to wait has been decided: sends the reply to request id, from whatever thread. */
+/* A lock does not wait any more: sends the reply to request id. Any thread. */
 void session_lock_granted(struct session *s, uint64_t id, int result);

@@ -18,8 +18,8 @@ struct turns {
 	/*
 	 * The thread that has the turn passes it on by arming one of two descriptors,
 	 * each for one event and one thread: the socket, or, when the next frame is in
-	 * the stream's buffer already, an eventfd that is always readable. So nobody is
-	 * woken up before there is something to read.
+	 * the stream's buffer already, an eventfd that is always readable. So no thread is
+	 * woken before there is something to read.
 	 */
 	int fd;
 	int epoll;
@@ -30,8 +30,8 @@ struct turns {
 	bool closing;
 	pthread_t threads[TURNS_THREADS_MAX + SESSION_SLOTS];
 	unsigned n_threads;
-	unsigned idle;	  /* wait for the turn */
-	unsigned waiting; /* for the acknowledgements of other clients */
+	unsigned idle;	  /* threads that wait for the turn */
+	unsigned waiting; /* threads that wait for acknowledgements of other clients */
 };
 
 static void arm(struct turns *t, int fd, uint32_t events)
@@ -83,10 +83,10 @@ void turn_pass(struct turn *turn)
 	if (!turn->mine)
 		return;
 	turn->mine = false;
-	/* Read before the mutex is taken: the next thread takes it after its turn has come. */
+	/* Read before the mutex is taken: the thread with the next turn takes it as well. */
 	bool more = stream_buffered(t->stream);
 	SCOPE_LOCK(&t->mutex);
-	if (t->closing) /* the end, which wakes all of them, is not to become a turn for one */
+	if (t->closing) /* the end wakes all threads: none of them may take that for a turn */
 		return;
 	spawn_locked(t);
 	if (more)
@@ -108,7 +108,7 @@ void turn_return(struct turn *turn)
 	turn->turns->waiting--;
 }
 
-/* ---- their life ---- */
+/* ---- setting up and ending ---- */
 
 int turns_new(struct stream *stream, int fd, struct turns **ret)
 {
@@ -141,7 +141,7 @@ int turns_start(struct turns *t, void (*work)(void *arg), void *arg)
 	/* Never both armed: even without EPOLLIN a socket reports EPOLLHUP. */
 	if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->event, &later) < 0 ||
 	    epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->fd, &now) < 0)
-		return -errno; /* EPERM: nothing that can be waited for */
+		return -errno; /* EPERM: epoll cannot wait for this kind of descriptor */
 	return 0;
 }
 
@@ -157,7 +157,7 @@ bool turns_end(struct turns *t)
 
 void turns_join(struct turns *t)
 {
-	/* None is started once closing is set. */
+	/* No thread is started after closing was set. */
 	for (unsigned i = 0; i < t->n_threads; i++)
 		(void)pthread_join(t->threads[i], NULL);
 }

@@ -1,11 +1,11 @@
 /*
- * The turn to receive on a connection, and the threads that take it. One at a time reads a
- * frame, passes the turn on, and executes what it has read. So a client that does not read its
- * replies stops its own threads and nobody else's.
+ * The turn to receive on a connection, and the threads that take it. The thread that has the turn
+ * reads a frame, passes the turn on, and executes the request. So a client that does not read its
+ * replies stops the threads of its own connection and no others.
  *
  * Calling sequence: turns_new; turns_start, from which on `work` runs on further threads, each
- * started when there is none left to receive; turns_end at any time, turns_join, turns_free. A
- * thread, be it started here or not, has a struct turn of its own with `turns` set.
+ * started when no other is left to receive; turns_end at any time, turns_join, turns_free. Each
+ * thread, also one that was not started here, has a struct turn of its own with `turns` set.
  */
 #pragma once
 
@@ -24,7 +24,7 @@ struct turn {
 /* fd: that of the stream; both are borrowed. 0 or -errno. */
 int turns_new(struct stream *stream, int fd, struct turns **ret);
 int turns_start(struct turns *t, void (*work)(void *arg), void *arg);
-/* Nobody gets a turn from now on. True for the first to say so. Any thread. */
+/* No thread gets a turn from now on. True for the first call. Any thread. */
 bool turns_end(struct turns *t);
 /* After turns_end: waits for the threads that were started. */
 void turns_join(struct turns *t);
@@ -32,13 +32,14 @@ void turns_free(struct turns *t); /* NULL is allowed */
 
 /* Waits for the turn; false at the end. */
 bool turn_take(struct turn *turn);
-/* Lets another thread receive, if this one still has the turn: before anything that may take long.
- */
+/* Lets another thread receive, if this one still has the turn: before anything that may take
+ * long. */
 void turn_pass(struct turn *turn);
 
 /*
- * A thread that waits for other clients does not count: two clients that
- * each wait for the other with all their threads would receive no ACK.
+ * Called around a wait for other clients. A thread that waits does not count, and may be
+ * replaced: otherwise two clients that wait for each other with all their threads would
+ * receive no ACK.
  */
 void turn_leave(struct turn *turn);
 void turn_return(struct turn *turn);

@@ -1,9 +1,9 @@
 /*
  * export_walk: whole paths of plain clients.
  *
- * Nothing is left to the kernel but single components (export_open), so a
- * symbolic link can lead nowhere else than where this file lets it, whoever
- * swaps directories and links meanwhile.
+ * The kernel resolves only single components (export_open). So a symbolic link leads
+ * only where this file lets it, even if a process exchanges directories and links
+ * meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +18,8 @@
 
 struct walk {
 	const struct export *e;
-	int dir;    /* where we are; owned */
-	char *todo; /* what is left of the path; owned */
+	int dir;    /* the directory that was reached; owned */
+	char *todo; /* the rest of the path; owned */
 	char *at;   /* in todo */
 	unsigned links;
 };
@@ -49,7 +49,8 @@ static int go_root(struct walk *w)
 	return fd < 0 ? -errno : set_dir(w, fd);
 }
 
-/* ".."; openat2 with RESOLVE_BENEATH refuses it, so look where it led. */
+/* Goes to "..". RESOLVE_BENEATH refuses "..", so the place that it leads to is checked
+ * afterwards. */
 static int go_up(struct walk *w)
 {
 	struct statx stx;
@@ -57,19 +58,20 @@ static int go_up(struct walk *w)
 	if (statx(w->dir, "", AT_EMPTY_PATH, STATX_INO, &stx) < 0)
 		return -errno;
 	if (export_is_root(w->e, &stx))
-		return -EACCES; /* what the name means lies outside */
+		return -EACCES; /* the directory above is outside */
 	int fd = openat(w->dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	int r = export_contains(w->e, fd, NULL);
 	if (r <= 0) {
 		(void)close(fd);
-		return r < 0 ? r : -EACCES; /* our directory was moved out meanwhile */
+		return r < 0 ? r
+			     : -EACCES; /* the directory was moved out of the export meanwhile */
 	}
 	return set_dir(w, fd);
 }
 
-/* Puts the target of a link in front of what is left. */
+/* Puts the target of a link in front of the rest of the path. */
 static int follow(struct walk *w, int object)
 {
 	CLEANUP_FREE char *target = malloc(PATH_MAX);
@@ -125,7 +127,7 @@ static int next_name(struct walk *w, char name[MSG_NAME_MAX + 1], bool *ret_last
 	return 0;
 }
 
-/* One component. 1: it was the last one and *ret is filled in. */
+/* Takes one component. 1: it was the last one, and *ret is filled in. */
 static int step(struct walk *w, enum walk_links links, struct export_place *ret)
 {
 	CLEANUP_CLOSE int object = -1;
@@ -145,13 +147,13 @@ static int step(struct walk *w, enum walk_links links, struct export_place *ret)
 	}
 	r = export_open(w->e, w->dir, name, O_PATH, 0, &object);
 	if (r == -ENOENT && last && !dots) {
-		/* no error: it may be about to be made */
+		/* no error: the client may be about to make the object */
 	} else if (r < 0) {
 		return r;
 	} else if (fstat(object, &st) < 0) {
 		return -errno;
 	}
-	/* "link/" is followed by the kernel too, but as the last one only if asked */
+	/* a link before the last component, or before a slash ("link/"), is always followed */
 	if (S_ISLNK(st.st_mode) && (!last || links == WALK_FOLLOW))
 		return links == WALK_NO_LINKS ? -ELOOP : follow(w, object);
 	if (last) {

@@ -44,9 +44,9 @@ struct watch {
 	enum watch_mode mode;
 	pid_t self;
 	int group;	 /* of fanotify */
-	int mountinfo;	 /* -1 if it cannot be watched */
+	int mountinfo;	 /* -1 if mounts cannot be watched */
 	int stop;	 /* eventfd */
-	uint64_t rename; /* FAN_RENAME, or what older kernels have */
+	uint64_t rename; /* FAN_RENAME, or FAN_MOVE of older kernels */
 	size_t queue_max;
 	size_t marks_max;
 	atomic_size_t marks;
@@ -54,36 +54,37 @@ struct watch {
 	pthread_t thread;
 	bool started;
 
-	/* Covers reading, breaking and queueing, so that a fence knows it is done. */
+	/* Covers reading events, breaking promises and queueing INVs, so that a fence knows that
+	 * all three are done. */
 	pthread_mutex_t mutex;
-	_Atomic uint64_t drains; /* that have begun; changes with the mutex */
+	_Atomic uint64_t drains; /* how many have begun; changes with the mutex held */
 	/* mutex: */
-	uint64_t mounts; /* fingerprint of those inside */
-	unsigned below;	 /* how many of them are not the root's own */
+	uint64_t mounts; /* fingerprint of the mounts inside */
+	unsigned below;	 /* how many mounts inside are not that of the root */
 	uint64_t seen;	 /* when the events at hand were read */
 	unsigned char *buf;
 };
 
 /* ---- one event ---- */
 
-struct object {
+struct event_object {
 	const void *fsid;
 	const struct file_handle *handle;
-	const char *name; /* with a directory's handle; else NULL */
+	const char *name; /* an entry's, if handle is the directory's; else NULL */
 };
 
 struct event {
 	uint64_t mask;
-	struct object dir, object, from, to;
+	struct event_object dir, object, from, to;
 };
 
-/* The names of a directory's own entries are about the directory: "." */
-static bool is_name(const struct object *o)
+/* False also for ".": such an event is about the directory itself. */
+static bool is_name(const struct event_object *o)
 {
 	return o->name != NULL && strcmp(o->name, ".") != 0;
 }
 
-static void broke(struct watch *w, const struct object *o, unsigned class)
+static void broke(struct watch *w, const struct event_object *o, unsigned class)
 {
 	const struct file_handle *h = o->handle;
 	const char *name = class & INV_NAME ? o->name : NULL;
@@ -99,15 +100,16 @@ static void broke(struct watch *w, const struct object *o, unsigned class)
 	}
 }
 
-static void broke_name(struct watch *w, const struct object *o)
+static void broke_name(struct watch *w, const struct event_object *o)
 {
 	broke(w, o, is_name(o) ? INV_ATTR | INV_NAME : INV_ATTR);
 }
 
-/* Where the event says that the object is now; nothing if nobody watches there. */
+/* Notes the new place of a renamed object, which the event has only if that directory is
+ * watched. */
 static void moved(struct watch *w, const struct event *e)
 {
-	const struct object *to = e->mask & FAN_MOVED_TO ? &e->dir : &e->to;
+	const struct event_object *to = e->mask & FAN_MOVED_TO ? &e->dir : &e->to;
 	const struct file_handle *h = e->object.handle;
 	uint32_t at = 0;
 	struct hnode *n;
@@ -132,7 +134,7 @@ static void handle_event(struct watch *w, const struct event *e)
 	if (e->mask & (FAN_RENAME | FAN_MOVED_FROM | FAN_MOVED_TO)) {
 		moved(w, e);
 		if (w->mode == WATCH_OBJECTS)
-			class |= INV_DATA; /* the mark of its directory sees it no longer */
+			class |= INV_DATA; /* the old directory's mark sees writes no more */
 	}
 	if (!promises_wanted(w->promises))
 		return;
@@ -147,7 +149,8 @@ static void handle_event(struct watch *w, const struct event *e)
 
 static void parse_info(const struct fanotify_event_info_fid *info, struct event *e)
 {
-	struct object o = {.fsid = &info->fsid, .handle = (const struct file_handle *)info->handle};
+	struct event_object o = {.fsid = &info->fsid,
+				 .handle = (const struct file_handle *)info->handle};
 
 	switch (info->hdr.info_type) {
 	case FAN_EVENT_INFO_TYPE_FID:
@@ -168,7 +171,7 @@ static void parse_info(const struct fanotify_event_info_fid *info, struct event 
 								     : &e->dir) = o;
 }
 
-/* Changes have been missed: nothing that was told or noted is sure any more. */
+/* Changes have been missed: no promise and no remembered place is sure any more. */
 static void lost(struct watch *w)
 {
 	hnodes_lost(w->nodes);
@@ -204,7 +207,7 @@ static void handle_metadata(struct watch *w, const struct fanotify_event_metadat
 
 /* ---- reading ---- */
 
-/* Events follow each other at multiples of 4 bytes, which is too little for their type. */
+/* Events are aligned to 4 bytes, less than their type needs, so each one is copied. */
 static size_t handle_buffer(struct watch *w, size_t len)
 {
 	size_t events = 0;
@@ -220,8 +223,8 @@ static size_t handle_buffer(struct watch *w, size_t len)
 }
 
 /*
- * Reads what there is. Others go on making events meanwhile: after as many
- * as the queue can hold, all that had been there at the beginning are read.
+ * Reads the events in the queue. Processes may go on making events, so reading stops after as
+ * many as the queue can hold: all that were there at the beginning have then been read.
  */
 static void drain_locked(struct watch *w)
 {
@@ -235,7 +238,8 @@ static void drain_locked(struct watch *w)
 			continue;
 		if (len <= 0) {
 			if (len < 0 && errno != EAGAIN) {
-				/* an event is lost: its object cannot be told */
+				/* an event is lost: the kernel could not make its descriptor or
+				 * handle */
 				log_debug("reading events: %m");
 				lost(w);
 			}
@@ -255,7 +259,7 @@ static bool inside(const struct watch *w, const char *path)
 	return strncmp(path, w->root, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
-/* Of the mounts that are inside: which they are and where. */
+/* A hash over the mounts inside the export: their ids and places. */
 static uint64_t fingerprint(const struct watch *w, unsigned *ret_below)
 {
 	struct mountinfo m CLEANUP(mountinfo_close) = mountinfo_open(MOUNTINFO_SELF);
@@ -281,8 +285,8 @@ static void check_mounts_locked(struct watch *w)
 	lost(w);
 }
 
-/* When this returns, every rename from before its call is known: if somebody else began to read
- * since, he has read them. */
+/* When this returns, every rename from before the call is known. If another thread has begun to
+ * read events since the call, that thread has read them. */
 static void catch_up(void *arg)
 {
 	struct watch *w = arg;
@@ -315,8 +319,7 @@ void watch_fence(struct watch *w)
 		return;
 	SCOPE_LOCK(&w->mutex);
 	drain_locked(w);
-	/* Whether it has changed or not: poll(2) tells nothing of a mount that moves with a
-	 * directory above it. */
+	/* In any case: poll(2) does not report that a mount has moved with a directory above it. */
 	check_mounts_locked(w);
 }
 
@@ -363,7 +366,7 @@ static bool mark_filesystem(void *arg, int fd)
 	return mark(w, flags, MASK_COMMON | w->rename, fd);
 }
 
-/* A directory and what happens in it, or any other object. */
+/* Marks a directory with its entries, or any other object. */
 static bool mark_object(struct watch *w, unsigned flags, int fd)
 {
 	return mark(w, flags, MASK_COMMON | FAN_EVENT_ON_CHILD | w->rename, fd) ||
@@ -431,7 +434,7 @@ static int root_path(struct watch *w)
 
 	if (n < 0)
 		return -errno;
-	path[n == 1 ? 0 : n] = '\0'; /* of "/" nothing: everything is inside */
+	path[n == 1 ? 0 : n] = '\0'; /* "/" becomes "": every path is inside */
 	w->root = strdup(path);
 	return w->root == NULL ? -ENOMEM : 0;
 }
@@ -551,7 +554,7 @@ void watch_free(struct watch *w)
 		return;
 	if (w->started) {
 		if (write(w->stop, &one, sizeof(one)) < 0) {
-			/* cannot fail: its counter is 0 */
+			/* cannot fail: the eventfd's counter is 0 */
 		}
 		(void)pthread_join(w->thread, NULL);
 	}

@@ -3,18 +3,18 @@
  * breaking the promises about what they touch.
  *
  * fanotify(7), with a mark on each file system that the export is met to have:
- * it sees that whole file system, so an event is first looked up in a filter
- * of handles (hnodes_find_event). Without the privilege for that, with marks on
- * the directories, and files of several names, that something is promised
- * about. Then a further name that the host gives to a file in another
- * directory, which no client knows, is not seen. Events are "this is no longer true", never
- * what has become of it: the kernel merges and reorders them. Own changes are
- * known by the process id: whoever makes them breaks the promises (struct
- * change). When the kernel's queue, which is bounded, overflows, and when
- * something is mounted or unmounted inside, everybody gets RESET.
+ * the mark sees the whole file system, so an event's object is first looked up in a
+ * filter of handles (hnodes_find_event). Without the privilege for such marks, there are
+ * marks on the directories, and on files with several names, about which something is
+ * promised. Then the server does not see that the host gives a file a further name in
+ * a directory that no client knows. An event only says that a fact about an object is
+ * not true any more, never the new fact: the kernel merges and reorders events. Events
+ * of this process are known by its id and ignored: the request that makes a change
+ * breaks the promises (struct change). When the kernel's queue, which is bounded, overflows, and
+ * when something is mounted or unmounted inside, everybody gets RESET.
  *
- * The events of a system call are queued before it returns. So watch_fence,
- * which reads until there are none, has seen all that had returned before.
+ * The kernel queues the events of a system call before the call returns. So watch_fence,
+ * which reads until the queue is empty, has seen all calls that had returned before.
  *
  * Calling sequence: watch_new, before any session; watch_free after the last.
  */
@@ -36,7 +36,7 @@ enum watch_mode {
 	WATCH_OBJECTS, /* without privileges: directories, and files with several names */
 };
 
-/* Not being able to watch is no error. Logs how the export is watched. */
+/* Logs how the export is watched. No error if it cannot be watched at all. */
 int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
 	      struct stats *stats, struct watch **ret);
 void watch_free(struct watch *w); /* NULL is allowed */
@@ -44,23 +44,23 @@ void watch_free(struct watch *w); /* NULL is allowed */
 enum watch_mode watch_mode(const struct watch *w);
 
 /*
- * Sees to it that changes of n, whose object or open file fd is, are seen from
- * now on; false if they are not. In WATCH_OBJECTS that may take a mark, of which
- * there are so many only, and which n keeps until no client knows it any more.
+ * Makes sure that changes of n, whose object or open file fd is, are seen from now on;
+ * false if that is not possible. In WATCH_OBJECTS this may take a mark. The number of marks
+ * is limited, and n keeps its mark until no client knows n any more.
  */
 bool watch_cover(struct watch *w, struct hnode *n, int fd);
 /*
- * The same for what was just found in a directory that is covered, after its
- * attributes were read: *ret_again is set if they have to be read again. A
- * file that has no other name is seen by the directory's mark.
+ * watch_cover for a node that was just found in a directory that is covered, after the node's
+ * attributes were read: *ret_again is set if the attributes have to be read again. The
+ * directory's mark sees changes of a file that has no other name.
  */
 struct attr;
 bool watch_cover_found(struct watch *w, struct hnode *n, int fd, const struct attr *attr,
 		       bool *ret_again);
 
-/* Breaks the promises about everything that has returned on the host by now. */
+/* Breaks the promises about all changes by system calls that have returned on the host by now. */
 void watch_drain(struct watch *w);
-/* The same, and looks for what was mounted inside meanwhile. */
+/* watch_drain, and looks for mounts inside the export that have come or gone. */
 void watch_fence(struct watch *w);
-/* Whether the whole export is one file system, as far as can be told. */
+/* True if the whole export is known to be one file system. */
 bool watch_single(struct watch *w);

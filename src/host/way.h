@@ -1,10 +1,10 @@
 /*
- * The way to a client: the stream of the connection that its session has at the moment, or
- * none. All that a session says, replies and invalidations, goes through here, so that nobody
- * but the connection holds on to a stream that comes and goes.
+ * The way to a client: the stream of the connection that its session has at the moment, or none.
+ * All replies and invalidations of a session are sent through its way, so that only the connection
+ * itself keeps a pointer to the stream, which comes and goes.
  *
- * Thread-safe. The lock is held, shared, while a message is sent, and only that of the stream is
- * taken inside.
+ * Thread-safe. The lock is held, shared, while a message is sent; only the stream's lock is taken
+ * inside.
  */
 #pragma once
 
@@ -21,7 +21,8 @@ struct way {
 void way_init(struct way *w);
 void way_done(struct way *w);
 
-/* NULL: there is none. When this returns, nobody sends on the one before, which was shut down. */
+/* NULL: there is no stream. When way_set returns, the stream before has been shut down, and no
+ * thread sends on it. */
 void way_set(struct way *w, struct stream *stream);
 
 /* Blocks. -ENOTCONN if there is no stream, else as stream_send. */

@@ -108,7 +108,7 @@ static int plain_session_new(struct export *ex, struct hnodes *nodes, struct pro
 	s->nodes = nodes;
 	s->creds = CREDS_NONE;
 	s->shows_links = !export_plain_follow(ex);
-	s->change.all = p;
+	s->change.promises = p;
 	*ret = s;
 	return 0;
 }

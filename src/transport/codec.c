@@ -94,8 +94,8 @@ static void got_null(void *c)
  * Looks at an item's initial byte and length before the decoder does: libcbor
  * 0.8 reports an impossible length as "need more data" with a wrapped count,
  * and takes indefinite lengths, non-shortest integers, tags and floats.
- * Returns the bytes of initial byte, length and string contents, 0 if the
- * item is not one of ours or does not fit into what is there.
+ * Returns the bytes of initial byte, length and string contents; 0 if the
+ * item is of a kind that no message has, or ends beyond the input.
  */
 static size_t item_span(struct slice in)
 {
@@ -133,7 +133,7 @@ static size_t item_span(struct slice in)
 	case 2:
 	case 3:
 		return value <= left ? 1 + extra + (size_t)value : 0;
-	case 4: /* each item takes a byte at least, each pair two */
+	case 4: /* an item takes at least one byte, a pair two */
 		return value <= left ? 1 + extra : 0;
 	default:
 		return value <= left / 2 ? 1 + extra : 0;
@@ -451,8 +451,8 @@ static void put_BYTES(struct item_writer *w, const struct slice *s)
 /* ---- messages ---- */
 
 /*
- * The map of m; of the payload, when it is set, only the byte-string header:
- * its bytes follow the map wherever the frame goes.
+ * Writes the map of m. Of a payload only the byte-string header is written:
+ * the payload's bytes are sent behind the map from where they are.
  */
 static void put_map(struct item_writer *w, const struct msg *m)
 {
@@ -506,7 +506,8 @@ size_t codec_encode(const struct msg *m, unsigned char *buf, size_t cap)
 
 size_t codec_encode_bound(const struct msg *m)
 {
-	/* key and value of an integer: 2 + 9; attributes: 2 + 1 + 17 * 9; strings besides. */
+	/* An integer takes 2 + 9 bytes with its key, attributes 2 + 1 + 17 * 9; strings come on
+	 * top. */
 	size_t n = FRAME_HEADER + 3 + (size_t)__builtin_popcountll(m->present) * 11;
 
 	if (MSG_HAS(m, name))
@@ -541,7 +542,7 @@ int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head, 
 	return 0;
 }
 
-/* The header of the payload's byte string, which ends the head. */
+/* Takes the header of the payload's byte string, with which the head ends. */
 static int get_payload_header(struct slice *in, size_t payload_len)
 {
 	unsigned char want[9];
@@ -553,7 +554,9 @@ static int get_payload_header(struct slice *in, size_t payload_len)
 	return 0;
 }
 
-/* Takes the key of a map. 1: one of ours, in *ret. 0: another, whose value follows. -EPROTO. */
+/* Takes a key of a map. 1: a key of fields.def, in *ret. 0: another key, whose value follows.
+ * -EPROTO.
+ */
 static int get_key(struct slice *in, uint64_t *ret)
 {
 	struct item it;
@@ -703,7 +706,7 @@ int codec_get_inv(struct slice *in, struct inv_item *ret)
 		return -EPROTO;
 	if (it.value == 3 && get_BYTES(in, &ret->name) < 0)
 		return -EPROTO;
-	/* a name, and only with the class that has one */
+	/* an item of the class INV_NAME has a name, any other item has none */
 	bool good = ret->class & INV_NAME ? msg_name_valid(ret->name) : ret->name.len == 0;
 	return good ? 1 : -EPROTO;
 }

@@ -9,8 +9,8 @@
  * any thread. Decoding trusts nothing: lengths and counts are checked against
  * the bytes that are there before an item is decoded; indefinite lengths,
  * duplicate or unknown-kind fields, floats, tags and non-shortest integers
- * are refused. Keys that are not in fields.def are refused as well, but for
- * those of a bare map: what a later version adds to HELLO is passed over.
+ * are refused. Keys that are not in fields.def are refused as well, except in
+ * a bare map: the keys that a later version adds to HELLO are passed over.
  * Errors: -EPROTO with *ret_why set to a constant text.
  */
 #pragma once
@@ -40,7 +40,7 @@ int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head, 
 int codec_decode(const unsigned char *buf, size_t len, size_t payload_len, struct msg *ret,
 		 const char **ret_why);
 
-/* Bare maps (the HELLO data of a plain frame): the same without frame header. */
+/* Bare maps (the HELLO data of a plain frame): a message's map without a frame header. */
 size_t codec_encode_map(const struct msg *m, unsigned char *buf, size_t cap);
 int codec_decode_map(const unsigned char *buf, size_t len, struct msg *ret, const char **ret_why);
 
@@ -58,7 +58,7 @@ int codec_get_pair(struct slice *in, uint64_t *ret_a, uint64_t *ret_b);
 size_t codec_put_uint(uint64_t v, unsigned char *buf, size_t cap);
 int codec_get_uint(struct slice *in, uint64_t *ret);
 
-/* Those that the cache needs, for struct backend. */
+/* The sequences that the cache reads, for struct backend. */
 extern const struct msg_sequences codec_sequences;
 
 /*
@@ -85,7 +85,7 @@ struct item {
 };
 
 int item_get(struct slice *in, struct item *ret);
-/* Passes over one item with all it contains, to the given depth. */
+/* Passes over one item and all items inside it, which may be nested `depth` deep. */
 int item_skip(struct slice *in, unsigned depth);
 bool utf8_valid(struct slice s);
 

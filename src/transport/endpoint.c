@@ -34,7 +34,7 @@ bool endpoint_is(const char *text)
 	return false;
 }
 
-/* Of a number that the kernel keeps for "any": CIDs and ports. */
+/* The largest CID and the largest port: the kernel keeps the number above for "any". */
 #define VSOCK_NUMBER_MAX (UINT32_MAX - 1)
 
 /* A decimal number up to max that ends at `end`; "-1" and "any" are not numbers here. */
@@ -55,7 +55,8 @@ static bool parse_number(const char *text, char end, uint32_t max, uint32_t *ret
 	return true;
 }
 
-/* These take what follows the scheme, and return NULL or what is wrong with it. */
+/* These functions parse the text behind the scheme. They return NULL, or the reason to refuse
+ * it. */
 
 static const char *parse_vsock(const char *rest, bool listening, struct endpoint *e)
 {
@@ -219,7 +220,7 @@ static int failed(const char *what, char *err, size_t err_len)
 	return r;
 }
 
-/* What an error of connect(2) means, behind its own text. */
+/* The cause that an error of connect(2) has here, to be written behind the error's own text. */
 static const char *meaning(int e)
 {
 	switch (e) {
@@ -315,7 +316,7 @@ int endpoint_listen(const struct endpoint *e, int *ret_fd, bool *ret_connected, 
 		return failed("cannot make a socket", err, err_len);
 	if (e->kind == ENDPOINT_UNIX)
 		remove_stale(e, &a);
-	/* Whoever may connect may read and write the export: the owner alone. */
+	/* A process that may connect may read and write the export: only the owner's may. */
 	mode_t old = umask(0177);
 	int r = bind(fd, &a.u.any, a.len) < 0 || listen(fd, BACKLOG) < 0
 			? failed("cannot listen", err, err_len)

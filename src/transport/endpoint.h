@@ -36,9 +36,9 @@ int endpoint_parse(const char *text, bool listening, struct endpoint *ret, char 
 		   size_t err_len);
 
 /*
- * Whether an inherited descriptor is there, as far as it is one. To be called before this process
- * opens anything: later the number may belong to a file of its own, and a peer would be taken for
- * what it is not.
+ * Checks that the inherited descriptor of an "fd:" address is open; other addresses always pass. To
+ * be called before this process opens anything: later the number may be that of a file of this
+ * process, which would be taken for the peer.
  */
 int endpoint_check(const struct endpoint *e, char *err, size_t err_len);
 
@@ -46,17 +46,17 @@ int endpoint_check(const struct endpoint *e, char *err, size_t err_len);
 void endpoint_text(const struct endpoint *e, char *ret, size_t len);
 
 /*
- * A connected socket; for ENDPOINT_FD a duplicate of the inherited one. One
- * try, which waits within the patience: of a server whose queue is full that
- * is none, -EAGAIN.
+ * Makes a connected socket; for ENDPOINT_FD a duplicate of the inherited
+ * descriptor. It tries once, and waits for the connection within the patience.
+ * A server whose queue of connections is full is not waited for: -EAGAIN.
  */
 int endpoint_connect(const struct endpoint *e, const struct patience *p, int *ret_fd, char *err,
 		     size_t err_len);
 
 /*
- * A listening socket; an old Unix socket that nobody listens on is replaced.
- * For ENDPOINT_FD: a duplicate; *ret_connected tells that it is connected
- * already (serve it once) rather than listening.
+ * Makes a listening socket; an old Unix socket that nobody listens on is replaced.
+ * For ENDPOINT_FD: a duplicate of the inherited descriptor, and *ret_connected tells
+ * whether that is a connection already, to be served once, instead of a listening socket.
  */
 int endpoint_listen(const struct endpoint *e, int *ret_fd, bool *ret_connected, char *err,
 		    size_t err_len);

@@ -15,19 +15,19 @@
 #define HELLO_REASON_MAX 200   /* bytes of a refusal's reason */
 #define HELLO_TIMEOUT_MS 3000
 
-/* Writes magic and map into buf (HELLO_DATA_MAX bytes); returns the length. */
+/* Writes the magic and the map of m into buf (HELLO_DATA_MAX bytes); returns the length. */
 size_t hello_encode(const struct msg *m, unsigned char *buf);
 
 /*
- * 0; -ENOMSG if data is no hello of ours, -EPROTO for one that is malformed.
+ * 0; -ENOMSG if data does not begin with our magic, -EPROTO if the map behind it is malformed.
  * Keys that this version does not know are passed over.
  */
 int hello_decode(struct slice data, struct msg *ret);
 
 /*
- * A refusal is a reply with an error and data that tells why. Of a message
- * that may have none, and may be anybody's, the text for a log: printable, in
- * ret (HELLO_REASON_MAX + 1 bytes).
+ * A refusal is a reply with an error and data that tells the reason.
+ * hello_reason makes that reason printable, for a log, in ret (HELLO_REASON_MAX + 1
+ * bytes): the reply may come from any program, and may have no data.
  */
 size_t hello_encode_refusal(const char *reason, unsigned char *buf);
 void hello_reason(struct slice data, int err, char *ret);

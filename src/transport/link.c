@@ -11,8 +11,8 @@
 #include "transport/wire.h"
 
 /*
- * Where a call is: `next` links the queue of those that are to be sent; table[] holds each call
- * that waits for a reply, queued or sent, under the low bits of its id.
+ * The places of a call: `next` links the queue of the calls that are to be sent; table[] holds each
+ * call that waits for a reply, queued or sent, under the low bits of its id.
  */
 #define TABLE_BITS 20
 #define TABLE_MAX  (1u << TABLE_BITS)
@@ -25,7 +25,7 @@ struct link {
 	pthread_cond_t room;  /* to wait_room: queued_bytes fell */
 	struct wire *wire;
 	struct call *head, **tail;
-	size_t queued_bytes; /* of calls that are not sent, or not all of them */
+	size_t queued_bytes; /* of the calls that have not been sent to their last byte */
 	unsigned in_flight, slots;
 	struct call **table;
 	uint32_t *free_index;
@@ -86,7 +86,7 @@ static void table_remove_locked(struct link *l, const struct call *call)
 	l->free_index[l->free_count++] = at;
 }
 
-/* ---- the queue; what the wire asks about it ---- */
+/* ---- the queue, and the questions that the wire asks about it ---- */
 
 static void call_fail(struct link *l, struct call *call, int err)
 {
@@ -241,7 +241,7 @@ static void link_listen(struct backend *b, void (*pushed)(void *arg, const struc
 	l->pushed_arg = arg;
 }
 
-/* ---- what comes in; the wire's reader ---- */
+/* ---- replies and pushes: on the wire's reader ---- */
 
 static bool items_valid(struct slice payload)
 {
@@ -253,7 +253,7 @@ static bool items_valid(struct slice payload)
 	return r == 0;
 }
 
-/* INV or RESET. */
+/* Takes in an INV or a RESET. Returns NULL, or the reason to end the connection. */
 static const char *receive_push(struct link *l, struct wire *w, struct msg *m)
 {
 	if (!l->base.info.push || MSG_HAS(m, id) || !msg_is(m->op, TRAIT_PUSHED))
@@ -275,7 +275,8 @@ static const char *receive_push(struct link *l, struct wire *w, struct msg *m)
 	return NULL;
 }
 
-/* The call that a reply answers; NULL if there is none or it cannot have been received yet. */
+/* The call that a reply answers; NULL if there is none, or the server cannot have received it
+ * yet. */
 static struct call *find_answered(struct link *l, struct wire *w, uint64_t id)
 {
 	SCOPE_LOCK(&l->lock);
@@ -293,14 +294,14 @@ static bool claims_too_much(const struct msg *req, const struct msg *reply)
 	       reply->size > asked;
 }
 
-/* Whether it claims to have done them where no file goes. */
+/* Whether a reply claims to have done bytes beyond the largest size that a file can have. */
 static bool claims_too_far(const struct msg *req, const struct msg *reply)
 {
 	return reply->err == 0 && msg_is(req->op, TRAIT_WRITES) && MSG_HAS(reply, off) &&
 	       (reply->off > INT64_MAX || reply->size > INT64_MAX - reply->off);
 }
 
-/* What no server may answer to the request; NULL: nothing. */
+/* The reason for which no server may send this reply to the request; NULL: there is none. */
 static const char *impossible(const struct msg *req, const struct msg *reply)
 {
 	if (reply->err > MSG_ERR_MAX)
@@ -316,7 +317,7 @@ static const char *impossible(const struct msg *req, const struct msg *reply)
 	return NULL;
 }
 
-/* The reply has come whole: the call is in flight no more. */
+/* The whole reply has been received: the call is not in flight any more. */
 static void take_answered(struct link *l, struct wire *w, struct call *call)
 {
 	SCOPE_LOCK(&l->lock);
@@ -339,7 +340,7 @@ static const char *receive_reply(struct link *l, struct wire *w, struct msg *rep
 		return strerror(-e);
 	take_answered(l, w, call);
 	wire_release(call);
-	/* As the kernel's own file systems treat a link that is damaged on the disk. */
+	/* The kernel's own file systems treat a link that is damaged on the disk so, too. */
 	if (reply->err == 0 && msg_is(call->req.op, TRAIT_TARGET) && MSG_HAS(reply, payload) &&
 	    !msg_target_valid(reply->payload))
 		*reply = (struct msg){.err = EIO, .present = MSG_BIT(err)};
@@ -357,7 +358,8 @@ static const char *link_received(void *arg, struct wire *w, struct msg *m)
 
 /* ---- the end of a wire ---- */
 
-/* What is queued and not in the table, then what is in the table; NULL when nothing is left. */
+/* Takes one of the calls that are left: first those that are only in the queue, then those in
+ * the table. NULL when no call is left. */
 static struct call *take_any(struct link *l)
 {
 	SCOPE_LOCK(&l->lock);
@@ -446,7 +448,7 @@ static const struct backend_ops link_ops = {
 	.free = link_free,
 };
 
-/* What the server says of the session, and of itself. */
+/* Notes the facts about the server and the session that are in the reply to HELLO. */
 static void set_facts(struct link *l, const struct msg *hello)
 {
 	struct backend_info *i = &l->base.info;

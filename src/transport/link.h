@@ -1,8 +1,8 @@
 /*
- * The client's end of an extended session: a backend, and what of it survives a connection. The
+ * The client's end of an extended session: the part of the backend that outlives a connection. The
  * link has the calls that are not answered yet, queued or in flight, with the bytes that another
- * connection would send again; their ids, the server's slots, and the server's facts. What comes
- * and goes is its wire (wire.h).
+ * connection would send again; their ids, the server's slots, and the facts about the server. The
+ * part that belongs to one connection is the link's wire (wire.h).
  *
  * Threads: the wire's reader runs the completions. submit sends at once where it can. Calls beyond
  * the server's slots wait in the queue. A link that has lost its wire is lost as well, for now:

@@ -1,6 +1,6 @@
 /*
- * How long somebody is willing to wait for a peer, and what ends the wait
- * before: one bound over all of connecting and greeting.
+ * How long a caller is willing to wait for a peer, and the descriptor that ends
+ * the wait earlier: one bound over connecting and greeting together.
  *
  * A value, read by one thread at a time; it owns nothing. Waits return 0,
  * -ETIMEDOUT when the time is over, or -EINTR once stop_fd is readable.
@@ -21,6 +21,6 @@ struct patience patience_new(uint64_t ms, int stop_fd);
 int patience_left(const struct patience *p);
 bool patience_stopped(const struct patience *p);
 
-/* Until the fd is ready for one of these events, or failed. */
+/* Waits until the fd is ready for one of these events, or has failed. */
 int patience_wait(const struct patience *p, int fd, short events);
 int patience_pause(const struct patience *p, int ms);

@@ -18,8 +18,8 @@
 #include "transport/codec.h"
 
 /*
- * What one read(2) may bring beyond the frame that is being read. Small
- * frames come in one call; of a payload at most this much is copied twice.
+ * The bytes that one read(2) may bring beyond the frame that is being read. Small
+ * frames come in one call; of a payload at most this many bytes are copied twice.
  */
 #define READ_AHEAD 4096
 
@@ -32,7 +32,7 @@ struct stream {
 	int wake; /* eventfd of a stream that shutdown(2) cannot end: a virtio-serial port; else -1
 		   */
 	pthread_mutex_t send_lock;
-	bool bounded; /* by patience: nothing blocks, and what waits does so in wait_fd */
+	bool bounded; /* by patience: system calls do not block, all waiting is done in wait_fd */
 	struct patience patience;
 
 	/* Receiving; one thread at a time. buf[at, end) is read but not used. */
@@ -42,8 +42,8 @@ struct stream {
 
 /*
  * Room for a few large frames, so that a sender seldom waits for the receiver
- * in the middle of one. Best effort: without CAP_NET_ADMIN the system's limit
- * is what there is.
+ * in the middle of a frame. Best effort: without CAP_NET_ADMIN the buffers
+ * cannot become larger than the system's limit.
  */
 static void enlarge_buffers(int fd)
 {
@@ -104,7 +104,7 @@ void stream_shutdown(struct stream *s)
 	if (s->wake < 0)
 		(void)shutdown(s->fd, SHUT_RDWR);
 	else if (write(s->wake, &one, sizeof(one)) < 0) {
-		/* the counter is at its end: it is readable as well */
+		/* the counter has its largest value: the eventfd is readable as well */
 	}
 }
 
@@ -116,8 +116,9 @@ void stream_set_patience(struct stream *s, const struct patience *p)
 }
 
 /*
- * Waits for an event of the fd, or without one for a moment. 1 for an event, 0 for the time or a
- * signal; -ECONNRESET after stream_shutdown, -ETIMEDOUT and -EINTR when the patience has an end.
+ * Waits for an event of the fd, or with -1 only for the time. 1: there is one. 0: timeout_ms has
+ * passed, or a signal came. -ECONNRESET after stream_shutdown, -ETIMEDOUT and -EINTR when the
+ * patience has ended.
  */
 static int wait_events(struct stream *s, int fd, short events, int timeout_ms, short *ret)
 {
@@ -139,9 +140,10 @@ static int wait_events(struct stream *s, int fd, short events, int timeout_ms, s
 }
 
 /*
- * The same for what the stream does next. A virtio-serial port that nobody holds open on the host
- * takes nothing and is hung up at once, for as long as that lasts: poll(2) cannot wait for its
- * end (port_fops_poll).
+ * Waits until the stream's own descriptor is ready. A virtio-serial port that nobody holds open on
+ * the host takes no bytes, and poll(2) reports a hang-up at once for as long as that lasts: the
+ * opening of the port cannot be waited for by poll(2) (port_fops_poll), so it is looked at again
+ * and again.
  */
 static int wait_fd(struct stream *s, short events, int timeout_ms)
 {
@@ -347,7 +349,7 @@ int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_
 			int r = timeout_ms >= 0 ? wait_readable(s, &deadline) : 0;
 			if (r < 0)
 				return r;
-			/* never past this frame: the next may be of the other mode's form */
+			/* never past this frame: the next frame may be an extended one */
 			ssize_t n = read_some(s, s->buf,
 					      room < sizeof(s->buf) ? room : sizeof(s->buf), 0);
 			if (n < 0)

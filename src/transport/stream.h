@@ -25,20 +25,21 @@ void stream_free(struct stream *s);
 void stream_shutdown(struct stream *s);
 
 /*
- * Bounds every wait from now on, those of sends included; NULL, as it is at
- * first: none is bounded. A virtio-serial port that nobody holds open on the
- * host is then looked at again until somebody does; without a bound sending to
- * it fails. *p is copied. While nobody else sends or receives.
+ * Bounds every wait from now on, those of sends included; with NULL, as in a
+ * new stream, no wait is bounded. With a bound, a virtio-serial port that nobody
+ * holds open on the host is looked at again until somebody opens it; without a
+ * bound, sending to such a port fails. *p is copied. To be called while no other
+ * thread sends or receives.
  */
 void stream_set_patience(struct stream *s, const struct patience *p);
 
 /*
- * The bytes of a received head: the slices of a decoded message point into
- * it, so that a thread may go on with its message while another receives.
- * Zero-initialised by its owner, freed with head_buf_done.
+ * The bytes of a received head. The slices of a decoded message point into this
+ * buffer, so that a thread may go on with its message while another receives.
+ * The owner initialises the buffer with zeros, and frees it with head_buf_done.
  */
 struct head_buf {
-	unsigned char *data; /* small, or from malloc */
+	unsigned char *data; /* `small`, or memory from malloc */
 	size_t cap;
 	unsigned char small[1024];
 };
@@ -49,7 +50,7 @@ void head_buf_done(struct head_buf *hb);
  * slices are valid until the next receive into hb. If the frame has a payload
  * (MSG_HAS(ret, payload)), its ret->payload.len bytes must be fetched with
  * stream_recv_payload before the next stream_recv; dst NULL passes over them.
- * *ret_why tells what was wrong for -EPROTO.
+ * *ret_why tells the reason of -EPROTO.
  */
 int stream_recv(struct stream *s, struct head_buf *hb, struct msg *ret, const char **ret_why);
 int stream_recv_payload(struct stream *s, void *dst, size_t len);
@@ -60,14 +61,15 @@ bool stream_buffered(const struct stream *s);
 /* Sends m, followed by m->payload.data if m has a payload. Blocks. */
 int stream_send(struct stream *s, const struct msg *m);
 
-/* Sends bytes that are a whole frame already, in up to two parts. Blocks. */
+/* Sends the bytes of one whole frame, which are in one or two parts. Blocks. */
 int stream_send_raw(struct stream *s, const void *a, size_t a_len, const void *b, size_t b_len);
 
-/* Waits until some bytes can be sent, or sending would fail; an error if it always will. */
+/* Waits until some bytes can be sent, or sending would fail; an error if sending will always
+ * fail. */
 int stream_wait_writable(struct stream *s);
 
 /*
- * Sends what is left of the two parts from byte `from` on. Blocks. The caller
+ * Sends the rest of the two parts, from byte `from` of both together. Blocks. The caller
  * keeps others from sending.
  */
 int stream_send_from(struct stream *s, const void *a, size_t a_len, const void *b, size_t b_len,

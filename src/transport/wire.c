@@ -16,13 +16,13 @@ struct wire {
 	struct stream *stream;
 	pthread_t reader, writer;
 
-	/* The reader's. */
+	/* Used by the reader alone. */
 	struct head_buf head;
 	unsigned char *buffer; /* MSG_PAYLOAD_MAX bytes for payloads */
 
-	/* The rest under owner.lock. */
-	pthread_cond_t work;   /* to the writer: there is something to send, or dead */
-	pthread_cond_t let_go; /* to the reader: sending ended, or is stuck */
+	/* All members below are covered by owner.lock. */
+	pthread_cond_t work;   /* to the writer: there is a call to send, or `dead` is set */
+	pthread_cond_t let_go; /* to the reader: a sender has finished, or `stuck` is set */
 	/*
 	 * The call that some thread is sending, how many of its bytes have gone, and whether that
 	 * thread is waiting for the socket, or has left the rest to the writer.
@@ -82,7 +82,7 @@ static void begin_locked(struct wire *w)
 	w->owner.begun_locked(w->owner.arg, w->sending);
 }
 
-/* The call is on its way: from here on the reader may complete it. */
+/* All bytes of the call have been sent: from here on the reader may complete the call. */
 static void end_locked(struct wire *w)
 {
 	struct call *call = w->sending;
@@ -94,7 +94,7 @@ static void end_locked(struct wire *w)
 	w->owner.sent_locked(w->owner.arg, call);
 }
 
-/* One system call. Returns what it does; the lock is free meanwhile. */
+/* Makes one system call, and returns its result; the lock is free meanwhile. */
 static ssize_t try_send_locked(struct wire *w)
 {
 	const struct call *call = w->sending;
@@ -118,8 +118,8 @@ static int wait_writable_locked(struct wire *w)
 }
 
 /*
- * Sends what is left of the call that is being sent, or else the next one: as far as the socket
- * takes it, or with wait all of it. Returns with the lock; false if a part is left.
+ * Sends the rest of the call that is being sent, or else the next call: as much as the socket takes
+ * at the moment, or with `wait` all of it. Returns with the lock; false if a part is left.
  */
 static bool send_locked(struct wire *w, bool wait)
 {
@@ -171,10 +171,11 @@ bool wire_queued_locked(struct wire *w, bool first)
 {
 	bool mine = first && may_send_locked(w), all = true;
 
-	/* What others queue meanwhile goes along, so that nobody wakes the writer for it. */
+	/* The calls that other threads queue meanwhile are sent here as well, so that the writer
+	 * need not be woken for them. */
 	for (unsigned n = 0; mine && all && n < SUBMIT_BURST && may_send_locked(w); n++)
 		all = send_locked(w, false);
-	/* Whoever sends now, or lets another call be sent, wakes the writer. */
+	/* The writer is woken for a part that is left, and for a call that may be sent by now. */
 	if (!all)
 		(void)pthread_cond_signal(&w->work);
 	else
@@ -184,7 +185,7 @@ bool wire_queued_locked(struct wire *w, bool first)
 
 bool wire_let_go_locked(struct wire *w, const struct call *call)
 {
-	/* The sender is on its way back from the system call: as a rule that takes no time. */
+	/* The sender is about to return from its system call, as a rule within microseconds. */
 	for (unsigned n = 0; w->sending == call && !w->stuck && !w->dead; n++) {
 		if (n >= SENT_YIELDS) {
 			(void)pthread_cond_wait(&w->let_go, w->owner.lock);
@@ -237,7 +238,8 @@ static void *reader_main(void *arg)
 	(void)pthread_mutex_lock(w->owner.lock);
 	w->dead = true;
 	(void)pthread_cond_signal(&w->work);
-	/* A submitter that is inside a send lets go at once; a part that is left is ours. */
+	/* A submitter that is inside a send lets go of its call at once; a call that was sent in
+	 * part is then given back from here. */
 	while (w->sending != NULL && !w->stuck)
 		(void)pthread_cond_wait(&w->let_go, w->owner.lock);
 	(void)pthread_mutex_unlock(w->owner.lock);
