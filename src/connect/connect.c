@@ -18,11 +18,11 @@
 
 #define RETRY_MS 50
 
-/* What one call of transport_connect knows. */
+/* The state of one call of transport_connect. */
 struct dialler {
 	const struct endpoint *endpoint;
 	const struct connect_options *options;
-	struct patience patience; /* over all of it */
+	struct patience patience; /* over connecting and greeting */
 	char *err;
 	size_t err_len;
 };
@@ -40,14 +40,14 @@ static int fail(const struct dialler *d, int r, const char *fmt, ...)
 	return r;
 }
 
-/* Trying again would not help. */
+/* True if trying again would not help. */
 static bool lasting(int r)
 {
 	return r == -EAFNOSUPPORT || r == -EMFILE || r == -EACCES || r == -EPERM || r == -ENOTDIR ||
 	       r == -ELOOP;
 }
 
-/* A server that is not there yet may come. */
+/* Connects, and tries again while a server may still start. */
 static int dial(const struct dialler *d, int *ret_fd)
 {
 	for (;;) {
@@ -68,7 +68,7 @@ enum answer {
 	ANSWER_PLAIN,
 	ANSWER_REFUSED,
 	ANSWER_GARBAGE,
-	ANSWER_NOBODY, /* nobody took the greeting */
+	ANSWER_NOBODY, /* no process took the greeting */
 	ANSWER_SILENT,
 	ANSWER_CLOSED,
 };
@@ -89,14 +89,15 @@ static int send_hello(struct stream *s, const struct connect_options *o)
 	return r < 0 ? r : stream_send_plain(s, frame.data, frame.len);
 }
 
-/* What a reply to HELLO says; on a refusal and for garbage with the reason in d->err. */
+/* The meaning of a reply to HELLO; d->err has the reason of a refusal, or the fault of a malformed
+ * reply. */
 static enum answer judge(const struct dialler *d, const struct plain_reply *reply, struct msg *ret)
 {
 	char reason[HELLO_REASON_MAX + 1];
 
 	if (reply->err == -ENOSYS)
 		return ANSWER_PLAIN;
-	if (reply->err != 0) { /* whoever knows HELLO, and does not want us */
+	if (reply->err != 0) { /* the server knows HELLO, and refuses this client */
 		int e = reply->err < 0 && reply->err >= -MSG_ERR_MAX ? -reply->err : EIO;
 
 		hello_reason(reply->data, e, reason);
@@ -107,7 +108,7 @@ static enum answer judge(const struct dialler *d, const struct plain_reply *repl
 	if (r == -ENOMSG)
 		return ANSWER_PLAIN;
 	(void)fail(d, 0, "what answered is no vsockfs server");
-	/* The slices of a hello point into the frame; none of them is used. */
+	/* The slices of a hello would point into the frame; none of them is used. */
 	if (r < 0 || !msg_reply_complete(MSG_HELLO, ret))
 		return ANSWER_GARBAGE;
 	if (ret->version > 0 && ret->version <= HELLO_VERSION)
@@ -137,15 +138,16 @@ static enum answer say_hello(const struct dialler *d, struct stream *s, struct m
 	return ANSWER_GARBAGE;
 }
 
-/* ---- what follows from the answer ---- */
+/* ---- after the answer ---- */
 
-/* Closed or silent may be a plain server, which another connection shows. */
+/* True if a connection that was closed or silent may be tried again as a plain one: the server may
+ * be a plain one. */
 static bool may_dial_again(const struct dialler *d)
 {
 	return d->options->needs == NULL && d->endpoint->kind != ENDPOINT_FD;
 }
 
-/* The greeting leaves time for what follows. */
+/* The patience for the greeting, which leaves time for a second connection. */
 static struct patience greeting_patience(const struct dialler *d)
 {
 	struct patience p = d->patience;
@@ -188,7 +190,7 @@ static int go_plain(const struct dialler *d, int fd, struct backend **ret)
 	return plain_client_new(fd, &plain, ret, d->err, d->err_len);
 }
 
-/* Closed, silent or not there, and not to be dialled again. */
+/* The error for a server that closed, was silent or not there, and is not to be dialled again. */
 static int no_answer(const struct dialler *d, enum answer answer)
 {
 	const char *what = answer == ANSWER_NOBODY ? "nobody is behind it: nobody took the greeting"
@@ -211,12 +213,12 @@ static int dial_for_plain(const struct dialler *d, struct backend **ret)
 	return r < 0 ? r : go_plain(d, fd, ret);
 }
 
-/* Takes over fd, on which nothing was said yet. */
+/* Takes over fd, on which no byte was sent or received yet. */
 static int greet(const struct dialler *d, int fd, struct backend **ret)
 {
 	struct patience patience = greeting_patience(d);
 	CLEANUP_CLOSE int again = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	struct msg hello = {0}; /* what the server leaves out is 0 */
+	struct msg hello = {0}; /* the fields that the server leaves out are 0 */
 	struct stream *s = NULL;
 	int r = stream_new(fd, &s);
 
@@ -245,7 +247,7 @@ static int greet(const struct dialler *d, int fd, struct backend **ret)
 		cleanup_close(&again);
 		again = -1;
 		return dial_for_plain(d, ret);
-	default: /* the reason was told */
+	default: /* the reason is in d->err already */
 		return -EPROTO;
 	}
 }

@@ -1,12 +1,12 @@
 /*
- * What is at a path, and the attributes made of it.
+ * The objects at the server's paths, and the attributes made of what the server tells of them.
  */
 #include <errno.h>
 #include <sys/stat.h>
 
 #include "plain/plain_priv.h"
 
-/* ---- what is there ---- */
+/* ---- the object at a path ---- */
 
 int plain_readlink(struct plain_work *w, struct slice path, struct plain_reply *ret)
 {
@@ -30,7 +30,7 @@ uint32_t plain_type(uint32_t mode, bool is_dir)
 		return S_IFSOCK;
 	if (mode & PLAIN_MODE_DEVICE)
 		return mode & PLAIN_MODE_CHAR ? S_IFCHR : S_IFBLK;
-	switch (mode & S_IFMT) { /* no bits of Go's: a server in another language */
+	switch (mode & S_IFMT) { /* without Go's bits: a server in another language */
 	case S_IFLNK:
 	case S_IFIFO:
 	case S_IFSOCK:
@@ -54,8 +54,8 @@ struct plain_found plain_found_of(struct plain_work *w, const struct plain_stat 
 }
 
 /*
- * Where lookup follows links, only op 17 tells one: asked after every lookup,
- * also a failed one, because links may dangle or lead out of the export.
+ * Where lookup follows links, only op 17 shows that a path is a link. Op 17 is sent after
+ * every lookup, also after a failed one, because links may dangle or lead out of the export.
  */
 static int find_link(struct plain_work *w, struct slice path, int found, struct plain_found *f)
 {
@@ -129,7 +129,8 @@ int plain_refresh(struct plain_work *w, struct plain_node *node)
 
 	if (r < 0)
 		return r;
-	/* Of a link that lookup would follow, the target is all that can change. */
+	/* If lookup follows links, the target is all that can be found to have changed of a
+	 * link. */
 	bool link = node->has_attr && S_ISLNK(node->attr.mode) && w->peer.links == LINKS_FOLLOWED;
 	if (link) {
 		r = find_link(w, path, -ENOENT, &f);
@@ -160,7 +161,7 @@ int plain_reply_entry(struct plain_work *w, struct msg *reply, struct plain_node
 		return r;
 	r = plain_install(w, node, path, f);
 	if (r == -ESTALE) {
-		/* Something else has taken the name's place. */
+		/* Another object has the name now. */
 		plain_nodes_detach(w->nodes, node);
 		r = plain_nodes_get(w->nodes, parent, name, &node);
 		if (r == 0)
@@ -183,7 +184,7 @@ uint32_t plain_told_mode(uint32_t mode)
 
 void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, struct plain_found *f)
 {
-	uint32_t special = plain_special_bits(f->stat.mode); /* a set-group-ID one is inherited */
+	uint32_t special = plain_special_bits(f->stat.mode); /* a set-group-ID bit is inherited */
 	struct plain_request q = {
 		.op = PLAIN_SETATTR, .path = path, .mode = plain_told_mode(mode | special)};
 	struct plain_reply p;
@@ -191,8 +192,8 @@ void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, stru
 	if (plain_told_mode((f->stat.mode & PLAIN_PERMISSIONS) | special) == q.mode)
 		return;
 	/*
-	 * The server's umask took bits away, or it makes no set-id bits. It is made already: what
-	 * cannot be mended is kept (plain_made).
+	 * The server's umask took bits away, or the server makes no set-id bits. The file is there
+	 * already: a mode that the server does not take is kept in the guest (plain_made).
 	 */
 	if (plain_exchange(w, &q, &p) == 0)
 		f->stat.mode = p.has_stat ? p.stat.mode : q.mode & PLAIN_PERMISSIONS;
@@ -203,16 +204,16 @@ int plain_made(struct plain_work *w, struct msg *reply, struct plain_node *paren
 	const struct msg *m = &w->call->req;
 	struct plain_node *node = plain_nodes_find(w->nodes, reply->node);
 	bool keep = !w->peer.owners && !w->owner_fixed;
-	bool parents = (parent->attr.mode & S_ISGID) != 0;
-	struct attr want = {.mode = (uint32_t)m->mode, .uid = w->call->uid};
+	bool inherits = (parent->attr.mode & S_ISGID) != 0;
+	struct attr attr = {.mode = (uint32_t)m->mode, .uid = w->call->uid};
 
-	if (parents && S_ISDIR(node->attr.mode))
-		want.mode |= S_ISGID; /* as inode_init_owner */
-	want.gid = parents ? parent->attr.gid : w->call->gid;
+	if (inherits && S_ISDIR(node->attr.mode))
+		attr.mode |= S_ISGID; /* as inode_init_owner */
+	attr.gid = inherits ? parent->attr.gid : w->call->gid;
 	uint64_t valid = (keep ? SET_UID | SET_GID : 0u) | (MSG_HAS(m, mode) ? SET_MODE : 0u);
 	plain_kept_changed(parent);
 	node->sure = plain_now_ms();
-	int r = plain_kept_set(w, node, valid, &want);
+	int r = plain_kept_set(w, node, valid, &attr);
 	plain_reply_attr(w, reply, node);
 	return r;
 }

@@ -19,14 +19,14 @@
 /* Payload bytes that may be queued before wait_room waits. */
 #define QUEUE_BYTES_MAX ((size_t)64 << 20)
 
-/* How long a directory is taken for one: what no promise covers is believed for a second. */
+/* How long a directory counts as one after the server has said so. No promise covers that. */
 #define SURE_MS 1000
 
 struct plain_client {
 	struct backend base; /* first: struct backend * is a struct plain_client * */
 	struct plain_options options;
 	int fd;	  /* of the connection, to wait for its end */
-	int wake; /* eventfd: something was queued while the worker was idle */
+	int wake; /* eventfd: a call was queued while the worker was idle */
 	pthread_t worker;
 
 	pthread_mutex_t lock; /* the fields below */
@@ -36,7 +36,8 @@ struct plain_client {
 	bool idle;   /* the worker waits for wake */
 	bool closed; /* submit fails at once */
 
-	struct plain_work work; /* the worker's own, and plain_client_new's before it starts */
+	struct plain_work work; /* used by the worker alone, and by plain_client_new before it
+				   starts the worker */
 };
 
 static struct plain_client *to_client(struct backend *b)
@@ -63,7 +64,7 @@ static void wait_idle(struct plain_client *c)
 		uint64_t n;
 
 		if (read(c->wake, &n, sizeof(n)) < 0) {
-			/* taken already: not blocking */
+			/* the eventfd does not block: it may have been read already */
 		}
 	} else if (p[1].revents != 0) {
 		(void)plain_lost(&c->work, p[1].revents & (POLLHUP | POLLRDHUP | POLLERR)
@@ -72,7 +73,8 @@ static void wait_idle(struct plain_client *c)
 	}
 }
 
-/* The next call; *ret_closed: it is to fail. NULL when the link is down and none is left. */
+/* The next call; *ret_closed: the call is to fail. NULL when the link is down and no call is
+ * left. */
 static struct call *next_call(struct plain_client *c, bool *ret_closed)
 {
 	for (;;) {
@@ -144,7 +146,7 @@ static void *worker_main(void *arg)
 
 /* ---- the backend; any thread ---- */
 
-/* Names move into the call; they are valid during submit only. */
+/* Copies names, which are valid during submit only, into the call. */
 static int keep_names(struct call *call)
 {
 	struct slice *const names[] = {&call->req.name, &call->req.name2};
@@ -207,7 +209,7 @@ static void client_wait_room(struct backend *b)
 
 static bool client_cancel(struct backend *b, const struct call *call)
 {
-	/* Only waiting locks are to be cancelled, and there are none here. */
+	/* Only locks that wait can be cancelled, and the plain protocol has no locks. */
 	(void)b;
 	(void)call;
 	return true;
@@ -293,7 +295,8 @@ static int start(struct plain_client *c, char *err, size_t err_len)
 	stream_set_patience(wire->stream, c->options.patience != NULL ? c->options.patience : &own);
 	r = plain_probe(&c->work);
 	stream_set_patience(wire->stream, NULL);
-	c->options.patience = NULL; /* the caller's, and over */
+	c->options.patience =
+		NULL; /* it belongs to the caller, and was for plain_client_new alone */
 	if (r < 0) {
 		(void)snprintf(err, err_len, "the server's '%s': %s", base,
 			       wire->start_error != NULL ? wire->start_error : strerror(-r));

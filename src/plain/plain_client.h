@@ -9,7 +9,7 @@
  * their references are the client's own. Between calls it notices that the
  * server went away. submit, cancel and shutdown as in core/backend.h.
  *
- * What the protocol cannot do is refused, never dropped:
+ * Operations that the protocol does not have are refused, and never silently ignored:
  *   making devices, FIFOs, sockets				EPERM
  *   truncation to a length in between without op 15		EOPNOTSUPP
  *   a change through a directory that is a link, where the
@@ -21,13 +21,13 @@
  *   fallback and asks no more; locks: EOPNOTSUPP (the FUSE layer keeps them
  *   local)
  * Times, owners and modes that the server cannot be told are kept in the guest:
- * plain_kept.h. FIFOs, sockets and devices show as what they are, if the server
- * tells, and are never opened: the kernel deals with them by itself. Synthetic:
- * owner, where the server tells none, link count, atime and ctime, file system
- * totals. fsync of a directory, without op 19, opens it, and succeeds where the
- * server opens none.
+ * plain_kept.h. FIFOs, sockets and devices are shown with their types, if the server
+ * tells these, and are never opened: the guest's kernel serves them. Made up are the
+ * owner, where the server tells none, link count, atime and ctime, and the file
+ * system's totals. fsync of a directory, without op 19, opens the directory, and
+ * succeeds where the server opens no directories.
  *
- * What the server can do is learned from its answers: plain_peer.c.
+ * The server's abilities are learned from its answers: plain_peer.c.
  *
  * A malformed reply is logged once and ends the link; a lost link completes
  * every call with ENOTCONN.
@@ -41,12 +41,12 @@
 struct plain_options {
 	const char *base;	 /* the server's absolute path of the root */
 	uint32_t uid, gid;	 /* the owner that is shown where the server tells none */
-	bool owner_fixed;	 /* it is shown whatever the server tells */
-	uint64_t sure_ms;	 /* for tests: how long a directory is taken for one; 0: a second */
+	bool owner_fixed;	 /* that owner is shown whatever the server tells */
+	uint64_t sure_ms;	 /* for tests: how long a directory counts as one; 0: a second */
 	struct stats *stats;	 /* may be NULL */
 	void (*lost)(void *arg); /* the link is lost; called once, on the worker; may be NULL */
 	void *lost_arg;
-	const struct patience *patience; /* of plain_client_new; NULL: HELLO_TIMEOUT_MS */
+	const struct patience *patience; /* bounds plain_client_new; NULL: HELLO_TIMEOUT_MS */
 };
 
 /*

@@ -51,7 +51,7 @@ uint32_t plain_special_bits(uint32_t mode)
 
 /* ---- buffers ---- */
 
-/* What a map takes besides the bytes of its strings; the largest has 13 keys. */
+/* The bytes that a map takes besides those of its strings; the largest map has 13 keys. */
 #define MAP_BOUND   320
 #define ENTRY_BOUND 96
 
@@ -80,7 +80,7 @@ static int buf_reserve(struct plain_buf *b, size_t more)
 	return 0;
 }
 
-/* A writer of what follows in b; put_done takes over what it wrote. */
+/* A writer at the end of b; put_done adds the written bytes to b. */
 static struct item_writer put_begin(struct plain_buf *b)
 {
 	return (struct item_writer){b->data, b->cap, b->len, true};
@@ -288,7 +288,7 @@ static int get_i64(struct slice *in, int64_t *ret)
 	return get_int(in, INT64_MIN, INT64_MAX, ret);
 }
 
-/* Null is absence, which is not the epoch. */
+/* Null means that there is no time, which is not the same as the epoch. */
 static int get_time(struct slice *in, bool *ret_has, int64_t *ret)
 {
 	struct slice at = *in;
@@ -329,8 +329,8 @@ static int get_path(struct slice *in, struct slice *ret, bool *ret_bad)
 }
 
 /*
- * The next key of a map as its place in keys, -1 for an unknown one, whose
- * value is then passed over. -EPROTO: malformed, or a key that was seen.
+ * Takes the next key of a map: *ret is its index in keys, or -1 for an unknown key,
+ * whose value has then been passed over. -EPROTO: malformed, or the key came twice.
  */
 static int get_key(struct slice *in, const char *const *keys, unsigned *seen, int *ret,
 		   const char **why)

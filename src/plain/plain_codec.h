@@ -7,13 +7,13 @@
  * passes over unknown ones, takes null as absence, and refuses duplicates,
  * indefinite lengths, numbers that do not fit the Go type and everything else
  * that item_get refuses. A path or name that is not UTF-8 is passed on to the
- * caller: Go's encoder sends such bytes as text, so that an honest guest with
- * one odd file name does it, and closing the connection would end its mount.
+ * caller: Go's encoder sends such bytes as text, so an honest guest sends them for
+ * one odd file name, and closing the connection would end the guest's mount.
  *
  * Ownership: slices of a decoded request, reply or entry point into the frame.
  * A plain_buf owns its bytes; the others own nothing. Threads: no shared
  * state. Errors: -EPROTO with *ret_why set to a constant text, -ENOMEM,
- * -EMSGSIZE for what is larger than PLAIN_FRAME_MAX.
+ * -EMSGSIZE for a message that is larger than PLAIN_FRAME_MAX.
  */
 #pragma once
 
@@ -45,15 +45,14 @@ enum plain_op {
 	PLAIN_LINK = 18,     /* path exists, new_path is made */
 	PLAIN_FSYNC_PATH = 19,
 	PLAIN_TIMES = 20, /* path or fh, atime_ns, mtime_ns */
-	PLAIN_OPS = 21,	  /* below: what some plain peer knows */
-	PLAIN_HELLO = 32, /* ours: data is a hello (transport/hello.h) */
+	PLAIN_OPS = 21,	  /* the operations below this number are known to some plain peer */
+	PLAIN_HELLO = 32, /* our own: data is a hello (transport/hello.h) */
 };
 
 /*
  * The high bits of `mode` where the server is written in Go (os.FileMode).
- * Only & 0777 is portable; the rest says something where it is there: no Linux
- * mode has these bits, and a link or a FIFO that is taken for a file is read
- * wrongly.
+ * Only & 0777 is portable. The other bits are used where a server sets them: no Linux
+ * mode has them, and a link or FIFO that is not recognised would be read as a file.
  */
 #define PLAIN_MODE_DIR	  (1u << 31)
 #define PLAIN_MODE_LINK	  (1u << 27)
@@ -91,7 +90,7 @@ struct plain_stat {
 	bool is_dir;
 	uint64_t ino; /* 0: the server has none */
 	uint32_t uid, gid;
-	bool has_ids; /* decoded: there was one of the two at least; 0 is left out */
+	bool has_ids; /* decoded: the message had uid or gid, of which 0 is left out */
 };
 
 struct plain_entry {
@@ -113,14 +112,14 @@ struct plain_reply {
 	struct slice entries; /* encoded, one after the other: plain_entry_put, plain_entry_next */
 };
 
-/* A growing buffer. Zero-initialised by its owner. */
+/* A growing buffer. The owner initialises it with zeros. */
 struct plain_buf {
 	unsigned char *data;
 	size_t len, cap;
 };
 void plain_buf_done(struct plain_buf *b);
 
-/* Replace what b holds by the encoded message. */
+/* Replace the content of b by the encoded message. */
 int plain_request_encode(const struct plain_request *q, struct plain_buf *b);
 int plain_reply_encode(const struct plain_reply *p, struct plain_buf *b);
 

@@ -10,11 +10,11 @@
 #include "transport/codec.h"
 
 /*
- * A plain reply carries a whole directory, and no position in it. So a read
- * from offset 0 keeps the listing, and later reads go on in it: an offset is
+ * A plain reply has a whole directory, and no position in it. So a read from
+ * offset 0 keeps the listing, and later reads go on in that listing: an offset is
  * the listing's number and the index of the next entry. Several readers of a
- * changing directory have a listing each. Old ones go when there are too many;
- * a reader who comes back for one of those gets a new listing from its index.
+ * changing directory have a listing each. The oldest is freed when there are too
+ * many; a reader of a freed listing gets a new one, from the same index on.
  */
 #define LISTINGS_MAX	   16
 #define LISTINGS_BYTES_MAX ((size_t)32 << 20) /* of all but the newest */
@@ -23,7 +23,7 @@
 
 struct listed {
 	uint64_t ino;
-	uint32_t name; /* where in names */
+	uint32_t name; /* offset in names */
 	uint8_t name_len;
 	uint8_t type; /* DT_* */
 };
@@ -74,7 +74,7 @@ static size_t listing_bytes(const struct plain_listing *l)
 	return l->count * sizeof(*l->entries) + l->names_len;
 }
 
-/* A free slot, after room was made for what is there already and one more. */
+/* Frees the oldest listings until one more may be kept; returns a free slot. */
 static struct plain_listing *make_room(struct plain_listings *t)
 {
 	for (;;) {
@@ -96,7 +96,7 @@ static struct plain_listing *make_room(struct plain_listings *t)
 	}
 }
 
-/* Where lookup follows and cannot be told not to, a link is not what it will show. */
+/* The type of an entry. Where lookup always follows links, it will show the target and no link. */
 static uint8_t type_of(const struct plain_work *w, const struct plain_entry *e)
 {
 	uint32_t type = plain_type(e->mode, e->is_dir);
@@ -105,7 +105,7 @@ static uint8_t type_of(const struct plain_work *w, const struct plain_entry *e)
 									: IFTODT(type));
 }
 
-/* The number that a look-up of this name will show. */
+/* The inode number that a look-up of this name will show. */
 static uint64_t ino_of(struct plain_work *w, const struct plain_node *dir,
 		       const struct plain_entry *e)
 {
@@ -137,7 +137,7 @@ static int listing_fill(struct plain_work *w, const struct plain_node *dir,
 	struct plain_entry e;
 	const char *why;
 
-	/* A name is part of its entry, so they fit; "." and ".." a server leaves out. */
+	/* Each name is part of its entry, so names has room. Servers leave out "." and "..". */
 	l->entries = calloc(p->entry_count + 2, sizeof(*l->entries));
 	l->names = malloc(p->entries.len + 3);
 	if (l->entries == NULL || l->names == NULL)
@@ -188,7 +188,7 @@ static struct plain_listing *find_listing(struct plain_listings *t, uint64_t nod
 	return NULL;
 }
 
-/* Of a directory that has been removed: there are no entries any more. */
+/* The reply for a directory that was removed: there are no entries any more. */
 static int end_at_once(struct msg *reply, const void *dst)
 {
 	const struct slice nothing = {dst, 0};
@@ -237,14 +237,15 @@ int plain_do_readdir(struct plain_work *w, struct msg *reply)
 		len += n;
 	}
 	if (len == 0 && index < l->count)
-		return -EINVAL; /* not even one fits, as getdents(2) */
+		return -EINVAL; /* not even one entry fits: as getdents(2) */
 	const struct slice payload = {dst, len};
 	MSG_SET(reply, payload, payload);
 	MSG_SET(reply, flags, index >= l->count ? READDIR_END : 0);
 	return 0;
 }
 
-/* Marks all that the listing has: a whole tree is removed with few of them. */
+/* Notes for all directories in the listing that they are no links, so that removing a whole tree
+ * takes few look-ups. */
 static void mark_sure(struct plain_work *w, const struct plain_node *dir, struct slice in)
 {
 	uint64_t now = plain_now_ms();

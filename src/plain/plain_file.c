@@ -11,18 +11,18 @@
 #include "plain/plain_priv.h"
 #include "transport/codec.h"
 
-/* Flags of open(2) that a plain server is told; for O_APPEND there is a handle of its own. */
+/* Flags of open(2) that a plain server is told; a second handle is opened for O_APPEND. */
 #define OPEN_FLAGS ((uint32_t)(O_ACCMODE | O_TRUNC | O_SYNC))
 
-/* Somebody else may make and remove the name meanwhile. */
+/* Another process may make and remove the name meanwhile. */
 #define CREATE_TRIES 8
 
-/* An open file. Its handle is ours: the server's may be 0 or used again. */
+/* An open file. This client numbers the handles: a server's may be 0, or be used again. */
 struct plain_file {
 	uint64_t fh;
 	uint64_t server_fh;
-	uint64_t append_fh;	 /* the server appends what is written to it, whatever the offset */
-	struct plain_node *node; /* held by its open count */
+	uint64_t append_fh; /* the server appends all writes to this handle, whatever the offset */
+	struct plain_node *node; /* kept by its count of open files */
 	bool writable, appends;	 /* there is an append_fh */
 	UT_hash_handle hh;
 };
@@ -120,7 +120,7 @@ uint64_t plain_request_fh(struct plain_work *w)
 
 /* ---- opening ---- */
 
-/* Nothing but a regular file is opened: a FIFO would hold up the server, and so everybody. */
+/* Only regular files are opened: opening a FIFO would block the server, and so every client. */
 static int openable(uint32_t mode)
 {
 	if (S_ISREG(mode))
@@ -128,7 +128,7 @@ static int openable(uint32_t mode)
 	return S_ISDIR(mode) ? -EISDIR : S_ISLNK(mode) ? -ELOOP : -ENXIO;
 }
 
-/* Opens what is at path; the server's handle in *ret. */
+/* Opens the file at path; *ret is the server's handle. */
 static int open_at(struct plain_work *w, struct slice path, uint64_t flags, uint64_t *ret)
 {
 	struct plain_request q = {
@@ -142,8 +142,8 @@ static int open_at(struct plain_work *w, struct slice path, uint64_t flags, uint
 }
 
 /*
- * True if the server appends to this handle, opened with O_APPEND. Those that write by
- * position fail every write to one, also an empty one, which changes nothing elsewhere.
+ * True if the server appends to this handle, which was opened with O_APPEND. Servers that write by
+ * position fail every write to such a handle, also an empty write, which changes no file.
  */
 static bool appends(struct plain_work *w, uint64_t server_fh)
 {
@@ -161,8 +161,8 @@ static bool appends(struct plain_work *w, uint64_t server_fh)
 }
 
 /*
- * Where the server can append, what is appended goes through a second handle: it then lands at
- * the end, whoever else writes. The first one stays for reading and for the pages of a mapping.
+ * Where the server can append, appended data is written through a second handle, so that it gets to
+ * the end of the file whoever else writes. The first handle is for reading and for mapped pages.
  */
 static void open_to_append(struct plain_work *w, struct plain_file *f, uint64_t flags)
 {
@@ -218,8 +218,8 @@ int plain_do_open(struct plain_work *w, struct msg *reply)
 }
 
 /*
- * Makes a regular file that does not exist. One that came in between is -EEXIST, or, with a
- * server that looks at no flags of create, truncated.
+ * Makes a regular file where there was none. If another process was faster the result is -EEXIST,
+ * or, with a server that ignores the flags of create, that file is truncated.
  */
 static int create_at(struct plain_work *w, struct slice path, uint32_t mode,
 		     struct plain_found *ret, uint64_t *ret_fh)
@@ -251,7 +251,7 @@ static int create_at(struct plain_work *w, struct slice path, uint32_t mode,
 
 /*
  * The node of a file just made or opened at path, with the reply's reference,
- * node and attr; fresh: whatever had this name before is gone.
+ * node and attr; fresh: the object that had this name before is gone.
  */
 static int add_entry(struct plain_work *w, struct msg *reply, struct plain_node *parent,
 		     struct slice path, const struct plain_found *f, bool fresh,
@@ -277,7 +277,7 @@ static int begin_create(struct plain_work *w, struct plain_node **ret_parent,
 	return r < 0 ? r : plain_find(w, PLAIN_LOOKUP, *ret_path, ret);
 }
 
-/* Opens what is there: create would truncate it. */
+/* Opens the file that exists already, because create would truncate it. */
 static int open_existing(struct plain_work *w, struct slice path, struct plain_found *f,
 			 uint64_t *ret_fh)
 {
@@ -334,7 +334,7 @@ int plain_do_create(struct plain_work *w, struct msg *reply)
 	}
 	if (!fresh && (m->flags & O_TRUNC))
 		plain_kept_changed(node);
-	/* create's handle can be written to, whatever was asked for */
+	/* a handle of create can be written to, whatever the flags were */
 	r = file_new(w, node, server_fh, fresh ? O_RDWR : m->flags, &file);
 	if (r < 0) {
 		plain_nodes_forget(w->nodes, node->id, 1);
@@ -391,7 +391,7 @@ int plain_do_read(struct plain_work *w, struct msg *reply)
 		if (p.data.len > 0)
 			memcpy(dst + done, p.data.data, p.data.len);
 		done += p.data.len;
-		/* Short: the end, unless the file was known to be longer. */
+		/* A short read is the end, unless the file was known to be longer. */
 		if (p.data.len == 0 || m->off + done >= f->node->attr.size)
 			break;
 	}
@@ -402,7 +402,7 @@ int plain_do_read(struct plain_work *w, struct msg *reply)
 	return 0;
 }
 
-/* Writes all of data; what was written before an error counts. */
+/* Writes all of data. An error after some bytes were written is left for the next write. */
 static int write_all(struct plain_work *w, struct plain_file *f, uint64_t server_fh, uint64_t off,
 		     struct slice data, size_t *ret_done)
 {
@@ -437,7 +437,7 @@ static int write_all(struct plain_work *w, struct plain_file *f, uint64_t server
 	return 0;
 }
 
-/* The end of the file as the server has it; of one without a name as our own writes left it. */
+/* The end of the file by the server; for a file without a name, by this client's own writes. */
 static int find_end(struct plain_work *w, struct plain_node *node, uint64_t *ret)
 {
 	int r = plain_refresh(w, node);
@@ -447,10 +447,10 @@ static int find_end(struct plain_work *w, struct plain_node *node, uint64_t *ret
 }
 
 /*
- * To the end: sent with the offset of the end as it was just before, for a server
- * that can only write there. One that appends may have found the end further on, which
- * the size tells afterwards. If that has grown by more, others have appended as well, before
- * or after: *ret_off then differs from what anybody can have taken for the end.
+ * Appends. The offset sent is the end just before, for a server that can only write by
+ * position. A server that appends may have found the end further on, as the size afterwards
+ * shows. If the file has grown by more than these bytes, other clients have appended as well,
+ * before or after: *ret_off then differs from any end that a process can have seen.
  */
 static int append(struct plain_work *w, struct plain_file *f, struct slice data, uint64_t *ret_off,
 		  size_t *ret_done)
@@ -498,8 +498,8 @@ int plain_do_write(struct plain_work *w, struct msg *reply)
 /* ---- sizes ---- */
 
 /*
- * op 15, with the size in both fields that a server may look at, and by path and handle.
- * -EOPNOTSUPP: it has none, or none that finds a file without a name.
+ * Sends op 15, with the size in both fields that a server may read, by path and handle.
+ * -EOPNOTSUPP: the server has no op 15, or one that does not find a file without a name.
  */
 static int truncate_op(struct plain_work *w, struct slice path, const struct plain_file *f,
 		       uint64_t size)
@@ -527,7 +527,7 @@ static int truncate_to_zero(struct plain_work *w, struct slice path)
 	return r;
 }
 
-/* Writes the last byte, through f if that may be written, else through a handle of its own. */
+/* Writes the last byte, through f if f is open for writing, else through a new handle. */
 static int grow(struct plain_work *w, struct plain_node *node, struct plain_file *f, uint64_t size)
 {
 	static const unsigned char zero;
@@ -551,14 +551,15 @@ static int grow(struct plain_work *w, struct plain_node *node, struct plain_file
 	return r;
 }
 
-/* Where op 15 does not help: growing is a write, emptying an open, shrinking refused. */
+/* Sets the size without op 15: a write makes a file longer, an open empties it, and any other
+ * truncation is refused. */
 static int set_size_otherwise(struct plain_work *w, struct plain_node *node, struct slice path,
 			      struct plain_file *f, uint64_t size)
 {
 	if (size == 0 && path.len != 0)
 		return truncate_to_zero(w, path);
 	int r = plain_refresh(w, node);
-	/* Without a name only growing is left, by a handle that may write. */
+	/* A file without a name can only be made longer, through a handle that may write. */
 	bool nameless = r == -ESTALE && f != NULL && f->writable && node->has_attr;
 	if (r < 0 && !nameless)
 		return r;
@@ -585,7 +586,7 @@ int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
 	if (r == 0)
 		r = plain_path(w, node, PLAIN_NO_NAME, &path);
 	if (r == -ESTALE && f != NULL)
-		r = 0; /* by its handle */
+		r = 0; /* the handle does not need the name */
 	if (r == 0)
 		r = truncate_op(w, path, f, size);
 	if (r == -EOPNOTSUPP)
@@ -595,9 +596,9 @@ int plain_set_size(struct plain_work *w, struct plain_node *node, uint64_t size)
 	return r;
 }
 
-/* ---- the rest of a file's life ---- */
+/* ---- flush, fsync, close ---- */
 
-/* A file or directory of which no handle is open: op 19, or one is opened. */
+/* fsync of a file or directory that is not open: by op 19, or through a handle opened for it. */
 static int fsync_by_path(struct plain_work *w, struct plain_node *node)
 {
 	struct plain_request by_path = {.op = PLAIN_FSYNC_PATH};
@@ -610,7 +611,8 @@ static int fsync_by_path(struct plain_work *w, struct plain_node *node)
 	if (r != -ENOSYS)
 		return r;
 	r = open_at(w, by_path.path, O_RDONLY, &q.fh);
-	/* A server that opens no directories keeps none of them to be made durable. */
+	/* On a server that opens no directories, fsync(2) of a directory succeeds and does
+	 * nothing. */
 	if (r < 0)
 		return r != -ENOTCONN && S_ISDIR(node->attr.mode) ? 0 : r;
 	uint64_t fh = q.fh;

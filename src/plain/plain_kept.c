@@ -10,10 +10,10 @@
 struct plain_kept {
 	uint64_t valid;
 	struct attr values;
-	/* What the server told when it was kept. */
+	/* The server's values when these were kept. */
 	int64_t size, mtime;
 	uint64_t ino;
-	bool ours;	 /* the next that it tells is our own doing */
+	bool ours;	 /* the next change of size and mtime is this client's own */
 	unsigned *count; /* plain_work.kept */
 };
 
@@ -83,20 +83,20 @@ static bool same_time(const struct msg_time *a, const struct msg_time *b)
 	return a->sec == b->sec && a->nsec == b->nsec;
 }
 
-/* Those of valid that are not shown. */
-static uint64_t not_shown(uint64_t valid, const struct attr *want, const struct attr *shown)
+/* The values of valid that the server does not show. */
+static uint64_t not_shown(uint64_t valid, const struct attr *attr, const struct attr *shown)
 {
 	uint64_t left = 0;
 
-	if ((want->mode ^ shown->mode) & 07777)
+	if ((attr->mode ^ shown->mode) & 07777)
 		left |= SET_MODE;
-	if (want->uid != shown->uid)
+	if (attr->uid != shown->uid)
 		left |= SET_UID;
-	if (want->gid != shown->gid)
+	if (attr->gid != shown->gid)
 		left |= SET_GID;
-	if (!same_time(&want->atime, &shown->atime))
+	if (!same_time(&attr->atime, &shown->atime))
 		left |= SET_ATIME;
-	if (!same_time(&want->mtime, &shown->mtime))
+	if (!same_time(&attr->mtime, &shown->mtime))
 		left |= SET_MTIME;
 	return valid & left;
 }
@@ -112,7 +112,7 @@ static int kept_new(struct plain_work *w, struct plain_node *node)
 	k = calloc(1, sizeof(*k));
 	if (k == NULL)
 		return -ENOMEM;
-	/* ino: a made-up one is no other file */
+	/* ino: a made-up number does not tell another file */
 	*k = (struct plain_kept){
 		.size = (int64_t)node->attr.size, .mtime = node->server_mtime, .count = &w->kept};
 	w->kept++;

@@ -15,18 +15,18 @@
 #include "transport/codec.h"
 
 /*
- * Found by id and, while it has a name, by (parent id, name): the bytes of
- * key. A node without a key is the root or detached.
+ * A node with its name. It is found by its id and, while it has a name, by (parent id,
+ * name), which are the bytes of key. A node without a key is the root or detached.
  */
-struct entry {
-	struct plain_node node; /* first: a plain_node is an entry */
+struct plain_name {
+	struct plain_node node; /* first: a plain_node is a plain_name */
 	unsigned char *key;
 	size_t key_len;
 	UT_hash_handle by_id, by_name;
 };
 
 struct plain_nodes {
-	struct entry *by_id, *by_name;
+	struct plain_name *by_id, *by_name;
 	struct plain_node *root;
 	uint64_t last_id;
 	size_t base_len;
@@ -35,17 +35,17 @@ struct plain_nodes {
 
 #define KEY_PREFIX sizeof(uint64_t)
 
-static struct entry *entry_of(struct plain_node *node)
+static struct plain_name *name_of(struct plain_node *node)
 {
-	return (struct entry *)node;
+	return (struct plain_name *)node;
 }
 
-static const struct entry *entry_of_const(const struct plain_node *node)
+static const struct plain_name *name_of_const(const struct plain_node *node)
 {
-	return (const struct entry *)node;
+	return (const struct plain_name *)node;
 }
 
-static struct slice entry_name(const struct entry *e)
+static struct slice name_bytes(const struct plain_name *e)
 {
 	return (struct slice){e->key + KEY_PREFIX, e->key_len - KEY_PREFIX};
 }
@@ -86,9 +86,9 @@ static int base_set(struct plain_nodes *t, const char *base)
 	return 0;
 }
 
-static struct entry *entry_new(struct plain_nodes *t)
+static struct plain_name *name_new(struct plain_nodes *t)
 {
-	struct entry *e = calloc(1, sizeof(*e));
+	struct plain_name *e = calloc(1, sizeof(*e));
 
 	if (e == NULL)
 		return NULL;
@@ -104,11 +104,11 @@ static struct entry *entry_new(struct plain_nodes *t)
 int plain_nodes_new(const char *base, struct plain_nodes **ret)
 {
 	struct plain_nodes *t = calloc(1, sizeof(*t));
-	struct entry *root = NULL;
+	struct plain_name *root = NULL;
 	int r = t == NULL ? -ENOMEM : base_set(t, base);
 
 	if (r == 0) {
-		root = entry_new(t);
+		root = name_new(t);
 		r = root == NULL ? -ENOMEM : 0;
 	}
 	if (r < 0) {
@@ -123,7 +123,7 @@ int plain_nodes_new(const char *base, struct plain_nodes **ret)
 
 void plain_nodes_free(struct plain_nodes *t)
 {
-	struct entry *e, *next;
+	struct plain_name *e, *next;
 
 	if (t == NULL)
 		return;
@@ -139,7 +139,7 @@ void plain_nodes_free(struct plain_nodes *t)
 
 struct plain_node *plain_nodes_find(const struct plain_nodes *t, uint64_t id)
 {
-	struct entry *e;
+	struct plain_name *e;
 
 	HASH_FIND(by_id, t->by_id, &id, sizeof(id), e);
 	return e != NULL ? &e->node : NULL;
@@ -149,7 +149,7 @@ struct plain_node *plain_nodes_child(const struct plain_nodes *t, const struct p
 				     struct slice name)
 {
 	unsigned char key[KEY_PREFIX + MSG_NAME_MAX];
-	struct entry *e;
+	struct plain_name *e;
 
 	if (name.len > MSG_NAME_MAX)
 		return NULL;
@@ -159,7 +159,7 @@ struct plain_node *plain_nodes_child(const struct plain_nodes *t, const struct p
 	return e != NULL ? &e->node : NULL;
 }
 
-static void name_drop(struct plain_nodes *t, struct entry *e)
+static void name_drop(struct plain_nodes *t, struct plain_name *e)
 {
 	if (e->key == NULL)
 		return;
@@ -170,7 +170,7 @@ static void name_drop(struct plain_nodes *t, struct entry *e)
 	e->node.parent = NULL;
 }
 
-static int name_set(struct plain_nodes *t, struct entry *e, struct plain_node *parent,
+static int name_set(struct plain_nodes *t, struct plain_name *e, struct plain_node *parent,
 		    struct slice name)
 {
 	unsigned char *key = key_new(parent->id, name);
@@ -195,7 +195,7 @@ void plain_nodes_release(struct plain_nodes *t, struct plain_node *node)
 	while (node != NULL && node != t->root && node->refs == 0 && node->open == 0 &&
 	       node->children == 0 && (node->kept == NULL || node->parent == NULL)) {
 		struct plain_node *parent = node->parent;
-		struct entry *e = entry_of(node);
+		struct plain_name *e = name_of(node);
 
 		name_drop(t, e);
 		HASH_DELETE(by_id, t->by_id, e);
@@ -211,7 +211,7 @@ int plain_nodes_get(struct plain_nodes *t, struct plain_node *parent, struct sli
 	struct plain_node *node = plain_nodes_child(t, parent, name);
 
 	if (node == NULL) {
-		struct entry *e = entry_new(t);
+		struct plain_name *e = name_new(t);
 
 		if (e == NULL)
 			return -ENOMEM;
@@ -242,7 +242,7 @@ void plain_nodes_detach(struct plain_nodes *t, struct plain_node *node)
 
 	if (parent == NULL)
 		return;
-	name_drop(t, entry_of(node));
+	name_drop(t, name_of(node));
 	plain_nodes_release(t, node);
 	plain_nodes_release(t, parent);
 }
@@ -252,8 +252,8 @@ int plain_nodes_move(struct plain_nodes *t, struct plain_node *node, struct plai
 {
 	struct plain_node *old = node->parent;
 
-	name_drop(t, entry_of(node));
-	int r = name_set(t, entry_of(node), parent, name);
+	name_drop(t, name_of(node));
+	int r = name_set(t, name_of(node), parent, name);
 	if (r < 0)
 		plain_nodes_release(t, node);
 	plain_nodes_release(t, old);
@@ -279,7 +279,7 @@ int plain_nodes_path(const struct plain_nodes *t, const struct plain_node *node,
 	for (n = node; n != t->root; n = n->parent) {
 		if (n->parent == NULL)
 			return -ESTALE;
-		len += 1 + entry_name(entry_of_const(n)).len;
+		len += 1 + name_bytes(name_of_const(n)).len;
 		if (len > PLAIN_PATH_MAX)
 			return -ENAMETOOLONG;
 	}
@@ -304,7 +304,7 @@ int plain_nodes_path(const struct plain_nodes *t, const struct plain_node *node,
 		(*buf)[--at] = '/';
 	}
 	for (n = node; n != t->root; n = n->parent) {
-		struct slice s = entry_name(entry_of_const(n));
+		struct slice s = name_bytes(name_of_const(n));
 
 		at -= s.len;
 		memcpy(*buf + at, s.data, s.len);

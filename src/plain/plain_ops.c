@@ -8,12 +8,12 @@
 #include "plain/plain_priv.h"
 #include "transport/codec.h"
 
-/* What nobody knows: as good as unlimited for whoever asks whether there is room. */
+/* The real totals are not known: these leave room for any program that checks. */
 #define STATFS_BLOCKS (UINT64_C(1) << 28)
 
 /* ---- names ---- */
 
-/* The host has removed the name: what comes under it next is another file. */
+/* The host has removed the name: an object that gets the name later is another one. */
 static void forget_kept(struct plain_work *w, const struct plain_node *parent, struct slice name)
 {
 	struct plain_node *node = plain_nodes_child(w->nodes, parent, name);
@@ -102,10 +102,9 @@ static bool was_link(struct plain_work *w, struct slice path)
 }
 
 /*
- * Finds out which field has the target where it is not `data`. A server that
- * means the other one would make the link at the path that the target names.
- * So both are names of our own that nobody has, and whichever has become a
- * link afterwards tells.
+ * Finds out in which field the server expects the target, if not in `data`. With the
+ * fields exchanged, a server would make the link at the target's path. So both fields
+ * get fresh names that no file has: the one that is a link afterwards shows the order.
  */
 static void probe_target(struct plain_work *w, struct plain_node *parent)
 {
@@ -143,7 +142,7 @@ static int make_link(struct plain_work *w, struct plain_node *parent, struct sli
 		plain_peer_target(w, TARGET_DATA);
 	if (r == 0 || r == -ENOSYS || r == -ENOTCONN || order != TARGET_UNKNOWN)
 		return r;
-	/* Servers that look for the target elsewhere find none, and make nothing. */
+	/* A server that expects the target in another field found none, and made nothing. */
 	probe_target(w, parent);
 	order = w->peer.target;
 	return order == TARGET_UNKNOWN ? r : send_symlink(w, order, path, target, ret);
@@ -227,9 +226,8 @@ static int do_link(struct plain_work *w, struct msg *reply)
 }
 
 /*
- * unlink and rmdir are one operation for servers that use Go's os.Remove: the
- * type is looked at first. What such servers answer for a directory that is
- * not empty is an EEXIST or an EIO.
+ * unlink and rmdir are one operation for servers that use Go's os.Remove, so the type
+ * is checked first. For a directory that is not empty such servers answer EEXIST or EIO.
  */
 static int do_remove(struct plain_work *w, struct msg *reply)
 {
@@ -283,7 +281,7 @@ static int do_rename(struct plain_work *w, struct msg *reply)
 		return r;
 	struct plain_node *node = plain_nodes_child(w->nodes, from, m->name);
 	if (node != NULL && is_within(to, node))
-		return -EINVAL; /* whatever the server says: a path must end */
+		return -EINVAL; /* refused also if a server allows it: a path must end */
 	r = plain_exchange(w, &q, &p);
 	if (r == -EEXIST || (r == -EIO && plain_not_empty(w, q.new_path)))
 		r = -ENOTEMPTY;
@@ -293,7 +291,7 @@ static int do_rename(struct plain_work *w, struct msg *reply)
 	plain_kept_changed(to);
 	struct plain_node *old = plain_nodes_child(w->nodes, to, m->name2);
 	if (old != NULL && old == node)
-		return 0; /* onto itself */
+		return 0; /* the file is renamed to its own name */
 	if (old != NULL)
 		plain_nodes_detach(w->nodes, old);
 	if (node != NULL)
@@ -349,7 +347,7 @@ static int do_nothing(struct plain_work *w, struct msg *reply)
 
 /* ---- dispatch ---- */
 
-/* What is not here, and has no operation in the protocol. */
+/* The error for a message for which the plain protocol has no operation. */
 static int refusal(uint64_t op)
 {
 	switch (op) {

@@ -22,7 +22,8 @@ int plain_node(struct plain_work *w, uint64_t id, struct plain_node **ret)
 {
 	struct plain_node *node = plain_nodes_find(w->nodes, id);
 
-	/* What no reply's reference holds, nobody may name: no operation frees its own nodes. */
+	/* A request may name only nodes with a reference, so that no operation frees its own
+	 * nodes. */
 	if (node == NULL || node->refs == 0)
 		return -ESTALE;
 	*ret = node;

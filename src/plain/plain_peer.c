@@ -1,7 +1,7 @@
 /*
- * What the server can do. There are dialects of the plain protocol, and no
- * message tells which one a server speaks: each fact is learned from the first
- * answer that shows it.
+ * The server's abilities. There are dialects of the plain protocol, and no message
+ * tells which one a server speaks: each fact is learned from the first answer that
+ * shows it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "core/log.h"
 #include "plain/plain_priv.h"
 
-/* Operations that a server may lack, and what follows then. */
+/* Operations that a server may lack, and the consequence that is then logged. */
 static const struct {
 	uint32_t op;
 	const char *name, *without;

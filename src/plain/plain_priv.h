@@ -1,9 +1,9 @@
 /*
- * What the files of the plain client share. Each calls only those above it here:
- *   plain_peer.c	what the server can do
+ * Shared by the files of the plain client. Each calls only those above it here:
+ *   plain_peer.c	the server's abilities
  *   plain_wire.c	one request and its reply
  *   plain_path.c	names, nodes and paths of a request
- *   plain_attr.c	what is at a path, and attributes
+ *   plain_attr.c	the objects at paths, and attributes
  *   plain_dir.c	listings
  *   plain_sure.c	links on the way
  *   plain_file.c	open files
@@ -26,7 +26,7 @@
 
 /* How the server deals with symbolic links; seen at the start and from its replies. */
 enum plain_links {
-	LINKS_NONE,	/* no op 17: they are followed, and only listings tell them */
+	LINKS_NONE,	/* no op 17: links are followed, and only listings show them */
 	LINKS_FOLLOWED, /* lookup follows: op 17 tells */
 	LINKS_TOLD,	/* `mode` tells (PLAIN_MODE_LINK), lookup does not follow */
 };
@@ -37,13 +37,13 @@ enum plain_target { TARGET_UNKNOWN, TARGET_DATA, TARGET_NEW_PATH, TARGET_PATH };
 /* Whether a handle that is open to append appends, or fails every write. */
 enum plain_appends { APPENDS_UNKNOWN, APPENDS_YES, APPENDS_NO };
 
-/* What the server was found to do; kept to for as long as the connection lasts. */
+/* The server's abilities as they were found, which count for as long as the connection lasts. */
 struct plain_peer {
 	enum plain_links links;
 	enum plain_target target;
 	enum plain_appends appends;
 	bool owners;		 /* a stat had uid or gid: owners are told */
-	uint32_t works, missing; /* bit per operation: answered so, or with -38 */
+	uint32_t works, missing; /* a bit per operation: one that has succeeded, or has got -38 */
 };
 
 /* The connection. */
@@ -52,9 +52,9 @@ struct plain_wire {
 	struct stats *stats;
 	void (*lost)(void *arg);
 	void *lost_arg;
-	bool down, started;	 /* lost; it has worked */
-	const char *start_error; /* why it was lost before */
-	atomic_bool stopping;	 /* we end it ourselves */
+	bool down, started;	 /* the connection is lost; it has worked */
+	const char *start_error; /* the reason if the connection was lost before it has worked */
+	atomic_bool stopping;	 /* this client ends the connection itself */
 	struct plain_buf request;
 	unsigned char *frame;
 	size_t frame_cap;
@@ -71,12 +71,12 @@ struct plain_work {
 	struct plain_listings *listings;
 	struct plain_peer peer;
 	uint32_t uid, gid; /* the owner that is shown where the server tells none */
-	bool owner_fixed;  /* or whatever it tells */
+	bool owner_fixed;  /* that owner is shown whatever the server tells */
 	uint64_t sure_ms;
-	unsigned kept; /* files of which something is kept: plain_kept.c */
+	unsigned kept; /* files of which values are kept: plain_kept.c */
 	bool kept_logged, link_logged;
 	uint64_t version;  /* of attributes */
-	struct call *call; /* that is executed */
+	struct call *call; /* the call that is executed */
 	char *path[3]; /* of the request under way: what the slices of plain_path, 2 and 3 point to
 			*/
 	size_t path_cap[3];
@@ -87,14 +87,14 @@ struct plain_work {
 
 /* The server has answered -38 to this operation before. */
 bool plain_peer_lacks(const struct plain_work *w, uint32_t op);
-/* It has answered op with r: logs once what follows from -38, and tells vfsstat. */
+/* The server has answered op with r: logs the consequence of -38 once, and tells vfsstat. */
 void plain_peer_answered(struct plain_work *w, uint32_t op, int r);
-/* The other facts. */
+/* These note the other facts. */
 void plain_peer_links(struct plain_work *w, enum plain_links links);
 void plain_peer_target(struct plain_work *w, enum plain_target target);
 void plain_peer_appends(struct plain_work *w, enum plain_appends appends);
 void plain_peer_owners(struct plain_work *w);
-/* Tells vfsstat what is known. */
+/* Tells vfsstat all facts. */
 void plain_peer_show(const struct plain_work *w);
 
 /* ---- plain_wire.c ---- */
@@ -127,7 +127,7 @@ int plain_node(struct plain_work *w, uint64_t id, struct plain_node **ret);
 /* The node and the path that the request's node and name, or node2 and name2, mean. */
 int plain_named(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);
 int plain_named2(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);
-/* Takes the name of whatever node is called so. */
+/* Detaches the node that has this name. */
 void plain_forget_name(struct plain_work *w, const struct plain_node *parent, struct slice name);
 
 /* ---- plain_attr.c ---- */
@@ -136,39 +136,39 @@ void plain_forget_name(struct plain_work *w, const struct plain_node *parent, st
 #define PLAIN_SPECIAL_BITS 07000u
 #define PLAIN_BLOCK_SIZE   4096u
 
-/* Learns what the server can do and the attributes of the root. */
+/* Learns the server's abilities and the attributes of the root. */
 int plain_probe(struct plain_work *w);
 
-/* What is at a path. */
+/* The object at a path. */
 struct plain_found {
 	struct plain_stat stat;
 	uint32_t type; /* S_IFMT */
 };
 /* op: PLAIN_LOOKUP, which finds out about links, or PLAIN_GETATTR. */
 int plain_find(struct plain_work *w, enum plain_op op, struct slice path, struct plain_found *ret);
-/* What a stat or entry is of: S_IFREG where the server does not tell. */
+/* The type in a stat or an entry: S_IFREG where the server does not tell. */
 uint32_t plain_type(uint32_t mode, bool is_dir);
 struct plain_found plain_found_of(struct plain_work *w, const struct plain_stat *st);
-/* The target is ret->data. */
+/* Reads a link; the target is ret->data. */
 int plain_readlink(struct plain_work *w, struct slice path, struct plain_reply *ret);
 
-/* Installs what was found as the node's attributes; -ESTALE if it is of another type now. */
+/* Installs the found attributes in the node; -ESTALE if the object has another type now. */
 int plain_install(struct plain_work *w, struct plain_node *node, struct slice path,
 		  const struct plain_found *f);
 /* Asks for the node's attributes and installs them. */
 int plain_refresh(struct plain_work *w, struct plain_node *node);
-/* Sets reply->attr to the node's, as of now. */
+/* Sets reply->attr to the node's attributes, with a new version. */
 void plain_reply_attr(struct plain_work *w, struct msg *reply, const struct plain_node *node);
 /* Makes the node of a name that f was found at, adds the reply's reference, sets node and attr. */
 int plain_reply_entry(struct plain_work *w, struct msg *reply, struct plain_node *parent,
 		      struct slice name, struct slice path, const struct plain_found *f);
-/* Of a mode, what a request tells: permissions, and Go's bits for the others. */
+/* The mode for a request: permissions, and Go's bits for set-id and sticky. */
 uint32_t plain_told_mode(uint32_t mode);
-/* For a fresh file or directory: makes its permissions those asked for. */
+/* Gives a file or directory that was just made the permissions that were asked for. */
 void plain_fix_mode(struct plain_work *w, struct slice path, uint32_t mode, struct plain_found *f);
 /*
- * The request has made what the reply names in parent: where the server tells no owners it
- * is the caller's, and has the mode asked for.
+ * The request has made the object that the reply names in parent. Where the server tells no owners
+ * the object is shown as the caller's, and with the mode asked for.
  */
 int plain_made(struct plain_work *w, struct msg *reply, struct plain_node *parent);
 
@@ -178,7 +178,7 @@ int plain_listings_new(struct plain_listings **ret);
 void plain_listings_free(struct plain_listings *t);
 
 int plain_do_readdir(struct plain_work *w, struct msg *reply);
-/* How the parent's listing tells of a directory: 0, or -EPERM if as something else. */
+/* 0 if the parent's listing has dir as a directory, -EPERM if with another type. */
 int plain_listed_as_dir(struct plain_work *w, struct plain_node *dir);
 /* True if the directory could be listed and has an entry. */
 bool plain_not_empty(struct plain_work *w, struct slice path);
@@ -186,13 +186,13 @@ bool plain_not_empty(struct plain_work *w, struct slice path);
 /* ---- plain_sure.c ---- */
 
 /*
- * Before something is changed in a directory: 0 if neither it nor one above it has been seen
- * within the last second to be a symbolic link, through which the server would do it
- * somewhere else. -EPERM if it is one that the server shows as its target, -ESTALE
- * if it has become one.
+ * To be called before a change in a directory: 0 if the directory and those above it are known to
+ * be no symbolic links, as the server told within the last second. Through a link the server would
+ * make the change in another directory. -EPERM: the directory is a link that the server shows as
+ * its target. -ESTALE: the directory has become a link.
  */
 int plain_sure(struct plain_work *w, struct plain_node *dir);
-/* The same for a change of what the node is: of a file, its directory. */
+/* plain_sure before a change of the node itself, for a file with the file's directory. */
 int plain_sure_of(struct plain_work *w, struct plain_node *node);
 /* plain_named and plain_named2, before a change. */
 int plain_named_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);
@@ -223,5 +223,5 @@ int plain_do_setattr(struct plain_work *w, struct msg *reply);
 
 /* ---- plain_ops.c ---- */
 
-/* Executes w->call, all but its completion. Returns 0 or -errno for the reply. */
+/* Executes w->call without completing it. Returns 0 or -errno for the reply. */
 int plain_execute(struct plain_work *w, struct msg *reply);

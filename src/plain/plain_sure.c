@@ -1,11 +1,11 @@
-/* Links on the way: what would be changed through one is not. */
+/* Symbolic links on the way: no change is made through one. */
 #include <errno.h>
 #include <sys/stat.h>
 
 #include "core/log.h"
 #include "plain/plain_priv.h"
 
-/* Asks what the directory's name is by now. */
+/* Asks the server which object the directory's name is now. */
 static int find_sure(struct plain_work *w, struct plain_node *dir)
 {
 	struct plain_found f;
@@ -46,7 +46,7 @@ int plain_sure_of(struct plain_work *w, struct plain_node *node)
 	bool dir = node->has_attr && S_ISDIR(node->attr.mode);
 
 	if (!dir && node->parent == NULL)
-		return 0; /* without a name nothing leads through one */
+		return 0; /* no path leads to a node without a name */
 	return plain_sure(w, dir ? node : node->parent);
 }
 

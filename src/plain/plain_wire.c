@@ -8,7 +8,7 @@
 #include "plain/plain_priv.h"
 #include "transport/stream.h"
 
-/* Of a reply's buffer, what stays allocated after a large listing. */
+/* The part of a reply's buffer that stays allocated after a large listing. */
 #define FRAME_KEEP_MAX ((size_t)2 << 20)
 
 void plain_wire_done(struct plain_wire *c)
@@ -56,7 +56,7 @@ static const char *link_error(int r)
 	}
 }
 
-/* Errors are negative errnos; what is none of Linux's is an EIO. */
+/* A server's error is a negative errno; a number that is no errno of Linux becomes EIO. */
 static int server_error(int32_t err)
 {
 	return err < 0 ? msg_errno(err) : -EIO;

@@ -7,10 +7,11 @@
 #include "core/cleanup.h"
 #include "plain_host/plain_job.h"
 
-/* Bytes of a buffer that stay allocated. */
+/* The part of a buffer, in bytes, that stays allocated. */
 #define KEEP_MAX ((size_t)2 << 20)
 
-/* Old clients have no operation on links and send create no flags. */
+/* True for a client that is not old: old ones have no operation on links, and send no flags in
+ * create. */
 static bool knows_links(const struct plain_request *q)
 {
 	return q->op == PLAIN_SYMLINK || q->op == PLAIN_READLINK || q->op == PLAIN_FSYNC_PATH ||
@@ -21,7 +22,7 @@ static int execute(struct plain_job *j)
 {
 	static const struct {
 		int (*run)(struct plain_job *);
-		bool change; /* refused on a read-only export; open sees to it itself */
+		bool change; /* refused on a read-only export; open checks its own flags */
 	} table[] = {
 		[PLAIN_LOOKUP] = {plain_serve_lookup, false},
 		[PLAIN_GETATTR] = {plain_serve_getattr, false},
@@ -58,7 +59,7 @@ static int execute(struct plain_job *j)
 	return table[op].run(j);
 }
 
-/* Gives back what an unusually large reply took. */
+/* Gives back the memory of an unusually large reply. */
 static void trim(struct plain_session *s)
 {
 	if (s->reply.cap > KEEP_MAX)
@@ -86,7 +87,8 @@ static int plain_handle(struct plain_session *s, const struct plain_request *q,
 	if (r == 0)
 		r = plain_reply_encode(&p, &s->reply);
 	if (r < 0) {
-		/* A listing or a read that fits into no frame: nothing was changed by it. */
+		/* A listing or a read does not fit into any frame; such a request changes
+		 * nothing. */
 		p = (struct plain_reply){.err = r == -EMSGSIZE ? -EOVERFLOW : msg_errno(r)};
 		r = plain_reply_encode(&p, &s->reply);
 	}

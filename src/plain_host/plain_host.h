@@ -6,10 +6,10 @@
  * never opened.
  *
  * No symbolic link is followed: a link is shown as one, and the client's own
- * kernel resolves it. Old clients know no links. With plain_follow they are
- * followed for a client that has not yet sent what only newer ones send, but
- * only inside the export and only by us, component by component; what such a
- * client removes below a link to a directory is removed in the link's target.
+ * kernel resolves it. Old clients know no links. With plain_follow links are
+ * followed for a client that has not yet sent anything that only newer clients send,
+ * but only inside the export and only by this server, component by component; a name
+ * that such a client removes below a link to a directory is removed in the link's target.
  *
  * Creations belong to the request's uid and gid when the server is root.
  * `mode` in replies is Go's os.FileMode (PLAIN_MODE_*), as existing servers

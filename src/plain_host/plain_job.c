@@ -18,7 +18,7 @@
 
 int plain_slot_find(struct plain_session *s, uint64_t fh, struct plain_slot **ret)
 {
-	uint64_t index = (fh & SLOT_MASK) - 1; /* of 0: too large */
+	uint64_t index = (fh & SLOT_MASK) - 1; /* 0 becomes too large */
 
 	if (index >= s->slot_count || s->slots[index].fd < 0 ||
 	    s->slots[index].uses != fh >> SLOT_BITS)
@@ -84,7 +84,7 @@ int plain_walk(struct plain_session *s, struct slice path, bool follow, struct e
 		r = -ENOENT;
 	if (r < 0)
 		return r;
-	/* The host may have moved a directory out while we were in it. */
+	/* The host may have moved a directory of the path out of the export meanwhile. */
 	r = export_contains(s->export, ret->dirfd, NULL);
 	return r > 0 ? 0 : r == 0 ? -ESTALE : r;
 }

@@ -1,6 +1,6 @@
 /*
- * One request of a plain client, and what all operations need for it: its session, its open
- * files, where its paths lead, its caller.
+ * One request of a plain client, and the functions for all operations: the session, its open
+ * files, the places of the request's paths, its caller.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ struct plain_slot {
 	uint64_t uses; /* part of the handle: a number is not used twice */
 };
 
-/* Which fields of op 16 mean what, where `data` has no target; seen from what a client sends. */
+/* The field of op 16 that has the target if `data` has none, as the client's requests showed. */
 enum plain_symlink {
 	SYMLINK_UNKNOWN,
 	SYMLINK_NEW_PATH, /* the target is in new_path */
@@ -26,12 +26,12 @@ struct plain_session {
 	struct export *export;
 	struct hnodes *nodes;
 	struct creds creds;
-	struct change change; /* of the request at hand */
+	struct change change; /* the one of the present request */
 	struct plain_slot *slots;
 	size_t slot_count, open_count;
 	bool shows_links;    /* no link is followed, see plain_walk */
-	bool names_left_out; /* logged */
-	bool links_opened;   /* logged */
+	bool names_left_out; /* this has been logged */
+	bool links_opened;   /* this has been logged */
 	enum plain_symlink symlink;
 	struct plain_buf reply, entries;
 	unsigned char *data; /* of a read or readlink */
@@ -55,37 +55,37 @@ struct plain_job {
 int plain_slot_find(struct plain_session *s, uint64_t fh, struct plain_slot **ret); /* -EBADF */
 /* Takes over fd, also on failure. */
 int plain_slot_add(struct plain_session *s, int fd, uint64_t *ret_fh);
-/* The open file of a request that may name one instead of a path, or with it. */
+/* The open file of a request that may have a handle instead of a path, or besides. */
 bool plain_slot_named(struct plain_job *j, struct plain_slot **ret);
 
 /*
- * Where path leads; the caller ends with export_place_done. follow counts for clients
- * to whom links show as their targets. For the others their own kernel has resolved
- * all links: one on the way has been put there by the host since, and what is beyond
- * it is not what the client means (ELOOP).
+ * The place that path leads to; the caller ends with export_place_done. follow counts for
+ * clients that see targets instead of links. For other clients, their own kernel has resolved
+ * all links: a link on the way has been put there by the host since, and the object behind it
+ * is not the one that the client means (ELOOP).
  */
 int plain_walk(struct plain_session *s, struct slice path, bool follow, struct export_place *ret);
-/* The same, of something that is to be there. */
+/* plain_walk to an object that has to exist. */
 int plain_walk_existing(struct plain_session *s, struct slice path, bool follow,
 			struct export_place *ret);
 
-/* Of a request: clients send Linux bits or Go's. */
+/* The Linux mode of a request's mode: clients send Linux bits or Go's. */
 mode_t plain_linux_mode(uint32_t mode);
 
 /*
- * 0, or -ESTALE if the host has moved what fd is out of the export. afterwards: something has been
- * done to it, and that is logged.
+ * 0, or -ESTALE if the host has moved the object of fd out of the export. afterwards: the request
+ * has already changed the object, which is logged.
  */
 int plain_inside(const struct plain_job *j, int fd, bool afterwards);
-/* The name at place, and what was there before, have changed. */
+/* Breaks the promises about the name at place, and about the object that had the name before. */
 void plain_broke_name(struct plain_job *j, const struct export_place *place);
-/* Sets the reply's stat to fd's. */
+/* Sets the reply's stat to that of fd. */
 int plain_reply_stat(struct plain_job *j, int fd);
-/* Until creds_restore, what is made belongs to the request's caller. */
+/* Until creds_restore, new files belong to the request's caller. */
 int plain_assume_caller(struct plain_job *j);
 /*
- * A write by a privileged server leaves the set-id bits where the kernel
- * would take them from the caller's (CVE-2021-20263).
+ * Takes the set-id bits off. A write by a privileged server leaves them on the file,
+ * where the kernel would take them off for the caller (CVE-2021-20263).
  */
 void plain_drop_setid(struct plain_session *s, int fd);
 /* Makes s->data hold cap bytes. */

@@ -48,7 +48,7 @@ static int open_to_truncate(struct plain_job *j, int *ret_fd)
 
 int plain_serve_truncate(struct plain_job *j)
 {
-	/* Nobody has said which field has the size: whichever is not 0. */
+	/* No document says which field has the size: the one that is not 0 is taken. */
 	int64_t size = j->q->off != 0 ? j->q->off : (int64_t)j->q->sz;
 	CLEANUP_CLOSE int own = -1;
 	struct plain_slot *slot;
@@ -70,7 +70,7 @@ int plain_serve_truncate(struct plain_job *j)
 	return r < 0 ? r : plain_reply_stat(j, fd);
 }
 
-/* What is left out is left alone; a request without any time means 0, which Go leaves out. */
+/* A time that is left out stays unchanged. A request without both means 0, which Go leaves out. */
 static struct timespec time_of(bool has, bool other, int64_t ns)
 {
 	const int64_t second = 1000000000;

@@ -8,11 +8,11 @@
 #include "core/log.h"
 #include "plain_host/plain_job.h"
 
-/* Somebody else may make and remove the name meanwhile. */
+/* Another process may make and remove the name meanwhile. */
 #define CREATE_TRIES 8
 /* The first step of a read's buffer, in bytes. */
 #define READ_CHUNK ((size_t)256 << 10)
-/* What counts of open's and create's flags, besides how the name is dealt with. */
+/* The flags of open and create that count, besides those about the name. */
 #define KEPT_FLAGS ((uint32_t)(O_ACCMODE | O_APPEND | O_SYNC))
 
 static bool wants_change(uint32_t flags)
@@ -20,7 +20,7 @@ static bool wants_change(uint32_t flags)
 	return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
 }
 
-/* What is open stays so, wherever the host moves it: it is looked for once more. */
+/* An open file stays open wherever the host moves it, so its place is checked once more. */
 static int keep_open(struct plain_job *j, int fd)
 {
 	int r = plain_inside(j, fd, true);
@@ -30,7 +30,7 @@ static int keep_open(struct plain_job *j, int fd)
 	return r;
 }
 
-/* A client that knows links never does this: it takes one for a regular file. */
+/* A client that knows links never opens one: this client takes the link for a regular file. */
 static void log_link_opened(struct plain_session *s)
 {
 	if (!s->links_opened)
@@ -39,7 +39,7 @@ static void log_link_opened(struct plain_session *s)
 	s->links_opened = true;
 }
 
-/* Opens what place has, which is a regular file or, for reading, a directory. */
+/* Opens the object at place: a regular file or, for reading, a directory. */
 static int open_object(struct plain_job *j, uint32_t flags, int *ret_fd)
 {
 	int r = export_openable(j->place.mode);
@@ -91,7 +91,7 @@ static int open_or_create(struct plain_job *j, uint32_t flags, int *ret_fd)
 
 int plain_serve_create(struct plain_job *j)
 {
-	/* Old clients send no flags, some of them also to truncate a file that is there. */
+	/* Old clients send no flags, also when they want to truncate an existing file. */
 	uint32_t flags = j->q->flags != 0 ? j->q->flags | O_CREAT : O_RDWR | O_CREAT | O_TRUNC;
 	int fd;
 	int r = open_or_create(j, flags, &fd);
@@ -131,27 +131,27 @@ int plain_serve_release(struct plain_job *j)
 	return close(fd) < 0 && errno != EINTR ? -errno : 0;
 }
 
-/* Grows the buffer with what there is to read, not with what is asked for. */
+/* The buffer grows with the bytes that are read, not with the length that is asked for. */
 int plain_serve_read(struct plain_job *j)
 {
-	size_t want = j->q->sz < PLAIN_READ_MAX ? j->q->sz : PLAIN_READ_MAX, done = 0;
+	size_t len = j->q->sz < PLAIN_READ_MAX ? j->q->sz : PLAIN_READ_MAX, done = 0;
 	struct plain_session *s = j->s;
 	struct plain_slot *slot;
 	int r = plain_slot_find(s, j->q->fh, &slot);
 
 	if (r == 0 && j->q->off < 0)
 		r = -EINVAL;
-	while (r == 0 && done < want) {
+	while (r == 0 && done < len) {
 		size_t step = done < READ_CHUNK ? READ_CHUNK : done;
 
-		if (step > want - done)
-			step = want - done;
+		if (step > len - done)
+			step = len - done;
 		r = plain_data_reserve(s, done + step);
 		if (r < 0)
 			break;
 		off_t at;
 		if (__builtin_add_overflow(j->q->off, (off_t)done, &at))
-			break; /* no file is that long */
+			break; /* no file is so long */
 		ssize_t n = pread(slot->fd, s->data + done, step, at);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -177,8 +177,7 @@ int plain_serve_write(struct plain_job *j)
 	if (r == 0 && (j->q->off < 0 || j->q->off > INT64_MAX - (int64_t)len))
 		r = -EINVAL;
 	while (r == 0 && done < len) {
-		/* On a handle opened with O_APPEND this appends, whatever the offset (pwrite(2)).
-		 */
+		/* With O_APPEND this appends, whatever the offset is (pwrite(2)). */
 		ssize_t n = pwrite(slot->fd, data + done, len - done, j->q->off + (off_t)done);
 
 		if (n > 0)
@@ -198,7 +197,7 @@ int plain_serve_write(struct plain_job *j)
 	return 0;
 }
 
-/* Of a file or directory that the client need not have open. */
+/* fsync of a file or directory that the client need not have open. */
 static int do_fsync_path(struct plain_job *j)
 {
 	CLEANUP_CLOSE int fd = -1;

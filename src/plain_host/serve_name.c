@@ -20,13 +20,13 @@ static bool is_root(const struct export_place *p)
 	return strcmp(p->name, ".") == 0;
 }
 
-/* The reply's stat of what was made at place. */
+/* Sets the reply's stat to that of the object that was made at place. */
 static int reply_stat_of_new(struct plain_job *j, const struct export_place *place)
 {
 	CLEANUP_CLOSE int fd = -1;
 
 	if (export_open(j->s->export, place->dirfd, place->name, O_PATH, 0, &fd) < 0)
-		return 0; /* made, and gone again: stat is optional */
+		return 0; /* the object is gone again; stat is optional */
 	return plain_reply_stat(j, fd);
 }
 
@@ -37,7 +37,7 @@ static int made(struct plain_job *j)
 	return r < 0 ? r : reply_stat_of_new(j, &j->place);
 }
 
-/* The place of something to be made. */
+/* The place of an object that is to be made. */
 static int walk_new(struct plain_job *j, struct slice path, struct export_place *ret)
 {
 	int r = plain_walk(j->s, path, false, ret);
@@ -45,7 +45,7 @@ static int walk_new(struct plain_job *j, struct slice path, struct export_place 
 	return r == 0 && ret->object >= 0 ? -EEXIST : r;
 }
 
-/* The place of something to be removed or renamed. */
+/* The place of an object that is to be removed or renamed. */
 static int walk_name(struct plain_job *j, struct slice path, struct export_place *ret)
 {
 	int r = plain_walk_existing(j->s, path, false, ret);
@@ -67,7 +67,7 @@ int plain_serve_mkdir(struct plain_job *j)
 	return r < 0 ? r : made(j);
 }
 
-/* Makes the directory at the first len bytes of the path, if it is not there. */
+/* Makes the directory at the first len bytes of the path, unless it exists. */
 static int ensure_dir(struct plain_job *j, size_t len)
 {
 	struct plain_request q = *j->q;
@@ -82,8 +82,8 @@ static int ensure_dir(struct plain_job *j, size_t len)
 		export_place_done(&part.place);
 		r = plain_serve_mkdir(&part);
 		if (r == -EEXIST)
-			r = 0; /* somebody else was faster, or it is a dangling link: the next step
-				  tells */
+			r = 0; /* another process was faster, or a link dangles: the next step fails
+				*/
 	}
 	export_place_done(&part.place);
 	return r;
@@ -99,15 +99,16 @@ int plain_serve_mkdirall(struct plain_job *j)
 		if (end < path.len && p[end] != '/')
 			continue;
 		r = ensure_dir(j, end);
-		if (r < 0 &&
-		    !(r == -EACCES && end < path.len)) /* above the prefix nothing is ours */
+		if (r < 0 && !(r == -EACCES && end < path.len)) /* directories above the prefix are
+								   not the server's to make */
 			break;
 	}
 	j->p->has_stat = false;
 	return r;
 }
 
-/* With the lock of its directory: what is there now is what the call will take away. */
+/* Called with the directory's lock: the object found now is the one that the call will take
+ * away. */
 static void look_again(struct plain_job *j, struct export_place *place)
 {
 	int fd;
@@ -118,7 +119,7 @@ static void look_again(struct plain_job *j, struct export_place *place)
 	place->object = fd;
 }
 
-/* os.Remove: a file or an empty directory, whichever of the two operations is used. */
+/* As Go's os.Remove: takes a file or an empty directory, for both operations. */
 int plain_serve_remove(struct plain_job *j)
 {
 	int r = walk_name(j, j->q->path, &j->place);
@@ -134,7 +135,7 @@ int plain_serve_remove(struct plain_job *j)
 	return plain_inside(j, j->place.dirfd, true);
 }
 
-/* Tells the node of what was renamed to place2, if some client knows it. */
+/* Tells the node of the object that was renamed to place2, if a client knows it. */
 static void tell_renamed(struct plain_job *j, uint64_t seen)
 {
 	struct hnodes *t = j->s->nodes;
@@ -149,7 +150,8 @@ static void tell_renamed(struct plain_job *j, uint64_t seen)
 	hnode_unref(t, n);
 }
 
-/* The same of what has got a further name: its directory's mark no longer sees all changes. */
+/* tell_renamed for a file that has got another name: one directory's mark does not see all changes
+ * any more. */
 static void tell_linked(struct plain_job *j)
 {
 	struct hnode *n;
@@ -180,7 +182,7 @@ int plain_serve_rename(struct plain_job *j)
 	tell_renamed(j, seen);
 	plain_broke_name(j, &j->place);
 	plain_broke_name(j, &j->place2);
-	/* What was watched where it was may not be where it is (watch.h). */
+	/* The object was watched in its old directory, and may not be in the new one (watch.h). */
 	change_broke_fd(&j->s->change, j->place.object, INV_DATA, NULL);
 	r = plain_inside(j, j->place.dirfd, true);
 	return r < 0 ? r : plain_inside(j, j->place2.dirfd, true);
@@ -198,11 +200,11 @@ static bool is_free(struct plain_job *j, struct slice path)
 
 /*
  * Some clients send the link in path and its target in new_path, others the reverse. A
- * link has an absolute path below the prefix, and a target seldom does, which tells the
- * order for as long as the client is connected. If both could be the link and no request
- * before has told, it is the one that could be made, as long as the other one could not:
- * ln(1) of something that is there. Otherwise nothing is made: a guess might replace
- * what was meant by something else.
+ * link has an absolute path below the prefix, and a target seldom does: the first request
+ * that shows the order decides for as long as the client is connected. If both fields could
+ * be the link, and no earlier request has shown the order, the link is the field whose name
+ * is free, if that of the other is not, as with ln(1) of an existing file. Otherwise no link
+ * is made: with a wrong guess the link would be at the wrong place.
  */
 static int symlink_order(struct plain_job *j, enum plain_symlink *ret)
 {
@@ -330,7 +332,7 @@ static int add_entry(struct plain_job *j, int dirfd, const char *name)
 	if (r == 0)
 		r = export_attr(s->export, fd, &a);
 	if (r == -ENOENT || r == -ESTALE)
-		return 0; /* gone meanwhile, or hidden */
+		return 0; /* the entry was removed meanwhile, or is hidden */
 	if (r < 0)
 		return r;
 	e.is_dir = S_ISDIR(a.mode);

@@ -545,10 +545,10 @@ int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head, 
 /* Takes the header of the payload's byte string, with which the head ends. */
 static int get_payload_header(struct slice *in, size_t payload_len)
 {
-	unsigned char want[9];
-	size_t n = cbor_encode_bytestring_start(payload_len, want, sizeof(want));
+	unsigned char expected[9];
+	size_t n = cbor_encode_bytestring_start(payload_len, expected, sizeof(expected));
 
-	if (in->len != n || memcmp(in->data, want, n) != 0)
+	if (in->len != n || memcmp(in->data, expected, n) != 0)
 		return -EPROTO;
 	in->len = 0;
 	return 0;

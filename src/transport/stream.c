@@ -322,12 +322,12 @@ int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_
 		deadline.tv_sec += timeout_ms / 1000;
 		deadline.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
 	}
-	size_t want = 0; /* 0: the length is not known yet */
-	while (want == 0 || got < want) {
+	size_t frame_len = 0; /* 0: the length is not known yet */
+	while (frame_len == 0 || got < frame_len) {
 		unsigned char *dst;
 		size_t room;
 
-		if (want == 0) {
+		if (frame_len == 0) {
 			dst = header + got;
 			room = sizeof(header) - got;
 		} else {
@@ -342,7 +342,7 @@ int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_
 				*cap = more;
 			}
 			dst = *buf + got;
-			room = (*cap < want ? *cap : want) - got;
+			room = (*cap < frame_len ? *cap : frame_len) - got;
 		}
 		if (s->at == s->end) {
 			s->at = s->end = 0;
@@ -355,22 +355,22 @@ int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_
 			if (n < 0)
 				return (int)n;
 			if (n == 0)
-				return want == 0 && got == 0 ? -ENODATA : -ECONNRESET;
+				return frame_len == 0 && got == 0 ? -ENODATA : -ECONNRESET;
 			s->end = (size_t)n;
 		}
 		size_t n = s->end - s->at < room ? s->end - s->at : room;
 		memcpy(dst, s->buf + s->at, n);
 		s->at += n;
 		got += n;
-		if (want == 0 && got == sizeof(header)) {
-			want = (size_t)header[0] << 24 | (size_t)header[1] << 16 |
-			       (size_t)header[2] << 8 | header[3];
-			if (want == 0 || want > limit)
+		if (frame_len == 0 && got == sizeof(header)) {
+			frame_len = (size_t)header[0] << 24 | (size_t)header[1] << 16 |
+				    (size_t)header[2] << 8 | header[3];
+			if (frame_len == 0 || frame_len > limit)
 				return -EPROTO;
 			got = 0;
 		}
 	}
-	*ret_len = want;
+	*ret_len = frame_len;
 	return 0;
 }
 
