@@ -1,6 +1,6 @@
 /*
- * What the cache asks of whatever is behind it: the extended transport (a link), the
- * plain client, or a fake of a unit test.
+ * The interface between the cache and the backend that it sends requests to: the extended
+ * transport (a link), the plain client, or a fake of a unit test.
  *
  * A call is one request and its completion. The caller owns it from before
  * submit until done has run; the backend owns it in between and completes it
@@ -22,7 +22,8 @@ struct call {
 	 */
 	struct msg req;
 
-	/* Of the caller, as the server knows them; 0: the client itself. Plain tells them. */
+	/* The caller's ids, as the server knows them; 0: the client itself. The plain client sends
+	 * them. */
 	uint32_t uid, gid;
 
 	/*
@@ -34,17 +35,18 @@ struct call {
 	void (*done)(struct call *call, const struct msg *reply);
 	void (*sent)(struct call *call);
 
-	/* Where a reply's payload shall go, if it fits in dest_len; NULL: the backend's buffer. */
+	/* The buffer for the reply's payload, if that fits in dest_len; NULL: one of the
+	 * backend's. */
 	void *dest;
 	size_t dest_len;
 
-	/* The backend's own. */
+	/* These belong to the backend. */
 	struct call *next;
 	uint64_t id;
 	bool queued;
 	struct stats_span span;
 	size_t wire_len;
-	unsigned char *wire; /* wire_inline, or from malloc */
+	unsigned char *wire; /* wire_inline, or memory from malloc */
 	unsigned char wire_inline[CALL_WIRE_INLINE];
 };
 
@@ -53,17 +55,17 @@ struct backend;
 struct backend_ops {
 	/* Never waits for the host; may wait for room in a bounded queue. */
 	void (*submit)(struct backend *b, struct call *call);
-	/* Waits while `full` is set. For threads that may stop reading requests. */
+	/* Waits while `full` is set. For threads that need not read further requests meanwhile. */
 	void (*wait_room)(struct backend *b);
 	/*
-	 * The call is to end with EINTR if it waits for a lock. Any thread; the
-	 * caller sees to it that done has not run. False: it is not submitted yet.
+	 * Ends the call with EINTR if it waits for a lock. Any thread; the caller
+	 * makes sure that done has not run. False: the call is not submitted yet.
 	 */
 	bool (*cancel)(struct backend *b, const struct call *call);
 	/*
-	 * Where INV and RESET go: to `pushed`, on the thread that runs completions,
-	 * in order of arrival with the replies. What came before is dropped. NULL
-	 * where the backend never pushes.
+	 * Registers `pushed`, which gets each INV and RESET, on the thread that runs
+	 * completions and in order of arrival with the replies. Pushes that came before are
+	 * dropped. NULL for a backend that never pushes.
 	 */
 	void (*listen)(struct backend *b, void (*pushed)(void *arg, const struct msg *m),
 		       void *arg);
@@ -72,33 +74,35 @@ struct backend_ops {
 	void (*free)(struct backend *b);
 };
 
-/* What the negotiation found out. */
+/* The facts that the negotiation found out. */
 struct backend_info {
 	/*
-	 * As it was at the start. The cache and the kernel were set up by it: a server that has
-	 * lost one of these abilities cannot take the place of the one that had it.
+	 * The facts at the start, by which the cache and the kernel were set up: a server that
+	 * lacks one of these abilities cannot take the place of one that had it.
 	 */
-	bool plain;	    /* plain protocol: no nlink, owner, nanoseconds */
-	bool push;	    /* INV and RESET come: replies with a stamp are promises */
-	bool watch;	    /* of changes on the host as well, not only of other clients */
-	bool acl;	    /* it passes POSIX ACLs on, and attributes tell who has none */
+	bool plain; /* plain protocol: no nlink, owner, nanoseconds */
+	bool push;  /* INV and RESET come: replies with a stamp are promises */
+	bool watch; /* pushes tell changes on the host as well, not only those of other clients */
+	bool acl;   /* the server passes POSIX ACLs on, and attributes tell which files have none */
 	uint64_t root_node; /* server node id of the root */
 	uint64_t epoch;
 	struct attr root_attr;
 	/*
-	 * What may change while the backend lives, when the server was started anew by another
-	 * user or with other options. So nobody keeps a copy: it is looked up here each time.
-	 * A RESET follows the change, since what was shown before rests on the old facts.
+	 * These facts may change while the backend lives, when the server was started anew by
+	 * another user or with other options. So no code keeps a copy of them: they are read
+	 * here each time. A RESET follows the change, because the cache has answered by the old
+	 * facts.
 	 */
 	atomic_bool server_root; /* the server creates as the caller */
 	atomic_bool read_only;
 	atomic_bool watch_dirs; /* by directory: not every reply has a stamp */
 	atomic_bool umask;	/* the server applies the caller's umask */
-	atomic_bool gives_up;	/* it lets the host execute what a client has open for writing */
+	atomic_bool gives_up;	/* the host may execute files that a client has open for writing */
 	_Atomic uint32_t server_uid, server_gid;
 };
 
-/* The items of a payload's sequence, for those above the codec: see transport/codec.h. */
+/* Reads the items of a payload's sequence, for code that must not use the codec
+ * (transport/codec.h). */
 struct msg_sequences {
 	size_t (*put_pair)(uint64_t a, uint64_t b, unsigned char *buf, size_t cap);
 	size_t (*put_uint)(uint64_t v, unsigned char *buf, size_t cap);
@@ -110,5 +114,5 @@ struct backend {
 	const struct backend_ops *ops;
 	const struct msg_sequences *sequences;
 	struct backend_info info;
-	atomic_bool full; /* more is queued than the backend's bound */
+	atomic_bool full; /* more bytes are queued than the backend's bound */
 };

@@ -43,7 +43,7 @@ static inline pthread_mutex_t *scope_lock(pthread_mutex_t *m)
 	return m;
 }
 
-/* Gives up the ownership of a fd or pointer held by a cleanup local. */
+/* Takes a descriptor or pointer out of a cleanup local, which then owns nothing. */
 static inline int take_fd(int *fd)
 {
 	int v = *fd;

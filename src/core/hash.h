@@ -112,7 +112,7 @@ static inline int hash_grow(struct hash_table *t)
 	return 0;
 }
 
-/* The last bucket goes into that which it was split from. */
+/* The last bucket is joined to the one from which it was split. */
 static inline void hash_shrink(struct hash_table *t)
 {
 	size_t i = --t->size;
@@ -128,14 +128,15 @@ static inline void hash_shrink(struct hash_table *t)
 		paged_shrink(&t->buckets);
 }
 
-/* Gives back what far fewer objects do not need. */
+/* Gives back buckets when there are far fewer objects. */
 static inline void hash_trim(struct hash_table *t)
 {
 	while (t->size > HASH_PER_PAGE && t->count * 4 < t->size)
 		hash_shrink(t);
 }
 
-/* 0, or -1 without memory for the first buckets; for want of more, chains just grow. */
+/* 0, or -1 without memory for the first buckets; without memory for more the chains become
+ * longer. */
 static inline int hash_add(struct hash_table *t, struct hash_link *link, uint32_t hash)
 {
 	if (t->count >= t->size && hash_grow(t) < 0 && t->size == 0)

@@ -96,7 +96,7 @@ void log_line(int level, const char *fmt, ...)
 		at += n;
 	if ((size_t)at > sizeof(line) - 2)
 		at = (int)sizeof(line) - 2;
-	/* One line is one line, whatever a name from the other side holds. */
+	/* One message stays one line, whatever bytes a name from the peer has. */
 	for (int i = 0; i < at; i++)
 		if ((unsigned char)line[i] < ' ')
 			line[i] = '?';
@@ -107,7 +107,7 @@ void log_line(int level, const char *fmt, ...)
 	}
 	line[at++] = '\n';
 	if (write(STDERR_FILENO, line, (size_t)at) < 0) {
-		/* nowhere left to say it */
+		/* there is no other place to log to */
 	}
 	errno = saved;
 }

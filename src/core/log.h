@@ -4,8 +4,8 @@
  *
  * The program's name is process-wide and set once, before any thread starts.
  * log_line is safe from every thread and writes one line with one write(2).
- * Libraries log at LOG_DEBUG only; whoever handles an error logs it, once. It
- * never touches errno.
+ * Libraries log at LOG_DEBUG only; the function that handles an error logs it,
+ * once. log_line never touches errno.
  */
 #pragma once
 
@@ -18,13 +18,13 @@ int log_level(void);
 void log_set_level(int level); /* any thread, at any time */
 
 /*
- * From here on to syslog(3) instead of stderr, unless that is the journal: for
- * a daemon that lets go of its terminal.
+ * From here on lines go to syslog(3) instead of stderr, unless stderr is the journal:
+ * for a daemon that lets go of its terminal.
  */
 void log_to_syslog(void);
 bool log_is_journal(void);
 
-/* "error", "warning", "notice", "info", "debug" or a number to a level; -1 if it is none. */
+/* The level of "error", "warning", "notice", "info", "debug" or a number; -1 for any other text. */
 int log_level_parse(const char *text);
 
 void log_line(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -12,7 +12,7 @@ static bool octal(char c)
 	return c >= '0' && c <= '7';
 }
 
-/* What the kernel escapes is a backslash and three digits (mangle_path); in place. */
+/* Undoes the kernel's escapes, a backslash and three digits each (mangle_path), in place. */
 static void unescape(char *p)
 {
 	char *to = p;
@@ -38,7 +38,7 @@ static bool parse(struct mountinfo *m)
 	m->type = NULL;
 	for (char *w = strtok_r(m->words, " \n", &save); w != NULL;
 	     w = strtok_r(NULL, " \n", &save), n++) {
-		m->fs_options = w; /* the last; the source before it may be empty */
+		m->fs_options = w; /* the last word; the source before it may be empty */
 		if (n == FIELD_DEVICE)
 			m->device = w;
 		else if (n == FIELD_PATH)
@@ -68,7 +68,7 @@ struct mountinfo mountinfo_open(const char *file)
 int mountinfo_next(struct mountinfo *m)
 {
 	while (m->error == 0) {
-		errno = 0; /* stays so at the end of the file */
+		errno = 0; /* remains 0 at the end of the file */
 		if (getline(&m->line, &m->size, m->file) < 0)
 			return -errno;
 		free(m->words);

@@ -7,7 +7,7 @@
  *   while ((r = mountinfo_next(&m)) > 0)
  *           ...m.path...
  *
- * Of several mounts at one place the last is the one that shows. One thread at a time.
+ * Of several mounts at one place the last one is visible. One thread at a time.
  */
 #pragma once
 
@@ -17,21 +17,21 @@
 #define MOUNTINFO_SELF "/proc/self/mountinfo"
 
 struct mountinfo {
-	/* What mountinfo_next found, until it is called again. */
-	char *line;			  /* as it stands there, '\n' included */
+	/* The mount that mountinfo_next found; valid until the next call. */
+	char *line;			  /* the whole line, '\n' included */
 	const char *device;		  /* "MAJOR:MINOR" */
 	const char *path;		  /* of the mount point, its octal escapes undone */
 	const char *type;		  /* "fuse.vsockfs" */
 	const char *options, *fs_options; /* of the mount "ro,nosuid", of the file system "rw" */
 
-	/* its own */
+	/* used by mountinfo.c alone */
 	FILE *file;
-	char *words; /* the line, cut up */
+	char *words; /* a copy of the line, cut into words */
 	size_t size;
 	int error;
 };
 
-/* Why it could not be opened, mountinfo_next tells. */
+/* If the file cannot be opened, mountinfo_next returns the error. */
 struct mountinfo mountinfo_open(const char *file);
 /* 1, 0 at the end, or -errno. A line that lacks one of the fields is passed over. */
 int mountinfo_next(struct mountinfo *m);

@@ -4,8 +4,8 @@
  * The same struct serves the client's cache, the client's transport and the
  * host; only src/transport/codec.c knows how it looks on the wire. A message
  * is a flat set of optional fields (fields.def): set one with MSG_SET, ask
- * with MSG_HAS. It owns nothing: every slice points into memory of whoever
- * built or decoded it and is valid as long as that side says.
+ * with MSG_HAS. A message owns nothing: every slice points into memory of the
+ * code that built or decoded it, and is valid as long as that code says.
  *
  * Units: sizes and offsets in bytes, times in seconds and nanoseconds since
  * 1970, errno values positive, ids opaque.
@@ -38,10 +38,10 @@ struct msg_time {
 
 /* struct attr, flags. */
 enum attr_flag {
-	ATTR_NO_ACL = 1 << 0, /* nothing but the mode decides who may access it */
+	ATTR_NO_ACL = 1 << 0, /* the mode alone, and no ACL, decides who may access the file */
 };
 
-/* What stat(2) tells, and the version that orders two replies about one node. */
+/* The values of stat(2), and the version that orders two replies about one node. */
 struct attr {
 	uint64_t version; /* drawn by the server before its fstat; higher is newer */
 	uint64_t ino;
@@ -53,7 +53,7 @@ struct attr {
 	uint64_t blocks; /* of 512 bytes */
 	uint32_t blksize;
 	struct msg_time atime, mtime, ctime;
-	uint64_t flags; /* enum attr_flag, for who asked for them */
+	uint64_t flags; /* enum attr_flag, for a client that asked for HELLO_ACL */
 };
 
 struct fsinfo {
@@ -77,41 +77,43 @@ enum msg_op {
 };
 
 /*
- * What a message is, as messages.def says of each. Where a trait holds only under a condition,
- * that is a matter of the request's flags: msg_changes, msg_changes_data, msg_synchronises.
+ * The traits that messages.def gives each message. Where a trait depends on the request's flags as
+ * well, a function decides: msg_changes, msg_changes_data, msg_synchronises.
  */
 enum msg_trait {
-	/* what it does on the host */
+	/* its effect on the host */
 	TRAIT_CHANGES_OBJECT = 1 << 0, /* changes the object `node`; OPEN: with O_TRUNC */
-	TRAIT_CHANGES_NAME = 1 << 1,   /* changes what `name` in the directory `node` leads to */
-	TRAIT_CHANGES_NAME2 = 1 << 2,  /* changes what `name2` in the directory `node2` leads to */
-	TRAIT_REMOVES = 1 << 3,	       /* `name` is gone after it; of `node` it tells as a parent */
-	TRAIT_OPENS = 1 << 4,	       /* its reply brings an open file */
-	TRAIT_READS = 1 << 5,	       /* reads content, which may move the access time */
-	TRAIT_WRITES = 1 << 6,	       /* changes content through an open file */
-	TRAIT_KEEPS_SIZE = 1 << 7,     /* WRITES, but with any of its `flags` the size stays */
-	TRAIT_FILE_LOCK = 1 << 8,      /* takes or releases a lock; waits for it with LOCK_WAIT */
-	TRAIT_SYNCHRONISES = 1 << 9,   /* see msg_synchronises */
-	TRAIT_OPEN_FLAGS = 1 << 10,    /* its `flags` are those of open(2) */
-	TRAIT_STRIP_FLAG = 1 << 11,    /* STRIP_IDS in its `flags` says whether set-id bits go */
-	/* what its reply tells */
+	TRAIT_CHANGES_NAME =
+		1 << 1, /* changes the object that `name` in the directory `node` leads to */
+	TRAIT_CHANGES_NAME2 = 1 << 2, /* changes the object that `name2` in `node2` leads to */
+	TRAIT_REMOVES = 1 << 3,	      /* removes `name`; the reply tells of `node` as a parent */
+	TRAIT_OPENS = 1 << 4,	      /* its reply brings an open file */
+	TRAIT_READS = 1 << 5,	      /* reads content, which may change the access time */
+	TRAIT_WRITES = 1 << 6,	      /* changes content through an open file */
+	TRAIT_KEEPS_SIZE = 1 << 7,    /* WRITES, but with any of its `flags` the size stays */
+	TRAIT_FILE_LOCK = 1 << 8,     /* takes or releases a lock; waits for it with LOCK_WAIT */
+	TRAIT_SYNCHRONISES = 1 << 9,  /* see msg_synchronises */
+	TRAIT_OPEN_FLAGS = 1 << 10,   /* its `flags` are those of open(2) */
+	TRAIT_STRIP_FLAG = 1 << 11,   /* STRIP_IDS in its `flags` says whether set-id bits go */
+	/* the contents of its reply */
 	TRAIT_NAMES_OBJECT = 1 << 12, /* the object of a name, with a reference */
 	TRAIT_LOOKS_UP = 1 << 13,     /* ENOENT is an answer: the name is not there */
 	TRAIT_TARGET = 1 << 14,	      /* its payload is the target of a symbolic link */
-	/* what the guest's kernel does about it */
+	/* the behaviour of the guest's kernel */
 	TRAIT_LOCKS = 1 << 15,	      /* holds the lock of `node` (and of `node2`) meanwhile */
-	TRAIT_LOCKS_NAMED = 1 << 16,  /* and those of the objects that are named */
-	TRAIT_WITHIN_WRITE = 1 << 17, /* sends it also within a write(2) that is not over */
+	TRAIT_LOCKS_NAMED = 1 << 16,  /* and the locks of the objects that are named */
+	TRAIT_WITHIN_WRITE = 1 << 17, /* sends it also within a write(2) that has not ended */
 	TRAIT_PAGES = 1 << 18,	      /* keeps the content: pages, or a listing */
 	TRAIT_TELLS_SIZE = 1 << 19,   /* takes the size that the reply tells; not with SET_SIZE */
-	TRAIT_FORCES_SIZE = 1 << 20,  /* takes it whatever it has been told since */
-	TRAIT_OUTDATES = 1 << 21,     /* takes what was asked for before its reply as outdated */
-	TRAIT_AFTER_NAMES = 1 << 22,  /* shows names of `node` that it is still to be told */
+	TRAIT_FORCES_SIZE = 1 << 20,  /* takes that size whatever size it was told since */
+	TRAIT_OUTDATES = 1 << 21,     /* ignores attributes that it asked for before this reply */
+	TRAIT_AFTER_NAMES =
+		1 << 22, /* may be about names of `node` that a notification is to tell first */
 	/* how it travels */
 	TRAIT_ONEWAY = 1 << 23,	   /* has no reply */
 	TRAIT_IN_ORDER = 1 << 24,  /* takes effect before the next; FILE_LOCK: with LOCK_WAIT */
 	TRAIT_PUSHED = 1 << 25,	   /* the server sends it by itself */
-	TRAIT_HEARTBEAT = 1 << 26, /* a sign of life, which no time of requests is made up of */
+	TRAIT_HEARTBEAT = 1 << 26, /* a sign of life: not counted in the time of a request */
 };
 
 #define TRAIT_CHANGES (TRAIT_CHANGES_OBJECT | TRAIT_CHANGES_NAME | TRAIT_CHANGES_NAME2)
@@ -147,7 +149,7 @@ struct inv_item {
 	struct slice name; /* with INV_NAME; else empty */
 };
 
-/* What of a node is no longer true. */
+/* The facts about a node that are not true any more. */
 enum inv_class {
 	INV_ATTR = 1 << 0,  /* attributes */
 	INV_DATA = 1 << 1,  /* content, at any offset, and its size */
@@ -157,8 +159,8 @@ enum inv_class {
 
 /* INV and ACK, field flags. */
 enum inv_flag {
-	INV_ACK = 1 << 0,      /* INV: an ACK is wanted as soon as it is done with */
-	ACK_DEFERRED = 1 << 0, /* ACK: not done with, but held up by a request of this client */
+	INV_ACK = 1 << 0,      /* INV: send ACK as soon as the items have taken effect */
+	ACK_DEFERRED = 1 << 0, /* ACK: a request of this client still delays the items' effect */
 };
 
 /* READDIRPLUS, flags of request and reply. */
@@ -175,7 +177,7 @@ enum setattr_valid {
 	SET_SIZE = 1 << 3, /* through fh where the request has one */
 	SET_ATIME = 1 << 4,
 	SET_MTIME = 1 << 5,
-	SET_ATIME_NOW = 1 << 6, /* the server's clock */
+	SET_ATIME_NOW = 1 << 6, /* the time of the server's clock */
 	SET_MTIME_NOW = 1 << 7,
 };
 
@@ -184,15 +186,16 @@ enum lock_type { LOCK_TYPE_READ = 0, LOCK_TYPE_WRITE = 1, LOCK_TYPE_NONE = 2 };
 
 /* SETLK, field flags. */
 enum lock_flag {
-	LOCK_WAIT = 1 << 0,	/* block until granted or cancelled */
-	LOCK_BSD = 1 << 1,	/* flock(2); off and off2 are ignored */
-	LOCK_CLOSE = 1 << 2,	/* FLUSH: the file goes: release the owner's BSD lock as well */
-	FLUSH_GIVE_UP = 1 << 3, /* FLUSH: let the host execute it until the next WRITE */
+	LOCK_WAIT = 1 << 0,  /* block until granted or cancelled */
+	LOCK_BSD = 1 << 1,   /* flock(2); off and off2 are ignored */
+	LOCK_CLOSE = 1 << 2, /* FLUSH: the file is closed: release the owner's BSD lock as well */
+	FLUSH_GIVE_UP = 1 << 3, /* FLUSH: let the host execute the file until the next WRITE */
 };
 
 /* OPEN and CREATE, field flags: those of open(2), and above them: */
 #define OPEN_GIVE_UP                                                                               \
-	(UINT64_C(1) << 32) /* no FLUSH will come: let the host execute it after each request */
+	(UINT64_C(1)                                                                               \
+	 << 32) /* no FLUSH will come: let the host execute the file after each request */
 
 /* MKNOD, field flags of the reply. */
 enum mknod_reply_flag {
@@ -204,32 +207,33 @@ enum open_reply_flag {
 	OPEN_FLUSH = 1 << 0, /* this file system can report errors at close: send FLUSH */
 };
 
-/* WRITE, field flags: the flags of the open file, and above them; of SETATTR nothing else: */
+/* WRITE, field flags: those of the open file, and above them STRIP_IDS. SETATTR: STRIP_IDS
+ * alone. */
 #define STRIP_IDS                                                                                  \
 	(UINT64_C(1) << 32) /* take set-id bits off, as for a writer without CAP_FSETID            \
 			     */
 
 /* HELLO, field features. */
 enum hello_feature {
-	HELLO_ROOT = 1 << 0,	 /* the server is privileged: it creates as the caller */
+	HELLO_ROOT = 1 << 0, /* the server is privileged: it creates files with the caller's ids */
 	HELLO_READONLY = 1 << 1, /* every change is refused with EROFS */
 	HELLO_PUSH =
 		1 << 2, /* request: takes INV and RESET; reply: other clients' changes are pushed */
-	HELLO_WATCH = 1 << 3, /* and so are those of the host, wherever a reply has a stamp */
-	HELLO_WATCH_DIRS =
-		1 << 4,		/* with HELLO_WATCH: by directory, and for so many of them only */
-	HELLO_UMASK = 1 << 5,	/* the server applies the caller's umask */
-	HELLO_ACL = 1 << 6,	/* request: asks for POSIX ACLs; reply: passes them on */
-	HELLO_GIVE_UP = 1 << 7, /* the server gives up descriptors for writing: OPEN_GIVE_UP,
-				   FLUSH_GIVE_UP */
+	HELLO_WATCH =
+		1 << 3, /* changes by the host are pushed, too, wherever a reply has a stamp */
+	HELLO_WATCH_DIRS = 1 << 4, /* with HELLO_WATCH: by directory, a limited number of them */
+	HELLO_UMASK = 1 << 5,	   /* the server applies the caller's umask */
+	HELLO_ACL = 1 << 6,	   /* request: asks for POSIX ACLs; reply: passes them on */
+	HELLO_GIVE_UP = 1 << 7,	   /* the server gives up descriptors for writing: OPEN_GIVE_UP,
+				      FLUSH_GIVE_UP */
 };
 
 /* "LOOKUP", or "?" for a code that no message has. Never NULL. */
 const char *msg_op_name(uint64_t op);
 
 /*
- * True if every field that a request (a successful reply) of op needs is
- * there; false also for an unknown op.
+ * True if a request (a successful reply) of op has every field that it needs;
+ * false also for an unknown op.
  */
 bool msg_request_complete(const struct msg *m);
 bool msg_reply_complete(uint64_t op, const struct msg *m);
@@ -245,22 +249,22 @@ static inline bool msg_is(uint64_t op, uint32_t traits)
 	return (msg_traits(op) & traits) != 0;
 }
 
-/* What this request changes, of TRAIT_CHANGES. */
+/* The traits of TRAIT_CHANGES that this request has, by its op and its flags. */
 uint32_t msg_changes(const struct msg *m);
 /* Whether this request changes the content or the size of the file `node`. */
 bool msg_changes_data(const struct msg *m);
 
 /*
- * A request whose success brings its caller up to what the host had done before: a lock is
- * granted, a name is made, moved or removed. Programs hand over by these what they wrote.
+ * True for a request after which its caller sees all that the host had done before: a lock is
+ * granted, a name is made, moved or removed. By these, programs hand over data to each other.
  */
 bool msg_synchronises(const struct msg *m);
 
-/* An error (-errno) that a reply may carry: -EIO for one that no program may see. */
+/* r, an -errno, if a reply may carry that error; -EIO for errors that no program may see. */
 int msg_errno(int r);
 
 /* A name in a directory: 1 to MSG_NAME_MAX bytes without '/' and NUL. */
 bool msg_name_valid(struct slice name);
 
-/* What a symbolic link may lead to: 1 to MSG_TARGET_MAX bytes without NUL. */
+/* A symbolic link's target: 1 to MSG_TARGET_MAX bytes without NUL. */
 bool msg_target_valid(struct slice target);

@@ -78,7 +78,7 @@ static bool parse_size(const char *text, uint64_t *ret)
 	return *p == '\0' && !__builtin_mul_overflow(*ret, unit, ret);
 }
 
-/* The index of value in "a|b|c", -1 if it is none of them. */
+/* The index of value in "a|b|c", -1 if value is not in the list. */
 static int choice(const char *values, const char *value)
 {
 	size_t len = strlen(value);

@@ -28,15 +28,15 @@ struct option_spec {
 	const char *name;
 	enum option_kind kind;
 	size_t offset;
-	const char *values;	  /* CHOICE: the values; else what stands for the value in help */
-	uint64_t max;		  /* SECONDS (in ns), SIZE, NUMBER, OCTAL */
-	const char *default_text; /* for help; NULL: none to tell */
+	const char *values; /* CHOICE: the values; else a word for the value in the help text */
+	uint64_t max;	    /* SECONDS (in ns), SIZE, NUMBER, OCTAL */
+	const char *default_text; /* for the help text; NULL: none is shown */
 	const char *text;
 };
 
 /*
- * Called for what is not in the table; value is NULL without "=". Returns
- * true if it took the option.
+ * Called for an option that is not in the table; value is NULL without "=". Returns
+ * true if the caller knows the option.
  */
 typedef bool options_other(void *arg, const char *name, const char *value);
 
@@ -48,11 +48,11 @@ typedef bool options_other(void *arg, const char *name, const char *value);
 int options_parse(const struct option_spec *table, size_t n, char *list, void *into,
 		  options_other *other, void *arg, char *err, size_t err_len);
 
-/* One value as the table's option wants it, as options_parse does. */
+/* Parses one value of an option, as options_parse does. */
 int option_set(const struct option_spec *spec, const char *value, void *into, char *err,
 	       size_t err_len);
 
-/* The value in the struct as option_set takes it; not for ON, OFF and TEXT. */
+/* Writes the struct's value as a text that option_set takes; not for ON, OFF and TEXT. */
 void option_show(const struct option_spec *spec, const void *from, char *buf, size_t len);
 
 /* Writes the table as help text, or as mdoc list items. */

@@ -1,6 +1,6 @@
 /*
- * Numbered pages of 4 KiB, found in two steps and never moved: what a large table is made of that
- * grows without one large allocation and without copying what is in it.
+ * Numbered pages of 4 KiB, found in two steps and never moved. A large table that is made of them
+ * grows without a large allocation and without copying its content.
  *
  * Not thread-safe.
  */
@@ -22,7 +22,7 @@ static inline void *paged_at(const struct paged *p, size_t i)
 	return p->top[i / PAGED_FAN][i % PAGED_FAN];
 }
 
-/* One more page, zeroed. -1 without memory. */
+/* Adds a page of zeros. -1 without memory. */
 static inline int paged_grow(struct paged *p)
 {
 	size_t i = p->count;
@@ -44,7 +44,7 @@ static inline int paged_grow(struct paged *p)
 	return 0;
 }
 
-/* The last one goes. */
+/* Frees the last page. */
 static inline void paged_shrink(struct paged *p)
 {
 	size_t i = --p->count;
@@ -61,7 +61,7 @@ static inline void paged_done(struct paged *p)
 	while (p->count > 0)
 		paged_shrink(p);
 	for (size_t i = 0; p->top != NULL && i < PAGED_FAN; i++)
-		free(p->top[i]); /* one for whose first page there was no memory */
+		free(p->top[i]); /* may exist without pages, if there was no memory for the first */
 	free(p->top);
 	*p = (struct paged){0};
 }

@@ -1,7 +1,7 @@
 /*
  * Statistics of one mount or server, in memory that other programs may map
- * read-only (stats_layout.h). They need nothing of the daemon: they can read
- * while it hangs, and after it died. A living daemon holds a lock for writing
+ * read-only (stats_layout.h). Those programs need no answer from the
+ * daemon: they can read while it hangs, and after it died. A living daemon holds a lock for writing
  * (F_OFD_SETLK) on the file.
  *
  * Any thread counts, without a lock. Times are CLOCK_MONOTONIC in nanoseconds.
@@ -46,17 +46,17 @@ enum stats_side { STATS_MOUNT, STATS_SERVER };
 
 /*
  * The segment of a mount. path NULL: private memory. Else the file is made
- * anew (mode 0644), so that a reader of an old one keeps what it has; it stays
+ * anew (mode 0644), so that a reader of an old file keeps that one; the file stays
  * after stats_free. Returns 0 or -errno.
  */
 int stats_new(const char *path, struct stats **ret);
-/* The same for either side. */
+/* stats_new for either side. */
 int stats_new_side(const char *path, enum stats_side side, struct stats **ret);
-/* Whether a daemon that lives holds the segment that fd is open on. */
+/* Whether a living daemon holds the segment that is open as fd. */
 bool stats_locked(int fd);
 /*
- * In the directory that stats_directory names, under a name of its own
- * ("PID.stats"); stats_free removes it.
+ * The segment in a new file ("PID.stats") in the directory that stats_directory names;
+ * stats_free removes the file.
  */
 int stats_new_default(enum stats_side side, struct stats **ret);
 void stats_free(struct stats *s);
@@ -79,13 +79,14 @@ uint64_t stats_now(void);
 struct stats_request {
 	uint64_t unique, node;
 	uint32_t opcode, pid, uid;
-	bool answered; /* false: of a kind that has no reply */
+	bool answered; /* false: this kind of request has no reply */
 };
 
-/* On the thread that handles it; round trips that this thread then causes are the request's. */
+/* On the thread that handles the request: the round trips that this thread causes from now on
+ * belong to the request. */
 void stats_fuse_begin(struct stats *s, const struct stats_request *r);
 
-/* What is known of an answered request; err is positive. */
+/* The facts about an answered request; err is positive. */
 struct stats_answer {
 	uint64_t unique, node, ns;
 	uint64_t wait, rtt; /* of the message to the host whose reply was the answer; else 0 */
@@ -94,38 +95,39 @@ struct stats_answer {
 	int err;
 };
 
-/* What is about to be answered. */
+/* The reply that is about to be written. */
 struct stats_reply {
 	uint64_t unique;
 	int err;		/* positive */
-	uint64_t read, written; /* bytes, if it is a READ or a WRITE */
-	bool no_entry;		/* if it is a LOOKUP: there is no such name */
+	uint64_t read, written; /* bytes, of a READ or a WRITE */
+	bool no_entry;		/* of a LOOKUP: there is no such name */
 };
 
 /*
- * Before the reply is written, so that whoever got it finds it counted. False
- * if the request is not in the table; ret is then not set.
+ * To be called before the reply is written, so that a program that has the reply finds it
+ * counted. False if the request is not in the table; ret is then not set.
  */
 bool stats_fuse_end(struct stats *s, const struct stats_reply *reply, struct stats_answer *ret);
 const char *stats_fuse_name(uint32_t row);
 
 /* ---- messages to the host ---- */
 
-/* In struct call. Zero-initialised. */
+/* A member of struct call, initialised with zeros. */
 struct stats_span {
 	uint64_t queued, sent;
-	uint64_t unique; /* of the request that caused it; 0: none is known */
+	uint64_t unique; /* the request that caused it; 0: not known */
 	uint32_t pending;
 	bool waiting, out; /* in the queue; sent, and not answered */
 };
 
 void stats_rpc_queue(struct stats *s, struct stats_span *span, bool oneway);
-/* When its first byte is about to be sent. May come again, for a further round trip. */
+/* The first byte of the message is about to be sent. Called again for each further round trip. */
 void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool oneway);
-/* Before the completion, on its thread: what that causes is the same request's. */
+/* Before the completion, on its thread: messages that the completion sends belong to the same
+ * request. */
 void stats_rpc_done(struct stats *s, struct stats_span *span, uint64_t op, int err);
-/* The call ends; one that was not done is taken out of the queue or out of flight. */
+/* The call ends; one without a reply is not counted as queued or in flight any more. */
 void stats_rpc_drop(struct stats *s, struct stats_span *span);
 
-/* A server executed op in ns. */
+/* A server has executed op, in this many nanoseconds. */
 void stats_executed(struct stats *s, uint64_t op, uint64_t ns, int err);

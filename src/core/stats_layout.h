@@ -7,11 +7,11 @@
  *   per section: struct stats_section
  *   at offset: u64 value per scalar
  *
- * A reader goes by names: a later version may add rows, sections, and members
- * at the end of a row, which is why a section tells its stride.
+ * A reader finds rows and sections by their names: a later version may add rows,
+ * sections, and members at the end of a row, so each section tells its stride.
  *
- * Everything is written by relaxed atomic stores and adds. A reader sees each
- * value whole, but not several of one moment.
+ * All values are written by relaxed atomic stores and adds. A reader sees each value
+ * whole, but several values may be from different moments.
  */
 #pragma once
 
@@ -54,13 +54,13 @@ struct stats_text {
 };
 
 /*
- * Section "fuse", requests of the kernel, by when they came, and section "rpc",
- * messages to the host, by when they were sent; on a server: what it executed.
+ * Section "fuse": requests of the kernel, counted when they come. Section "rpc": messages
+ * to the host, counted when they are sent; on a server the messages that it has executed.
  */
 struct stats_op {
 	_Atomic uint64_t count;
 	_Atomic uint64_t wait;	/* rpc: ns in the queue */
-	_Atomic uint64_t rpcs;	/* fuse: round trips that they caused */
+	_Atomic uint64_t rpcs;	/* fuse: round trips that the requests caused */
 	struct stats_hist time; /* ns until the answer; its buckets' sum is the number of answers */
 	_Atomic uint32_t errors[STATS_ERRNOS]; /* by errno */
 };
@@ -70,18 +70,18 @@ struct stats_pending {
 	_Atomic uint64_t unique; /* 0: free */
 	_Atomic uint64_t start;	 /* CLOCK_MONOTONIC, ns; 0: being filled in */
 	_Atomic uint64_t node;
-	_Atomic uint64_t sent; /* when its last message left for the host; 0: none did */
+	_Atomic uint64_t sent; /* when its last message was sent to the host; 0: none was */
 	_Atomic uint32_t op;   /* row of section "fuse" */
 	_Atomic uint32_t pid, uid;
 	_Atomic uint32_t rpcs;	  /* round trips so far */
-	_Atomic uint32_t rpc;	  /* row of section "rpc" of the last one, + 1; 0: none */
+	_Atomic uint32_t rpc;	  /* row of section "rpc" of its last message, + 1; 0: none */
 	_Atomic uint32_t process; /* row of section "process", + 1 */
 	uint32_t spare[2];
 };
 
 /*
- * Section "process": tasks, by the id that the kernel gives (a thread's). When
- * a new one finds no room, it takes the place of one that was quiet for long.
+ * Section "process": tasks, by the id in the kernel's request (a thread's). A new task
+ * that finds no free row takes that of a task that was quiet for long.
  */
 struct stats_process {
 	_Atomic uint32_t pid; /* 0: free */
@@ -89,7 +89,7 @@ struct stats_process {
 	_Atomic uint64_t last; /* CLOCK_MONOTONIC, ns, of its latest request */
 	_Atomic uint64_t requests, reads, writes, lookups, rpcs;
 	_Atomic uint64_t bytes_read, bytes_written;
-	_Atomic uint64_t time; /* ns that it waited for us */
+	_Atomic uint64_t time; /* ns that the task waited for this mount */
 	char comm[16];
 	uint64_t spare[3];
 };

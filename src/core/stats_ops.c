@@ -73,9 +73,9 @@ const char *stats_fuse_name(uint32_t row)
 	return stats_fuse_names[row < FUSE_ROWS ? row : ROW_OTHER].name;
 }
 
-/* What this thread works for. */
+/* The request that this thread works for. */
 static _Thread_local struct {
-	const struct stats *stats; /* NULL: nothing that is known */
+	const struct stats *stats; /* NULL: no known request */
 	uint64_t unique;
 	uint32_t pending;
 	uint64_t wait, rtt; /* of the message whose completion runs */
@@ -86,7 +86,8 @@ static _Thread_local struct {
 
 /* ---- processes ---- */
 
-/* Of a task's first request, when it surely lives: most are gone before anybody looks. */
+/* Called for a task's first request, while the task surely lives: most tasks have ended before a
+ * program reads the statistics. */
 static void read_comm(uint32_t pid, char *comm, size_t len)
 {
 	char path[32];
@@ -135,7 +136,7 @@ static uint32_t process_find(struct stats *s, uint32_t pid, uint32_t uid, uint64
 	uint32_t owner = LOAD(p->pid);
 	STORE(p->last, now);
 	if (!atomic_compare_exchange_strong(&p->pid, &owner, pid))
-		return 0; /* another new task was faster */
+		return 0; /* another thread has taken the row for a new task */
 	process_clear(p);
 	STORE(p->uid, uid);
 	read_comm(pid, p->comm, sizeof(p->comm));
@@ -163,7 +164,7 @@ static uint32_t process_begin(struct stats *s, const struct stats_request *r, ui
 
 /* ---- requests of the kernel ---- */
 
-/* Their numbers go up by two (fuse_get_unique), so those in flight seldom meet. */
+/* Request numbers grow by two (fuse_get_unique), so those in flight seldom have the same row. */
 static uint32_t pending_home(uint64_t unique)
 {
 	return (uint32_t)(unique >> 1) % STATS_PENDING;
@@ -251,7 +252,7 @@ static void count_bytes(struct stats *s, uint32_t row, struct stats_process *who
 	}
 }
 
-/* What a pending request was, and how it ended; its row is free then. */
+/* Frees the row of a pending request, and returns the facts about the request. */
 static struct stats_answer pending_end(struct stats_pending *p, const struct stats_reply *reply,
 				       uint32_t *ret_process)
 {
@@ -265,7 +266,7 @@ static struct stats_answer pending_end(struct stats_pending *p, const struct sta
 				 .err = reply->err};
 
 	if (a.op == ROW_LOOKUP && reply->no_entry)
-		a.err = ENOENT; /* told as an entry, so that the kernel remembers it */
+		a.err = ENOENT; /* the kernel got an entry without a node, which it remembers */
 	*ret_process = LOAD(p->process);
 	STORE(p->start, 0);
 	atomic_store_explicit(&p->unique, 0, memory_order_release);
@@ -306,7 +307,7 @@ bool stats_fuse_end(struct stats *s, const struct stats_reply *reply, struct sta
 
 /* ---- messages to the host ---- */
 
-/* The pending request that a message belongs to, if it still is. */
+/* The request that a message belongs to, if it is still pending. */
 static struct stats_pending *span_pending(struct stats *s, const struct stats_span *span)
 {
 	struct stats_pending *p = span->unique != 0 ? &s->pending[span->pending] : NULL;

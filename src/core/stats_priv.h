@@ -1,4 +1,4 @@
-/* What stats.c (counting), stats_ops.c (requests) and stats_segment.c (the file) share. */
+/* The statistics, for stats.c (counting), stats_ops.c (requests) and stats_segment.c (the file). */
 #pragma once
 
 #include <pthread.h>
@@ -9,12 +9,12 @@ struct stats {
 	char *base;
 	size_t size;
 	enum stats_side side;
-	int fd; /* locked while we live; -1: private memory */
+	int fd; /* locked while the daemon lives; -1: private memory */
 	char *path;
-	bool remove;	       /* at the end */
-	pthread_mutex_t texts; /* their writers */
+	bool remove;	       /* remove the file at the end */
+	pthread_mutex_t texts; /* covers writing the texts */
 
-	/* Inside base. On a server, what only mounts have is NULL. */
+	/* Pointers into base. On a server, those of sections that only mounts have are NULL. */
 	_Atomic uint64_t *value;
 	struct stats_hist *hist;
 	struct stats_text *text;

@@ -1,5 +1,5 @@
 /*
- * The segment: how it is laid out, in which file it is, and who holds that.
+ * The segment: its layout, its file, and the lock on the file.
  */
 #include "core/stats.h"
 
@@ -28,7 +28,7 @@ static const struct stats_row scalars[STAT_COUNT] = {
 #include "core/counters.def"
 };
 
-/* One row more than there are, for a side that has none. */
+/* One row more than there are, because a side without rows would make an empty array. */
 static const struct stats_row hists[HIST_COUNT + 1] = {
 #define HISTOGRAM(name, unit, text) {#name, "hist", #unit, text},
 #include "core/counters.def"
@@ -72,7 +72,7 @@ static void describe_dotted(struct stats_info *info, const struct stats_row *row
 
 /* ---- laying out ---- */
 
-/* What takes shape in two passes: without memory to find the size, then in it. */
+/* The segment while it is laid out, in two passes: the first without memory, to find the size. */
 struct layout {
 	char *base; /* NULL: the first pass */
 	size_t at;
@@ -175,7 +175,8 @@ static size_t lay_out(struct stats *s)
 	uint32_t first = (uint32_t)(value + scalar.first * sizeof(uint64_t));
 	memcpy(s->base + head + 8, &count, 4);
 	memcpy(s->base + head + 12, &first, 4);
-	memcpy(s->base + head, STATS_MAGIC, 8); /* last: a reader that sees it sees the rest */
+	memcpy(s->base + head, STATS_MAGIC,
+	       8); /* written last: a reader that sees the magic sees the rest */
 	return l.at;
 }
 
@@ -191,7 +192,8 @@ static void introduce(struct stats *s)
 	stats_set(s, STAT_proc_heartbeat, stats_now());
 }
 
-/* Of the open file, so that a child that inherits the descriptor holds it too. */
+/* Takes a lock of the open file description, which a child that inherits the descriptor has,
+ * too. */
 static int lock_file(int fd)
 {
 	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -199,7 +201,7 @@ static int lock_file(int fd)
 	return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
 }
 
-/* Only a lock for writing counts: that nobody can take who may just read the file. */
+/* Only a lock for writing counts: a program that may only read the file cannot take one. */
 bool stats_locked(int fd)
 {
 	struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
@@ -220,7 +222,7 @@ static int stats_map(int fd, enum stats_side side, struct stats **ret)
 	s->fd = fd;
 	s->size = lay_out(s);
 	(void)pthread_mutex_init(&s->texts, NULL);
-	/* allocated, not sparse: a full disk must not be a SIGBUS later */
+	/* allocated, not sparse: otherwise a full disk would cause a SIGBUS later */
 	int r = fd >= 0 ? -posix_fallocate(fd, 0, (off_t)s->size) : 0;
 	void *p = r == 0 ? mmap(NULL, s->size, PROT_READ | PROT_WRITE,
 				MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0)
@@ -238,7 +240,8 @@ static int stats_map(int fd, enum stats_side side, struct stats **ret)
 	return 0;
 }
 
-/* Locked before others may open it: they could keep us from it by a lock for reading. */
+/* Locks the file before others may open it, because they could prevent that by a lock for
+ * reading. */
 static int create(const char *path)
 {
 	const mode_t mask = umask(077);
@@ -253,7 +256,8 @@ static int create(const char *path)
 	return r < 0 ? r : take_fd(&fd);
 }
 
-/* The segment in a file of ours, which does not stay where there is no room for it. */
+/* Makes the segment in a new file. The file is removed again if there is no room for the
+ * segment. */
 static int map_file(int fd, const char *path, enum stats_side side, struct stats **ret)
 {
 	int r = stats_map(fd, side, ret);
@@ -320,8 +324,8 @@ static bool clear_away(const char *path)
 }
 
 /*
- * Makes dir unless it is there. Where others may make and remove files, as in
- * an XDG_RUNTIME_DIR that is /tmp, nothing of ours is put.
+ * Makes dir unless it exists. No file is put into a directory in which other users may
+ * make and remove files, as in an XDG_RUNTIME_DIR that is /tmp.
  */
 static int own_directory(const char *dir)
 {
