@@ -86,7 +86,7 @@ static bool answer_read(struct cache *c, const struct cache_query *q, struct nod
 	if (q->r->direct || !node_fresh_locked(c, n, now) ||
 	    !pages_read_locked(c, n, m->off, m->size, &a->pages))
 		return false;
-	n->flags |= NODE_KERNEL_DATA;
+	kernel_data_noted_locked(n);
 	n->file->used = true;
 	file_read_locked(n, m->off, m->size);
 	a->out.longer = size_read_locked(q->r, a->pages.len);

@@ -8,6 +8,7 @@
 #include "cache/attrs.h"
 #include "cache/drop.h"
 #include "cache/files.h"
+#include "cache/in_kernel.h"
 #include "cache/in_kernel_names.h"
 #include "cache/listing_priv.h"
 #include "cache/names.h"
@@ -25,7 +26,7 @@ static void forget_locked(struct cache *c, struct node *n, uint64_t count)
 	n->nlookup -= count < n->nlookup ? count : n->nlookup;
 	if (n->nlookup > 0)
 		return;
-	n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+	kernel_data_forgotten_locked(n);
 	idle_close_locked(c, n);
 	node_check_locked(c, n);
 }

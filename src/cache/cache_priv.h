@@ -28,7 +28,7 @@ struct kept_attr {
 enum node_flag {
 	NODE_LOCKED = 1 << 0,	   /* see cache_mark_locked */
 	NODE_PROMISED = 1 << 1,	   /* attr is under a promise */
-	NODE_KERNEL_DATA = 1 << 2, /* the kernel may have pages or a listing */
+	NODE_KERNEL_DATA = 1 << 2, /* the kernel may have pages or a listing: in_kernel.h */
 	NODE_IDLE = 1 << 3,	   /* in the list of nodes that the kernel forgot */
 	NODE_VISITED = 1 << 4,	   /* used again since it came there */
 	NODE_NO_XATTR = 1 << 5,	   /* has no extended attribute */

@@ -30,7 +30,7 @@ void node_lose_locked(struct cache *c, struct node *n)
 {
 	node_lose_attr_locked(n);
 	node_lose_content_locked(c, n);
-	tell_inode_locked(c, n, (n->flags & NODE_KERNEL_DATA) != 0);
+	tell_inode_locked(c, n, kernel_has_data_locked(n));
 }
 
 void names_lose_locked(struct cache *c, struct node *node)
@@ -38,7 +38,7 @@ void names_lose_locked(struct cache *c, struct node *node)
 	names_drop_locked(c, node, true);
 	if (c->sink != NULL && node->nlookup > 0) {
 		/* of no name: what follows is the listing */
-		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		kernel_data_forgotten_locked(node);
 		c->sink->entry(c->sink_arg, node->id, "", 0, ENTRY_DROPS);
 	}
 }
@@ -53,7 +53,7 @@ bool name_lose_locked(struct cache *c, struct node *node, struct slice name)
 	 */
 	bool tell = !c->leased || (dir != NULL && dir->busy > 0) ||
 		    (d != NULL && name_kernel_holds_locked(c, d));
-	bool listing = (node->flags & NODE_KERNEL_DATA) != 0;
+	bool listing = kernel_has_data_locked(node);
 	if (tell && d == NULL && c->sink != NULL && c->sink->full(c->sink_arg)) {
 		/* as if the server had said that all names are void */
 		stamps_names_void_locked(c, node->server);
@@ -69,7 +69,7 @@ bool name_lose_locked(struct cache *c, struct node *node, struct slice name)
 		dir->build = 0;
 	}
 	if (c->sink != NULL && node->nlookup > 0 && (tell || listing)) {
-		node->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		kernel_data_forgotten_locked(node);
 		name_take_back_locked(c, node, name.data, name.len, d);
 	}
 	bool known = d != NULL;
@@ -109,7 +109,7 @@ void cache_drop_all_locked(struct cache *c)
 		node_lose_content_locked(c, n);
 		if (S_ISDIR(n->attr.mode))
 			names_lose_locked(c, n);
-		else if (n->flags & NODE_KERNEL_DATA)
+		else if (kernel_has_data_locked(n))
 			tell_inode_locked(c, n, true);
 		node_check_locked(c, n);
 	}

@@ -30,12 +30,12 @@ void tell_inode_locked(struct cache *c, struct node *n, bool data)
 	 * A file may get pages before the kernel is told, and attributes that are on their
 	 * way there with an old size would then cut them off (truncate_pagecache).
 	 */
-	data = data && ((n->flags & NODE_KERNEL_DATA) != 0 || S_ISREG(n->attr.mode));
+	data = data && (kernel_has_data_locked(n) || S_ISREG(n->attr.mode));
 	if (data) {
 		/* also of one whose first WRITE is yet to come: the kernel may have its pages */
 		struct file *f = file_of_locked(n);
 
-		n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+		kernel_data_forgotten_locked(n);
 		if (f != NULL) {
 			file_watch_reads_locked(f);
 			f->drops++;
@@ -51,7 +51,7 @@ void node_lose_data_locked(struct cache *c, struct node *n)
 	if (!S_ISREG(n->attr.mode))
 		return;
 	pages_drop_locked(c, n);
-	if (n->flags & NODE_KERNEL_DATA)
+	if (kernel_has_data_locked(n))
 		tell_inode_locked(c, n, true);
 }
 
@@ -61,7 +61,7 @@ void node_open_locked(struct cache *c, struct node *n, bool with_attr, struct ca
 		n->attr_until = 0;
 	if (c->leased) {
 		node_lose_data_locked(c, n);
-		out->keep = (n->flags & NODE_KERNEL_DATA) == 0;
+		out->keep = !kernel_has_data_locked(n);
 	}
 	if (FAULT(open_unasked))
 		return;

@@ -3,8 +3,28 @@
 
 #include "cache/cache_priv.h"
 
-/* One more reference of the kernel's. */
+/* The kernel gets one more reference. */
 void node_told_locked(struct cache *c, struct node *n);
+
+/*
+ * The kernel may have data of n: pages of a file, or a directory's listing. Only these calls write
+ * that record: noted when the kernel may get data, forgotten when the data is taken back, or when
+ * the kernel has forgotten the node.
+ */
+static inline void kernel_data_noted_locked(struct node *n)
+{
+	n->flags |= NODE_KERNEL_DATA;
+}
+
+static inline void kernel_data_forgotten_locked(struct node *n)
+{
+	n->flags &= ~(uint32_t)NODE_KERNEL_DATA;
+}
+
+static inline bool kernel_has_data_locked(const struct node *n)
+{
+	return (n->flags & NODE_KERNEL_DATA) != 0;
+}
 
 /*
  * Attributes that tell of a change of the content, before its invalidation has

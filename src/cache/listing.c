@@ -314,7 +314,7 @@ static int peek_cached(struct listing *l, uint64_t off, bool plus, struct listin
 	struct node *n = d != NULL && d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 	if (d != NULL && n == NULL && d->kind != NAME_LISTED)
 		return -EAGAIN;
-	node->flags |= NODE_KERNEL_DATA;
+	kernel_data_noted_locked(node);
 	l->cursor_changes = node->dir->changes;
 	l->cursor_off = d != NULL ? d->off : off;
 	l->cursor = d != NULL ? d->next : NULL;
@@ -346,7 +346,7 @@ static bool batch_outdated(const struct listing *l)
 	struct node *dir = node_find_locked(c, l->ino);
 	if (dir == NULL)
 		return false;
-	dir->flags |= NODE_KERNEL_DATA;
+	kernel_data_noted_locked(dir);
 	return l->stamp.stamp < c->floor_seq ||
 	       !stamp_good_listing_locked(c, &l->stamp, dir->server);
 }

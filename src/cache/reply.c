@@ -365,7 +365,7 @@ static void take_write(struct cache *c, struct cache_req *r, const struct msg *m
 		!r->direct && file_written_locked(r->node, q->off, q->payload.len, !r->writeback);
 	/* without pushes nobody tells; a new mtime drops the pages then */
 	out->keep = f->good || !c->leased;
-	out->has_pages = (r->node->flags & NODE_KERNEL_DATA) != 0;
+	out->has_pages = kernel_has_data_locked(r->node);
 	out->data = MSG_HAS(m, payload) ? m->payload : (struct slice){0};
 }
 

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "cache/attrs.h"
+#include "cache/in_kernel.h"
 #include "cache/names.h"
 #include "cache/node.h"
 #include "cache/pages.h"
@@ -192,7 +193,7 @@ void request_leaves_locked(struct cache *c, struct cache_req *r)
 	r->submitted = c->clock;
 	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
 	if (pages && !r->unpaged && !(writes && r->direct)) {
-		r->node->flags |= NODE_KERNEL_DATA;
+		kernel_data_noted_locked(r->node);
 		/* what takes it back meanwhile waits for the page (invalidate_inode_pages2) */
 		if (!c->leased || (r->node->flags & NODE_PROMISED) == 0)
 			timed_node_locked(c, r->node);
