@@ -39,9 +39,9 @@ struct peer {
 };
 
 /* A fence that a peer waits for. */
-struct sync {
+struct peer_sync {
 	struct control *control;
-	struct sync *next;
+	struct peer_sync *next;
 	uint64_t peer;
 	int err;
 };
@@ -58,8 +58,8 @@ struct control {
 	uint64_t last_id;
 	struct peer peers[CLIENTS_MAX];
 
-	pthread_mutex_t lock; /* the fields below */
-	struct sync *synced;  /* fences that were answered */
+	pthread_mutex_t lock;	  /* the fields below */
+	struct peer_sync *synced; /* fences that were answered */
 };
 
 static void wake_up(struct control *c)
@@ -269,7 +269,7 @@ static void verb_drop(struct control *c, struct peer *p, char **words, size_t n)
 /* On whatever thread. */
 static void sync_done(void *arg, int err, uint64_t seq)
 {
-	struct sync *s = arg;
+	struct peer_sync *s = arg;
 	struct control *c = s->control;
 
 	(void)seq;
@@ -282,7 +282,7 @@ static void sync_done(void *arg, int err, uint64_t seq)
 
 static void verb_sync(struct control *c, struct peer *p)
 {
-	struct sync *s = calloc(1, sizeof(*s));
+	struct peer_sync *s = calloc(1, sizeof(*s));
 
 	if (s == NULL) {
 		(void)say(p, "error out of memory");
@@ -297,10 +297,10 @@ static void verb_sync(struct control *c, struct peer *p)
 static void finish_syncs(struct control *c)
 {
 	(void)pthread_mutex_lock(&c->lock);
-	struct sync *s = TAKE_PTR(c->synced);
+	struct peer_sync *s = TAKE_PTR(c->synced);
 	(void)pthread_mutex_unlock(&c->lock);
 	while (s != NULL) {
-		struct sync *next = s->next;
+		struct peer_sync *next = s->next;
 
 		for (size_t i = 0; i < CLIENTS_MAX; i++) {
 			struct peer *p = &c->peers[i];

@@ -169,7 +169,7 @@ static void discard(struct krequest *r, const struct cache_reply *reply)
  * A reply that waits for notifications. The request stays in the table meanwhile: whoever is
  * killed while he waits need not wait on.
  */
-struct held {
+struct held_reply {
 	struct krequest *r;
 	struct size_wait wait;
 	struct cache_reply reply;
@@ -249,7 +249,7 @@ static bool deliver_with_size(struct krequest *r, const struct cache_reply *repl
 
 static void release(void *arg)
 {
-	struct held *h = arg;
+	struct held_reply *h = arg;
 	struct fs *fs = h->r->fs;
 
 	h->wait = (struct size_wait){.done = release, .arg = h};
@@ -262,14 +262,14 @@ static void release(void *arg)
 
 static void release_with_size(void *arg)
 {
-	struct held *h = arg;
+	struct held_reply *h = arg;
 
 	notify_size(h->r->fs->notify, object_of(h->r, &h->reply), &h->attr);
 	release(h);
 }
 
 /* Not of a name that was removed or moved: the kernel is told nothing of its object. */
-static bool tells_attributes(const struct held *h)
+static bool tells_attributes(const struct held_reply *h)
 {
 	return h->reply.attr != NULL && !msg_is(h->r->creq.call.req.op, TRAIT_REMOVES);
 }
@@ -277,7 +277,7 @@ static bool tells_attributes(const struct held *h)
 /* An append past the page cache is up to date: see cache_direct_write. */
 static void appended(void *arg)
 {
-	struct held *h = arg;
+	struct held_reply *h = arg;
 
 	notify_after(h->r->fs->notify, object_of(h->r, &h->reply),
 		     tells_attributes(h) ? release_with_size : release, h);
@@ -286,7 +286,7 @@ static void appended(void *arg)
 /* What is held for the names of a directory, for pages, or for a size. */
 static void hold_on(void *arg)
 {
-	struct held *h = arg;
+	struct held_reply *h = arg;
 	struct fs *fs = h->r->fs;
 
 	if (h->reply.synchronises)
@@ -304,9 +304,9 @@ static void hold_on(void *arg)
 		release(h);
 }
 
-static struct held *held_new(struct krequest *r, const struct cache_reply *reply)
+static struct held_reply *held_new(struct krequest *r, const struct cache_reply *reply)
 {
-	struct held *h = malloc(sizeof(*h));
+	struct held_reply *h = malloc(sizeof(*h));
 
 	if (h == NULL)
 		return NULL;
@@ -344,7 +344,7 @@ static void killed_while_held_locked(struct krequest *r)
 	done_unseen(r);
 }
 
-static void hold(struct held *h, const struct cache_reply *reply)
+static void hold(struct held_reply *h, const struct cache_reply *reply)
 {
 	struct krequest *r = h->r;
 
@@ -375,7 +375,7 @@ static bool waits(const struct fs *fs, uint64_t op, fuse_ino_t ino, const struct
 static void krequest_done(struct cache_req *creq, const struct cache_reply *reply)
 {
 	struct krequest *r = (struct krequest *)creq;
-	struct held *h;
+	struct held_reply *h;
 
 	if (reply->synchronises)
 		stats_add(r->fs->stats,
