@@ -168,7 +168,8 @@ struct cache_req {
 	struct cache_req *paging, **paging_at; /* of its file's READs and WRITEs in flight */
 	struct busy_pages pages;	       /* of such a one, and when it was submitted */
 	uint64_t left;
-	bool retried;		    /* OPEN: once more after idle files were closed */
+	bool let_go;  /* its task was killed: the kernel keeps no page locked for it */
+	bool retried; /* OPEN: once more after idle files were closed */
 	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
 	struct cache_req *waiting;  /* the next one that waits for the same open file */
 	uint64_t had[2];	    /* RENAME: what the kernel has under the names; 0: not known */
@@ -322,6 +323,9 @@ void cache_unlock_dirs(struct cache *c);
  */
 bool cache_pages_busy(struct cache *c, uint64_t ino, uint64_t off, uint64_t end, uint64_t news,
 		      bool late, struct busy_pages *ret);
+/* r, which the backend may still have, was answered because its task was killed: its pages are
+ * free. */
+void cache_pages_let_go(struct cache *c, struct cache_req *r);
 
 /*
  * The kernel is about to drop pages of ino, and has done so: a WRITE on its way

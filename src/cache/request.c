@@ -123,6 +123,8 @@ static void pages_busy_locked(struct file *f, struct cache_req *r)
 	const struct msg *m = &r->call.req;
 	uint64_t len = MSG_HAS(m, payload) ? m->payload.len : m->size;
 
+	if (r->let_go) /* killed before it has left */
+		return;
 	r->pages = (struct busy_pages){.off = m->off & ~(PAGE - 1),
 				       .end = (m->off + len + PAGE - 1) & ~(PAGE - 1),
 				       .wait = MSG_HAS(m, payload)};
@@ -136,10 +138,9 @@ static void pages_busy_locked(struct file *f, struct cache_req *r)
 
 void pages_not_busy_locked(struct cache *c, struct cache_req *r)
 {
-	struct file *f = r->node != NULL && S_ISREG(r->node->attr.mode) ? r->node->file : NULL;
-
 	if (r->paging_at == NULL)
 		return;
+	struct file *f = r->node->file;
 	*r->paging_at = r->paging;
 	if (r->paging != NULL)
 		r->paging->paging_at = r->paging_at;
@@ -149,6 +150,13 @@ void pages_not_busy_locked(struct cache *c, struct cache_req *r)
 	f->parked = false;
 	if (c->sink != NULL)
 		c->sink->unpark(c->sink_arg, r->node->id);
+}
+
+void cache_pages_let_go(struct cache *c, struct cache_req *r)
+{
+	SCOPE_LOCK(&c->lock);
+	r->let_go = true;
+	pages_not_busy_locked(c, r);
 }
 
 bool pages_busy_at_locked(const struct node *n, uint64_t off)

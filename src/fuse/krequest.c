@@ -581,6 +581,7 @@ bool krequests_check_killed_locked(struct fs *fs)
 			more = true;
 		} else if (krequest_claim(r)) {
 			(void)fuse_reply_err(r->req, EINTR);
+			cache_pages_let_go(fs->cache, &r->creq);
 			if (r->holds != NULL)
 				killed_while_held_locked(r);
 		}

@@ -342,6 +342,40 @@ static void test_attributes_late(void **state)
 	assert_was_held_up();
 }
 
+/*
+ * But not where nobody waits for a lock: the machine is busy, or the kernel does not know the
+ * directory yet (-ENOENT), and then who asks for its attributes waits for its names.
+ */
+static int dir_fails(struct kernel *kernel, const struct note *note)
+{
+	(void)kernel;
+	return note->code == FUSE_NOTIFY_INVAL_INODE && note->ino == dir ? ENOENT : 0;
+}
+
+static void test_attributes_of_nobody_stuck(void **state)
+{
+	(void)state;
+	(void)kernel_looks_up(k, dir, "x", 70, FILE_MODE);
+	k->notified = dir_fails;
+	(void)inv_name(k->w, 60, "x");
+	struct question *q = makes(CACHE_ROOT, "new");
+	host_made(MSG_MKNOD, 61);
+	for (int ms = 0; ms < 20; ms++)
+		kernel_later(k, MSEC);
+	assert_err(q, 0);
+	assert_true(notify_names_passed(k->fs->notify, dir));
+	changes_names = true;
+	q = stats(dir);
+	for (int ms = 0; ms < 70; ms++)
+		kernel_later(k, MSEC);
+	assert_false(q->answered);
+	k->notified = NULL;
+	kernel_later(k, 29 * MSEC); /* 32 ms at most from one try to the next */
+	assert_false(notify_names_passed(k->fs->notify, dir));
+	assert_err(q, 0);
+	assert_int_equal(count(STAT_fence_late), 0);
+}
+
 /* Its task gets a SIGKILL while it waits. */
 static void kills(const struct question *q)
 {
@@ -803,6 +837,31 @@ static void test_killed_in_write(void **state)
 	assert_null(k->fs->in_flight);
 }
 
+/*
+ * The kernel keeps the pages of a READ locked until its reply: of one that left before the news
+ * they are dropped behind it. With EINTR it lets them go, though the host has not answered yet.
+ */
+static void test_killed_in_read(void **state)
+{
+	(void)state;
+	uint64_t fh = opened(O_RDONLY);
+	reads(fh, 50);
+	struct fuse_read_in in = {.fh = fh, .size = 4096};
+	struct question *q = kernel_ask(k, FUSE_READ, file, ARG(in));
+	(void)inv(k->w, 50, INV_DATA);
+	kernel_notified(k);
+	assert_int_equal(count(STAT_inval_parked), 1);
+	kernel_forget_notes(k);
+	kills(q);
+	kernel_notified(k);
+	assert_int_equal(drops(file, 0, 4096), 1);
+	host_replies(k, MSG_READ, &(struct msg){.present = MSG_BIT(payload)});
+	assert_null(k->fs->in_flight);
+	if (k->w->f->n_waiting > 0) /* of the open file */
+		host_has(50);
+	kernel_notified(k);
+}
+
 /* A READ while the WRITE is on its way may bring back the old bytes. */
 static void test_raced_write(void **state)
 {
@@ -890,9 +949,11 @@ int main(void)
 	    TEST(test_passed),
 	    TEST(test_attributes_of_passed),
 	    TEST(test_attributes_late),
+	    TEST(test_attributes_of_nobody_stuck),
 	    TEST(test_killed_while_held),
 	    TEST(test_killed_in_fence),
 	    TEST(test_killed_in_write),
+	    TEST(test_killed_in_read),
 	    TEST(test_ends_while_held),
 	    TEST(test_acknowledged),
 	    TEST(test_acknowledged_past_names),
