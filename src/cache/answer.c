@@ -54,7 +54,7 @@ static bool answer_lookup(struct cache *c, const struct cache_query *q, struct n
 	}
 	if (node_answer(c, n, now, a) && n->nlookup > 0)
 		size_tell_locked(c, n, &a->out);
-	if (n->nlookup > 0 && !name_confirmed_locked(c, q->task, dir, name, len, n))
+	if (n->nlookup > 0 && !name_confirmed_locked(c, q->task, n))
 		a->out.entry_ttl = 0;
 	node_told_locked(c, n);
 	a->out.ino = n->id;

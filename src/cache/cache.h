@@ -284,18 +284,18 @@ bool cache_changed_by_host(const struct cache *c);
 enum entry_way cache_entry_way(struct cache *c, uint64_t parent, const char *name, size_t len);
 
 /*
- * Tasks that were told that a name is still what they have, and of which nothing has been heard
- * since: they may not have digested that. cache_take_confirmed takes out those of a name that
- * were told up to `until`, at most max, and cache_put_confirmed puts back one that may not have
- * gone on yet.
+ * Tasks that were told that the name of a directory still is what they have, and of which nothing
+ * has been heard since: they may not have digested that. Which name it was does not matter, for a
+ * directory's dentry may have another one by then. cache_take_confirmed takes out those that were
+ * told up to `until`, at most max, and cache_put_confirmed puts back one that may not have gone on
+ * yet.
  */
 struct confirmed {
-	uint64_t dir, at; /* when they were told */
-	uint64_t cpu;	  /* of the taker */
-	uint32_t name, task;
+	uint64_t at;  /* when they were told */
+	uint64_t cpu; /* of the taker */
+	uint32_t task;
 };
-size_t cache_take_confirmed(struct cache *c, uint64_t parent, const char *name, size_t len,
-			    uint64_t until, struct confirmed *ret, size_t max);
+size_t cache_take_confirmed(struct cache *c, uint64_t until, struct confirmed *ret, size_t max);
 void cache_put_confirmed(struct cache *c, const struct confirmed *t);
 
 /* Whether the kernel may know the inode. */

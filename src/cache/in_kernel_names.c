@@ -15,11 +15,15 @@
  * answered just before the name changed may be digested after it has expired again, and
  * gives the dentry its time back. So each task that was answered so is noted
  * (`confirmed`) until something else is heard of it: whoever sends a request has digested
- * the reply to the one before. A name expires again until none of those is left to whom it
+ * the reply to the one before. A name expires again until none of those is left to whom one
  * was confirmed before the news came; whoever tells the kernel finds out by other means as well
  * whether they have gone on (src/fuse/task.h). What was confirmed later is true: who looks again
  * and again holds nothing up. What is looked up for the first time is under the directory's lock,
  * which the notification waits for.
+ *
+ * It does not matter under which name the directory was confirmed. Its dentry moves with it, by a
+ * rename here or when somebody finds it elsewhere (d_splice_alias); and then the late answer about
+ * its old name gives the dentry time under the name that it has by now.
  */
 #include <dirent.h>
 #include <stdlib.h>
@@ -37,11 +41,6 @@ struct confirmation {
 	struct hash_link link; /* cache.confirmed, by task */
 	struct confirmed what;
 };
-
-static uint32_t name_number(const char *name, size_t len)
-{
-	return hash_bytes(name, len, 0);
-}
 
 static struct confirmation *find_locked(const struct cache *c, uint32_t task)
 {
@@ -108,11 +107,9 @@ static bool add_locked(struct cache *c, const struct confirmed *what, bool again
 	return t != NULL;
 }
 
-bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *dir, const char *name,
-			   size_t len, const struct node *n)
+bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *n)
 {
-	const struct confirmed what = {
-		.dir = dir->id, .at = cache_now(), .name = name_number(name, len), .task = task};
+	const struct confirmed what = {.at = cache_now(), .task = task};
 
 	if (!S_ISDIR(n->attr.mode) || FAULT(expire_once))
 		return true;
@@ -121,8 +118,7 @@ bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *di
 }
 
 struct wanted {
-	uint64_t dir, until;
-	uint32_t name;
+	uint64_t until;
 	struct confirmed *ret;
 	size_t n, max;
 };
@@ -131,21 +127,15 @@ static void take(struct cache *c, struct confirmation *t, void *arg)
 {
 	struct wanted *w = arg;
 
-	if (w->n == w->max || t->what.dir != w->dir || t->what.name != w->name ||
-	    t->what.at > w->until)
+	if (w->n == w->max || t->what.at > w->until)
 		return;
 	w->ret[w->n++] = t->what;
 	remove_locked(c, t);
 }
 
-size_t cache_take_confirmed(struct cache *c, uint64_t parent, const char *name, size_t len,
-			    uint64_t until, struct confirmed *ret, size_t max)
+size_t cache_take_confirmed(struct cache *c, uint64_t until, struct confirmed *ret, size_t max)
 {
-	struct wanted w = {.dir = parent,
-			   .until = until,
-			   .name = name_number(name, len),
-			   .ret = ret,
-			   .max = max};
+	struct wanted w = {.until = until, .ret = ret, .max = max};
 
 	SCOPE_LOCK(&c->lock);
 	if (c->confirmed.count > 0)

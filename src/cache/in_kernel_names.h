@@ -7,8 +7,7 @@
  * A look-up is to be answered with n for a time, though the kernel may have the name as n: it
  * may be no first one. False: it is to be answered for no time.
  */
-bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *dir, const char *name,
-			   size_t len, const struct node *n);
+bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *n);
 /* The task has digested all that it was told before. */
 void names_arrive_locked(struct cache *c, uint32_t task);
 void names_done(struct cache *c);

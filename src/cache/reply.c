@@ -299,7 +299,7 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 			install_name_locked(c, m, parent, r->names[name], r->name_len[name], named);
 		/* with one more reference by now */
 		if (msg_is(op, TRAIT_LOOKS_UP) && out->entry_ttl > 0 && named->nlookup > 1 &&
-		    !name_confirmed_locked(c, r->task, parent, r->names[0], r->name_len[0], named))
+		    !name_confirmed_locked(c, r->task, named))
 			out->entry_ttl = 0;
 		if (msg_is(op, TRAIT_CHANGES_NAME) && S_ISDIR(named->attr.mode) &&
 		    MSG_HAS(m, flags) && (m->flags & MKNOD_EMPTY) != 0 && out->entry_ttl > 0 &&

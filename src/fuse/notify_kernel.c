@@ -84,13 +84,12 @@ enum outcome notify_do_inode(struct notify *n, struct notification *i)
 
 #define TOLD_AT_ONCE 16 /* tasks that are looked at */
 
-/* Whether all tasks to which the name was confirmed before the news have digested that. */
+/* Whether all tasks to which a name was confirmed before the news have digested that. */
 static bool digested(struct notify *n, const struct notification *i)
 {
 	struct cache *c = n->fs->cache;
 	struct confirmed t[TOLD_AT_ONCE];
-	size_t count =
-		cache_take_confirmed(c, i->ino, i->name, i->name_len, i->news, t, TOLD_AT_ONCE);
+	size_t count = cache_take_confirmed(c, i->news, t, TOLD_AT_ONCE);
 	bool all = count < TOLD_AT_ONCE;
 
 	for (size_t k = 0; k < count; k++) {

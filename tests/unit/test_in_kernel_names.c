@@ -83,7 +83,7 @@ static uint64_t look_as(struct world *w, uint32_t task, uint64_t node, uint32_t 
 static uint32_t confirmed_to(struct world *w)
 {
 	struct confirmed t[2] = {{0}};
-	size_t n = cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, t, 2);
+	size_t n = cache_take_confirmed(w->c, fake_now, t, 2);
 
 	assert_true(n <= 1);
 	return t[0].task;
@@ -102,16 +102,13 @@ static void test_confirmed(void **state)
 			(void)inv_name(w, FAKE_ROOT, "d");
 		assert_true(look_as(w, TASK, 51, DIR_MODE, w->seq) > 0);
 		struct confirmed t;
-		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "e", 1, fake_now, &t, 1),
-				 0);
-		assert_int_equal(cache_take_confirmed(w->c, 4711, "d", 1, fake_now, &t, 1), 0);
-		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, &t, 1),
+		assert_int_equal(cache_take_confirmed(w->c, fake_now, &t, 1),
 				 1);
 		assert_int_equal(t.task, TASK);
 		assert_int_equal(confirmed_to(w), 0); /* it was taken out */
 		t.cpu = 7;
 		cache_put_confirmed(w->c, &t);
-		assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, &t, 1),
+		assert_int_equal(cache_take_confirmed(w->c, fake_now, &t, 1),
 				 1);
 		assert_int_equal(t.cpu, 7);
 		/* nobody takes so long */
@@ -157,9 +154,9 @@ static void test_told_after_the_news(void **state)
 	(void)inv_name(w, FAKE_ROOT, "d");
 	fake_now++;
 	(void)look_as(w, OTHER, 51, DIR_MODE, w->seq);
-	assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, news, &t, 1), 1);
+	assert_int_equal(cache_take_confirmed(w->c, news, &t, 1), 1);
 	assert_int_equal(t.task, TASK);
-	assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, news, &t, 1), 0);
+	assert_int_equal(cache_take_confirmed(w->c, news, &t, 1), 0);
 	/* but by the next news */
 	assert_int_equal(confirmed_to(w), OTHER);
 	world_free(w);
@@ -202,7 +199,7 @@ static void test_many(void **state)
 	assert_int_equal(told_for_a_time, 4096);
 	/* one that is taken out and put back keeps its place, whoever comes meanwhile */
 	struct confirmed t;
-	assert_int_equal(cache_take_confirmed(w->c, CACHE_ROOT, "d", 1, fake_now, &t, 1), 1);
+	assert_int_equal(cache_take_confirmed(w->c, fake_now, &t, 1), 1);
 	assert_true(look_as(w, MANY + 1, 51, DIR_MODE, w->seq) > 0);
 	cache_put_confirmed(w->c, &t);
 	assert_int_equal(w->c->confirmed.count, 4097);

@@ -494,6 +494,24 @@ static void test_expires_again(void **state)
 	assert_int_equal(entries(CACHE_ROOT, "d"), 3);
 }
 
+/* Nor does the name under which it was told: the directory may have another one by now. */
+static void test_expires_under_another_name(void **state)
+{
+	(void)state;
+	(void)looks_up(CACHE_ROOT, "d");
+	(void)kernel_looks_up(k, dir, "sub", 61, DIR_MODE);
+	struct question *q = looks_up(CACHE_ROOT, "d");
+	assert_err(q, 0);
+	(void)inv_name(k->w, 60, "sub");
+	kernel_notified(k);
+	assert_int_equal(entries(dir, "sub"), 1);
+	assert_int_equal(count(STAT_inval_waiting), 1);
+	went_on = true;
+	kernel_later(k, MSEC);
+	assert_int_equal(entries(dir, "sub"), 2);
+	assert_int_equal(count(STAT_inval_waiting), 0);
+}
+
 /* Nobody was: once is enough. */
 static void test_expires_once(void **state)
 {
@@ -678,6 +696,7 @@ int main(void)
 	    TEST(test_pages_new),
 	    TEST(test_pages_written),
 	    TEST(test_expires_again),
+	    TEST(test_expires_under_another_name),
 	    TEST(test_expires_once),
 	    TEST(test_expires_and_news),
 	    TEST(test_settles_by_lock),
