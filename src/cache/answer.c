@@ -89,7 +89,7 @@ static bool answer_read(struct cache *c, const struct cache_query *q, struct nod
 	kernel_data_noted_locked(n);
 	n->file->used = true;
 	file_read_locked(n, m->off, m->size);
-	a->out.longer = size_read_locked(q->r, a->pages.len);
+	size_read_locked(q->r, a->pages.len, &a->out);
 	return true;
 }
 

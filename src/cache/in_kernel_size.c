@@ -187,17 +187,26 @@ void cache_task_goes_on(struct cache *c, uint64_t ino, uint32_t task)
 		size_arrives_locked(n, MSG_FLUSH, task, false);
 }
 
-bool size_read_locked(struct cache_req *r, uint64_t len)
+/*
+ * Past the page cache nothing stops the reader at i_size. What he has seen he may map or splice
+ * next: so the size is made known before the reply, which keeps no page locked.
+ */
+void size_read_locked(struct cache_req *r, uint64_t len, struct cache_reply *out)
 {
 	struct node *n = r->node;
 	uint64_t end = r->call.req.off + len;
 
-	if (r->unpaged || !S_ISREG(n->attr.mode) || n->nlookup == 0)
-		return false;
+	if (!S_ISREG(n->attr.mode) || n->nlookup == 0)
+		return;
 	/* fuse_short_read: the kernel takes that for the end */
-	if (len < r->call.req.size && end < kernel_has(n))
+	if (!r->unpaged && len < r->call.req.size && end < kernel_has(n))
 		has_locked(n, end);
-	return n->attr.size > kernel_has(n) && !FAULT(read_unsaid);
+	if (FAULT(read_unsaid))
+		return;
+	if (r->unpaged)
+		out->size_first = len > 0 && end > kernel_has(n) && n->attr.size >= end;
+	else
+		out->longer = n->attr.size > kernel_has(n);
 }
 
 /* ---- what is forced ---- */

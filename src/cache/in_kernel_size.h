@@ -13,9 +13,11 @@ bool size_is_longer_locked(const struct node *n);
 void size_arrives_locked(struct node *n, uint64_t op, uint32_t task, bool writeback);
 /* The reply to a request of the guest's that gives the file a size. */
 void size_written_locked(struct cache_req *r, const struct msg *m);
-/* The reply to a READ of so many bytes. True: it may show more than the kernel knows to be there.
+/*
+ * The reply to a READ of so many bytes, which may show more than the kernel knows to be there: sets
+ * longer or, past the page cache, size_first.
  */
-bool size_read_locked(struct cache_req *r, uint64_t len);
+void size_read_locked(struct cache_req *r, uint64_t len, struct cache_reply *out);
 /* The size that the guest itself may have made of it. */
 uint64_t size_own_end_locked(const struct node *n);
 /* The kernel, which knows the file, is to get out->attr. */

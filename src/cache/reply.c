@@ -338,7 +338,7 @@ static void take_read(struct cache *c, struct cache_req *r, const struct msg *m,
 	const struct msg *q = &r->call.req;
 
 	out->data = m->payload;
-	out->longer = size_read_locked(r, m->payload.len);
+	size_read_locked(r, m->payload.len, out);
 	if (f->good && S_ISREG(r->node->attr.mode))
 		r->keep = pages_want_locked(c, r->node, q->off, q->size, m->payload.len);
 }

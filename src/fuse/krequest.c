@@ -179,7 +179,14 @@ struct held_reply {
 	uint64_t since;
 	bool taken; /* the request came from the host, and holds something of the cache */
 	struct cache_holds holds;
+	void *data; /* of a READ */
 };
+
+static void held_free(struct held_reply *h)
+{
+	free(h->data);
+	free(h);
+}
 
 void krequest_wait(struct krequest *r)
 {
@@ -257,7 +264,7 @@ static void release(void *arg)
 		return;
 	if (h->taken)
 		cache_delivered(fs->cache, &h->holds);
-	free(h);
+	held_free(h);
 }
 
 static void release_with_size(void *arg)
@@ -265,6 +272,15 @@ static void release_with_size(void *arg)
 	struct held_reply *h = arg;
 
 	notify_size(h->r->fs->notify, object_of(h->r, &h->reply), &h->attr);
+	release(h);
+}
+
+/* A READ past the page cache has seen more than the kernel knows of. */
+static void release_behind_size(void *arg)
+{
+	struct held_reply *h = arg;
+
+	notify_missing_size(h->r->fs->notify, h->r->ino);
 	release(h);
 }
 
@@ -279,8 +295,13 @@ static void appended(void *arg)
 {
 	struct held_reply *h = arg;
 
+	bool reads = msg_is(h->r->creq.call.req.op, TRAIT_READS);
+
 	notify_after(h->r->fs->notify, object_of(h->r, &h->reply),
-		     tells_attributes(h) ? release_with_size : release, h);
+		     reads		   ? release_behind_size
+		     : tells_attributes(h) ? release_with_size
+					   : release,
+		     h);
 }
 
 /* What is held for the names of a directory, for pages, or for a size. */
@@ -298,7 +319,7 @@ static void hold_on(void *arg)
 		return;
 	if (h->reply.size_first && cache_size_wait(fs->cache, object_of(h->r, &h->reply), &h->wait))
 		return;
-	if (h->reply.hold || tells_attributes(h))
+	if (h->reply.hold || h->reply.size_first || tells_attributes(h))
 		appended(h);
 	else
 		release(h);
@@ -311,6 +332,7 @@ static struct held_reply *held_new(struct krequest *r, const struct cache_reply 
 	if (h == NULL)
 		return NULL;
 	h->r = r;
+	h->data = NULL;
 	h->reply = *reply;
 	h->since = cache_now();
 	h->taken = reply->ret_held != NULL;
@@ -326,7 +348,18 @@ static struct held_reply *held_new(struct krequest *r, const struct cache_reply 
 		h->msg = *reply->msg;
 		h->reply.msg = &h->msg;
 	}
-	h->reply.data = (struct slice){0}; /* gone by then */
+	h->reply.data.data = NULL; /* gone by then */
+	if (reply->data.len > 0 && msg_is(r->creq.call.req.op, TRAIT_READS)) {
+		h->data = malloc(reply->data.len);
+		if (h->data == NULL) {
+			free(h);
+			return NULL;
+		}
+		memcpy(h->data, reply->data.data, reply->data.len);
+		h->reply.data.data = h->data;
+	} else {
+		h->reply.data.len = 0;
+	}
 	return h;
 }
 

@@ -57,6 +57,8 @@ void notify_outdate(struct notify *n, fuse_ino_t ino);
 /* Brings attributes that are about to be told up to date, and makes their size known first. Only on
  * a notifier too. */
 void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a);
+/* Makes a size known that is known here. Only on a notifier. */
+void notify_missing_size(struct notify *n, fuse_ino_t ino);
 /* The guest has appended up to `end`, behind what its kernel took for the end. On a notifier. */
 void notify_appended(struct notify *n, fuse_ino_t ino, uint64_t end);
 

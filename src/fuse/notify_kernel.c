@@ -216,6 +216,14 @@ void notify_size(struct notify *n, fuse_ino_t ino, struct attr *a)
 		(void)store_size(n, ino, from, a->size);
 }
 
+void notify_missing_size(struct notify *n, fuse_ino_t ino)
+{
+	uint64_t size, from;
+
+	if (cache_size_missing(n->fs->cache, ino, &size, &from) > 0)
+		(void)store_size(n, ino, from, size);
+}
+
 void notify_appended(struct notify *n, fuse_ino_t ino, uint64_t end)
 {
 	uint64_t from;

@@ -892,6 +892,38 @@ static void test_longer_read(void **state)
 	assert_int_equal(k->notes[0].off, -1);
 }
 
+/*
+ * Past the page cache nothing stops the reader at the size that the kernel knows. What he has seen he
+ * may map: so that size comes first, and then all that was read.
+ */
+static void test_longer_direct_read(void **state)
+{
+	(void)state;
+	uint64_t fh = opened(O_RDONLY);
+	char bytes[60];
+	memset(bytes, 'x', sizeof(bytes));
+	struct msg m = reply_attr(k->w, k->w->seq, FILE_MODE, sizeof(bytes));
+	MSG_SET(&m, payload, ((struct slice){bytes, sizeof(bytes)}));
+	struct fuse_read_in in = {.fh = fh, .size = 4096, .read_flags = FUSE_READ_LOCKOWNER};
+	struct question *q = kernel_ask(k, FUSE_READ, file, ARG(in));
+	host_replies(k, MSG_READ, &m);
+	memset(bytes, 0, sizeof(bytes)); /* the reply's memory is the wire's */
+	assert_false(q->answered);
+	kernel_forget_notes(k);
+	kernel_notified(k);
+	assert_int_equal(stores(file), 1);
+	assert_true(k->notes[0].unreadable);
+	assert_int_equal(k->notes[0].off + k->notes[0].len, 60);
+	assert_err(q, 0);
+	assert_int_equal(q->len, 60);
+	memset(bytes, 'x', sizeof(bytes));
+	assert_memory_equal(q->out, bytes, sizeof(bytes));
+	/* nothing is to be made known twice */
+	q = kernel_ask(k, FUSE_READ, file, ARG(in));
+	host_replies(k, MSG_READ, &m);
+	assert_err(q, 0);
+}
+
 /* open(2) while the kernel still has old pages to drop: its reply comes after that. */
 static void test_open_after_pages(void **state)
 {
@@ -971,6 +1003,7 @@ int main(void)
 	    TEST(test_direct_write),
 	    TEST(test_raced_write),
 	    TEST(test_longer_read),
+	    TEST(test_longer_direct_read),
 	    TEST(test_open_after_pages),
 	    TEST(test_listing_unpromised),
 	};
