@@ -31,8 +31,10 @@ static bool answer_getattr(struct cache *c, const struct cache_query *q, struct 
 {
 	if (!node_answer(c, n, now, a))
 		return false;
-	if (q->r == NULL || !q->r->own)
-		size_tell_locked(c, n, &a->out);
+	if (q->r != NULL && q->r->own)
+		return true;
+	size_tell_locked(c, n, &a->out);
+	a->out.cut_first = size_is_cut_locked(n, a->out.attr->size);
 	return true;
 }
 

@@ -119,6 +119,8 @@ struct cache_reply {
 		    */
 	bool size_first; /* make the size known to the kernel first (cache_size_to_tell), and as
 			    with hold */
+	bool cut_first;	 /* GETATTR: wait until the guest's own truncation has been digested
+			    (cache_size_cut), and as with hold */
 	bool forces;	 /* the kernel will take the size whatever it hears: cache_size_force */
 	bool has_pages;	 /* WRITE: the kernel may hold pages of the file */
 	bool longer;	 /* READ: the file is longer than the kernel was told: it is to ask again */
@@ -361,6 +363,17 @@ struct size_wait {
  */
 bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, uint64_t dir,
 		      uint64_t *size, struct size_wait *w);
+/*
+ * A truncation of the guest's: from its submission, with the size that it asks for, until its reply
+ * has been written. False: it does not make the file shorter, and is not counted.
+ */
+bool cache_cut_begins(struct cache *c, uint64_t ino, uint64_t size);
+void cache_cut_ends(struct cache *c, uint64_t ino);
+/*
+ * Whether the kernel may still have the size that the file had before such a one. *ret_task: whose
+ * it is that has been answered, and may not have digested that; 0: it is in flight.
+ */
+bool cache_size_cut(struct cache *c, uint64_t ino, uint32_t *ret_task);
 /* cache_sink.settle is done. */
 void cache_size_settled(struct cache *c, uint64_t ino, uint32_t serial);
 

@@ -125,7 +125,10 @@ struct kernel_size {
 	uint32_t serial, settling;  /* of `forced`, and that which is being settled */
 	uint32_t direct;	    /* WRITEs past the page cache in flight, or being stored */
 	uint32_t storing;	    /* STOREs of sizes on their way to the kernel */
+	uint64_t cut_from;	    /* what the kernel may have until such a one is digested */
+	uint32_t cuts;		    /* truncations of the guest's in flight that make it shorter */
 	bool is_forced;
+	bool forced_cut;		   /* by one of these */
 	bool asking;			   /* an own GETATTR is on its way, or is to come */
 	bool inode_locked;		   /* it is digested under the inode's lock too */
 	struct size_wait *waits, *forcing; /* for the next `direct`, the last `storing` to end */

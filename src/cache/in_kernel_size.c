@@ -271,6 +271,7 @@ bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, 
 	*size = has;
 	k->forced = has;
 	k->is_forced = true;
+	k->forced_cut = (r->call.req.valid & SET_SIZE) != 0;
 	k->forced_by = r->task;
 	k->inode_locked = msg_is(r->call.req.op, TRAIT_CHANGES_OBJECT); /* else the directory */
 	k->forced_in = dir;
@@ -282,6 +283,56 @@ bool cache_size_force(struct cache *c, const struct cache_req *r, uint64_t ino, 
 	if (!c->leased || n->attr_until == 0 || n->attr.size != has)
 		settle_locked(c, n);
 	return true;
+}
+
+/* ---- the guest's own truncations ---- */
+
+bool cache_cut_begins(struct cache *c, uint64_t ino, uint64_t size)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct file *f = n != NULL ? file_of_locked(n) : NULL;
+	uint64_t has = f != NULL ? kernel_has(n) : 0;
+
+	if (size >= has)
+		return false;
+	if (f->size.cuts++ == 0 || has > f->size.cut_from)
+		f->size.cut_from = has;
+	return true;
+}
+
+void cache_cut_ends(struct cache *c, uint64_t ino)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
+
+	if (k != NULL && k->cuts > 0)
+		k->cuts--;
+}
+
+static bool cut_locked(const struct kernel_size *k)
+{
+	return k->cuts > 0 || (k->is_forced && k->forced_cut);
+}
+
+bool cache_size_cut(struct cache *c, uint64_t ino, uint32_t *ret_task)
+{
+	SCOPE_LOCK(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct kernel_size *k = n != NULL ? size_of(n) : NULL;
+
+	if (k == NULL || !cut_locked(k))
+		return false;
+	*ret_task = k->cuts > 0 ? 0 : k->forced_by;
+	return true;
+}
+
+bool size_is_cut_locked(const struct node *n, uint64_t size)
+{
+	const struct kernel_size *k = size_of(n);
+
+	return k != NULL && cut_locked(k) && size < k->cut_from;
 }
 
 /* ---- telling ---- */

@@ -22,6 +22,12 @@ void size_read_locked(struct cache_req *r, uint64_t len, struct cache_reply *out
 uint64_t size_own_end_locked(const struct node *n);
 /* The kernel, which knows the file, is to get out->attr. */
 void size_tell_locked(struct cache *c, struct node *n, struct cache_reply *out);
+/*
+ * A truncation of the guest's own makes the file shorter, and the kernel may not have digested
+ * that: until then it takes no size (FUSE_I_SIZE_UNSTABLE), and whoever is told this one reads on
+ * up to the old end.
+ */
+bool size_is_cut_locked(const struct node *n, uint64_t size);
 /* Somebody else has changed it: another size may have to be told soon. */
 void size_outdated_locked(struct cache *c, struct node *n);
 /* The node is about to be freed. */

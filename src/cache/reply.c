@@ -452,6 +452,7 @@ static void tell_object_locked(struct cache *c, const struct cache_req *r, struc
 	if (!request_tells_size(q))
 		return;
 	size_tell_locked(c, n, out);
+	out->cut_first = q->op == MSG_GETATTR && size_is_cut_locked(n, out->attr->size);
 	if (c->leased && out->forces && msg_is(q->op, TRAIT_NAMES_OBJECT))
 		out->attr_ttl = 0; /* the kernel may be told otherwise before it digests that */
 }

@@ -87,6 +87,7 @@ struct krequest {
 	size_t size;
 	bool plus;
 	bool past_pages; /* WRITE: cache_direct_write ends with it */
+	bool cuts;	 /* counted: cache_cut_begins */
 	struct fuse_file_info fi;
 	struct kfile *file;
 	struct listing *listing;

@@ -65,6 +65,8 @@ void krequest_free(struct krequest *r)
 
 	if (r->past_pages)
 		cache_direct_write(fs->cache, r->ino, false);
+	if (r->cuts)
+		cache_cut_ends(fs->cache, r->ino);
 	(void)pthread_mutex_lock(&fs->lock);
 	if (r->buffer != NULL && fs->buffer_count < BUFFERS_MAX) {
 		/* a fresh one costs a page fault per page on each WRITE */
@@ -304,7 +306,22 @@ static void appended(void *arg)
 		     h);
 }
 
-/* What is held for the names of a directory, for pages, or for a size. */
+/* What is held for pages, or for a size. */
+static void hold_for_size(void *arg)
+{
+	struct held_reply *h = arg;
+	struct fs *fs = h->r->fs;
+
+	h->wait = (struct size_wait){.done = appended, .arg = h};
+	if (h->reply.size_first && cache_size_wait(fs->cache, object_of(h->r, &h->reply), &h->wait))
+		return;
+	if (h->reply.hold || h->reply.size_first || tells_attributes(h))
+		appended(h);
+	else
+		release(h);
+}
+
+/* What is held for the names of a directory, or for what comes before a size. */
 static void hold_on(void *arg)
 {
 	struct held_reply *h = arg;
@@ -313,16 +330,13 @@ static void hold_on(void *arg)
 	if (h->reply.synchronises)
 		stats_time(fs->stats, HIST_fence_wait, cache_now() - h->since);
 	h->fence = (struct notify_fence){.done = release, .arg = h, .tid = h->r->pid};
-	h->wait = (struct size_wait){.done = appended, .arg = h};
 	if (msg_is(h->r->creq.call.req.op, TRAIT_AFTER_NAMES) &&
 	    notify_after_names(fs->notify, h->r->ino, &h->fence))
 		return;
-	if (h->reply.size_first && cache_size_wait(fs->cache, object_of(h->r, &h->reply), &h->wait))
+	h->fence = (struct notify_fence){.done = hold_for_size, .arg = h};
+	if (h->reply.cut_first && notify_after_cut(fs->notify, h->r->ino, &h->fence))
 		return;
-	if (h->reply.hold || h->reply.size_first || tells_attributes(h))
-		appended(h);
-	else
-		release(h);
+	hold_for_size(h);
 }
 
 static struct held_reply *held_new(struct krequest *r, const struct cache_reply *reply)
@@ -401,7 +415,8 @@ static bool waits(const struct fs *fs, uint64_t op, fuse_ino_t ino, const struct
 {
 	struct notify *n = fs->notify;
 
-	return reply->hold || reply->size_first || (reply->synchronises && notify_host_waits(n)) ||
+	return reply->hold || reply->size_first || reply->cut_first ||
+	       (reply->synchronises && notify_host_waits(n)) ||
 	       (msg_is(op, TRAIT_AFTER_NAMES) && notify_names_passed(n, ino));
 }
 

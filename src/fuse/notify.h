@@ -78,6 +78,7 @@ enum notify_fence_kind {
 	NOTIFY_ALL,   /* everything that is queued */
 	NOTIFY_HOST,  /* what the host has changed, but for names */
 	NOTIFY_NAMES, /* names of one directory */
+	NOTIFY_CUT,   /* a truncation of the guest's own */
 };
 
 /* done is called on a notifier, or by notify_free. The struct stays until then. */
@@ -88,7 +89,7 @@ struct notify_fence {
 	/* notify's own */
 	struct notify_fence *next;
 	enum notify_fence_kind kind;
-	uint64_t ticket, ino, not_before;
+	uint64_t ticket, ino, not_before, cpu;
 	unsigned looks;
 };
 
@@ -110,3 +111,10 @@ bool notify_follow_host(struct notify *n, struct notify_fence *f);
  */
 bool notify_names_passed(struct notify *n, fuse_ino_t ino);
 bool notify_after_names(struct notify *n, fuse_ino_t ino, struct notify_fence *f);
+
+/*
+ * For attributes with a size that the kernel does not take while it truncates the file: calls
+ * f->done when it has done so. False: it has. A host that does not answer the truncation is not
+ * waited for longer than a second.
+ */
+bool notify_after_cut(struct notify *n, fuse_ino_t ino, struct notify_fence *f);

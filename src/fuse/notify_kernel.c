@@ -142,10 +142,10 @@ static void wait_for_lock(struct notify *n, const struct notification *i)
 }
 
 /* A task sleeps until its reply has been written as well: that comes first. */
-static void wait_for_reply(struct fs *fs)
+void notify_after_forced(struct notify *n)
 {
-	(void)pthread_rwlock_wrlock(&fs->forcing);
-	(void)pthread_rwlock_unlock(&fs->forcing);
+	(void)pthread_rwlock_wrlock(&n->fs->forcing);
+	(void)pthread_rwlock_unlock(&n->fs->forcing);
 }
 
 static enum outcome do_settle(struct notify *n, struct notification *i)
@@ -153,7 +153,7 @@ static enum outcome do_settle(struct notify *n, struct notification *i)
 	if (i->tries == 0 && i->ino != i->node)
 		wait_for_lock(n, i);
 	if (i->tries == 0 && i->task != 0)
-		wait_for_reply(n->fs);
+		notify_after_forced(n);
 	return i->task == 0 || task_went_on((pid_t)i->task, &i->cpu) || i->tries >= SIZE_TRIES
 		       ? DONE
 		       : AGAIN;

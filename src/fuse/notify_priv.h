@@ -146,3 +146,5 @@ enum outcome notify_do_inode(struct notify *n, struct notification *i);
 enum outcome notify_do_entry(struct notify *n, struct notification *i);
 enum outcome notify_do_size(struct notify *n, const struct notification *i);
 bool notify_ask_size(struct notify *n, struct notification *i);
+/* Replies that force a size have been written: until then their tasks sleep. */
+void notify_after_forced(struct notify *n);

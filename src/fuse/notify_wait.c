@@ -15,6 +15,8 @@
 #define DEFER_AFTER  (2 * MS)	/* the server is told that an acknowledgement will take longer */
 #define DEFER_ALWAYS (100 * MS) /* whatever it is that takes so long */
 #define SIZE_LOOKS   50 /* so often the host's answer about a size is waited for, PARK_MAX each */
+#define CUT_DOUBLED  4	/* a truncation is looked at after 1 ms, then twice as long each time, */
+#define CUT_LOOKS    64 /* so often at most: for a second */
 #define NAMES_LOOK   (10 * MS) /* a directory that is asked for waits for its names: looked at */
 #define NAMES_LOOKS  10	       /* so often at most */
 
@@ -60,6 +62,8 @@ static bool fence_done_locked(const struct notify *n, struct notify_fence *f, ui
 		       (host_done_locked(n, f->ticket) && sizes_done_locked(n, f));
 	case NOTIFY_NAMES:
 		return now >= f->not_before || notify_passed_locked(n, f->ino) == NULL;
+	case NOTIFY_CUT:
+		return now >= f->not_before;
 	default:
 		break;
 	}
@@ -247,6 +251,48 @@ static bool after_names_still(struct notify *n, struct notify_fence *f)
 	return false;
 }
 
+/* ---- truncations of the guest's own ---- */
+
+static bool wait_for_cut(struct notify *n, struct notify_fence *f)
+{
+	unsigned doubled = f->looks < CUT_DOUBLED ? f->looks : CUT_DOUBLED;
+
+	SCOPE_LOCK(&n->lock);
+	f->not_before = cache_now() + (MS << doubled);
+	add_fence_locked(n, f);
+	notify_wake_locked(n);
+	return true;
+}
+
+bool notify_after_cut(struct notify *n, fuse_ino_t ino, struct notify_fence *f)
+{
+	uint32_t task;
+
+	f->kind = NOTIFY_CUT;
+	f->ino = ino;
+	f->looks = 0;
+	f->cpu = 0;
+	return cache_size_cut(n->fs->cache, ino, &task) && wait_for_cut(n, f);
+}
+
+/* It waits for no lock of the kernel's: whoever asks may hold one that truncating needs. */
+static bool after_cut_still(struct notify *n, struct notify_fence *f)
+{
+	struct cache *c = n->fs->cache;
+	uint32_t task;
+
+	if (!cache_size_cut(c, f->ino, &task))
+		return false;
+	if (task != 0) {
+		notify_after_forced(n);
+		if (task_went_on((pid_t)task, &f->cpu)) {
+			cache_task_goes_on(c, f->ino, task);
+			return false;
+		}
+	}
+	return ++f->looks <= CUT_LOOKS && wait_for_cut(n, f);
+}
+
 /* f, taken out of the list, is not done yet, and was put back. */
 static bool waits_still(struct notify *n, struct notify_fence *f)
 {
@@ -255,6 +301,8 @@ static bool waits_still(struct notify *n, struct notify_fence *f)
 		return cache_now() >= f->not_before && follow_host(n, f, true);
 	case NOTIFY_NAMES:
 		return after_names_still(n, f);
+	case NOTIFY_CUT:
+		return after_cut_still(n, f);
 	default:
 		return false;
 	}

@@ -97,6 +97,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
 		valid |= SET_SIZE;
 		REQUEST_SET(r, size, (uint64_t)attr->st_size);
+		r->ino = ino;
+		r->cuts = cache_cut_begins(fs->cache, ino, (uint64_t)attr->st_size);
 		if (fi != NULL)
 			krequest_file(r, fi);
 		if (fuse_req_ctx(req)->uid != 0)

@@ -405,6 +405,59 @@ static void test_forced_before_it_shrinks(void **state)
 	assert_int_equal(look(CACHED), 20);
 }
 
+/*
+ * While the guest itself makes it shorter the kernel takes no size: who asks for it is told when
+ * that has been digested, or would read on up to the old end.
+ */
+static bool look_is_cut(uint32_t task, uint64_t size)
+{
+	struct asked *a = ask_as(task, MSG_GETATTR);
+
+	if (!a->from_cache) {
+		struct msg m = reply_attr(w, w->seq, FILE_MODE, size);
+
+		answer(w->f, a, &m);
+	}
+	bool ret = a->reply.cut_first;
+	free(a);
+	return ret;
+}
+
+static void test_cut_is_digested(void **state)
+{
+	uint32_t task;
+
+	(void)state;
+	assert_false(cache_cut_begins(w->c, ino, 50)); /* it is no shorter then */
+	assert_true(cache_cut_begins(w->c, ino, 20));
+	struct asked *a = asked_new(MSG_SETATTR);
+	a->req.task = WRITER;
+	MSG_SET(&a->req.call.req, valid, SET_SIZE);
+	MSG_SET(&a->req.call.req, size, 20);
+	cache_submit(w->c, &a->req, ino, 0);
+	assert_true(cache_size_cut(w->c, ino, &task));
+	assert_int_equal(task, 0);
+	assert_false(look_is_cut(OTHER, 50)); /* not carried out yet */
+	(void)inv(w, 50, INV_ATTR);
+	assert_true(look_is_cut(OTHER, 20));
+	assert_true(look_is_cut(OTHER, 20)); /* what is told twice is not true by that */
+	struct msg m = reply_attr(w, w->seq, FILE_MODE, 20);
+	answer(w->f, a, &m);
+	uint64_t size = 20;
+	assert_true(cache_size_force(w->c, &a->req, ino, 0, &size, NULL));
+	cache_cut_ends(w->c, ino);
+	assert_true(cache_size_cut(w->c, ino, &task));
+	assert_int_equal(task, WRITER);
+	assert_true(look_is_cut(OTHER, 20));
+	free(a);
+	cache_task_goes_on(w->c, ino, WRITER);
+	assert_false(cache_size_cut(w->c, ino, &task));
+	assert_false(look_is_cut(OTHER, 20));
+	/* chmod(2) cuts nothing */
+	forced(SETATTR, 20);
+	assert_false(cache_size_cut(w->c, ino, &task));
+}
+
 /* The task goes on, or somebody has the inode's lock. */
 static void test_forced_is_digested(void **state)
 {
@@ -729,6 +782,7 @@ int main(void)
 		TEST(test_forced),
 		TEST(test_forced_before_it_shrinks),
 		TEST(test_forced_is_digested),
+		TEST(test_cut_is_digested),
 		TEST(test_forced_and_longer),
 		TEST(test_forced_and_outdated),
 		TEST(test_forced_outdated),

@@ -721,6 +721,42 @@ static void test_size_forced(void **state)
 	assert_int_equal(kernel_noted(k, FUSE_NOTIFY_DELETE, CACHE_ROOT, "f"), 1);
 }
 
+/* A size that the kernel does not take, for it is truncating the file, is told after that. */
+static void test_size_cut(void **state)
+{
+	struct fuse_setattr_in in = {.valid = FATTR_SIZE, .size = 20};
+
+	(void)state;
+	(void)inv(k->w, 50, INV_ATTR);
+	struct question *cut = kernel_ask(k, FUSE_SETATTR, file, ARG(in));
+	struct question *q = asks_size();
+	struct msg m = reply_attr(k->w, k->w->seq, FILE_MODE, 20);
+	struct call *call = fake_take(k->w->f, 1);
+	call->done(call, &m);
+	kernel_later(k, 100 * MSEC);
+	assert_false(q->answered);
+	host_replies(k, MSG_SETATTR, &m);
+	assert_err(cut, 0);
+	went_on = true;
+	kernel_later(k, 16 * MSEC);
+	assert_int_equal(ANSWER(q, struct fuse_attr_out)->attr.size, 20);
+	assert_int_equal(ANSWER(q, struct fuse_attr_out)->attr_valid, 0);
+	/* a host that does not answer is not waited for so long */
+	in.size = 10;
+	cut = kernel_ask(k, FUSE_SETATTR, file, ARG(in));
+	q = asks_size();
+	m.attr.size = 10;
+	m.attr.version++;
+	call = fake_take(k->w->f, 1);
+	call->done(call, &m);
+	for (int i = 0; i < 90; i++)
+		kernel_later(k, 16 * MSEC);
+	assert_err(q, 0);
+	host_replies(k, MSG_SETATTR, &m);
+	assert_err(cut, 0);
+	kernel_notified(k);
+}
+
 /* ---- pages ---- */
 
 static uint64_t opened(uint32_t flags)
@@ -998,6 +1034,7 @@ int main(void)
 	    TEST(test_size_asked_too_long),
 	    TEST(test_size_asked_late),
 	    TEST(test_size_forced),
+	    TEST(test_size_cut),
 	    TEST(test_append_stored),
 	    TEST(test_moved_write),
 	    TEST(test_direct_write),
