@@ -47,10 +47,11 @@ enum locks { LOCKS_UNSET = -1, LOCKS_HOST, LOCKS_LOCAL };
 
 struct mount_settings {
 	/* -o */
-	int cache, locks, proto, xdev;
+	int cache, locks, proto, xdev, reconnect;
 	uint64_t attr_timeout, entry_timeout, negative_timeout,
 		dir_timeout;		 /* ns, or TIMEOUT_UNSET */
-	uint64_t lease, connect_timeout; /* ns */
+	uint64_t lease, connect_timeout, timeo; /* ns */
+	bool soft;
 	uint64_t page_cache, node_cache;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
 	bool xattr, acl, no_open, read_only, allow_other, allow_suid, allow_dev;
@@ -545,6 +546,8 @@ static int connect_and_run(const struct mount_settings *s, const struct endpoint
 		.gid = s->gid != ID_UNSET ? (uint32_t)s->gid : getegid(),
 		/* who mounts for himself alone may do what the server lets him do */
 		.owner_fixed = s->uid != ID_UNSET || geteuid() != 0,
+		.resume = s->reconnect != 0,
+		.timeo_ms = s->soft ? s->timeo / 1000000 : 0,
 		.push = s->cache == CACHE_LEASE,
 		.acl = s->acl,
 		.stats = stats,
@@ -674,6 +677,8 @@ int main(int argc, char **argv)
 		.page_cache = 64u << 20,
 		.node_cache = 262144,
 		.connect_timeout = UINT64_C(10) * 1000000000,
+		.timeo = UINT64_C(60) * 1000000000,
+		.reconnect = 1,
 		.readahead = 1 << 20,
 		.max_background = 64,
 		.send_queue = 64 << 20,

@@ -31,6 +31,7 @@ struct settings {
 	const char *listen; /* the last one */
 	const char *plain_prefix, *pidfile, *squash, *stats, *log_level;
 	int xdev, plain_links;
+	uint64_t session_grace, ack_timeout; /* ns */
 	bool read_only, special, no_setid, help, version;
 	/* the rest */
 	const char *dir;
@@ -373,7 +374,10 @@ static int make_stats(const struct settings *s, struct stats **ret, char *err, s
 
 int main(int argc, char **argv)
 {
-	struct settings s = {.plain_prefix = "/workspace", .log_level = "notice"};
+	struct settings s = {.plain_prefix = "/workspace",
+			     .log_level = "notice",
+			     .session_grace = UINT64_C(60) * 1000000000,
+			     .ack_timeout = UINT64_C(10) * 1000000000};
 	struct server *server;
 	char err[512] = "";
 
@@ -413,6 +417,8 @@ int main(int argc, char **argv)
 		.squash_uid = s.squash_uid,
 		.squash_gid = s.squash_gid,
 		.xdev = s.xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
+		.session_grace_ms = (unsigned)(s.session_grace / 1000000),
+		.ack_ms = (unsigned)(s.ack_timeout / 1000000),
 		.stats = stats,
 	};
 	if (r == 0)

@@ -13,9 +13,11 @@
 #include "cache/listing_priv.h"
 #include "cache/names.h"
 #include "cache/node.h"
+#include "cache/opens.h"
 #include "cache/outbox.h"
 #include "cache/pages.h"
 #include "cache/push.h"
+#include "cache/resume.h"
 #include "cache/timed.h"
 #include "core/cleanup.h"
 
@@ -182,6 +184,11 @@ uint64_t cache_find_path(struct cache *c, const char *path)
 
 /* ---- life ---- */
 
+static const struct backend_events events = {.pushed = cache_pushed,
+					     .heard = cache_heard,
+					     .holds = cache_holds,
+					     .locks_lost = cache_locks_lost};
+
 int cache_new(struct backend *backend, const struct cache_options *options, struct cache **ret)
 {
 	struct cache *c = calloc(1, sizeof(*c));
@@ -198,6 +205,7 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 		     options->cap.dir) != 0;
 	/* The server was there a moment ago. */
 	c->lease_until = options->lease > 0 ? cache_now() + options->lease : UINT64_MAX;
+	(void)pthread_mutex_init(&c->outbox, NULL);
 	(void)pthread_mutex_init(&c->lock, NULL);
 	/* Invalidations go before the answers that come all the time. */
 	(void)pthread_rwlockattr_init(&attr);
@@ -216,8 +224,8 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 		cache_free(c);
 		return -ENOMEM;
 	}
-	if (c->pushed)
-		backend->ops->listen(backend, cache_pushed, c);
+	if (backend->ops->listen != NULL)
+		backend->ops->listen(backend, &events, c);
 	*ret = c;
 	return 0;
 }
@@ -226,7 +234,7 @@ void cache_free(struct cache *c)
 {
 	if (c == NULL)
 		return;
-	if (c->pushed)
+	if (c->backend->ops->listen != NULL)
 		c->backend->ops->listen(c->backend, NULL, NULL);
 	c->sink = NULL;
 	listings_free(c);
@@ -236,6 +244,8 @@ void cache_free(struct cache *c)
 	timed_done(c);
 	names_done(c);
 	outbox_done(c);
+	opens_done(c);
+	(void)pthread_mutex_destroy(&c->outbox);
 	(void)pthread_mutex_destroy(&c->lock);
 	(void)pthread_rwlock_destroy(&c->gate);
 	free(c);

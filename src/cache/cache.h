@@ -94,6 +94,8 @@ struct cache_sink {
 	 */
 	void (*unpark)(void *arg, uint64_t ino);
 	void (*mark)(void *arg, uint64_t seq);
+	/* without the lock: the server has released all locks of the session, which was away */
+	void (*locks_lost)(void *arg);
 };
 
 /* What the adapter learns from a completed request. Valid until done returns. */

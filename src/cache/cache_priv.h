@@ -192,7 +192,8 @@ struct cache {
 	bool pushed; /* the server pushes what other clients change */
 	bool leased; /* and what happens on the host: stamps are made use of */
 	pthread_rwlock_t gate;
-	pthread_mutex_t lock; /* all that follows */
+	pthread_mutex_t outbox; /* held while what was given back is sent; before `lock` */
+	pthread_mutex_t lock;	/* all that follows */
 	struct cache_options options;
 	struct paged chunks; /* of struct chunk_page */
 	uint32_t chunk_hint; /* all before it are full */
@@ -202,6 +203,10 @@ struct cache {
 	size_t node_count;
 	uint64_t clock;			/* generations */
 	struct piece *forgets, *closes; /* of messages in the making; NULL: there is nothing */
+	struct {
+		struct paged pages; /* see opens.c */
+		uint32_t slots, free;
+	} opens;
 	size_t freed;			/* nodes, since memory went back to the system */
 	struct listing *listings;	/* open ones: what is left at the end is freed */
 

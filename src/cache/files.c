@@ -18,6 +18,7 @@
 
 #include "cache/files.h"
 #include "cache/node.h"
+#include "cache/opens.h"
 #include "cache/outbox.h"
 #include "core/cleanup.h"
 
@@ -183,9 +184,9 @@ static void use_locked(struct cache *c, struct cache_req *r, unsigned i, struct 
 	f->used = cache_now();
 	r->files[i] = f;
 	if (i == 0)
-		MSG_SET(m, fh, f->fh);
+		MSG_SET(m, fh, opens_find_locked(c, f->fh));
 	else
-		MSG_SET(m, fh2, f->fh);
+		MSG_SET(m, fh2, opens_find_locked(c, f->fh));
 	/* Nobody sees the close(2) that an error could be kept back for. */
 	if (msg_is(m->op, TRAIT_OPEN_FLAGS) && (f->flags & OPEN_FLUSH) != 0)
 		MSG_SET(m, flags, m->flags | O_DSYNC);
@@ -356,8 +357,12 @@ static uint64_t opened_locked(struct opening *o, const struct msg *m)
 	*at = o->next;
 	if (m->err != 0)
 		return m->err;
-	f.fh = m->fh;
+	f.fh = opens_add_locked(o->cache, m->fh);
 	f.flags = MSG_HAS(m, flags) ? m->flags : 0;
+	if (f.fh == 0) {
+		outbox_close_locked(o->cache, m->fh);
+		return ENOMEM;
+	}
 	return keep_locked(o->cache, o->node, &f) < 0 ? ENOMEM : 0;
 }
 

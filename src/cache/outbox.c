@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/opens.h"
 #include "cache/outbox.h"
 #include "core/cleanup.h"
 #include "core/log.h"
@@ -62,12 +63,20 @@ void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n)
 		c->forgets->len += c->backend->sequences->put_pair(server, n, p, ITEM_MAX);
 }
 
-void cache_close_locked(struct cache *c, uint64_t fh)
+void outbox_close_locked(struct cache *c, uint64_t server)
 {
 	unsigned char *p = room(&c->closes);
 
 	if (p != NULL)
-		c->closes->len += c->backend->sequences->put_uint(fh, p, ITEM_MAX);
+		c->closes->len += c->backend->sequences->put_uint(server, p, ITEM_MAX);
+}
+
+void cache_close_locked(struct cache *c, uint64_t fh)
+{
+	uint64_t server = opens_take_locked(c, fh);
+
+	if (server != 0)
+		outbox_close_locked(c, server);
 }
 
 static bool is_full(const struct piece *p)
@@ -132,16 +141,30 @@ static void send(struct cache *c, enum msg_op op, struct piece *p)
 	}
 }
 
+static void drop(struct piece *p)
+{
+	for (struct piece *next; p != NULL; p = next) {
+		next = p->next;
+		free(p);
+	}
+}
+
 void outbox_done(struct cache *c)
 {
-	struct piece *const all[] = {c->forgets, c->closes};
+	drop(TAKE_PTR(c->forgets));
+	drop(TAKE_PTR(c->closes));
+}
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		for (struct piece *p = all[i], *next; p != NULL; p = next) {
-			next = p->next;
-			free(p);
-		}
-	}
+void outbox_stop(struct cache *c)
+{
+	(void)pthread_mutex_lock(&c->outbox);
+	SCOPE_LOCK(&c->lock);
+	outbox_done(c);
+}
+
+void outbox_go_on(struct cache *c)
+{
+	(void)pthread_mutex_unlock(&c->outbox);
 }
 
 /* From giving the last reference, or open file, of something to when its blocks are free for sure.
@@ -181,11 +204,16 @@ static bool trim_due_locked(struct cache *c)
 void cache_forget_flush(struct cache *c)
 {
 	(void)pthread_mutex_lock(&c->lock);
-	struct piece *forgets = TAKE_PTR(c->forgets), *closes = TAKE_PTR(c->closes);
-	bool trim = trim_due_locked(c);
+	bool some = c->forgets != NULL || c->closes != NULL, trim = trim_due_locked(c);
 	(void)pthread_mutex_unlock(&c->lock);
-	send(c, MSG_CLOSE, closes);
-	send(c, MSG_FORGET, forgets);
+	if (some) {
+		SCOPE_LOCK(&c->outbox);
+		(void)pthread_mutex_lock(&c->lock);
+		struct piece *forgets = TAKE_PTR(c->forgets), *closes = TAKE_PTR(c->closes);
+		(void)pthread_mutex_unlock(&c->lock);
+		send(c, MSG_CLOSE, closes);
+		send(c, MSG_FORGET, forgets);
+	}
 	if (trim)
 		(void)malloc_trim(0);
 }

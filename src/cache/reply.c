@@ -402,7 +402,6 @@ static void take_more_locked(struct cache *c, struct cache_req *r, const struct 
 
 	if (op < sizeof(takers) / sizeof(takers[0]) && takers[op] != NULL)
 		takers[op](c, r, m, f, out);
-	out->fh = MSG_HAS(m, fh) ? m->fh : 0;
 	out->flags = MSG_HAS(m, flags) ? m->flags : 0;
 }
 

@@ -8,6 +8,7 @@
 #include "cache/in_kernel_names.h"
 #include "cache/in_kernel_size.h"
 #include "cache/node.h"
+#include "cache/opens.h"
 #include "cache/outbox.h"
 #include "cache/pages.h"
 #include "cache/reply.h"
@@ -20,6 +21,17 @@ static void take_holds(const struct cache_req *r, struct cache_holds *ret)
 {
 	*ret = (struct cache_holds){.node = r->node, .node2 = r->node2};
 	memcpy(ret->busy, r->locks, sizeof(ret->busy));
+}
+
+/* It is closed again if its node could not be made. */
+static void take_file_locked(struct cache *c, uint64_t server, struct cache_reply *out)
+{
+	out->fh = out->err == 0 ? opens_add_locked(c, server) : 0;
+	if (out->fh != 0)
+		return;
+	if (out->err == 0)
+		out->err = ENOMEM;
+	outbox_close_locked(c, server);
 }
 
 static void cache_done(struct call *call, const struct msg *m)
@@ -36,8 +48,8 @@ static void cache_done(struct call *call, const struct msg *m)
 	(void)pthread_mutex_lock(&c->lock);
 	reply_locked(c, r, m, &out);
 	files_put_locked(c, r);
-	if (out.err != (int)m->err && MSG_HAS(m, fh))
-		cache_close_locked(c, m->fh); /* of a file whose node could not be made */
+	if (m->err == 0 && msg_is(call->req.op, TRAIT_OPENS))
+		take_file_locked(c, m->fh, &out);
 	take_holds(r, &holds);
 	bool closes = r->by_node && c->closes != NULL;
 	(void)pthread_mutex_unlock(&c->lock);
@@ -116,6 +128,10 @@ static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint
 	}
 	if (r->node == NULL)
 		return ESTALE;
+	if (MSG_HAS(m, fh))
+		m->fh = opens_find_locked(c, m->fh);
+	if (MSG_HAS(m, fh2))
+		m->fh2 = opens_find_locked(c, m->fh2);
 	MSG_SET(m, node, r->node->server);
 	if (r->node2 != NULL)
 		MSG_SET(m, node2, r->node2->server);

@@ -18,8 +18,8 @@
 
 #define RETRY_MS 50
 
-/* The state of one call of transport_connect. */
-struct dialler {
+/* What one call of transport_connect, or one try to connect again, knows. */
+struct dialling {
 	const struct endpoint *endpoint;
 	const struct connect_options *options;
 	struct patience patience; /* over connecting and greeting */
@@ -27,10 +27,10 @@ struct dialler {
 	size_t err_len;
 };
 
-static int fail(const struct dialler *d, int r, const char *fmt, ...)
+static int fail(const struct dialling *d, int r, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-static int fail(const struct dialler *d, int r, const char *fmt, ...)
+static int fail(const struct dialling *d, int r, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -47,8 +47,8 @@ static bool lasting(int r)
 	       r == -ELOOP;
 }
 
-/* Connects, and tries again while a server may still start. */
-static int dial(const struct dialler *d, int *ret_fd)
+/* A server that is not there yet may come. */
+static int dial(const struct dialling *d, int *ret_fd)
 {
 	for (;;) {
 		int r = endpoint_connect(d->endpoint, &d->patience, ret_fd, d->err, d->err_len);
@@ -67,21 +67,31 @@ enum answer {
 	ANSWER_EXTENDED,
 	ANSWER_PLAIN,
 	ANSWER_REFUSED,
+	ANSWER_BUSY, /* refused for the moment */
 	ANSWER_GARBAGE,
 	ANSWER_NOBODY, /* no process took the greeting */
 	ANSWER_SILENT,
 	ANSWER_CLOSED,
 };
 
-static int send_hello(struct stream *s, const struct connect_options *o)
+/* Where a connection that is lost can be made again. */
+static bool asks_to_resume(const struct dialling *d)
 {
+	return d->options->resume && d->endpoint->kind != ENDPOINT_FD;
+}
+
+/* resume: what a session that is to go on is known by; NULL: a new one. */
+static int send_hello(const struct dialling *d, struct stream *s, const struct msg *resume)
+{
+	const struct connect_options *o = d->options;
 	unsigned char data[HELLO_DATA_MAX];
 	CLEANUP(plain_buf_done) struct plain_buf frame = {0};
 	struct plain_request request = {.op = MSG_HELLO};
-	struct msg hello = {0};
+	struct msg hello = resume != NULL ? *resume : (struct msg){0};
 
 	MSG_SET(&hello, version, HELLO_VERSION);
-	uint64_t features = (o->push ? HELLO_PUSH : 0u) | (o->acl ? HELLO_ACL : 0u);
+	uint64_t features = (o->push ? HELLO_PUSH : 0u) | (o->acl ? HELLO_ACL : 0u) |
+			    (asks_to_resume(d) ? HELLO_RESUME : 0u);
 	if (features != 0)
 		MSG_SET(&hello, features, features);
 	request.data = (struct slice){data, hello_encode(&hello, data)};
@@ -89,10 +99,22 @@ static int send_hello(struct stream *s, const struct connect_options *o)
 	return r < 0 ? r : stream_send_plain(s, frame.data, frame.len);
 }
 
-/* The meaning of a reply to HELLO; d->err has the reason of a refusal, or the fault of a malformed
- * reply. */
-static enum answer judge(const struct dialler *d, const struct plain_reply *reply, struct msg *ret)
+/* The slices of a hello point into the frame: of them the secret is used. */
+static bool take_token(const struct msg *hello, unsigned char *ret)
 {
+	if ((hello->features & HELLO_RESUME) == 0)
+		return true;
+	if (!MSG_HAS(hello, token) || hello->token.len != MSG_TOKEN_LEN)
+		return false;
+	memcpy(ret, hello->token.data, MSG_TOKEN_LEN);
+	return true;
+}
+
+/* What a reply to HELLO says; on a refusal and for garbage with the reason in d->err. */
+static enum answer judge(const struct dialling *d, const struct plain_reply *reply,
+			 struct dialled *to)
+{
+	struct msg *ret = &to->hello;
 	char reason[HELLO_REASON_MAX + 1];
 
 	if (reply->err == -ENOSYS)
@@ -102,14 +124,13 @@ static enum answer judge(const struct dialler *d, const struct plain_reply *repl
 
 		hello_reason(reply->data, e, reason);
 		(void)fail(d, 0, "the server refuses: %s", reason);
-		return ANSWER_REFUSED;
+		return e == EAGAIN ? ANSWER_BUSY : ANSWER_REFUSED;
 	}
 	int r = hello_decode(reply->data, ret);
 	if (r == -ENOMSG)
 		return ANSWER_PLAIN;
 	(void)fail(d, 0, "what answered is no vsockfs server");
-	/* The slices of a hello would point into the frame; none of them is used. */
-	if (r < 0 || !msg_reply_complete(MSG_HELLO, ret))
+	if (r < 0 || !msg_reply_complete(MSG_HELLO, ret) || !take_token(ret, to->token))
 		return ANSWER_GARBAGE;
 	if (ret->version > 0 && ret->version <= HELLO_VERSION)
 		return ANSWER_EXTENDED;
@@ -118,14 +139,16 @@ static enum answer judge(const struct dialler *d, const struct plain_reply *repl
 	return ANSWER_REFUSED;
 }
 
-/* Sends HELLO and tells what kind of server answered. */
-static enum answer say_hello(const struct dialler *d, struct stream *s, struct msg *ret)
+/* Sends HELLO on ret->stream, and tells what kind of server answered. */
+static enum answer say_hello(const struct dialling *d, const struct msg *resume,
+			     struct dialled *ret)
 {
+	struct stream *s = ret->stream;
 	CLEANUP_FREE unsigned char *buf = NULL;
 	size_t cap = 0, len = 0;
 	struct plain_reply reply;
 	const char *why;
-	int r = send_hello(s, d->options);
+	int r = send_hello(d, s, resume);
 
 	if (r < 0)
 		return r == -EHOSTDOWN || r == -ETIMEDOUT ? ANSWER_NOBODY : ANSWER_CLOSED;
@@ -138,17 +161,16 @@ static enum answer say_hello(const struct dialler *d, struct stream *s, struct m
 	return ANSWER_GARBAGE;
 }
 
-/* ---- after the answer ---- */
+/* ---- a greeting without an answer ---- */
 
-/* True if a connection that was closed or silent may be tried again as a plain one: the server may
- * be a plain one. */
-static bool may_dial_again(const struct dialler *d)
+/* Closed or silent may be a plain server, which another connection shows. */
+static bool may_dial_again(const struct dialling *d)
 {
 	return d->options->needs == NULL && d->endpoint->kind != ENDPOINT_FD;
 }
 
-/* The patience for the greeting, which leaves time for a second connection. */
-static struct patience greeting_patience(const struct dialler *d)
+/* The greeting leaves time for what follows. */
+static struct patience greeting_patience(const struct dialling *d)
 {
 	struct patience p = d->patience;
 
@@ -161,21 +183,96 @@ static struct patience greeting_patience(const struct dialler *d)
 	return p;
 }
 
-static int go_extended(const struct dialler *d, struct stream *s, const struct msg *hello,
-		       struct backend **ret)
+/* ---- a connection that is lost ---- */
+
+struct redialler {
+	struct dialler base; /* first */
+	struct endpoint endpoint;
+	struct connect_options options; /* of which its strings are not used any more */
+};
+
+/* What becomes of a try after such an answer. */
+static int verdict(const struct dialling *d, enum answer answer)
+{
+	switch (answer) {
+	case ANSWER_EXTENDED:
+		return 0;
+	case ANSWER_BUSY:
+		return -EAGAIN;
+	case ANSWER_REFUSED:
+	case ANSWER_GARBAGE:
+		return -EPROTO;
+	case ANSWER_PLAIN: /* another server: a client that was extended never falls back */
+		return fail(d, -EPROTO, "the server speaks the plain protocol only");
+	default:
+		return fail(d, -EHOSTDOWN, "nobody answers");
+	}
+}
+
+static int redial(struct dialler *base, const struct msg *resume, const struct patience *p,
+		  struct dialled *ret, char *err, size_t err_len)
+{
+	const struct redialler *re = (struct redialler *)base;
+	const struct dialling d = {.endpoint = &re->endpoint,
+				   .options = &re->options,
+				   .patience = *p,
+				   .err = err,
+				   .err_len = err_len};
+	int fd;
+	int r = endpoint_connect(d.endpoint, &d.patience, &fd, err, err_len);
+
+	if (r == 0)
+		r = stream_new(fd, &ret->stream);
+	if (r == 0) {
+		stream_set_patience(ret->stream, p);
+		r = verdict(&d, say_hello(&d, resume, ret));
+		if (r < 0)
+			stream_free(ret->stream);
+	}
+	return patience_stopped(p) && r < 0 ? -EINTR : r;
+}
+
+static void redialler_free(struct dialler *base)
+{
+	free(base);
+}
+
+static int keep(const struct dialling *d, struct backend *b)
+{
+	struct redialler *re = calloc(1, sizeof(*re));
+
+	if (re == NULL)
+		return -ENOMEM;
+	re->base = (struct dialler){.dial = redial, .free = redialler_free};
+	re->endpoint = *d->endpoint;
+	re->options = *d->options;
+	return link_keep(b, &re->base);
+}
+
+/* ---- what follows from the answer ---- */
+
+static int go_extended(const struct dialling *d, const struct dialled *server, struct backend **ret)
 {
 	const struct connect_options *o = d->options;
 	struct link_options options = {.send_queue = o->send_queue,
+				       .timeo_ms = o->timeo_ms,
 				       .stats = o->stats,
 				       .lost = o->lost,
 				       .lost_arg = o->lost_arg};
 
-	stream_set_patience(s, NULL);
-	int r = link_new(s, hello, &options, ret);
+	stream_set_patience(server->stream, NULL);
+	int r = link_new(server, &options, ret);
+	if (r == 0 && asks_to_resume(d)) {
+		r = keep(d, *ret);
+		if (r < 0) {
+			(*ret)->ops->shutdown(*ret);
+			(*ret)->ops->free(*ret);
+		}
+	}
 	return r < 0 ? fail(d, r, "cannot start: %s", strerror(-r)) : 0;
 }
 
-static int go_plain(const struct dialler *d, int fd, struct backend **ret)
+static int go_plain(const struct dialling *d, int fd, struct backend **ret)
 {
 	const struct connect_options *o = d->options;
 	struct plain_options plain = {.base = o->plain_base,
@@ -190,8 +287,8 @@ static int go_plain(const struct dialler *d, int fd, struct backend **ret)
 	return plain_client_new(fd, &plain, ret, d->err, d->err_len);
 }
 
-/* The error for a server that closed, was silent or not there, and is not to be dialled again. */
-static int no_answer(const struct dialler *d, enum answer answer)
+/* Closed, silent or not there, and not to be dialled again. */
+static int no_answer(const struct dialling *d, enum answer answer)
 {
 	const char *what = answer == ANSWER_NOBODY ? "nobody is behind it: nobody took the greeting"
 			   : answer == ANSWER_SILENT
@@ -204,7 +301,7 @@ static int no_answer(const struct dialler *d, enum answer answer)
 	return fail(d, -EHOSTDOWN, "%s; if it is a plain server, use -o proto=plain", what);
 }
 
-static int dial_for_plain(const struct dialler *d, struct backend **ret)
+static int dial_for_plain(const struct dialling *d, struct backend **ret)
 {
 	int fd;
 
@@ -213,24 +310,23 @@ static int dial_for_plain(const struct dialler *d, struct backend **ret)
 	return r < 0 ? r : go_plain(d, fd, ret);
 }
 
-/* Takes over fd, on which no byte was sent or received yet. */
-static int greet(const struct dialler *d, int fd, struct backend **ret)
+/* Takes over fd, on which nothing was said yet. */
+static int greet(const struct dialling *d, int fd, struct backend **ret)
 {
 	struct patience patience = greeting_patience(d);
 	CLEANUP_CLOSE int again = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	struct msg hello = {0}; /* the fields that the server leaves out are 0 */
-	struct stream *s = NULL;
-	int r = stream_new(fd, &s);
+	struct dialled server = {0}; /* what the server leaves out is 0 */
+	int r = stream_new(fd, &server.stream);
 
 	if (r < 0 || again < 0) {
-		stream_free(s);
+		stream_free(server.stream);
 		return fail(d, -EPROTO, "out of memory or file descriptors");
 	}
-	stream_set_patience(s, &patience);
-	enum answer answer = say_hello(d, s, &hello);
+	stream_set_patience(server.stream, &patience);
+	enum answer answer = say_hello(d, NULL, &server);
 	if (answer == ANSWER_EXTENDED)
-		return go_extended(d, s, &hello, ret);
-	stream_free(s);
+		return go_extended(d, &server, ret);
+	stream_free(server.stream);
 	switch (answer) {
 	case ANSWER_PLAIN:
 		if (d->options->needs != NULL)
@@ -256,7 +352,7 @@ int transport_connect(const struct endpoint *e, const struct connect_options *o,
 		      struct backend **ret, char *err, size_t err_len)
 {
 	uint64_t ms = o->timeout_ms > 0 ? o->timeout_ms : HELLO_TIMEOUT_MS;
-	const struct dialler d = {.endpoint = e,
+	const struct dialling d = {.endpoint = e,
 				  .options = o,
 				  .patience = patience_new(ms, o->stop_fd),
 				  .err = err,

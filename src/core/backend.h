@@ -4,7 +4,8 @@
  *
  * A call is one request and its completion. The caller owns it from before
  * submit until done has run; the backend owns it in between and completes it
- * exactly once, whatever happens to the link (ENOTCONN when it is lost).
+ * exactly once, whatever happens to the link: one that is lost is made again, and
+ * the call is sent again. ENOTCONN if that cannot be.
  */
 #pragma once
 
@@ -45,12 +46,39 @@ struct call {
 	uint64_t id;
 	bool queued;
 	struct stats_span span;
+	uint32_t slot; /* TRAIT_ONCE: of its session, once `use` is not 0 */
+	uint32_t slot_at; /* where that stands in wire; 0: nowhere */
+	uint64_t use;
+	bool cancelled; /* cancel was called: so it is for the next connection, too */
 	size_t wire_len;
 	unsigned char *wire; /* wire_inline, or memory from malloc */
 	unsigned char wire_inline[CALL_WIRE_INLINE];
 };
 
 struct backend;
+
+/* Takes what a client holds of its session: see backend_events.holds. */
+struct backend_holds {
+	void (*begin)(void *arg); /* from here on nothing is given back to the server but later */
+	void (*node)(void *arg, uint64_t node, uint64_t n); /* n references */
+	void (*file)(void *arg, uint64_t fh);		    /* is open */
+	void *arg;
+};
+
+/* What a backend tells by itself. pushed and lost on the thread that runs completions. */
+struct backend_events {
+	/* INV or RESET, in order of arrival with the replies. */
+	void (*pushed)(void *arg, const struct msg *m);
+	/* The number of the last of them. */
+	uint64_t (*heard)(void *arg);
+	/*
+	 * A session goes on over another connection: tells `to` all that the client holds of it.
+	 * No call is in the server's hands meanwhile, and no FORGET and CLOSE is submitted.
+	 */
+	void (*holds)(void *arg, const struct backend_holds *to);
+	/* Its locks have been released meanwhile. */
+	void (*locks_lost)(void *arg);
+};
 
 struct backend_ops {
 	/* Never waits for the host; may wait for room in a bounded queue. */
@@ -62,13 +90,8 @@ struct backend_ops {
 	 * makes sure that done has not run. False: the call is not submitted yet.
 	 */
 	bool (*cancel)(struct backend *b, const struct call *call);
-	/*
-	 * Registers `pushed`, which gets each INV and RESET, on the thread that runs
-	 * completions and in order of arrival with the replies. Pushes that came before are
-	 * dropped. NULL for a backend that never pushes.
-	 */
-	void (*listen)(struct backend *b, void (*pushed)(void *arg, const struct msg *m),
-		       void *arg);
+	/* Who hears; NULL: nobody. NULL where the backend has nothing to tell. */
+	void (*listen)(struct backend *b, const struct backend_events *events, void *arg);
 	/* Ends the link; every call in flight completes before it returns. */
 	void (*shutdown)(struct backend *b);
 	void (*free)(struct backend *b);

@@ -108,3 +108,22 @@ bool msg_target_valid(struct slice target)
 	return target.len > 0 && target.len <= MSG_TARGET_MAX &&
 	       memchr(target.data, '\0', target.len) == NULL;
 }
+
+struct msg_slot msg_slot_get(const unsigned char *bytes)
+{
+	struct msg_slot s = {0};
+
+	for (int i = 0; i < 4; i++)
+		s.slot = s.slot << 8 | bytes[i];
+	for (int i = 4; i < MSG_SLOT_LEN; i++)
+		s.use = s.use << 8 | bytes[i];
+	return s;
+}
+
+void msg_slot_put(struct msg_slot s, unsigned char *bytes)
+{
+	for (int i = 3; i >= 0; i--, s.slot >>= 8)
+		bytes[i] = (unsigned char)s.slot;
+	for (int i = MSG_SLOT_LEN - 1; i >= 4; i--, s.use >>= 8)
+		bytes[i] = (unsigned char)s.use;
+}

@@ -113,7 +113,8 @@ enum msg_trait {
 	TRAIT_ONEWAY = 1 << 23,	   /* has no reply */
 	TRAIT_IN_ORDER = 1 << 24,  /* takes effect before the next; FILE_LOCK: with LOCK_WAIT */
 	TRAIT_PUSHED = 1 << 25,	   /* the server sends it by itself */
-	TRAIT_HEARTBEAT = 1 << 26, /* a sign of life: not counted in the time of a request */
+	TRAIT_HEARTBEAT = 1 << 26, /* a sign of life, which no time of requests is made up of */
+	TRAIT_ONCE = 1 << 27, /* executed at most once, over any number of connections: `slot` */
 };
 
 #define TRAIT_CHANGES (TRAIT_CHANGES_OBJECT | TRAIT_CHANGES_NAME | TRAIT_CHANGES_NAME2)
@@ -219,14 +220,41 @@ enum hello_feature {
 	HELLO_READONLY = 1 << 1, /* every change is refused with EROFS */
 	HELLO_PUSH =
 		1 << 2, /* request: takes INV and RESET; reply: other clients' changes are pushed */
-	HELLO_WATCH =
-		1 << 3, /* changes by the host are pushed, too, wherever a reply has a stamp */
-	HELLO_WATCH_DIRS = 1 << 4, /* with HELLO_WATCH: by directory, a limited number of them */
-	HELLO_UMASK = 1 << 5,	   /* the server applies the caller's umask */
-	HELLO_ACL = 1 << 6,	   /* request: asks for POSIX ACLs; reply: passes them on */
-	HELLO_GIVE_UP = 1 << 7,	   /* the server gives up descriptors for writing: OPEN_GIVE_UP,
-				      FLUSH_GIVE_UP */
+	HELLO_WATCH = 1 << 3, /* and so are those of the host, wherever a reply has a stamp */
+	HELLO_WATCH_DIRS =
+		1 << 4,		/* with HELLO_WATCH: by directory, and for so many of them only */
+	HELLO_UMASK = 1 << 5,	/* the server applies the caller's umask */
+	HELLO_ACL = 1 << 6,	/* request: asks for POSIX ACLs; reply: passes them on */
+	HELLO_GIVE_UP = 1 << 7, /* the server gives up descriptors for writing: OPEN_GIVE_UP,
+				   FLUSH_GIVE_UP */
+	HELLO_RESUME = 1 << 8,	/* the session is to outlive, or outlives, its connection */
+	HELLO_RESUMED = 1 << 9, /* reply: it is the session that was asked for */
+	HELLO_LOCKS_LOST = 1 << 10, /* reply, resumed: its locks were released meanwhile */
 };
+
+#define MSG_TOKEN_LEN 16 /* bytes of HELLO's token */
+
+/* RESUME, field type: what the items of the payload are. */
+enum resume_type {
+	RESUME_NODES = 0, /* [node, n]: references that the client has of it */
+	RESUME_FILES = 1, /* fh: files that it has open */
+	RESUME_SLOTS = 2, /* [slot, use]: requests that it will send again */
+};
+
+/* RESUME, field flags. */
+enum resume_flag {
+	RESUME_FIRST = 1 << 0, /* nothing was told before */
+	RESUME_LAST = 1 << 1,  /* nothing follows: the session goes on after the reply */
+};
+
+/* Field slot. */
+#define MSG_SLOT_LEN 12 /* bytes */
+struct msg_slot {
+	uint32_t slot;
+	uint64_t use; /* from 1: how often the slot was used */
+};
+struct msg_slot msg_slot_get(const unsigned char *bytes);
+void msg_slot_put(struct msg_slot s, unsigned char *bytes);
 
 /* "LOOKUP", or "?" for a code that no message has. Never NULL. */
 const char *msg_op_name(uint64_t op);

@@ -128,6 +128,8 @@ void stats_rpc_send(struct stats *s, struct stats_span *span, uint64_t op, bool 
 void stats_rpc_done(struct stats *s, struct stats_span *span, uint64_t op, int err);
 /* The call ends; one without a reply is not counted as queued or in flight any more. */
 void stats_rpc_drop(struct stats *s, struct stats_span *span);
+/* The connection was lost: it waits to be sent again. */
+void stats_rpc_again(struct stats *s, struct stats_span *span);
 
 /* A server has executed op, in this many nanoseconds. */
 void stats_executed(struct stats *s, uint64_t op, uint64_t ns, int err);

@@ -403,6 +403,15 @@ void stats_rpc_drop(struct stats *s, struct stats_span *span)
 	span->waiting = span->out = false;
 }
 
+void stats_rpc_again(struct stats *s, struct stats_span *span)
+{
+	stats_rpc_drop(s, span);
+	if (s == NULL)
+		return;
+	span->waiting = true;
+	stats_count(&s->value[STAT_rpc_waiting], 1);
+}
+
 void stats_executed(struct stats *s, uint64_t op, uint64_t ns, int err)
 {
 	if (s == NULL)

@@ -59,6 +59,8 @@ struct kfile {
 	bool writes;		   /* open for writing */
 	bool direct;		   /* FOPEN_DIRECT_IO: written past the kernel's cache */
 	bool again;		   /* another open(2) may have it when this one is closed */
+	atomic_bool locked;	   /* a lock was granted through it */
+	atomic_bool lost;	   /* which the server has released since: nothing is done any more */
 	struct kfile *prev, *next; /* fs.lock */
 };
 
@@ -119,8 +121,11 @@ struct krequest *krequest_new(fuse_req_t req, enum msg_op op,
 /* Sets name or name2; false after having replied ENAMETOOLONG and freed r. */
 bool krequest_name(struct krequest *r, const char *name);
 bool krequest_name2(struct krequest *r, const char *name);
-/* Which open file of the server r goes by: that of fi; with no_open the cache finds one. */
-void krequest_file(struct krequest *r, const struct fuse_file_info *fi);
+/*
+ * Which open file of the server r goes by: that of fi; with no_open the cache finds one. False
+ * after having replied EIO and freed r: a lock was taken through it, and is lost.
+ */
+bool krequest_file(struct krequest *r, const struct fuse_file_info *fi);
 /* The payload lies in the receive buffer: keeps that until the request is done. */
 void krequest_payload(struct krequest *r, const void *data, size_t len);
 /* Of what is to be made; the caller's umask too, where the server applies it. */
@@ -203,6 +208,8 @@ static inline struct kfile *kfile_of(const struct fuse_file_info *fi)
 /* NULL without memory. */
 struct kfile *kfile_new(struct fs *fs);
 void kfile_free(struct fs *fs, struct kfile *f); /* NULL is allowed */
+/* The server has released all locks: whoever had one must not go on as if he had it. */
+void kfiles_lose_locks(struct fs *fs);
 
 /* ---- ops_*.c ---- */
 

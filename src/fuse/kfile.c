@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/cleanup.h"
+#include "core/log.h"
 
 struct kfile *kfile_new(struct fs *fs)
 {
@@ -29,4 +30,22 @@ void kfile_free(struct fs *fs, struct kfile *f)
 		f->next->prev = f->prev;
 	(void)pthread_mutex_unlock(&fs->lock);
 	free(f);
+}
+
+void kfiles_lose_locks(struct fs *fs)
+{
+	unsigned lost = 0;
+
+	(void)pthread_mutex_lock(&fs->lock);
+	for (struct kfile *f = fs->files; f != NULL; f = f->next) {
+		if (!atomic_load(&f->locked))
+			continue;
+		atomic_store(&f->lost, true);
+		lost++;
+	}
+	(void)pthread_mutex_unlock(&fs->lock);
+	stats_add(fs->stats, STAT_conn_locks_lost, lost);
+	log_err("the server has released the locks of this mount: %u open files give EIO until they "
+		"are closed",
+		lost);
 }

@@ -530,12 +530,19 @@ bool krequest_name2(struct krequest *r, const char *name)
 	return true;
 }
 
-void krequest_file(struct krequest *r, const struct fuse_file_info *fi)
+bool krequest_file(struct krequest *r, const struct fuse_file_info *fi)
 {
-	if (r->fs->options.no_open)
+	if (r->fs->options.no_open) {
 		r->creq.by_node = true;
-	else
-		REQUEST_SET(r, fh, kfile_of(fi)->fh);
+		return true;
+	}
+	if (atomic_load(&kfile_of(fi)->lost)) {
+		(void)fuse_reply_err(r->req, EIO);
+		krequest_free(r);
+		return false;
+	}
+	REQUEST_SET(r, fh, kfile_of(fi)->fh);
+	return true;
 }
 
 void krequest_payload(struct krequest *r, const void *data, size_t len)

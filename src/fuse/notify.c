@@ -306,6 +306,13 @@ static bool sink_full(void *arg)
 	return n->count >= QUEUE_FULL;
 }
 
+static void sink_locks_lost(void *arg)
+{
+	const struct notify *n = arg;
+
+	kfiles_lose_locks(n->fs);
+}
+
 const struct cache_sink notify_sink = {
 	.inode = sink_inode,
 	.entry = sink_entry,
@@ -314,6 +321,7 @@ const struct cache_sink notify_sink = {
 	.full = sink_full,
 	.unpark = sink_unpark,
 	.mark = notify_mark,
+	.locks_lost = sink_locks_lost,
 };
 
 void notify_inval_range(struct notify *n, fuse_ino_t ino, uint64_t off, uint64_t len)

@@ -217,7 +217,8 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 
 	if (r == NULL)
 		return;
-	krequest_file(r, fi);
+	if (!krequest_file(r, fi))
+		return;
 	if (datasync)
 		REQUEST_SET(r, flags, 1);
 	krequest_submit(r, ino, 0);
@@ -245,7 +246,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		return;
 	r->creq.direct = (fi->flags & O_DIRECT) != 0;
 	r->creq.unpaged = current.unpaged;
-	krequest_file(r, fi);
+	if (!krequest_file(r, fi))
+		return;
 	REQUEST_SET(r, off, (uint64_t)off);
 	REQUEST_SET(r, size, size < MSG_PAYLOAD_MAX ? size : MSG_PAYLOAD_MAX);
 	krequest_submit(r, ino, 0);
@@ -396,7 +398,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	r->past_pages = r->creq.direct;
 	if (r->past_pages)
 		cache_direct_write(r->fs->cache, ino, true);
-	krequest_file(r, fi);
+	if (!krequest_file(r, fi))
+		return;
 	REQUEST_SET(r, off, (uint64_t)off);
 	/* Pages of a mapping go where they belong, whatever the file's flags. */
 	uint64_t flags = fi->writepage ? 0 : (unsigned)fi->flags;
@@ -424,7 +427,8 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 
 	if (r == NULL)
 		return;
-	krequest_file(r, fi);
+	if (!krequest_file(r, fi))
+		return;
 	REQUEST_SET(r, off, (uint64_t)off);
 	REQUEST_SET(r, flags, (uint64_t)(unsigned)whence);
 	krequest_submit(r, ino, 0);
@@ -437,7 +441,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 
 	if (r == NULL)
 		return;
-	krequest_file(r, fi);
+	if (!krequest_file(r, fi))
+		return;
 	REQUEST_SET(r, off, (uint64_t)offset);
 	REQUEST_SET(r, size, (uint64_t)length);
 	if (mode != 0)
@@ -463,7 +468,8 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 
 	if (r == NULL)
 		return;
-	krequest_file(r, fi_in);
+	if (!krequest_file(r, fi_in))
+		return;
 	REQUEST_SET(r, off, (uint64_t)off_in);
 	if (!r->creq.by_node)
 		REQUEST_SET(r, fh2, kfile_of(fi_out)->fh);

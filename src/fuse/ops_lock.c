@@ -55,26 +55,36 @@ static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 
 	if (r == NULL)
 		return;
-	REQUEST_SET(r, fh, kfile_of(fi)->fh);
+	if (!krequest_file(r, fi))
+		return;
 	REQUEST_SET(r, owner, fi->lock_owner);
 	set_range(r, lock);
 	krequest_submit(r, ino, 0);
 }
 
+static void finish_locked(struct krequest *r, const struct cache_reply *reply)
+{
+	if (reply->err == 0)
+		atomic_store(&kfile_of(&r->fi)->locked, true);
+	finish_err(r, reply);
+}
+
 static void set_lock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 		     const struct flock *lock, uint64_t flags)
 {
-	struct krequest *r = krequest_new(req, MSG_SETLK, finish_err);
+	bool unlocks = lock->l_type == F_UNLCK;
+	struct krequest *r =
+		krequest_new(req, MSG_SETLK, unlocks ? finish_err : finish_locked);
 
-	if (r == NULL)
+	if (r == NULL || !krequest_file(r, fi))
 		return;
 	/* what was locked through an open file goes with it: it must not live on as another one */
 	kfile_of(fi)->again = false;
-	REQUEST_SET(r, fh, kfile_of(fi)->fh);
+	r->fi = *fi;
 	REQUEST_SET(r, owner, fi->lock_owner);
 	REQUEST_SET(r, pid, (uint64_t)(unsigned)lock->l_pid);
 	set_range(r, lock);
-	if (lock->l_type == F_UNLCK)
+	if (unlocks)
 		flags &= ~(uint64_t)LOCK_WAIT;
 	if (flags != 0)
 		REQUEST_SET(r, flags, flags);

@@ -13,9 +13,13 @@
 #include "host/greeting.h"
 #include "host/ops.h"
 #include "host/plain_server.h"
+#include "host/sessions.h"
+#include "host/slots.h"
 #include "plain/plain_codec.h"
 #include "transport/hello.h"
 #include "transport/stream.h"
+
+#define RESUME_MS 5000 /* for all that a client tells before its session goes on */
 
 struct connection {
 	struct host *host;
@@ -28,7 +32,8 @@ struct connection {
 	struct turns *turns;
 
 	pthread_mutex_t mutex;
-	struct session *session; /* mutex; set once, before other threads; NULL at the end */
+	struct greeted greeted; /* mutex; set once, before other threads; empty at the end */
+	uint64_t gen;		/* mutex; of the session's connections; 0: it is not attached */
 };
 
 /* The memory and the identity of one thread that executes requests. */
@@ -44,8 +49,11 @@ bool connection_shutdown(struct connection *c)
 
 	stream_shutdown(c->stream);
 	SCOPE_LOCK(&c->mutex);
-	if (c->session != NULL)
-		session_stop(c->session);
+	struct session *s = c->greeted.session;
+	if (s != NULL && !session_resumes(s))
+		session_stop(s);
+	else if (s != NULL && c->gen != 0)
+		session_cut(s, c->gen);
 	return first;
 }
 
@@ -81,12 +89,14 @@ static void work(void *arg)
 {
 	struct connection *c = arg;
 	struct request_thread t = {.creds = CREDS_NONE, .buf = malloc(MSG_PAYLOAD_MAX + 1)};
+	struct session *s = c->greeted.session;
 	struct request r = {
-		.session = c->session,
+		.session = s,
+		.gen = c->gen,
 		.host = c->host,
 		.creds = &t.creds,
 		.buf = t.buf,
-		.change = {.promises = c->host->promises, .self = session_promises(c->session)},
+		.change = {.promises = c->host->promises, .self = session_promises(s)},
 		.turn.turns = c->turns,
 	};
 	int e = t.buf == NULL ? -ENOMEM : 0;
@@ -114,24 +124,20 @@ static int handle_hello(struct connection *c, const struct plain_request *q)
 	unsigned char data[HELLO_DATA_MAX];
 	struct plain_reply reply = {0};
 	struct plain_buf out = {0};
-	struct session *s = NULL;
+	struct greeted greeted = {0};
 
-	greeting_answer(c->host, c->id, q->data, data, &reply, &s);
+	greeting_answer(c->host, c->id, q->data, data, &reply, &greeted);
 	{
 		SCOPE_LOCK(&c->mutex);
-		c->session = s;
+		c->greeted = greeted;
 	}
 	int r = plain_reply_encode(&reply, &out);
 	if (r == 0)
 		r = stream_send_plain(c->stream, out.data, out.len);
 	plain_buf_done(&out);
-	if (r == 0 && s != NULL) { /* after the reply: no push may come before it */
-		session_attach(s, c->stream);
-		r = session_push(s);
-	}
 	if (r < 0)
 		return r;
-	return s != NULL ? 1 : reply.err == -ENOSYS ? 0 : -ENODATA;
+	return greeted.session != NULL ? 1 : reply.err == -ENOSYS ? 0 : -ENODATA;
 }
 
 static int handle_plain(struct connection *c, struct plain_session **plain,
@@ -183,21 +189,115 @@ static int serve_plain(struct connection *c)
 	return r;
 }
 
-/* ---- a connection's life ---- */
+/* ---- the session ---- */
 
-/* For now a session ends with its connection. */
+static uint64_t attach(struct connection *c)
+{
+	struct session *s = c->greeted.session;
+	uint64_t gen = session_attach(s, c->stream);
+
+	SCOPE_LOCK(&c->mutex);
+	c->gen = gen;
+	return gen;
+}
+
+/* One RESUME: 1 for the last, whose id is *ret_id. */
+static int take_resume(struct connection *c, struct head_buf *head, unsigned char *buf,
+		       uint64_t *ret_id)
+{
+	const char *why = NULL;
+	struct msg q = {0};
+	int r = stream_recv(c->stream, head, &q, &why);
+
+	if (r == 0 && MSG_HAS(&q, payload)) {
+		r = stream_recv_payload(c->stream, buf, q.payload.len);
+		q.payload.data = buf;
+	}
+	if (r == 0 && (q.op != MSG_RESUME || !MSG_HAS(&q, id) || !msg_request_complete(&q))) {
+		why = "no RESUME";
+		r = -EPROTO;
+	}
+	if (r == 0) {
+		sessions_confirm(c->host->sessions, c->greeted.session);
+		r = session_resume(c->greeted.session, &q, &why);
+		*ret_id = q.id;
+	}
+	if (r == -EPROTO)
+		log_warning("client %llu: malformed message: %s; connection closed",
+			    (unsigned long long)c->id, why);
+	return r;
+}
+
+/* What the client has of a session that goes on. Before it is attached: nobody else sends. */
+static int serve_resume(struct connection *c)
+{
+	struct patience patience = patience_new(RESUME_MS, -1);
+	CLEANUP_FREE unsigned char *buf = malloc(MSG_PAYLOAD_MAX);
+	struct head_buf head = {0};
+	struct msg p = {0};
+	uint64_t id = 0;
+	int r = buf == NULL ? -ENOMEM : 0;
+
+	stream_set_patience(c->stream, &patience);
+	while (r == 0)
+		r = take_resume(c, &head, buf, &id);
+	head_buf_done(&head);
+	if (r < 0)
+		return r;
+	session_reply(&p, id, 0);
+	r = stream_send(c->stream, &p);
+	stream_set_patience(c->stream, NULL);
+	return r;
+}
+
+/* After HELLO: the session is the client's, from this connection. */
+static int begin_session(struct connection *c)
+{
+	struct session *s = c->greeted.session;
+	bool resumed = c->greeted.resumed;
+	int r = resumed ? serve_resume(c) : 0;
+
+	if (r < 0)
+		return r;
+	(void)attach(c);
+	if (!resumed)
+		return session_push(s);
+	session_resumed(s, c->greeted.seq);
+	sessions_taken(c->host->sessions, s, true);
+	stats_add(c->host->config->stats, STAT_server_resumed, 1);
+	log_info("client %llu: goes on as client %llu", (unsigned long long)c->id,
+		 (unsigned long long)session_id(s));
+	return 0;
+}
+
+/* It stays for another connection to resume it, or ends with this one. */
 static void end_session(struct connection *c)
 {
-	struct session *s;
+	struct sessions *all = c->host->sessions;
+	struct greeted g;
+	uint64_t gen;
 	{
 		SCOPE_LOCK(&c->mutex);
-		s = TAKE_PTR(c->session);
+		g = c->greeted;
+		gen = c->gen;
+		c->greeted = (struct greeted){0};
 	}
-	if (s == NULL)
+	if (g.session == NULL)
 		return;
-	session_attach(s, NULL);
-	session_free(s);
+	if (!session_resumes(g.session) || session_said_goodbye(g.session)) {
+		session_stop(g.session);
+		sessions_remove(all, g.session);
+	} else if (gen != 0) {
+		sessions_park(all, g.session, gen);
+	} else if (g.resumed) {
+		sessions_taken(all, g.session, false);
+	} else { /* the client has not heard of it */
+		sessions_remove(all, g.session);
+	}
+	session_unref(g.session);
 }
+
+/* ---- a connection's life ---- */
 
 static void *connection_main(void *arg)
 {
@@ -207,7 +307,7 @@ static void *connection_main(void *arg)
 	log_info("client %llu: connected", (unsigned long long)c->id);
 	stats_add(stats, STAT_server_connections, 1);
 	stats_add(stats, STAT_server_sessions, 1);
-	if (serve_plain(c) == 1) {
+	if (serve_plain(c) == 1 && begin_session(c) == 0) {
 		int r = turns_start(c->turns, work, c);
 
 		if (r < 0)

@@ -10,6 +10,7 @@
 #include "core/stats.h"
 #include "host/hnode.h"
 #include "host/ops.h"
+#include "host/slots.h"
 
 static int dispatch(struct request *r)
 {
@@ -97,6 +98,65 @@ static void warn_of_limit(struct host *h, int result)
 			    "(RLIMIT_NOFILE, LimitNOFILE= of systemd)");
 }
 
+/* A request that comes again, whose reply is known. What synchronises does so again. */
+static int replay(struct request *r)
+{
+	turn_pass(&r->turn);
+	stats_add(r->host->config->stats, STAT_server_replayed, 1);
+	if (r->p.err == 0 && msg_synchronises(&r->q))
+		(void)promise_fence(session_promises(r->session));
+	return session_send(r->session, r->gen, &r->p);
+}
+
+/* What it was before, if it has a slot. SLOT_EXECUTE, SLOT_WAIT, or -EPROTO; else r->p is set. */
+static int look_back(struct request *r)
+{
+	struct slots *slots = session_slots(r->session);
+
+	r->slot = SLOT_NONE;
+	if (slots == NULL || !MSG_HAS(&r->q, slot) || !msg_is(r->q.op, TRAIT_ONCE))
+		return SLOT_EXECUTE;
+	int verdict = slots_begin(slots, &r->q, r->gen, &r->p, r->buf, &r->why);
+	if (verdict == SLOT_EXECUTE)
+		r->slot = msg_slot_get(r->q.slot.data).slot;
+	return verdict;
+}
+
+/* Executes it, and makes its reply. */
+static int execute(struct request *r)
+{
+	if (FAULT(slow_host))
+		wait_a_moment(r, false);
+	uint64_t start = stats_now();
+	int result = dispatch(r);
+	stats_executed(r->host->config->stats, r->q.op, stats_now() - start,
+		       result < 0 ? -result : 0);
+	if (result == OP_NO_REPLY || result == OP_MALFORMED)
+		return result;
+	if (FAULT(late_promise))
+		arm_late(r);
+	set_stamp(r, result);
+	warn_of_limit(r->host, result);
+	session_reply(&r->p, r->q.id, result);
+	if (r->slot != SLOT_NONE)
+		slots_executed(session_slots(r->session), r->slot, &r->p);
+	return result;
+}
+
+/* Before the reply: what the change has broken is known to the other clients. */
+static void settle(struct request *r, int result)
+{
+	bool synchronises = result == 0 && msg_synchronises(&r->q);
+
+	if (synchronises)
+		session_follow_host(r->session, &r->change);
+	wait_for_others(r);
+	if (synchronises)
+		(void)promise_fence(session_promises(r->session));
+	if (FAULT(slow_host))
+		wait_a_moment(r, true);
+}
+
 int request_execute(struct request *r)
 {
 	if (!MSG_HAS(&r->q, op) || (!MSG_HAS(&r->q, id) && !msg_is(r->q.op, TRAIT_ONEWAY))) {
@@ -105,30 +165,27 @@ int request_execute(struct request *r)
 	}
 	r->p.present = 0;
 	r->stamp = (struct stamp){0};
+	if (!session_enter(r->session, r->gen))
+		return -ECONNRESET; /* the session goes on over another connection */
+	int verdict = look_back(r);
+	if (verdict == SLOT_REPLAY)
+		verdict = replay(r) < 0 ? -ECONNRESET : SLOT_WAIT;
+	if (verdict != SLOT_EXECUTE) {
+		session_leave(r->session);
+		return verdict < 0 ? verdict : 0;
+	}
 	if (!in_order(&r->q))
 		turn_pass(&r->turn);
-	if (FAULT(slow_host))
-		wait_a_moment(r, false);
-	uint64_t start = stats_now();
-	int result = dispatch(r);
-	stats_executed(r->host->config->stats, r->q.op, stats_now() - start,
-		       result < 0 ? -result : 0);
-	turn_pass(&r->turn); /* sending the reply may block until the client reads */
-	bool synchronises = result == 0 && msg_synchronises(&r->q);
-	if (synchronises)
-		session_follow_host(r->session, &r->change);
-	wait_for_others(r);
-	if (synchronises)
-		(void)promise_fence(session_promises(r->session));
+	int result = execute(r);
+	turn_pass(&r->turn); /* a reply may have to wait for the client to read */
+	session_leave(r->session);
+	settle(r, result);
 	if (result == OP_NO_REPLY)
 		return 0;
 	if (result == OP_MALFORMED)
 		return -EPROTO;
-	if (FAULT(slow_host))
-		wait_a_moment(r, true);
-	if (FAULT(late_promise))
-		arm_late(r);
-	set_stamp(r, result);
-	warn_of_limit(r->host, result);
-	return session_reply(r->session, &r->p, r->q.id, result);
+	uint64_t gen = r->gen;
+	if (r->slot != SLOT_NONE)
+		gen = slots_done(session_slots(r->session), r->slot);
+	return session_send(r->session, gen, &r->p);
 }

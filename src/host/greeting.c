@@ -9,6 +9,7 @@
 #include "host/hnode.h"
 #include "host/promise.h"
 #include "host/session.h"
+#include "host/sessions.h"
 #include "host/watch.h"
 #include "plain/plain_codec.h"
 #include "transport/hello.h"
@@ -26,17 +27,20 @@ static uint64_t push_features(const struct host *h)
 	}
 }
 
-/* Fills the reply to HELLO: the facts about the server, and the root. */
-static int describe(const struct host *h, struct session *s, const struct msg *q, struct msg *p)
+/* What the server is, and its root, of which a client that resumes has a reference already. */
+static int describe(const struct host *h, const struct greeted *g, const struct msg *q,
+		    struct msg *p)
 {
 	int root = export_root(h->export);
+	struct session *s = g->session;
 	struct stamp stamp = {0};
 	struct hnode *n;
 	int r = hnodes_intern(h->nodes, root, NULL, NULL, 0, &n);
 
 	if (r < 0)
 		return r;
-	r = promise_tell(session_promises(s), n, 0, &stamp);
+	if (!g->resumed)
+		r = promise_tell(session_promises(s), n, 0, &stamp);
 	if (r < 0) {
 		hnode_unref(h->nodes, n);
 		return r;
@@ -53,7 +57,10 @@ static int describe(const struct host *h, struct session *s, const struct msg *q
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
 			(export_masks(h->export) ? HELLO_UMASK : 0u) | HELLO_GIVE_UP |
 			(q->features & HELLO_ACL) |
-			(q->features & HELLO_PUSH ? push_features(h) : 0u));
+			(q->features & HELLO_PUSH ? push_features(h) : 0u) |
+			(session_resumes(s) ? HELLO_RESUME : 0u) |
+			(g->resumed ? HELLO_RESUMED : 0u) |
+			(g->resumed && session_locks_lost(s) ? HELLO_LOCKS_LOST : 0u));
 	MSG_SET(p, uid, uid);
 	MSG_SET(p, gid, gid);
 	uint64_t version = hnode_version(n);
@@ -67,19 +74,47 @@ static int describe(const struct host *h, struct session *s, const struct msg *q
 	return r;
 }
 
-static int make_session(struct host *h, uint64_t id, const struct msg *q, struct msg *p,
-			struct session **ret)
+/* The session that the client asks for, or a new one. */
+static int find_session(struct host *h, uint64_t id, const struct msg *q, struct greeted *g,
+			unsigned char token[MSG_TOKEN_LEN])
 {
-	struct session *s;
-	int r = session_new(h, id, q->features, &s);
+	int r = -ENOENT;
 
-	if (r < 0)
+	if (MSG_HAS(q, token) && MSG_HAS(q, session) && q->epoch == h->epoch)
+		r = sessions_take(h->sessions, q->session, q->token, &g->session, token);
+	if (r == 0) {
+		g->resumed = true;
+		g->seq = q->seq;
+	}
+	if (r != -ENOENT)
 		return r;
-	r = describe(h, s, q, p);
+	r = session_new(h, id, q->features, &g->session);
+	if (r == 0 && session_resumes(g->session))
+		r = sessions_add(h->sessions, g->session, token);
+	return r;
+}
+
+static void drop_session(const struct host *h, struct greeted *g)
+{
+	if (g->resumed)
+		sessions_taken(h->sessions, g->session, false);
+	else if (g->session != NULL)
+		sessions_remove(h->sessions, g->session);
+	session_unref(g->session);
+	*g = (struct greeted){0};
+}
+
+static int greet(struct host *h, uint64_t id, const struct msg *q, struct msg *p,
+		 unsigned char token[MSG_TOKEN_LEN], struct greeted *ret)
+{
+	int r = find_session(h, id, q, ret, token);
+
+	if (r == 0 && session_resumes(ret->session))
+		MSG_SET(p, token, ((struct slice){token, MSG_TOKEN_LEN}));
+	if (r == 0)
+		r = describe(h, ret, q, p);
 	if (r < 0)
-		session_free(s);
-	else
-		*ret = s;
+		drop_session(h, ret);
 	return r;
 }
 
@@ -94,8 +129,9 @@ static const char *wrong_hello(int decoded, const struct msg *hello)
 }
 
 void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
-		     struct plain_reply *reply, struct session **ret)
+		     struct plain_reply *reply, struct greeted *ret)
 {
+	unsigned char token[MSG_TOKEN_LEN];
 	struct msg hello = {0}, p = {0};
 	int r = hello_decode(data, &hello);
 
@@ -104,11 +140,11 @@ void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigne
 		return;
 	}
 	const char *why = wrong_hello(r, &hello);
-	r = why != NULL ? -EPROTO : make_session(h, client, &hello, &p, ret);
+	r = why != NULL ? -EPROTO : greet(h, client, &hello, &p, token, ret);
 	reply->err = msg_errno(r);
 	if (r < 0 && why == NULL)
-		why = strerror(-r);
-	if (r < 0)
+		why = r == -EAGAIN ? "the session is still busy" : strerror(-r);
+	if (r < 0 && r != -EAGAIN)
 		log_warning("client %llu: refused: %s", (unsigned long long)client, why);
 	reply->data =
 		(struct slice){buf, r < 0 ? hello_encode_refusal(why, buf) : hello_encode(&p, buf)};

@@ -12,10 +12,17 @@ struct host;
 struct plain_reply;
 struct session;
 
+/* What a client that has said HELLO has from then on. */
+struct greeted {
+	struct session *session; /* a reference */
+	bool resumed;		 /* it has been taken (sessions.h), and RESUME follows */
+	uint64_t seq;		 /* then: the last invalidation that the client has heard of */
+};
+
 /*
- * Answers a HELLO with this data; the data of the reply are written to buf (HELLO_DATA_MAX bytes).
- * err 0: *ret is the client's session, which the caller owns. -ENOSYS: this is no HELLO of ours,
- * and the connection remains plain. Any other error: the client is refused.
+ * Answers HELLO, whose data is given; the reply's goes to buf (HELLO_DATA_MAX bytes). err 0:
+ * *ret is the client's. -ENOSYS: this is no HELLO of ours, and the connection remains plain. Any
+ * other: the client is refused; -EAGAIN: for the moment.
  */
 void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
-		     struct plain_reply *reply, struct session **ret);
+		     struct plain_reply *reply, struct greeted *ret);

@@ -107,7 +107,38 @@ struct handle *handle_remove(struct handles *t, uint64_t fh)
 	return h;
 }
 
-/* ---- files that the host may execute ---- */
+/* ---- after a connection was lost ---- */
+
+void handles_unlist(struct handles *t)
+{
+	struct idmap_slot *s = NULL;
+
+	SCOPE_LOCK(&t->mutex);
+	while ((s = idmap_next(&t->map, s)) != NULL)
+		((struct handle *)s->value)->listed = false;
+}
+
+void handle_list(struct handles *t, uint64_t fh)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct idmap_slot *s = fh != 0 ? idmap_get(&t->map, fh) : NULL;
+
+	if (s != NULL)
+		((struct handle *)s->value)->listed = true;
+}
+
+uint64_t handles_unlisted(struct handles *t)
+{
+	struct idmap_slot *s = NULL;
+
+	SCOPE_LOCK(&t->mutex);
+	while ((s = idmap_next(&t->map, s)) != NULL)
+		if (!((const struct handle *)s->value)->listed)
+			return s->key;
+	return 0;
+}
+
+/* ---- what the host may execute ---- */
 
 #define SAME_NODE_MAX 64 /* handles of one node that are looked at together */
 

@@ -35,7 +35,8 @@ struct handle {
 	bool given_up; /* fd is open for reading only, until the next request that writes */
 	pthread_mutex_t position; /* covers the file's offset, which append and lseek use */
 	_Atomic unsigned refs;
-	struct handle *next; /* a list of the caller that removed the handle */
+	bool listed;	     /* handles.mutex: see handles_unlist */
+	struct handle *next; /* of whoever removed it */
 };
 
 struct handles {
@@ -62,6 +63,14 @@ int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager
 /* NULL if no handle has that number; to be given back with handle_put. */
 struct handle *handle_get(struct handles *t, uint64_t fh);
 void handle_put(struct handles *t, struct handle *h); /* NULL is allowed */
+
+/*
+ * What the client has open after a connection was lost: those that are not listed since
+ * handles_unlist are told one by one, 0 at the end. No other request runs meanwhile.
+ */
+void handles_unlist(struct handles *t);
+void handle_list(struct handles *t, uint64_t fh);
+uint64_t handles_unlisted(struct handles *t);
 
 /* The handle with its last number's reference, which the caller puts; NULL if there is none. */
 struct handle *handle_remove(struct handles *t, uint64_t fh);

@@ -164,6 +164,11 @@ static struct lock_node *next_node(struct lock_session *s)
 	return NULL;
 }
 
+bool lock_session_holds(const struct lock_session *s)
+{
+	return atomic_load(&s->files) > 0;
+}
+
 void lock_session_free(struct lock_session *s)
 {
 	struct lock_node *ln;

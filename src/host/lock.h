@@ -40,7 +40,9 @@ int locks_new(const struct export *e, struct hnodes *nodes, size_t fd_max, struc
 void locks_free(struct locks *t);
 
 int lock_session_new(struct locks *t, struct lock_session **ret);
-/* Interrupts every waiter, waits for its end, and releases all locks. NULL is allowed. */
+/* Whether it has locks, or waits for one. */
+bool lock_session_holds(const struct lock_session *s);
+/* Interrupts every waiter, waits for it, and releases all. NULL is allowed. */
 void lock_session_free(struct lock_session *s);
 
 struct lock_request {

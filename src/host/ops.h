@@ -27,13 +27,15 @@ enum op_result {
 
 struct request {
 	struct session *session;
+	uint64_t gen; /* of the session's connections */
 	struct host *host;
 	struct creds *creds; /* of this thread */
 	struct msg q;	     /* fields that are not present are zero */
 	struct msg p;
 	unsigned char *buf;   /* MSG_PAYLOAD_MAX bytes: q's payload, then p's */
-	struct stamp stamp;   /* of the promises that were armed for the reply */
-	struct change change; /* the promises that the request has broken */
+	struct stamp stamp;   /* of what was armed for the reply */
+	struct change change; /* what it has broken */
+	uint32_t slot;	      /* SLOT_NONE: it may be executed again */
 	const char *why;
 	struct turn turn; /* execute.c's in_order says for which messages it is kept */
 };

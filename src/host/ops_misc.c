@@ -16,7 +16,19 @@ int op_HELLO(struct request *r)
 	return OP_MALFORMED;
 }
 
-/* The reply has the file system's totals: a client that pings need not ask for them. */
+int op_RESUME(struct request *r)
+{
+	r->why = "RESUME of a session that goes on already";
+	return OP_MALFORMED;
+}
+
+int op_GOODBYE(struct request *r)
+{
+	session_goodbye(r->session);
+	return OP_NO_REPLY;
+}
+
+/* A client that is told the totals so often need not ask for them. */
 int op_PING(struct request *r)
 {
 	int e = op_FENCE(r);
@@ -109,13 +121,14 @@ int op_GETLK(struct request *r)
 struct lock_answer {
 	struct session *session;
 	uint64_t id;
+	uint32_t slot;
 };
 
 static void answer_lock(void *arg, int result)
 {
 	struct lock_answer *a = arg;
 
-	session_lock_granted(a->session, a->id, result);
+	session_lock_granted(a->session, a->id, a->slot, result);
 	free(a);
 }
 
@@ -132,7 +145,7 @@ int op_SETLK(struct request *r)
 	struct lock_answer *a = malloc(sizeof(*a));
 	if (a == NULL)
 		return -ENOLCK;
-	*a = (struct lock_answer){r->session, r->q.id};
+	*a = (struct lock_answer){r->session, r->q.id, r->slot};
 	const struct lock_wait wait = {.id = r->q.id, .done = answer_lock, .arg = a};
 	e = lock_set(session_locks(r->session), &q, &wait);
 	if (e == -EINPROGRESS)

@@ -32,6 +32,7 @@ struct promise_session {
 	struct promise_session *next, *prev; /* of that list, if it pushes */
 	atomic_uint refs; /* the session's own, and one for each wait for the session */
 	atomic_bool pushing, ended;
+	bool resumes; /* the session may outlive the way; constant once it pushes */
 	struct way *way;
 	pthread_t pusher;
 
@@ -42,10 +43,12 @@ struct promise_session {
 	struct idmap nodes; /* node id to struct hnode */
 	uint64_t seq;	    /* the sequence of the last broken promise */
 	uint64_t sent, acked;
-	uint64_t ack_wanted,
-		ack_asked; /* the ACK that is waited for; the one that an INV has asked for */
-	bool lagging;	   /* the client has not acknowledged in time: nobody waits until it does */
-	bool reset;	   /* RESET is to be sent, before what is pending */
+	uint64_t taken; /* by the pusher: what it has sent, or is sending */
+	uint64_t ways;	/* how often there was a new one */
+	bool cut;	/* there is none at the moment: nothing is sent */
+	uint64_t ack_wanted, ack_asked; /* somebody waits for it; an INV has asked for it */
+	bool lagging; /* has not acknowledged in time, and is not waited for until it does */
+	bool reset;   /* RESET is to be sent, before what is pending */
 	struct pending pending;
 	/*
 	 * Indexed by a hash of the node: the last sequence at which one of the node's
@@ -183,6 +186,38 @@ bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
 	}
 	hnode_unref(s->promises->nodes, gone);
 	return true;
+}
+
+/* ---- a session that goes on over another connection ---- */
+
+void promise_recount_begin(struct promise_session *s)
+{
+	struct idmap_slot *slot = NULL;
+
+	SCOPE_LOCK(&s->mutex);
+	while ((slot = idmap_next(&s->nodes, slot)) != NULL)
+		slot->n &= BITS_MASK;
+}
+
+void promise_recount(struct promise_session *s, uint64_t id, uint64_t n)
+{
+	SCOPE_LOCK(&s->mutex);
+	struct idmap_slot *slot = id != 0 ? idmap_get(&s->nodes, id) : NULL;
+
+	if (slot != NULL && n <= UINT32_MAX)
+		slot->n += n << BITS_SHIFT;
+}
+
+size_t promise_recount_gone(struct promise_session *s, uint64_t *ids, size_t max)
+{
+	struct idmap_slot *slot = NULL;
+	size_t n = 0;
+
+	SCOPE_LOCK(&s->mutex);
+	while (n < max && (slot = idmap_next(&s->nodes, slot)) != NULL)
+		if (slot->n >> BITS_SHIFT == 0)
+			ids[n++] = slot->key;
+	return n;
 }
 
 /* ---- breaking ---- */
@@ -353,6 +388,7 @@ bool change_waits(const struct change *c)
 	return c->n_waits > 0;
 }
 
+/* That of a session that may be resumed has its connection closed: see wait_for. */
 static void give_up_locked(const struct promises *t, struct promise_session *s)
 {
 	log_warning("a client has not acknowledged invalidations for %u ms: everything it keeps "
@@ -367,16 +403,21 @@ static void give_up_locked(const struct promises *t, struct promise_session *s)
 static void wait_for(const struct change *c, struct promise_session *s, uint64_t seq,
 		     const struct timespec *deadline)
 {
+	bool given_up = false;
 	int r = 0;
 
-	SCOPE_LOCK(&s->mutex);
+	(void)pthread_mutex_lock(&s->mutex);
 	while (s->acked < seq && !s->lagging && !atomic_load(&s->ended) &&
 	       (c->self == NULL || !atomic_load(&c->self->ended))) {
-		if (r == ETIMEDOUT)
+		given_up = r == ETIMEDOUT;
+		if (given_up)
 			give_up_locked(c->promises, s);
 		else
 			r = pthread_cond_clockwait(&s->done, &s->mutex, CLOCK_MONOTONIC, deadline);
 	}
+	(void)pthread_mutex_unlock(&s->mutex);
+	if (given_up && s->resumes)
+		way_break(s->way); /* it comes back, with everything invalid, or it is gone */
 }
 
 void change_wait(struct change *c)
@@ -401,7 +442,7 @@ uint64_t promise_fence(struct promise_session *s)
 	SCOPE_LOCK(&s->mutex);
 	uint64_t seq = s->seq;
 
-	while (s->sent < seq && !atomic_load(&s->ended))
+	while (s->sent < seq && !s->cut && !atomic_load(&s->ended))
 		(void)pthread_cond_wait(&s->done, &s->mutex);
 	return seq;
 }
@@ -424,7 +465,7 @@ int promise_ack(struct promise_session *s, uint64_t seq)
 /* The items that the pusher sends together. */
 struct batch {
 	struct pending pending;
-	uint64_t seq;
+	uint64_t seq, ways;
 	bool reset, want_ack;
 };
 
@@ -435,7 +476,8 @@ static bool next_batch(struct promise_session *s, struct batch *b)
 		s->sent = b->seq;
 		(void)pthread_cond_broadcast(&s->done);
 	}
-	while (s->sent == s->seq && s->ack_wanted <= s->ack_asked && !atomic_load(&s->ended))
+	while ((s->cut || (s->sent == s->seq && s->ack_wanted <= s->ack_asked)) &&
+	       !atomic_load(&s->ended))
 		(void)pthread_cond_wait(&s->work, &s->mutex);
 	if (atomic_load(&s->ended))
 		return false;
@@ -443,7 +485,8 @@ static bool next_batch(struct promise_session *s, struct batch *b)
 	b->reset = s->reset;
 	s->reset = false;
 	b->want_ack = s->ack_wanted > s->ack_asked;
-	b->seq = s->seq;
+	b->seq = s->taken = s->seq;
+	b->ways = s->ways;
 	if (b->want_ack || b->reset)
 		s->ack_asked = b->seq;
 	return true;
@@ -460,7 +503,7 @@ static int send_items(struct promise_session *s, const struct batch *b, struct s
 	MSG_SET(&m, seq, b->seq);
 	MSG_SET(&m, age, items.len > 0 ? promise_clock() - pending_oldest(&b->pending) : 0);
 	MSG_SET(&m, payload, items);
-	return way_send(s->way, &m);
+	return way_send(s->way, WAY_ANY, &m);
 }
 
 /*
@@ -481,7 +524,7 @@ static int send_batch(struct promise_session *s, struct batch *b, unsigned char 
 		MSG_SET(&m, op, MSG_RESET);
 		stats_add(s->promises->stats, STAT_server_resets, 1);
 		MSG_SET(&m, seq, b->seq);
-		r = way_send(s->way, &m);
+		r = way_send(s->way, WAY_ANY, &m);
 	}
 	while (r == 0 && pending_next(&b->pending, &at, &item)) {
 		size_t n = codec_put_inv(&item, buf + used, FRAME_PAYLOAD_MAX - used);
@@ -500,14 +543,31 @@ static int send_batch(struct promise_session *s, struct batch *b, unsigned char 
 	return r;
 }
 
+/* The batch is lost: the client, if it comes back, is told that nothing is promised any more. */
+static void batch_lost(struct promise_session *s, const struct batch *b)
+{
+	SCOPE_LOCK(&s->mutex);
+	if (b->ways == s->ways)
+		s->cut = true;
+	reset_locked(s);
+	(void)pthread_cond_broadcast(&s->done);
+}
+
 static void *pusher_main(void *arg)
 {
 	struct promise_session *s = arg;
 	CLEANUP_FREE unsigned char *buf = malloc(FRAME_PAYLOAD_MAX);
 	struct batch b = {0};
 
-	while (buf != NULL && next_batch(s, &b) && send_batch(s, &b, buf) == 0)
-		;
+	while (buf != NULL && next_batch(s, &b)) {
+		if (send_batch(s, &b, buf) == 0)
+			continue;
+		if (!s->resumes)
+			break;
+		way_break(s->way);
+		batch_lost(s, &b);
+		b.seq = 0;
+	}
 	pending_done(&b.pending);
 	if (!atomic_load(&s->ended)) {
 		/* Without the INV the client would rely on facts that are not true any more. */
@@ -534,11 +594,12 @@ int promise_session_new(struct promises *t, struct promise_session **ret)
 	return 0;
 }
 
-int promise_session_push(struct promise_session *s, struct way *way)
+int promise_session_push(struct promise_session *s, struct way *way, bool resumes)
 {
 	struct promises *t = s->promises;
 
 	s->way = way;
+	s->resumes = resumes;
 	int r = -pthread_create(&s->pusher, NULL, pusher_main, s);
 	if (r < 0)
 		return r;
@@ -558,6 +619,25 @@ static void wake_all(struct promise_session *s)
 	SCOPE_LOCK(&s->mutex);
 	(void)pthread_cond_broadcast(&s->done);
 	(void)pthread_cond_broadcast(&s->work);
+}
+
+void promise_cut(struct promise_session *s)
+{
+	SCOPE_LOCK(&s->mutex);
+	s->cut = true;
+	(void)pthread_cond_broadcast(&s->done);
+}
+
+void promise_resume(struct promise_session *s, uint64_t seq)
+{
+	SCOPE_LOCK(&s->mutex);
+	s->ways++;
+	s->cut = false;
+	if (seq < s->taken)
+		reset_locked(s);
+	/* who waits for an ACK of what was sent asks for it again */
+	s->ack_asked = s->acked;
+	(void)pthread_cond_signal(&s->work);
 }
 
 void promise_session_stop(struct promise_session *s)

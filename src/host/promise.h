@@ -52,8 +52,15 @@ int promises_new(struct hnodes *nodes, unsigned ack_ms, size_t nodes_max, struct
 void promises_free(struct promises *t); /* NULL is allowed */
 
 int promise_session_new(struct promises *t, struct promise_session **ret);
-/* From now on replies are stamped and changes pushed; the way must outlive free. */
-int promise_session_push(struct promise_session *s, struct way *way);
+/*
+ * From now on replies are stamped and changes pushed; the way must outlive free. resumes: the
+ * session outlives what it leads to.
+ */
+int promise_session_push(struct promise_session *s, struct way *way, bool resumes);
+/* The way leads nowhere: nothing is pushed until promise_resume, and nobody waits for that. */
+void promise_cut(struct promise_session *s);
+/* It leads to the client again, which has heard of everything up to seq: else RESET follows. */
+void promise_resume(struct promise_session *s, uint64_t seq);
 bool promise_pushing(const struct promise_session *s);
 void promise_session_stop(struct promise_session *s);
 void promise_session_free(struct promise_session *s); /* NULL is allowed */
@@ -83,7 +90,16 @@ bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
 /* True if the session knows the node no longer. */
 bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n);
 
-/* ---- acknowledgements ---- */
+/*
+ * What the client has after a connection was lost, with replies and FORGETs in it: from begin on
+ * no reference counts but those that are counted anew; gone tells nodes that have none, to be
+ * forgotten. No other request runs meanwhile.
+ */
+void promise_recount_begin(struct promise_session *s);
+void promise_recount(struct promise_session *s, uint64_t id, uint64_t n);
+size_t promise_recount_gone(struct promise_session *s, uint64_t *ids, size_t max);
+
+/* ---- what the client says ---- */
 
 /* Waits until the invalidations of all promises broken so far are sent; returns the sequence. */
 uint64_t promise_fence(struct promise_session *s);

@@ -22,6 +22,7 @@
 #include "host/lock.h"
 #include "host/promise.h"
 #include "host/session.h"
+#include "host/sessions.h"
 #include "host/watch.h"
 
 #define LISTENERS_MAX	16
@@ -104,6 +105,8 @@ static int setup(struct server *s, char *err, size_t err_len)
 			      &s->host.watch);
 	if (r == 0)
 		r = locks_new(s->host.export, s->host.nodes, lock_fds, &s->host.locks);
+	if (r == 0)
+		r = sessions_new(s->config.session_grace_ms, &s->host.sessions);
 	if (r == 0 && getrandom(&s->host.epoch, sizeof(s->host.epoch), 0) < 0)
 		r = -errno;
 	if (r == 0) {
@@ -170,6 +173,7 @@ void server_free(struct server *s)
 	reap(s, true);
 	for (unsigned i = 0; i < s->n_listeners; i++)
 		(void)close(s->listeners[i]);
+	sessions_free(s->host.sessions);
 	watch_free(s->host.watch);
 	promises_free(s->host.promises);
 	locks_free(s->host.locks);
@@ -246,7 +250,19 @@ static void sample(struct server *s)
 		return;
 	stats_set(stats, STAT_proc_heartbeat, stats_now());
 	stats_set(stats, STAT_server_nodes, hnodes_count(s->host.nodes));
+	stats_set(stats, STAT_server_away, sessions_away(s->host.sessions));
 	stats_set(stats, STAT_server_files, atomic_load(&s->host.handles.used));
+}
+
+/* Of two waits, of which -1 is for ever. */
+static int sooner(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static int wait_ms(const struct server *s, bool paused)
+{
+	return paused ? ACCEPT_PAUSE_MS : s->config.stats != NULL ? HEARTBEAT_MS : -1;
 }
 
 int server_run(struct server *s, bool once)
@@ -264,10 +280,7 @@ int server_run(struct server *s, bool once)
 		for (unsigned i = 0; i < s->n_listeners && !paused; i++)
 			p[n++] = (struct pollfd){.fd = s->listeners[i], .events = POLLIN};
 		sample(s);
-		int ready = poll(p, n,
-				 paused			   ? ACCEPT_PAUSE_MS
-				 : s->config.stats != NULL ? HEARTBEAT_MS
-							   : -1);
+		int ready = poll(p, n, sooner(wait_ms(s, paused), sessions_tick(s->host.sessions)));
 		if (ready < 0 && errno != EINTR)
 			return -errno;
 		paused = false;

@@ -8,6 +8,7 @@ void way_init(struct way *w)
 {
 	(void)pthread_rwlock_init(&w->lock, NULL);
 	w->stream = NULL;
+	w->gen = 0;
 }
 
 void way_done(struct way *w)
@@ -15,17 +16,21 @@ void way_done(struct way *w)
 	(void)pthread_rwlock_destroy(&w->lock);
 }
 
-void way_set(struct way *w, struct stream *stream)
+uint64_t way_set(struct way *w, struct stream *stream)
 {
 	(void)pthread_rwlock_wrlock(&w->lock);
 	w->stream = stream;
+	w->gen += stream != NULL;
+	uint64_t gen = w->gen;
 	(void)pthread_rwlock_unlock(&w->lock);
+	return gen;
 }
 
-int way_send(struct way *w, const struct msg *m)
+int way_send(struct way *w, uint64_t gen, const struct msg *m)
 {
 	(void)pthread_rwlock_rdlock(&w->lock);
-	int r = w->stream != NULL ? stream_send(w->stream, m) : -ENOTCONN;
+	bool there = w->stream != NULL && (gen == WAY_ANY || gen == w->gen);
+	int r = there ? stream_send(w->stream, m) : -ENOTCONN;
 	(void)pthread_rwlock_unlock(&w->lock);
 	return r;
 }

@@ -518,10 +518,21 @@ size_t codec_encode_bound(const struct msg *m)
 		n += m->groups.len;
 	if (MSG_HAS(m, reason))
 		n += m->reason.len;
+	n += (MSG_HAS(m, slot) ? m->slot.len : 0) + (MSG_HAS(m, token) ? m->token.len : 0);
 	n += (size_t)(MSG_HAS(m, attr) + MSG_HAS(m, attr2) + MSG_HAS(m, attr3)) * 160;
 	n += (size_t)(MSG_HAS(m, atime) + MSG_HAS(m, mtime)) * 12;
 	n += (size_t)MSG_HAS(m, fs) * 80;
 	return n;
+}
+
+size_t codec_payload_head(const struct msg *m)
+{
+	unsigned char key[9], header[9];
+
+	if (!MSG_HAS(m, payload))
+		return 0;
+	return cbor_encode_uint(FIELD_payload, key, sizeof(key)) +
+	       cbor_encode_bytestring_start(m->payload.len, header, sizeof(header));
 }
 
 int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head, size_t *ret_payload,

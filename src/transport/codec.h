@@ -29,6 +29,9 @@ size_t codec_encode(const struct msg *m, unsigned char *buf, size_t cap);
 /* The most bytes that codec_encode needs for m. */
 size_t codec_encode_bound(const struct msg *m);
 
+/* The bytes at the end of an encoded head that tell of m's payload. */
+size_t codec_payload_head(const struct msg *m);
+
 /* Checks the lengths of a frame header against the limits. */
 int codec_frame_header(const unsigned char buf[FRAME_HEADER], size_t *ret_head, size_t *ret_payload,
 		       const char **ret_why);

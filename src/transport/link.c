@@ -1,40 +1,15 @@
-#include "transport/link.h"
+#include "transport/link_priv.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "transport/codec.h"
-#include "transport/wire.h"
 
-/*
- * The places of a call: `next` links the queue of the calls that are to be sent; table[] holds each
- * call that waits for a reply, queued or sent, under the low bits of its id.
- */
-#define TABLE_BITS 20
-#define TABLE_MAX  (1u << TABLE_BITS)
-
-struct link {
-	struct backend base; /* first: struct backend * is a struct link * */
-	struct link_options options;
-
-	pthread_mutex_t lock; /* the fields below, and the wire's; never held across a completion */
-	pthread_cond_t room;  /* to wait_room: queued_bytes fell */
-	struct wire *wire;
-	struct call *head, **tail;
-	size_t queued_bytes; /* of the calls that have not been sent to their last byte */
-	unsigned in_flight, slots;
-	struct call **table;
-	uint32_t *free_index;
-	uint32_t table_size, free_count;
-	uint64_t sequence;
-	bool lost, stopping;
-	void (*pushed)(void *arg, const struct msg *m); /* NULL: nobody listens yet */
-	void *pushed_arg;
-};
+#define GOODBYE_S 1 /* for which the end waits until GOODBYE is sent */
 
 static struct link *to_link(struct backend *b)
 {
@@ -86,9 +61,34 @@ static void table_remove_locked(struct link *l, const struct call *call)
 	l->free_index[l->free_count++] = at;
 }
 
-/* ---- the queue, and the questions that the wire asks about it ---- */
+/* ---- slots ---- */
 
-static void call_fail(struct link *l, struct call *call, int err)
+static void slots_init(struct link *l)
+{
+	l->free_slot_count = l->slots;
+	for (uint32_t i = 0; i < l->slots; i++)
+		l->free_slots[i] = l->slots - 1 - i;
+}
+
+/* There is one for each call in flight. A call that is sent again has it already. */
+static void slot_take_locked(struct link *l, struct call *call)
+{
+	if (call->slot_at == 0 || call->use != 0)
+		return;
+	call->slot = l->free_slots[--l->free_slot_count];
+	call->use = ++l->slot_uses[call->slot];
+	wire_set_slot(call);
+}
+
+static void slot_give_locked(struct link *l, const struct call *call)
+{
+	if (call->use != 0)
+		l->free_slots[l->free_slot_count++] = call->slot;
+}
+
+/* ---- the queue; what the wire asks about it ---- */
+
+void link_call_fail(struct link *l, struct call *call, int err)
 {
 	struct msg reply = {.err = (uint64_t)err, .present = MSG_BIT(err)};
 
@@ -142,6 +142,7 @@ static void link_begun_locked(void *arg, struct call *call)
 
 	queue_take_locked(l);
 	l->in_flight += call->done != NULL;
+	slot_take_locked(l, call);
 	stats_rpc_send(l->options.stats, &call->span, call->req.op, call->done == NULL);
 }
 
@@ -163,15 +164,21 @@ static void link_sent_locked(void *arg, struct call *call)
 
 static int enqueue(struct link *l, struct call *call)
 {
+	static const unsigned char no_slot[MSG_SLOT_LEN]; /* set when it is sent */
+
 	SCOPE_LOCK(&l->lock);
-	if (l->lost)
-		return -ENOTCONN;
+	if (l->lost || l->overdue)
+		return l->lost ? -ENOTCONN : -ETIMEDOUT;
 	if (call->done != NULL) {
 		int e = table_add_locked(l, call);
 		if (e < 0)
 			return e;
 		MSG_SET(&call->req, id, call->id);
 	}
+	call->use = 0;
+	call->cancelled = false;
+	if (l->resumes && msg_is(call->req.op, TRAIT_ONCE))
+		MSG_SET(&call->req, slot, ((struct slice){no_slot, sizeof(no_slot)}));
 	int e = wire_encode(call);
 	if (e < 0) {
 		if (call->done != NULL)
@@ -181,7 +188,7 @@ static int enqueue(struct link *l, struct call *call)
 	stats_rpc_queue(l->options.stats, &call->span, call->done == NULL);
 	queue_add_locked(l, call);
 	/* After a complete send the call may be gone. */
-	if (!wire_queued_locked(l->wire, l->head == call))
+	if (l->wire == NULL || !wire_queued_locked(l->wire, l->head == call))
 		stats_add(l->options.stats, STAT_rpc_queued, 1);
 	return 0;
 }
@@ -192,7 +199,7 @@ static void link_submit(struct backend *b, struct call *call)
 	int e = enqueue(l, call);
 
 	if (e < 0)
-		call_fail(l, call, -e);
+		link_call_fail(l, call, -e);
 }
 
 static void link_wait_room(struct backend *b)
@@ -200,7 +207,7 @@ static void link_wait_room(struct backend *b)
 	struct link *l = to_link(b);
 
 	SCOPE_LOCK(&l->lock);
-	while (!l->lost && atomic_load(&l->base.full))
+	while (!l->lost && !l->overdue && atomic_load(&l->base.full))
 		(void)pthread_cond_wait(&l->room, &l->lock);
 }
 
@@ -209,36 +216,46 @@ static void free_call(struct call *call)
 	free(call);
 }
 
+bool link_send_cancel(struct link *l, uint64_t id)
+{
+	struct call *call = calloc(1, sizeof(*call));
+
+	if (call == NULL)
+		return false; /* the request then ends when it ends */
+	call->sent = free_call;
+	MSG_SET(&call->req, op, MSG_CANCEL);
+	MSG_SET(&call->req, id, id);
+	int e = enqueue(l, call);
+	if (e < 0)
+		free(call);
+	return e == 0;
+}
+
 static bool link_cancel(struct backend *b, const struct call *target)
 {
 	struct link *l = to_link(b);
 	uint64_t id = 0;
 
 	(void)pthread_mutex_lock(&l->lock);
-	for (uint32_t i = 0; i < l->table_size && id == 0; i++)
-		if (l->table[i] == target)
+	for (uint32_t i = 0; i < l->table_size && id == 0; i++) {
+		if (l->table[i] == target) {
 			id = target->id;
+			l->table[i]->cancelled = true;
+		}
+	}
 	(void)pthread_mutex_unlock(&l->lock);
-	if (id == 0)
-		return false;
-	struct call *call = calloc(1, sizeof(*call));
-	if (call == NULL)
-		return true; /* the request then ends when it ends */
-	call->sent = free_call;
-	MSG_SET(&call->req, op, MSG_CANCEL);
-	MSG_SET(&call->req, id, id);
-	link_submit(b, call);
-	return true;
+	if (id != 0)
+		(void)link_send_cancel(l, id);
+	return id != 0;
 }
 
-static void link_listen(struct backend *b, void (*pushed)(void *arg, const struct msg *m),
-			void *arg)
+static void link_listen(struct backend *b, const struct backend_events *events, void *arg)
 {
 	struct link *l = to_link(b);
 
 	SCOPE_LOCK(&l->lock);
-	l->pushed = pushed;
-	l->pushed_arg = arg;
+	l->events = events;
+	l->events_arg = arg;
 }
 
 /* ---- replies and pushes: on the wire's reader ---- */
@@ -267,11 +284,11 @@ static const char *receive_push(struct link *l, struct wire *w, struct msg *m)
 		return "a malformed invalidation";
 	stats_set(l->options.stats, STAT_conn_heard, stats_now());
 	(void)pthread_mutex_lock(&l->lock);
-	void (*pushed)(void *arg, const struct msg *m) = l->pushed;
-	void *arg = l->pushed_arg;
+	const struct backend_events *events = l->events;
+	void *arg = l->events_arg;
 	(void)pthread_mutex_unlock(&l->lock);
-	if (pushed != NULL)
-		pushed(arg, m);
+	if (events != NULL)
+		events->pushed(arg, m);
 	return NULL;
 }
 
@@ -322,6 +339,7 @@ static void take_answered(struct link *l, struct wire *w, struct call *call)
 {
 	SCOPE_LOCK(&l->lock);
 	table_remove_locked(l, call);
+	slot_give_locked(l, call);
 	l->in_flight--;
 	wire_wake_locked(w);
 }
@@ -358,33 +376,54 @@ static const char *link_received(void *arg, struct wire *w, struct msg *m)
 
 /* ---- the end of a wire ---- */
 
-/* Takes one of the calls that are left: first those that are only in the queue, then those in
- * the table. NULL when no call is left. */
-static struct call *take_any(struct link *l)
+/* The first in the queue that has no reply. */
+static struct call *take_oneway_locked(struct link *l)
+{
+	struct call **at = &l->head;
+
+	while (*at != NULL && (*at)->done != NULL)
+		at = &(*at)->next;
+	struct call *call = *at;
+	if (call == NULL)
+		return NULL;
+	*at = call->next;
+	if (call->next == NULL)
+		l->tail = at;
+	set_queued_locked(l, l->queued_bytes - wire_bytes(call));
+	return call;
+}
+
+struct call *link_take_any(struct link *l, bool oneway)
 {
 	SCOPE_LOCK(&l->lock);
-	while (l->head != NULL) {
-		struct call *call = l->head;
+	struct call *first = take_oneway_locked(l);
 
-		queue_take_locked(l);
-		if (call->done == NULL)
-			return call;
-	}
+	if (first != NULL || oneway)
+		return first;
+	l->head = NULL;
+	l->tail = &l->head;
+	set_queued_locked(l, 0);
 	for (uint32_t i = 0; i < l->table_size; i++) {
 		struct call *call = l->table[i];
 
 		if (call != NULL) {
 			table_remove_locked(l, call);
+			slot_give_locked(l, call);
 			return call;
 		}
 	}
 	return NULL;
 }
 
-/* A call that was sent in part is the first to be sent again. */
+static int by_id(const void *a, const void *b)
+{
+	uint64_t x = (*(struct call *const *)a)->id, y = (*(struct call *const *)b)->id;
+
+	return (x > y) - (x < y);
+}
+
 static void queue_again_locked(struct link *l, struct call *call)
 {
-	l->in_flight -= call->done != NULL;
 	call->queued = true;
 	call->next = l->head;
 	if (l->head == NULL)
@@ -392,39 +431,125 @@ static void queue_again_locked(struct link *l, struct call *call)
 	l->head = call;
 }
 
-static void link_lost(void *arg, const char *why, struct call *part)
+/* In flight are no more calls than there are slots. */
+static void requeue_locked(struct link *l)
 {
-	struct link *l = arg;
+	struct call *sent[MSG_SLOTS_MAX];
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < l->table_size; i++)
+		if (l->table[i] != NULL && !l->table[i]->queued)
+			sent[n++] = l->table[i];
+	qsort(sent, n, sizeof(sent[0]), by_id);
+	while (n-- > 0) {
+		queue_again_locked(l, sent[n]);
+		set_queued_locked(l, l->queued_bytes + wire_bytes(sent[n]));
+		stats_rpc_again(l->options.stats, &sent[n]->span);
+	}
+	l->in_flight = 0;
+}
+
+void link_end(struct link *l, const char *why)
+{
 	struct call *call;
 
 	(void)pthread_mutex_lock(&l->lock);
 	bool stopping = l->stopping;
 	l->lost = true;
-	if (part != NULL)
-		queue_again_locked(l, part);
 	(void)pthread_cond_broadcast(&l->room);
 	(void)pthread_mutex_unlock(&l->lock);
 	if (!stopping) {
 		log_err("connection to the server lost: %s", why);
-		stats_add(l->options.stats, STAT_conn_lost, 1);
 		stats_text(l->options.stats, TEXT_conn_state, "lost");
 		if (l->options.lost != NULL)
 			l->options.lost(l->options.lost_arg);
 	}
-	while ((call = take_any(l)) != NULL)
-		call_fail(l, call, ENOTCONN);
+	while ((call = link_take_any(l, false)) != NULL)
+		link_call_fail(l, call, ENOTCONN);
+}
+
+static void link_lost(void *arg, const char *why, struct call *part)
+{
+	struct link *l = arg;
+
+	(void)pthread_mutex_lock(&l->lock);
+	if (part != NULL && part->done != NULL) /* its bytes are counted still */
+		set_queued_locked(l, l->queued_bytes - wire_bytes(part));
+	requeue_locked(l);
+	if (part != NULL && part->done == NULL)
+		queue_again_locked(l, part);
+	bool again = l->keeper != NULL && !l->stopping;
+	if (again) {
+		l->down = true;
+		l->why = why;
+		(void)pthread_cond_signal(&l->keep);
+	}
+	if (!l->stopping)
+		stats_add(l->options.stats, STAT_conn_lost, 1);
+	(void)pthread_mutex_unlock(&l->lock);
+	if (!again)
+		link_end(l, why);
 }
 
 /* ---- life ---- */
+
+/* ---- the end ---- */
+
+struct goodbye {
+	struct call call;
+	struct link *link;
+};
+
+static void said_goodbye(struct call *call)
+{
+	struct goodbye *g = (struct goodbye *)call;
+	struct link *l = g->link;
+
+	free(g);
+	SCOPE_LOCK(&l->lock);
+	l->goodbye = true;
+	(void)pthread_cond_broadcast(&l->room);
+}
+
+/* So that the server keeps nothing for a client that does not come back. */
+static void say_goodbye(struct link *l)
+{
+	struct goodbye *g = calloc(1, sizeof(*g));
+	struct timespec end;
+
+	if (g == NULL)
+		return;
+	g->link = l;
+	g->call.sent = said_goodbye;
+	MSG_SET(&g->call.req, op, MSG_GOODBYE);
+	(void)clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += GOODBYE_S;
+	link_submit(&l->base, &g->call);
+	SCOPE_LOCK(&l->lock);
+	while (!l->goodbye &&
+	       pthread_cond_clockwait(&l->room, &l->lock, CLOCK_MONOTONIC, &end) == 0)
+		;
+}
 
 static void link_shutdown(struct backend *b)
 {
 	struct link *l = to_link(b);
 
 	(void)pthread_mutex_lock(&l->lock);
-	l->stopping = true;
+	bool say = !l->stopping && !l->lost && !l->down && l->resumes;
 	(void)pthread_mutex_unlock(&l->lock);
-	wire_end(l->wire);
+	if (say)
+		say_goodbye(l);
+	(void)pthread_mutex_lock(&l->lock);
+	l->stopping = true;
+	(void)pthread_cond_signal(&l->keep);
+	(void)pthread_mutex_unlock(&l->lock);
+	if (l->keeper != NULL)
+		l->keeper_end(l->keeper);
+	if (l->wire != NULL)
+		wire_end(l->wire);
+	else
+		link_end(l, "ended");
 }
 
 static void link_free(struct backend *b)
@@ -432,10 +557,13 @@ static void link_free(struct backend *b)
 	struct link *l = to_link(b);
 
 	wire_free(l->wire);
+	if (l->keeper != NULL)
+		l->keeper_free(l->keeper);
 	free(l->table);
 	free(l->free_index);
 	(void)pthread_mutex_destroy(&l->lock);
 	(void)pthread_cond_destroy(&l->room);
+	(void)pthread_cond_destroy(&l->keep);
 	free(l);
 }
 
@@ -448,9 +576,25 @@ static const struct backend_ops link_ops = {
 	.free = link_free,
 };
 
-/* Notes the facts about the server and the session that are in the reply to HELLO. */
-static void set_facts(struct link *l, const struct msg *hello)
+/* What the server says of itself. Also of one that was started anew. */
+void link_set_facts(struct link *l, const struct msg *hello)
 {
+	struct backend_info *i = &l->base.info;
+
+	i->server_root = (hello->features & HELLO_ROOT) != 0;
+	i->read_only = (hello->features & HELLO_READONLY) != 0;
+	i->watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0;
+	i->umask = (hello->features & HELLO_UMASK) != 0;
+	i->gives_up = (hello->features & HELLO_GIVE_UP) != 0;
+	i->server_uid = (uint32_t)hello->uid;
+	i->server_gid = (uint32_t)hello->gid;
+	stats_set(l->options.stats, STAT_conn_epoch, hello->epoch);
+}
+
+/* What it says of the session, which lasts as long as that. */
+static void set_session(struct link *l, const struct dialled *server)
+{
+	const struct msg *hello = &server->hello;
 	struct backend_info *i = &l->base.info;
 
 	i->push = (hello->features & HELLO_PUSH) != 0;
@@ -459,21 +603,16 @@ static void set_facts(struct link *l, const struct msg *hello)
 	i->root_node = hello->node;
 	i->epoch = hello->epoch;
 	i->root_attr = hello->attr;
-	i->server_root = (hello->features & HELLO_ROOT) != 0;
-	i->read_only = (hello->features & HELLO_READONLY) != 0;
-	i->watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0;
-	i->umask = (hello->features & HELLO_UMASK) != 0;
-	i->gives_up = (hello->features & HELLO_GIVE_UP) != 0;
-	i->server_uid = (uint32_t)hello->uid;
-	i->server_gid = (uint32_t)hello->gid;
 	l->slots = hello->slots == 0		  ? 1
 		   : hello->slots > MSG_SLOTS_MAX ? MSG_SLOTS_MAX
 						  : (unsigned)hello->slots;
-	stats_set(l->options.stats, STAT_conn_epoch, hello->epoch);
+	l->resumes = (hello->features & HELLO_RESUME) != 0;
+	l->session = hello->session;
+	memcpy(l->token, server->token, sizeof(l->token));
+	slots_init(l);
 }
 
-/* Takes over the stream, also on failure. */
-static int connect_wire(struct link *l, struct stream *stream)
+int link_connect_wire(struct link *l, struct stream *stream)
 {
 	const struct wire_owner owner = {.lock = &l->lock,
 					 .stats = l->options.stats,
@@ -483,19 +622,25 @@ static int connect_wire(struct link *l, struct stream *stream)
 					 .sent_locked = link_sent_locked,
 					 .received = link_received,
 					 .lost = link_lost};
+	struct wire *w;
 
 	stats_text(l->options.stats, TEXT_conn_state, "connected");
 	stats_set(l->options.stats, STAT_conn_heard, stats_now());
-	return wire_new(stream, &owner, &l->wire);
+	int r = wire_new(stream, &owner, &w);
+	if (r < 0)
+		return r;
+	SCOPE_LOCK(&l->lock);
+	l->wire = w;
+	wire_wake_locked(w);
+	return 0;
 }
 
-int link_new(struct stream *stream, const struct msg *hello, const struct link_options *options,
-	     struct backend **ret)
+int link_new(const struct dialled *server, const struct link_options *options, struct backend **ret)
 {
 	struct link *l = calloc(1, sizeof(*l));
 
 	if (l == NULL) {
-		stream_free(stream);
+		stream_free(server->stream);
 		return -ENOMEM;
 	}
 	l->base.ops = &link_ops;
@@ -504,9 +649,11 @@ int link_new(struct stream *stream, const struct msg *hello, const struct link_o
 	l->tail = &l->head;
 	(void)pthread_mutex_init(&l->lock, NULL);
 	(void)pthread_cond_init(&l->room, NULL);
+	(void)pthread_cond_init(&l->keep, NULL);
 	stats_text(l->options.stats, TEXT_conn_proto, "extended");
-	set_facts(l, hello);
-	int r = connect_wire(l, stream);
+	link_set_facts(l, &server->hello);
+	set_session(l, server);
+	int r = link_connect_wire(l, server->stream);
 	if (r < 0) {
 		link_free(&l->base);
 		return r;

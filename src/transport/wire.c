@@ -45,6 +45,11 @@ size_t wire_bytes(const struct call *call)
 	return call->wire_len + payload_bytes(call);
 }
 
+void wire_set_slot(struct call *call)
+{
+	msg_slot_put((struct msg_slot){call->slot, call->use}, call->wire + call->slot_at);
+}
+
 int wire_encode(struct call *call)
 {
 	size_t need = codec_encode_bound(&call->req);
@@ -58,7 +63,13 @@ int wire_encode(struct call *call)
 		need = sizeof(call->wire_inline);
 	}
 	call->wire_len = codec_encode(&call->req, call->wire, need);
-	return call->wire_len > 0 ? 0 : -EMSGSIZE;
+	if (call->wire_len == 0)
+		return -EMSGSIZE;
+	call->slot_at = 0;
+	if (MSG_HAS(&call->req, slot)) /* the last key but for the payload's */
+		call->slot_at = (uint32_t)(call->wire_len - codec_payload_head(&call->req) -
+					   MSG_SLOT_LEN);
+	return 0;
 }
 
 void wire_release(struct call *call)

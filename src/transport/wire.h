@@ -54,6 +54,8 @@ void wire_free(struct wire *w);
 
 /* Encodes a call into the call's own buffer, whose bytes last until wire_release. */
 int wire_encode(struct call *call);
+/* Puts call->slot and use into them. */
+void wire_set_slot(struct call *call);
 void wire_release(struct call *call);
 /* How many bytes the call takes on the wire, its payload included. */
 size_t wire_bytes(const struct call *call);

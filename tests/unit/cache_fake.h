@@ -90,6 +90,7 @@ struct fake {
 	bool stuck;	   /* ACK stays on its way */
 	struct call *sending; /* which */
 	/* Where pushes go. */
+	const struct backend_events *events;
 	void (*pushed)(void *arg, const struct msg *m);
 	void *pushed_arg;
 };
@@ -145,12 +146,12 @@ static inline void fake_submit(struct backend *b, struct call *call)
 		call->sent(call);
 }
 
-static inline void fake_listen(struct backend *b, void (*pushed)(void *arg, const struct msg *m),
-			       void *arg)
+static inline void fake_listen(struct backend *b, const struct backend_events *events, void *arg)
 {
 	struct fake *f = (struct fake *)b;
 
-	f->pushed = pushed;
+	f->events = events;
+	f->pushed = events != NULL ? events->pushed : NULL;
 	f->pushed_arg = arg;
 }
 

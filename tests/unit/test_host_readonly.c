@@ -126,6 +126,8 @@ static int no_reply(struct attempt *a)
 #define do_FORGET no_reply
 #define do_CLOSE  no_reply
 #define do_ACK	  no_reply
+#define do_RESUME no_reply
+#define do_GOODBYE no_reply
 
 /* Of each message one: a new one does not compile without. */
 static const struct {

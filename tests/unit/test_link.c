@@ -203,7 +203,8 @@ static struct world *world_new(uint64_t slots, size_t send_queue)
 	MSG_SET(&hello, uid, 1000);
 	const struct link_options options = {
 	    .send_queue = send_queue, .stats = w->stats, .lost = on_lost, .lost_arg = w};
-	assert_int_equal(link_new(client, &hello, &options, &w->b), 0);
+	const struct dialled server = {.stream = client, .hello = hello};
+	assert_int_equal(link_new(&server, &options, &w->b), 0);
 	return w;
 }
 

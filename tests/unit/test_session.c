@@ -43,7 +43,7 @@ static int teardown_world(void **state)
 	struct world *w = *state;
 	void *inner = w->f;
 
-	session_free(w->s);
+	session_unref(w->s);
 	promises_free(w->host.promises);
 	locks_free(w->host.locks);
 	hnodes_free(w->host.nodes); /* asserts that every reference was given back */
@@ -64,7 +64,7 @@ static void connect_line(struct world *w, struct line *l)
 static void lose_line(struct world *w, struct line *l)
 {
 	stream_shutdown(l->stream);
-	session_attach(w->s, NULL);
+	session_cut(w->s, session_gen(w->s));
 	stream_free(l->stream);
 	stream_free(l->peer);
 }
@@ -73,7 +73,8 @@ static int reply(struct world *w, uint64_t id)
 {
 	struct msg p = {0};
 
-	return session_reply(w->s, &p, id, 0);
+	session_reply(&p, id, 0);
+	return session_send(w->s, session_gen(w->s), &p);
 }
 
 static uint64_t received(struct line *l)
@@ -132,7 +133,7 @@ static void test_outlives_its_connections(void **state)
 		assert_int_equal(lock_as(other, n, RANGE_WRITE), -EAGAIN);
 	}
 	/* Gone with the session, and only then. */
-	session_free(w->s);
+	session_unref(w->s);
 	assert_int_equal(lock_as(other, n, RANGE_WRITE), 0);
 	w->s = other;
 	hnode_unref(w->host.nodes, n);
@@ -140,7 +141,7 @@ static void test_outlives_its_connections(void **state)
 
 static void decided(void *arg, int result)
 {
-	session_lock_granted(arg, 1, result);
+	session_lock_granted(arg, 1, SLOT_NONE, result);
 }
 
 /* A lock is decided while nobody is there to hear of it. */
@@ -164,7 +165,7 @@ static void test_lock_without_connection(void **state)
 	while ((r = lock_as(other, n, RANGE_WRITE)) == 0)
 		assert_int_equal(lock_as(other, n, RANGE_NONE), 0);
 	assert_int_equal(r, -EAGAIN);
-	session_free(other);
+	session_unref(other);
 	hnode_unref(w->host.nodes, n);
 }
 

@@ -1,0 +1,322 @@
+#include "host/sessions.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "host/promise.h"
+#include "host/session.h"
+
+#define SETTLE_MS 1000 /* a client that asks for its session waits so long for its own requests */
+
+enum state {
+	STATE_ATTACHED, /* it has a connection */
+	STATE_TAKEN,	/* another one is taking it over */
+	STATE_AWAY,	/* it has none */
+};
+
+struct entry {
+	struct entry *next;
+	struct session *session; /* a reference */
+	enum state state;
+	uint64_t away_since; /* ns */
+	bool unconfirmed;    /* token[1] is good as well */
+	unsigned char token[2][MSG_TOKEN_LEN];
+};
+
+struct sessions {
+	unsigned grace_ms;
+	pthread_mutex_t mutex;
+	/* mutex: */
+	struct entry *first;
+	size_t away;
+};
+
+static int draw(unsigned char token[MSG_TOKEN_LEN])
+{
+	return getrandom(token, MSG_TOKEN_LEN, 0) == MSG_TOKEN_LEN ? 0 : -EIO;
+}
+
+/* Without telling by the time that it takes how much of it is right. */
+static bool equal(const unsigned char *a, struct slice b)
+{
+	const unsigned char *p = b.data;
+	unsigned char differ = 0;
+
+	if (b.len != MSG_TOKEN_LEN)
+		return false;
+	for (size_t i = 0; i < MSG_TOKEN_LEN; i++)
+		differ |= a[i] ^ p[i];
+	return differ == 0;
+}
+
+static struct entry *find_locked(const struct sessions *t, const struct session *s)
+{
+	struct entry *e = t->first;
+
+	while (e != NULL && e->session != s)
+		e = e->next;
+	return e;
+}
+
+int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_TOKEN_LEN])
+{
+	struct entry *e = calloc(1, sizeof(*e));
+	int r = e == NULL ? -ENOMEM : draw(e->token[0]);
+
+	if (r < 0) {
+		free(e);
+		return r;
+	}
+	memcpy(token, e->token[0], MSG_TOKEN_LEN);
+	session_ref(s);
+	e->session = s;
+	SCOPE_LOCK(&t->mutex);
+	e->next = t->first;
+	t->first = e;
+	return 0;
+}
+
+static struct entry *find_token_locked(const struct sessions *t, uint64_t id, struct slice token)
+{
+	struct entry *e = t->first;
+
+	while (e != NULL && session_id(e->session) != id)
+		e = e->next;
+	if (e == NULL)
+		return NULL;
+	bool good = equal(e->token[0], token);
+	return good || (e->unconfirmed && equal(e->token[1], token)) ? e : NULL;
+}
+
+static void set_state_locked(struct sessions *t, struct entry *e, enum state state)
+{
+	t->away += (state == STATE_AWAY) - (size_t)(e->state == STATE_AWAY);
+	e->state = state;
+	if (state == STATE_AWAY)
+		e->away_since = promise_clock();
+}
+
+int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct session **ret,
+		  unsigned char new_token[MSG_TOKEN_LEN])
+{
+	int r = draw(new_token);
+
+	if (r < 0)
+		return r;
+	(void)pthread_mutex_lock(&t->mutex);
+	struct entry *e = find_token_locked(t, id, token);
+	struct session *s = e != NULL && e->state != STATE_TAKEN ? e->session : NULL;
+	if (s != NULL) {
+		session_ref(s);
+		set_state_locked(t, e, STATE_TAKEN);
+	}
+	(void)pthread_mutex_unlock(&t->mutex);
+	if (s == NULL)
+		return e != NULL ? -EAGAIN : -ENOENT;
+	session_cut(s, session_gen(s));
+	bool settled = session_settle(s, SETTLE_MS);
+	(void)pthread_mutex_lock(&t->mutex);
+	e = find_locked(t, s); /* a session that is taken stays in the list */
+	if (settled) {
+		/* The one that was good until now stays so until the client is heard of. */
+		if (!e->unconfirmed || equal(e->token[0], token))
+			memcpy(e->token[1], e->token[0], MSG_TOKEN_LEN);
+		memcpy(e->token[0], new_token, MSG_TOKEN_LEN);
+		e->unconfirmed = true;
+	} else {
+		set_state_locked(t, e, STATE_AWAY);
+	}
+	(void)pthread_mutex_unlock(&t->mutex);
+	if (settled) {
+		*ret = s;
+		return 0;
+	}
+	session_unref(s);
+	return -EAGAIN;
+}
+
+void sessions_confirm(struct sessions *t, const struct session *s)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct entry *e = find_locked(t, s);
+
+	if (e != NULL)
+		e->unconfirmed = false;
+}
+
+void sessions_taken(struct sessions *t, const struct session *s, bool attached)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct entry *e = find_locked(t, s);
+
+	if (e != NULL)
+		set_state_locked(t, e, attached ? STATE_ATTACHED : STATE_AWAY);
+}
+
+/* Out of the list; the reference is the caller's. */
+static struct session *remove_locked(struct sessions *t, struct entry *e)
+{
+	struct entry **at = &t->first;
+	struct session *s = e->session;
+
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	t->away -= e->state == STATE_AWAY;
+	free(e);
+	return s;
+}
+
+static struct entry *longest_away_locked(const struct sessions *t)
+{
+	struct entry *found = NULL;
+
+	for (struct entry *e = t->first; e != NULL; e = e->next)
+		if (e->state == STATE_AWAY &&
+		    (found == NULL || e->away_since < found->away_since))
+			found = e;
+	return found;
+}
+
+static void end(struct session *s)
+{
+	if (s == NULL)
+		return;
+	session_stop(s);
+	session_unref(s);
+}
+
+void sessions_park(struct sessions *t, struct session *s, uint64_t gen)
+{
+	struct session *gone = NULL;
+
+	session_cut(s, gen);
+	(void)pthread_mutex_lock(&t->mutex);
+	struct entry *e = find_locked(t, s);
+	if (e != NULL && e->state == STATE_ATTACHED && session_gen(s) == gen) {
+		set_state_locked(t, e, STATE_AWAY);
+		if (t->away > SESSIONS_AWAY_MAX)
+			gone = remove_locked(t, longest_away_locked(t));
+	}
+	(void)pthread_mutex_unlock(&t->mutex);
+	end(gone);
+}
+
+void sessions_remove(struct sessions *t, const struct session *s)
+{
+	(void)pthread_mutex_lock(&t->mutex);
+	struct entry *e = find_locked(t, s);
+	struct session *gone = e != NULL ? remove_locked(t, e) : NULL;
+	(void)pthread_mutex_unlock(&t->mutex);
+	end(gone);
+}
+
+static uint64_t away_for(const struct entry *e, uint64_t now)
+{
+	return now > e->away_since ? now - e->away_since : 0;
+}
+
+/* Of clients that are away: NULL if nothing is over. *ret_next: ms until something will be. */
+static struct session *over_locked(struct sessions *t, uint64_t now, int *ret_next)
+{
+	for (struct entry *e = t->first; e != NULL; e = e->next) {
+		if (e->state != STATE_AWAY)
+			continue;
+		uint64_t ms = away_for(e, now) / 1000000;
+		if (ms >= t->grace_ms)
+			return remove_locked(t, e);
+		uint64_t left = t->grace_ms - ms;
+		if (ms < SESSION_LEASE_MS && SESSION_LEASE_MS - ms < left)
+			left = SESSION_LEASE_MS - ms;
+		if (*ret_next < 0 || left < (uint64_t)*ret_next)
+			*ret_next = (int)left;
+	}
+	return NULL;
+}
+
+/* One whose locks are over, which nobody can take meanwhile; NULL: there is none. */
+static struct session *lockless_locked(const struct sessions *t, uint64_t now)
+{
+	for (struct entry *e = t->first; e != NULL; e = e->next)
+		if (e->state == STATE_AWAY &&
+		    away_for(e, now) >= (uint64_t)SESSION_LEASE_MS * 1000000 &&
+		    session_holds_locks(e->session)) {
+			e->state = STATE_TAKEN;
+			return e->session;
+		}
+	return NULL;
+}
+
+static void drop_locks(struct sessions *t, uint64_t now)
+{
+	struct session *s;
+
+	(void)pthread_mutex_lock(&t->mutex);
+	while ((s = lockless_locked(t, now)) != NULL) {
+		(void)pthread_mutex_unlock(&t->mutex);
+		if (session_settle(s, 0)) {
+			log_info("client %llu: away for too long: its locks are released",
+				 (unsigned long long)session_id(s));
+			session_drop_locks(s);
+		}
+		(void)pthread_mutex_lock(&t->mutex);
+		struct entry *e = find_locked(t, s);
+		e->state = STATE_AWAY;
+		if (session_holds_locks(s)) /* it is still busy: later */
+			break;
+	}
+	(void)pthread_mutex_unlock(&t->mutex);
+}
+
+int sessions_tick(struct sessions *t)
+{
+	uint64_t now = promise_clock();
+	struct session *gone;
+	int next;
+
+	drop_locks(t, now);
+	do {
+		next = -1;
+		(void)pthread_mutex_lock(&t->mutex);
+		gone = over_locked(t, now, &next);
+		(void)pthread_mutex_unlock(&t->mutex);
+		if (gone != NULL)
+			log_info("client %llu: away for too long: its session ends",
+				 (unsigned long long)session_id(gone));
+		end(gone);
+	} while (gone != NULL);
+	return next;
+}
+
+size_t sessions_away(struct sessions *t)
+{
+	SCOPE_LOCK(&t->mutex);
+	return t->away;
+}
+
+int sessions_new(unsigned grace_ms, struct sessions **ret)
+{
+	struct sessions *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->grace_ms = grace_ms;
+	(void)pthread_mutex_init(&t->mutex, NULL);
+	*ret = t;
+	return 0;
+}
+
+void sessions_free(struct sessions *t)
+{
+	if (t == NULL)
+		return;
+	while (t->first != NULL)
+		end(remove_locked(t, t->first));
+	(void)pthread_mutex_destroy(&t->mutex);
+	free(t);
+}

@@ -1,0 +1,222 @@
+#include "host/slots.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/cleanup.h"
+#include "core/hash.h"
+
+enum slot_state {
+	SLOT_FREE,     /* nothing is known of its last use, if there was one */
+	SLOT_BEGUN,    /* is being executed */
+	SLOT_EXECUTED, /* and has a reply, which is not to be sent yet */
+	SLOT_DONE,     /* which may be sent */
+};
+
+struct slot {
+	enum slot_state state;
+	bool claimed;
+	uint64_t use, gen;
+	uint64_t op, id, digest; /* of the request */
+	struct msg *reply;	 /* SLOT_EXECUTED, SLOT_DONE; its payload is owned as well */
+};
+
+struct slots {
+	pthread_mutex_t mutex;
+	uint32_t count;
+	struct slot slot[]; /* mutex */
+};
+
+static void forget_reply(struct slot *s)
+{
+	if (s->reply == NULL)
+		return;
+	if (MSG_HAS(s->reply, payload))
+		free((void *)(uintptr_t)s->reply->payload.data);
+	free(TAKE_PTR(s->reply));
+}
+
+/* A copy with its payload. Without memory for it: that the reply is lost, which is an error. */
+static struct msg *keep_reply(const struct msg *reply)
+{
+	struct msg *m = malloc(sizeof(*m));
+
+	if (m == NULL)
+		return NULL;
+	*m = *reply;
+	if (!MSG_HAS(m, payload))
+		return m;
+	void *data = malloc(m->payload.len + 1);
+	if (data == NULL) {
+		free(m);
+		return NULL;
+	}
+	memcpy(data, reply->payload.data, m->payload.len);
+	m->payload.data = data;
+	return m;
+}
+
+/* What tells one request from another under the same number, but for the bytes of its payload. */
+static uint64_t digest_of(const struct msg *q)
+{
+	const uint64_t parts[] = {q->present, q->op,  q->id,  q->node, q->node2,
+				  q->fh,      q->fh2, q->off, q->off2, q->size,
+				  q->flags,   q->mode, q->valid, q->owner, q->type,
+				  MSG_HAS(q, payload) ? q->payload.len : 0};
+	uint64_t h = hash_bytes(q->name.data, MSG_HAS(q, name) ? q->name.len : 0, 0);
+
+	h = hash_bytes(q->name2.data, MSG_HAS(q, name2) ? q->name2.len : 0, h);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		h = hash_mix(h + parts[i]);
+	return h;
+}
+
+static void copy_reply(const struct slot *s, struct msg *reply, unsigned char *buf)
+{
+	if (s->reply == NULL) { /* there was no memory to keep it */
+		*reply = (struct msg){0};
+		MSG_SET(reply, err, EIO);
+		MSG_SET(reply, id, s->id);
+		return;
+	}
+	*reply = *s->reply;
+	if (!MSG_HAS(reply, payload))
+		return;
+	memcpy(buf, reply->payload.data, reply->payload.len);
+	reply->payload.data = buf;
+}
+
+/* One that comes again. */
+static int again_locked(struct slot *s, const struct msg *q, uint64_t gen, struct msg *reply,
+			unsigned char *buf, const char **ret_why)
+{
+	if (s->state == SLOT_FREE) {
+		*ret_why = "a request again whose reply had come";
+		return -EPROTO;
+	}
+	if (s->digest != digest_of(q)) {
+		*ret_why = "another request under the number of one before";
+		return -EPROTO;
+	}
+	s->gen = gen;
+	if (s->state != SLOT_DONE)
+		return SLOT_WAIT;
+	copy_reply(s, reply, buf);
+	return SLOT_REPLAY;
+}
+
+int slots_begin(struct slots *t, const struct msg *q, uint64_t gen, struct msg *reply,
+		unsigned char *buf, const char **ret_why)
+{
+	*ret_why = "no slot";
+	if (q->slot.len != MSG_SLOT_LEN)
+		return -EPROTO;
+	const struct msg_slot at = msg_slot_get(q->slot.data);
+	if (at.slot >= t->count || at.use == 0)
+		return -EPROTO;
+	SCOPE_LOCK(&t->mutex);
+	struct slot *s = &t->slot[at.slot];
+	if (at.use == s->use)
+		return again_locked(s, q, gen, reply, buf, ret_why);
+	if (at.use < s->use || s->state == SLOT_BEGUN || s->state == SLOT_EXECUTED) {
+		*ret_why = "a slot that is in use, or out of order";
+		return -EPROTO;
+	}
+	forget_reply(s);
+	*s = (struct slot){.state = SLOT_BEGUN,
+			   .use = at.use,
+			   .gen = gen,
+			   .op = q->op,
+			   .id = q->id,
+			   .digest = digest_of(q)};
+	return SLOT_EXECUTE;
+}
+
+void slots_executed(struct slots *t, uint32_t slot, const struct msg *reply)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct slot *s = &t->slot[slot];
+
+	s->reply = keep_reply(reply);
+	s->state = SLOT_EXECUTED;
+}
+
+uint64_t slots_done(struct slots *t, uint32_t slot)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct slot *s = &t->slot[slot];
+
+	s->state = SLOT_DONE;
+	return s->gen;
+}
+
+/* ---- a session that is resumed ---- */
+
+void slots_unclaim(struct slots *t)
+{
+	SCOPE_LOCK(&t->mutex);
+	for (uint32_t i = 0; i < t->count; i++)
+		t->slot[i].claimed = false;
+}
+
+bool slots_claim(struct slots *t, uint64_t slot, uint64_t use)
+{
+	SCOPE_LOCK(&t->mutex);
+	if (slot >= t->count)
+		return false;
+	if (t->slot[slot].use == use)
+		t->slot[slot].claimed = true;
+	return true;
+}
+
+void slots_settle(struct slots *t, const struct slots_settle *to)
+{
+	SCOPE_LOCK(&t->mutex);
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct slot *s = &t->slot[i];
+
+		if (s->claimed && s->reply != NULL) {
+			to->kept(to->arg, s->op, s->reply);
+		} else if (!s->claimed && s->state == SLOT_DONE) {
+			forget_reply(s);
+			s->state = SLOT_FREE;
+		}
+	}
+}
+
+size_t slots_given_up(struct slots *t, uint64_t *ids)
+{
+	size_t n = 0;
+
+	SCOPE_LOCK(&t->mutex);
+	for (uint32_t i = 0; i < t->count; i++)
+		if (!t->slot[i].claimed && t->slot[i].state == SLOT_BEGUN)
+			ids[n++] = t->slot[i].id;
+	return n;
+}
+
+/* ---- life ---- */
+
+int slots_new(uint32_t count, struct slots **ret)
+{
+	struct slots *t = calloc(1, sizeof(*t) + count * sizeof(t->slot[0]));
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->count = count;
+	(void)pthread_mutex_init(&t->mutex, NULL);
+	*ret = t;
+	return 0;
+}
+
+void slots_free(struct slots *t)
+{
+	if (t == NULL)
+		return;
+	for (uint32_t i = 0; i < t->count; i++)
+		forget_reply(&t->slot[i]);
+	(void)pthread_mutex_destroy(&t->mutex);
+	free(t);
+}
