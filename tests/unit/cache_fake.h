@@ -52,6 +52,7 @@ static inline void *fake_malloc(size_t size)
 #undef calloc
 #undef malloc
 
+#include "cache/opens.h"
 #include "transport/codec.h"
 
 /* Leaves room for so many new nodes: the next one needs memory. */
@@ -250,6 +251,17 @@ static inline struct asked *ask2(struct cache *c, enum msg_op op, uint64_t ino, 
 static inline struct asked *ask(struct cache *c, enum msg_op op, uint64_t ino)
 {
 	return ask2(c, op, ino, 0);
+}
+
+/* The client's number of a file that the server has opened as `server`, for the kernel. */
+static inline uint64_t opened(struct cache *c, uint64_t server)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	uint64_t fh = opens_add_locked(c, server);
+	(void)pthread_mutex_unlock(&c->lock);
+	assert_int_not_equal(fh, 0);
+	assert_int_not_equal(fh, server);
+	return fh;
 }
 
 /* Answers a request that waits. */

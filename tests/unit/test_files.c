@@ -170,7 +170,7 @@ static void test_only_if_there_is_one(void **state)
 				assert_false(MSG_HAS(&a->req.call.req, fh));
 			finish(w, a);
 		}
-		cache_keep_open(w->c, ino, 8, O_RDWR | O_CREAT, 0);
+		cache_keep_open(w->c, ino, opened(w->c, 8), O_RDWR | O_CREAT, 0);
 	}
 	/* that serves everything, and one of them is enough */
 	assert_int_equal(w->f->n_closed, 1);
@@ -184,7 +184,7 @@ static void test_created(void **state)
 	uint64_t ino = look_up_file(w, "f", 50);
 
 	(void)state;
-	cache_keep_open(w->c, ino, 8, O_RDWR | O_CREAT, 0);
+	cache_keep_open(w->c, ino, opened(w->c, 8), O_RDWR | O_CREAT, 0);
 	for (int i = 0; i < 2; i++) {
 		struct asked *a = ask_by_node(w, i == 0 ? MSG_READ : MSG_WRITE, ino, 0);
 
@@ -362,7 +362,7 @@ static void test_writing_ends(void **state)
 
 		w->f->base.info.server_root = cases[i].root;
 		read_once(w, ino, 50, 7);
-		cache_keep_open(w->c, ino, 8, O_WRONLY, 0);
+		cache_keep_open(w->c, ino, opened(w->c, 8), O_WRONLY, 0);
 		struct asked *a = ask_by_node(w, MSG_WRITE, ino, 0);
 		fake_now += 10 * SECOND;
 		tick(w);
@@ -397,7 +397,7 @@ static void test_executables(void **state)
 		uint64_t ino = look_up(w, CACHE_ROOT, "f", 50, mode, w->seq);
 
 		w->f->base.info.gives_up = gives_up;
-		cache_keep_open(w->c, ino, 8, O_WRONLY, 0);
+		cache_keep_open(w->c, ino, opened(w->c, 8), O_WRONLY, 0);
 		struct asked *a = ask_by_node(w, MSG_WRITE, ino, 0);
 		assert_sent(w, 0, a, 8);
 		finish_as(w, a, mode);
@@ -467,7 +467,7 @@ static void test_without_a_promise(void **state)
 		assert_int_equal(a->reply.entry_ttl, no_open != 0 ? 0 : ENTRY_TTL);
 		assert_false(a->reply.hold);
 		free(a);
-		cache_keep_open(w->c, ino, 8, O_RDWR, 0);
+		cache_keep_open(w->c, ino, opened(w->c, 8), O_RDWR, 0);
 		finish(w, ask_by_node(w, MSG_READ, ino, 0));
 		a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, "f");
 		answer(w->f, a, &m);

@@ -76,8 +76,9 @@ static void test_no_lease(void **state)
 			options = lease_options();
 		assert_int_equal(cache_new(&f->base, &options, &c), 0);
 		assert_int_equal(cache_leased(c), i == 3);
-		assert_int_equal(f->pushed != NULL, i != 0);
+		assert_non_null(f->pushed); /* of locks that are lost it hears in any case */
 		cache_free(c);
+		assert_null(f->pushed);
 		fake_free(f);
 	}
 }

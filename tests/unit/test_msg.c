@@ -28,7 +28,7 @@ static const struct {
 };
 
 /* Codes that this version does not use and nothing else may. */
-static const uint64_t reserved[] = {33, 34, 43, 46};
+static const uint64_t reserved[] = {33, 43, 46};
 
 static void test_fields(void **state)
 {
@@ -65,7 +65,7 @@ static void test_messages(void **state)
 
 static void test_unknown(void **state)
 {
-	static const uint64_t unknown[] = {0, 1, 31, 75, 1000, UINT32_MAX, UINT64_MAX};
+	static const uint64_t unknown[] = {0, 1, 31, 68, 69, 75, 1000, UINT32_MAX, UINT64_MAX};
 	struct msg all = {.present = ~UINT64_C(0)};
 
 	(void)state;
@@ -167,13 +167,18 @@ static void test_traits(void **state)
 			assert_int_equal(names, (t & T(LOOKS_UP)) == 0);
 		/* hand over, or lock */
 		assert_int_equal((t & T(SYNCHRONISES)) != 0, names || (t & T(FILE_LOCK)) != 0);
+		/* what would do harm a second time, and nothing whose reply would be worth keeping */
+		if (names || (t & (T(CHANGES_OBJECT) | T(OPENS) | T(FILE_LOCK))) != 0)
+			assert_true((t & T(ONCE)) != 0);
+		if (t & T(ONCE))
+			assert_int_equal(t & (T(READS) | T(ONEWAY) | T(PUSHED) | T(HEARTBEAT)), 0);
 		assert_int_equal((t & (T(ONEWAY) | T(PUSHED))) != 0,
 				 strstr(messages[i].text, "no reply") != NULL);
 		if (t & (T(ONEWAY) | T(PUSHED)))
 			assert_int_equal(messages[i].reply, 0);
 	}
 	/* none without a message, up to the last */
-	assert_int_equal(seen, (T(HEARTBEAT) << 1) - 1);
+	assert_int_equal(seen, (T(ONCE) << 1) - 1);
 }
 
 static struct msg request(uint64_t op, uint64_t flags)

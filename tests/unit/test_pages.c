@@ -333,22 +333,23 @@ static void test_opened_again(void **state)
 					  O_NOATIME};
 	struct world *w = world_new();
 	uint64_t ino = look_up_file(w, "f", 50), other = look_up_file(w, "g", 51);
+	uint64_t first = opened(w->c, 7), second = opened(w->c, 8), third = opened(w->c, 9);
 
 	(void)state;
-	cache_close(w->c, ino, 7, true);
+	cache_close(w->c, ino, first, true);
 	assert_int_equal(w->f->n_closed, 0);
 	for (size_t i = 0; i < COUNT(others); i++) {
 		if (others[i] != O_TRUNC) /* that ends what is known of the attributes */
 			assert_true(open_cached(w, ino, others[i]) == UINT64_MAX);
 	}
 	assert_true(open_cached(w, other, O_RDONLY) == UINT64_MAX);
-	assert_int_equal(open_cached(w, ino, O_RDONLY), 7);
+	assert_int_equal(open_cached(w, ino, O_RDONLY), first);
 	assert_int_equal(stats_get(w->stats, STAT_cache_open_hits), 1);
 	assert_true(open_cached(w, ino, O_RDONLY) == UINT64_MAX); /* one opener at a time */
-	cache_close(w->c, ino, 8, false);
+	cache_close(w->c, ino, second, false);
 	assert_int_equal(w->f->n_closed, 1);
 	assert_int_equal(w->f->closed[0], 8);
-	cache_close(w->c, ino, 9, true);
+	cache_close(w->c, ino, third, true);
 	(void)open_cached(w, ino, O_TRUNC);
 	assert_int_equal(w->f->n_closed, 1);
 	world_free(w);
@@ -359,12 +360,13 @@ static void test_not_opened_without_attributes(void **state)
 {
 	struct world *w = world_new();
 	uint64_t ino = look_up_file(w, "f", 50);
+	uint64_t first = opened(w->c, 7), second = opened(w->c, 8);
 
 	(void)state;
-	cache_close(w->c, ino, 7, true);
+	cache_close(w->c, ino, first, true);
 	(void)inv(w, 50, INV_ATTR);
 	assert_true(open_cached(w, ino, O_RDONLY) == UINT64_MAX);
-	cache_close(w->c, ino, 8, true); /* nor is one kept */
+	cache_close(w->c, ino, second, true); /* nor is one kept */
 	assert_int_equal(w->f->n_closed, 1);
 	world_free(w);
 }
@@ -381,8 +383,9 @@ static void test_idle_files_are_closed(void **state)
 		struct msg m = reply_node(w, w->seq, 50, FILE_MODE, 50);
 
 		(void)look_up_file(w, "g", 51);
-		cache_close(w->c, ino, 7, true);
-		cache_close(w->c, ino, 8, true);
+		const uint64_t files[] = {opened(w->c, 7), opened(w->c, 8)};
+		for (size_t i = 0; i < COUNT(files); i++)
+			cache_close(w->c, ino, files[i], true);
 		switch (how) {
 		case UNLINKED:
 			m.attr.nlink = 0;
@@ -415,16 +418,18 @@ static void test_idle_files_are_bounded(void **state)
 {
 	enum { FILES = 1500, BOUND = 1024 };
 	struct world *w = world_new();
-	uint64_t ino = look_up_file(w, "f", 50);
+	uint64_t ino = look_up_file(w, "f", 50), files[FILES];
 
 	(void)state;
-	for (uint64_t fh = 0; fh < FILES; fh++)
-		cache_close(w->c, ino, fh, true);
+	for (uint64_t i = 0; i < FILES; i++)
+		files[i] = opened(w->c, 70 + i);
+	for (uint64_t i = 0; i < FILES; i++)
+		cache_close(w->c, ino, files[i], true);
 	assert_int_equal(w->f->n_closed, FILES - BOUND);
-	for (uint64_t fh = 0; fh < FILES - BOUND; fh++)
-		assert_int_equal(w->f->closed[fh], fh); /* the oldest go */
+	for (uint64_t i = 0; i < FILES - BOUND; i++)
+		assert_int_equal(w->f->closed[i], 70 + i); /* the oldest go */
 	for (uint64_t i = 0; i < BOUND; i++)
-		assert_int_equal(open_cached(w, ino, O_RDONLY), FILES - 1 - i);
+		assert_int_equal(open_cached(w, ino, O_RDONLY), files[FILES - 1 - i]);
 	world_free(w);
 }
 
@@ -449,7 +454,7 @@ static void test_out_of_descriptors(void **state)
 			bool again = cases[i].again && idle > 0;
 
 			if (idle > 0)
-				cache_close(w->c, other, 7, true);
+				cache_close(w->c, other, opened(w->c, 7), true);
 			struct asked *a =
 			    cases[i].op == MSG_OPEN
 				? ask(w->c, MSG_OPEN, ino)
@@ -461,7 +466,7 @@ static void test_out_of_descriptors(void **state)
 			assert_int_equal(a->completions, !again);
 			assert_int_equal(w->f->n_waiting, again);
 			if (again) {
-				cache_close(w->c, other, 8, true);
+				cache_close(w->c, other, opened(w->c, 8), true);
 				call = fake_take(w->f, 0);
 				assert_ptr_equal(call, &a->req.call);
 				if (cases[i].op == MSG_CREATE)
