@@ -223,6 +223,7 @@ static void test_no_such_slot(void **state)
 	for (size_t i = 0; i < COUNT(slots); i++) {
 		q = request(w, slots[i], 1, 1);
 		refused(w, &q);
+		assert_string_equal(w->why, "no slot");
 		assert_false(slots_claim(w->t, slots[i], 1));
 	}
 	assert_false(slots_claim(w->t, UINT64_C(1) << 32, 1)); /* not slot 0 */
