@@ -172,6 +172,8 @@ int request_execute(struct request *r)
 		verdict = replay(r) < 0 ? -ECONNRESET : SLOT_WAIT;
 	if (verdict != SLOT_EXECUTE) {
 		session_leave(r->session);
+		if (verdict == SLOT_WAIT)
+			turn_pass(&r->turn); /* what follows is not this request's to wait for */
 		return verdict < 0 ? verdict : 0;
 	}
 	if (!in_order(&r->q))
