@@ -242,10 +242,9 @@ static int serve_resume(struct connection *c)
 	while (r == 0)
 		r = take_resume(c, &head, buf, &id);
 	head_buf_done(&head);
-	if (r < 0)
-		return r;
 	session_reply(&p, id, 0);
-	r = stream_send(c->stream, &p);
+	if (r > 0)
+		r = stream_send(c->stream, &p);
 	stream_set_patience(c->stream, NULL);
 	return r;
 }
@@ -260,10 +259,13 @@ static int begin_session(struct connection *c)
 	if (r < 0)
 		return r;
 	(void)attach(c);
-	if (!resumed)
-		return session_push(s);
-	session_resumed(s, c->greeted.seq);
+	if (resumed)
+		session_resumed(s, c->greeted.seq);
+	else
+		r = session_push(s);
 	sessions_taken(c->host->sessions, s, true);
+	if (r < 0 || !resumed)
+		return r;
 	stats_add(c->host->config->stats, STAT_server_resumed, 1);
 	log_info("client %llu: goes on as client %llu", (unsigned long long)c->id,
 		 (unsigned long long)session_id(s));
@@ -284,9 +286,8 @@ static void end_session(struct connection *c)
 	}
 	if (g.session == NULL)
 		return;
-	if (!session_resumes(g.session) || session_said_goodbye(g.session)) {
+	if (!session_resumes(g.session)) {
 		session_stop(g.session);
-		sessions_remove(all, g.session);
 	} else if (gen != 0) {
 		sessions_park(all, g.session, gen);
 	} else if (g.resumed) {

@@ -15,7 +15,7 @@
 
 enum state {
 	STATE_ATTACHED, /* it has a connection */
-	STATE_TAKEN,	/* another one is taking it over */
+	STATE_TAKEN,	/* a connection is about to have it */
 	STATE_AWAY,	/* it has none */
 };
 
@@ -75,6 +75,7 @@ int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_
 	memcpy(token, e->token[0], MSG_TOKEN_LEN);
 	session_ref(s);
 	e->session = s;
+	e->state = STATE_TAKEN;
 	SCOPE_LOCK(&t->mutex);
 	e->next = t->first;
 	t->first = e;
@@ -87,7 +88,7 @@ static struct entry *find_token_locked(const struct sessions *t, uint64_t id, st
 
 	while (e != NULL && session_id(e->session) != id)
 		e = e->next;
-	if (e == NULL)
+	if (e == NULL || session_said_goodbye(e->session))
 		return NULL;
 	bool good = equal(e->token[0], token);
 	return good || (e->unconfirmed && equal(e->token[1], token)) ? e : NULL;
@@ -200,7 +201,9 @@ void sessions_park(struct sessions *t, struct session *s, uint64_t gen)
 	struct entry *e = find_locked(t, s);
 	if (e != NULL && e->state == STATE_ATTACHED && session_gen(s) == gen) {
 		set_state_locked(t, e, STATE_AWAY);
-		if (t->away > SESSIONS_AWAY_MAX)
+		if (session_said_goodbye(s))
+			gone = remove_locked(t, e);
+		else if (t->away > SESSIONS_AWAY_MAX)
 			gone = remove_locked(t, longest_away_locked(t));
 	}
 	(void)pthread_mutex_unlock(&t->mutex);

@@ -27,7 +27,7 @@ int sessions_new(unsigned grace_ms, struct sessions **ret);
 /* Ends all that are kept. No connection is left. */
 void sessions_free(struct sessions *t);
 
-/* A new one, with its secret in token; takes a reference. */
+/* A new one, with its secret in token; takes a reference. Nobody else gets it until sessions_taken. */
 int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_TOKEN_LEN]);
 /*
  * The session with this number and secret, with a reference: cut and settled, and given to nobody
@@ -38,11 +38,12 @@ int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct se
 		  unsigned char new_token[MSG_TOKEN_LEN]);
 /* The client has spoken after sessions_take: it knows the new secret. */
 void sessions_confirm(struct sessions *t, const struct session *s);
-/* It has been attached again, or the connection on which it was to be is lost. */
+/* It has been attached, or the connection on which it was to be is lost. */
 void sessions_taken(struct sessions *t, const struct session *s, bool attached);
-/* Its connection gen is lost. Nothing if it has another one, or is being taken. */
+/* Its connection gen is lost: it is kept, or ends if the client said goodbye. Nothing if it has
+ * another one, or is being taken. */
 void sessions_park(struct sessions *t, struct session *s, uint64_t gen);
-/* It has ended. */
+/* It has ended, before it was attached. */
 void sessions_remove(struct sessions *t, const struct session *s);
 
 /* Drops what is over. Returns when it is to be called again: in so many ms, -1: at the next loss. */
