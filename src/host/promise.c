@@ -43,9 +43,9 @@ struct promise_session {
 	struct idmap nodes; /* node id to struct hnode */
 	uint64_t seq;	    /* the sequence of the last broken promise */
 	uint64_t sent, acked;
-	uint64_t taken; /* by the pusher: what it has sent, or is sending */
-	uint64_t ways;	/* how often there was a new one */
-	bool cut;	/* there is none at the moment: nothing is sent */
+	uint64_t taken;			/* by the pusher: what it has sent, or is sending */
+	uint64_t ways;			/* how often there was a new one */
+	bool cut;			/* there is none at the moment: nothing is sent */
 	uint64_t ack_wanted, ack_asked; /* somebody waits for it; an INV has asked for it */
 	bool lagging; /* has not acknowledged in time, and is not waited for until it does */
 	bool reset;   /* RESET is to be sent, before what is pending */

@@ -106,7 +106,10 @@ static int setup(struct server *s, char *err, size_t err_len)
 	if (r == 0)
 		r = locks_new(s->host.export, s->host.nodes, lock_fds, &s->host.locks);
 	if (r == 0)
-		r = sessions_new(s->config.session_grace_ms, &s->host.sessions);
+		r = sessions_new(s->config.session_grace_ms,
+				 s->config.session_lease_ms > 0 ? s->config.session_lease_ms
+								: SESSION_LEASE_MS,
+				 &s->host.sessions);
 	if (r == 0 && getrandom(&s->host.epoch, sizeof(s->host.epoch), 0) < 0)
 		r = -errno;
 	if (r == 0) {

@@ -38,10 +38,11 @@ struct server_config {
 	uid_t squash_uid;
 	gid_t squash_gid;
 	enum xdev xdev;
-	unsigned session_grace_ms; /* how long a client that is away keeps its session */
-	unsigned ack_ms;     /* how long a change waits for another client's ACK; 0: 10 s */
-	size_t nodes_max;    /* how many all clients together may hold; 0: 16 Mi */
-	struct stats *stats; /* NULL: nothing is counted */
+	unsigned session_grace_ms; /* how long a client that is away keeps its session, */
+	unsigned session_lease_ms; /* and its locks; 0: 10 s */
+	unsigned ack_ms;	   /* how long a change waits for another client's ACK; 0: 10 s */
+	size_t nodes_max;	   /* how many all clients together may hold; 0: 16 Mi */
+	struct stats *stats;	   /* NULL: nothing is counted */
 };
 
 /* 0 or -errno with one line in err. */

@@ -22,7 +22,7 @@
 #include "host/handle.h"
 #include "host/server.h"
 
-#define SESSION_SLOTS	256   /* requests that a client may have in flight */
+#define SESSION_SLOTS	 256   /* requests that a client may have in flight */
 #define SESSION_LEASE_MS 10000 /* locks of a client that is away are kept so long */
 
 struct change;

@@ -12,6 +12,7 @@
 #include "host/session.h"
 
 #define SETTLE_MS 1000 /* a client that asks for its session waits so long for its own requests */
+#define BUSY_MS	  100  /* locks that were to be released while a request runs are looked at again */
 
 enum state {
 	STATE_ATTACHED, /* it has a connection */
@@ -29,7 +30,7 @@ struct entry {
 };
 
 struct sessions {
-	unsigned grace_ms;
+	unsigned grace_ms, lease_ms;
 	pthread_mutex_t mutex;
 	/* mutex: */
 	struct entry *first;
@@ -178,8 +179,7 @@ static struct entry *longest_away_locked(const struct sessions *t)
 	struct entry *found = NULL;
 
 	for (struct entry *e = t->first; e != NULL; e = e->next)
-		if (e->state == STATE_AWAY &&
-		    (found == NULL || e->away_since < found->away_since))
+		if (e->state == STATE_AWAY && (found == NULL || e->away_since < found->away_since))
 			found = e;
 	return found;
 }
@@ -233,9 +233,12 @@ static struct session *over_locked(struct sessions *t, uint64_t now, int *ret_ne
 		uint64_t ms = away_for(e, now) / 1000000;
 		if (ms >= t->grace_ms)
 			return remove_locked(t, e);
-		uint64_t left = t->grace_ms - ms;
-		if (ms < SESSION_LEASE_MS && SESSION_LEASE_MS - ms < left)
-			left = SESSION_LEASE_MS - ms;
+		uint64_t left = t->grace_ms - ms, locks = left;
+		if (ms < t->lease_ms)
+			locks = t->lease_ms - ms;
+		else if (session_holds_locks(e->session))
+			locks = BUSY_MS;
+		left = locks < left ? locks : left;
 		if (*ret_next < 0 || left < (uint64_t)*ret_next)
 			*ret_next = (int)left;
 	}
@@ -246,8 +249,7 @@ static struct session *over_locked(struct sessions *t, uint64_t now, int *ret_ne
 static struct session *lockless_locked(const struct sessions *t, uint64_t now)
 {
 	for (struct entry *e = t->first; e != NULL; e = e->next)
-		if (e->state == STATE_AWAY &&
-		    away_for(e, now) >= (uint64_t)SESSION_LEASE_MS * 1000000 &&
+		if (e->state == STATE_AWAY && away_for(e, now) >= (uint64_t)t->lease_ms * 1000000 &&
 		    session_holds_locks(e->session)) {
 			e->state = STATE_TAKEN;
 			return e->session;
@@ -302,13 +304,14 @@ size_t sessions_away(struct sessions *t)
 	return t->away;
 }
 
-int sessions_new(unsigned grace_ms, struct sessions **ret)
+int sessions_new(unsigned grace_ms, unsigned lease_ms, struct sessions **ret)
 {
 	struct sessions *t = calloc(1, sizeof(*t));
 
 	if (t == NULL)
 		return -ENOMEM;
 	t->grace_ms = grace_ms;
+	t->lease_ms = lease_ms;
 	(void)pthread_mutex_init(&t->mutex, NULL);
 	*ret = t;
 	return 0;

@@ -5,7 +5,7 @@
  * that it is gone. A client that has not heard the new secret may come with the one before.
  *
  * A session that has lost its connection is kept for the grace time, and its locks for the lease
- * of the client (SESSION_LEASE_MS): after that it answers nothing from what it was promised.
+ * of the client: after that it answers nothing from what it was promised.
  *
  * Thread-safe; one mutex, taken before any of a session's. Times in milliseconds.
  */
@@ -23,11 +23,12 @@ struct sessions;
 #define SESSIONS_GRACE_MS 60000
 #define SESSIONS_AWAY_MAX 1024 /* of clients that are away; of more, the longest goes */
 
-int sessions_new(unsigned grace_ms, struct sessions **ret);
+int sessions_new(unsigned grace_ms, unsigned lease_ms, struct sessions **ret);
 /* Ends all that are kept. No connection is left. */
 void sessions_free(struct sessions *t);
 
-/* A new one, with its secret in token; takes a reference. Nobody else gets it until sessions_taken. */
+/* A new one, with its secret in token; takes a reference. Nobody else gets it until sessions_taken.
+ */
 int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_TOKEN_LEN]);
 /*
  * The session with this number and secret, with a reference: cut and settled, and given to nobody
@@ -46,6 +47,7 @@ void sessions_park(struct sessions *t, struct session *s, uint64_t gen);
 /* It has ended, before it was attached. */
 void sessions_remove(struct sessions *t, const struct session *s);
 
-/* Drops what is over. Returns when it is to be called again: in so many ms, -1: at the next loss. */
+/* Drops what is over. Returns when it is to be called again: in so many ms, -1: at the next loss.
+ */
 int sessions_tick(struct sessions *t);
 size_t sessions_away(struct sessions *t); /* clients that are away */
