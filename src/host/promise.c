@@ -388,7 +388,10 @@ bool change_waits(const struct change *c)
 	return c->n_waits > 0;
 }
 
-/* That of a session that may be resumed has its connection closed: see wait_for. */
+/*
+ * A session that may be resumed has its connection closed. The way is there as long as the session
+ * has not ended, which the lock keeps it from.
+ */
 static void give_up_locked(const struct promises *t, struct promise_session *s)
 {
 	log_warning("a client has not acknowledged invalidations for %u ms: everything it keeps "
@@ -397,27 +400,24 @@ static void give_up_locked(const struct promises *t, struct promise_session *s)
 	s->lagging = true;
 	reset_locked(s);
 	(void)pthread_cond_broadcast(&s->done);
+	if (s->resumes && !s->cut) /* it comes back, with everything invalid, or it is gone */
+		way_break(s->way, WAY_ANY);
 }
 
 /* An ACK that came at the last moment counts: the time is checked after all other conditions. */
 static void wait_for(const struct change *c, struct promise_session *s, uint64_t seq,
 		     const struct timespec *deadline)
 {
-	bool given_up = false;
 	int r = 0;
 
-	(void)pthread_mutex_lock(&s->mutex);
+	SCOPE_LOCK(&s->mutex);
 	while (s->acked < seq && !s->lagging && !atomic_load(&s->ended) &&
 	       (c->self == NULL || !atomic_load(&c->self->ended))) {
-		given_up = r == ETIMEDOUT;
-		if (given_up)
+		if (r == ETIMEDOUT)
 			give_up_locked(c->promises, s);
 		else
 			r = pthread_cond_clockwait(&s->done, &s->mutex, CLOCK_MONOTONIC, deadline);
 	}
-	(void)pthread_mutex_unlock(&s->mutex);
-	if (given_up && s->resumes)
-		way_break(s->way); /* it comes back, with everything invalid, or it is gone */
 }
 
 void change_wait(struct change *c)
@@ -465,7 +465,7 @@ int promise_ack(struct promise_session *s, uint64_t seq)
 /* The items that the pusher sends together. */
 struct batch {
 	struct pending pending;
-	uint64_t seq, ways;
+	uint64_t seq, ways, gen; /* gen: of the connection */
 	bool reset, want_ack;
 };
 
@@ -487,6 +487,7 @@ static bool next_batch(struct promise_session *s, struct batch *b)
 	b->want_ack = s->ack_wanted > s->ack_asked;
 	b->seq = s->taken = s->seq;
 	b->ways = s->ways;
+	b->gen = way_gen(s->way);
 	if (b->want_ack || b->reset)
 		s->ack_asked = b->seq;
 	return true;
@@ -503,13 +504,14 @@ static int send_items(struct promise_session *s, const struct batch *b, struct s
 	MSG_SET(&m, seq, b->seq);
 	MSG_SET(&m, age, items.len > 0 ? promise_clock() - pending_oldest(&b->pending) : 0);
 	MSG_SET(&m, payload, items);
-	return way_send(s->way, WAY_ANY, &m);
+	return way_send(s->way, b->gen, &m);
 }
 
 /*
  * Items are merged while they wait, so their order is lost, and a batch is complete only
  * with its last frame: each frame has the sequence of the whole batch, and the last one
- * asks for the ACK.
+ * asks for the ACK. All of them go over one connection: the client of another one would take the
+ * last of them for all.
  */
 static int send_batch(struct promise_session *s, struct batch *b, unsigned char *buf)
 {
@@ -524,7 +526,7 @@ static int send_batch(struct promise_session *s, struct batch *b, unsigned char 
 		MSG_SET(&m, op, MSG_RESET);
 		stats_add(s->promises->stats, STAT_server_resets, 1);
 		MSG_SET(&m, seq, b->seq);
-		r = way_send(s->way, WAY_ANY, &m);
+		r = way_send(s->way, b->gen, &m);
 	}
 	while (r == 0 && pending_next(&b->pending, &at, &item)) {
 		size_t n = codec_put_inv(&item, buf + used, FRAME_PAYLOAD_MAX - used);
@@ -564,14 +566,14 @@ static void *pusher_main(void *arg)
 			continue;
 		if (!s->resumes)
 			break;
-		way_break(s->way);
+		way_break(s->way, b.gen);
 		batch_lost(s, &b);
 		b.seq = 0;
 	}
 	pending_done(&b.pending);
 	if (!atomic_load(&s->ended)) {
 		/* Without the INV the client would rely on facts that are not true any more. */
-		way_break(s->way);
+		way_break(s->way, WAY_ANY);
 		promise_session_stop(s);
 	}
 	return NULL;

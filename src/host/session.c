@@ -163,7 +163,7 @@ void session_cut(struct session *s, uint64_t gen)
 	if (gen != atomic_load(&s->gen) || s->cut)
 		return;
 	s->cut = true;
-	way_break(&s->way); /* whoever is sending fails */
+	way_break(&s->way, gen); /* whoever is sending fails */
 	(void)way_set(&s->way, NULL);
 	promise_cut(s->promises);
 }

@@ -36,5 +36,6 @@ uint64_t way_set(struct way *w, struct stream *stream);
 
 /* Blocks. -ENOTCONN if there is no stream, or another one, else as stream_send. */
 int way_send(struct way *w, uint64_t gen, const struct msg *m);
-/* Shuts the stream down: its connection ends. */
-void way_break(struct way *w);
+/* Shuts that stream down, if it is still there: its connection ends. */
+void way_break(struct way *w, uint64_t gen);
+uint64_t way_gen(struct way *w);
