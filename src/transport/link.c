@@ -258,6 +258,13 @@ static void link_listen(struct backend *b, const struct backend_events *events, 
 	l->events_arg = arg;
 }
 
+const struct backend_events *link_events(struct link *l, void **ret_arg)
+{
+	SCOPE_LOCK(&l->lock);
+	*ret_arg = l->events_arg;
+	return l->events;
+}
+
 /* ---- replies and pushes: on the wire's reader ---- */
 
 static bool items_valid(struct slice payload)
@@ -273,6 +280,8 @@ static bool items_valid(struct slice payload)
 /* Takes in an INV or a RESET. Returns NULL, or the reason to end the connection. */
 static const char *receive_push(struct link *l, struct wire *w, struct msg *m)
 {
+	void *arg;
+
 	if (!l->base.info.push || MSG_HAS(m, id) || !msg_is(m->op, TRAIT_PUSHED))
 		return "a message that is no reply";
 	if (!msg_request_complete(m))
@@ -283,10 +292,7 @@ static const char *receive_push(struct link *l, struct wire *w, struct msg *m)
 	if (MSG_HAS(m, payload) && !items_valid(m->payload))
 		return "a malformed invalidation";
 	stats_set(l->options.stats, STAT_conn_heard, stats_now());
-	(void)pthread_mutex_lock(&l->lock);
-	const struct backend_events *events = l->events;
-	void *arg = l->events_arg;
-	(void)pthread_mutex_unlock(&l->lock);
+	const struct backend_events *events = link_events(l, &arg);
 	if (events != NULL)
 		events->pushed(arg, m);
 	return NULL;
@@ -491,8 +497,6 @@ static void link_lost(void *arg, const char *why, struct call *part)
 		link_end(l, why);
 }
 
-/* ---- life ---- */
-
 /* ---- the end ---- */
 
 struct goodbye {
@@ -548,8 +552,7 @@ static void link_shutdown(struct backend *b)
 		l->keeper_end(l->keeper);
 	if (l->wire != NULL)
 		wire_end(l->wire);
-	else
-		link_end(l, "ended");
+	link_end(l, "ended"); /* of a wire that was lost just before nobody has ended the calls */
 }
 
 static void link_free(struct backend *b)

@@ -31,11 +31,11 @@ struct link {
 	uint32_t *free_index;
 	uint32_t table_size, free_count;
 	uint64_t sequence;
-	bool down;     /* the wire is lost, and the keeper makes another one */
-	bool overdue;  /* it has been for longer than calls are to wait */
-	bool lost;     /* for good */
-	bool stopping; /* shutdown was called */
-	bool goodbye;  /* the server has been told */
+	bool down;	 /* the wire is lost, and the keeper makes another one */
+	bool overdue;	 /* it has been for longer than calls are to wait */
+	bool lost;	 /* for good */
+	bool stopping;	 /* shutdown was called */
+	bool goodbye;	 /* the server has been told */
 	const char *why; /* the wire was lost */
 	const struct backend_events *events; /* NULL: nobody listens yet */
 	void *events_arg;
@@ -60,6 +60,8 @@ struct call *link_take_any(struct link *l, bool oneway);
 bool link_send_cancel(struct link *l, uint64_t id);
 /* Takes over the stream, also on failure. */
 int link_connect_wire(struct link *l, struct stream *stream);
+/* Who hears, with its argument; NULL: nobody. */
+const struct backend_events *link_events(struct link *l, void **ret_arg);
 void link_set_facts(struct link *l, const struct msg *hello);
 /* All calls end with err, and those that come from now on. */
 void link_end(struct link *l, const char *why);

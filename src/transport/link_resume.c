@@ -134,10 +134,8 @@ static int tell_session(struct link *l, struct stream *s)
 	if (t == NULL)
 		return -ENOMEM;
 	*t = (struct telling){.link = l, .stream = s};
-	(void)pthread_mutex_lock(&l->lock);
-	const struct backend_events *events = l->events;
-	void *arg = l->events_arg;
-	(void)pthread_mutex_unlock(&l->lock);
+	void *arg;
+	const struct backend_events *events = link_events(l, &arg);
 	if (events != NULL)
 		events->holds(arg, &to);
 	else
@@ -201,8 +199,10 @@ static int go_on(const struct keeper *k, struct dialled *d, char *err, size_t er
 	}
 	stream_set_patience(d->stream, NULL);
 	link_set_facts(l, &d->hello);
-	if ((d->hello.features & HELLO_LOCKS_LOST) != 0 && l->events != NULL)
-		l->events->locks_lost(l->events_arg);
+	void *arg;
+	const struct backend_events *events = link_events(l, &arg);
+	if ((d->hello.features & HELLO_LOCKS_LOST) != 0 && events != NULL)
+		events->locks_lost(arg);
 	{
 		SCOPE_LOCK(&l->lock);
 		l->down = l->overdue = false;
@@ -221,8 +221,10 @@ static int try_once(const struct keeper *k, char *err, size_t err_len)
 	MSG_SET(&resume, session, l->session);
 	MSG_SET(&resume, epoch, l->base.info.epoch);
 	MSG_SET(&resume, token, ((struct slice){l->token, sizeof(l->token)}));
-	if (l->events != NULL)
-		MSG_SET(&resume, seq, l->events->heard(l->events_arg));
+	void *arg;
+	const struct backend_events *events = link_events(l, &arg);
+	if (events != NULL)
+		MSG_SET(&resume, seq, events->heard(arg));
 	int r = k->dialler->dial(k->dialler, &resume, &patience, &d, err, err_len);
 	return r < 0 ? r : go_on(k, &d, err, err_len);
 }
