@@ -131,6 +131,8 @@ static int execute(struct request *r)
 	int result = dispatch(r);
 	stats_executed(r->host->config->stats, r->q.op, stats_now() - start,
 		       result < 0 ? -result : 0);
+	if (result == OP_MALFORMED && r->slot != SLOT_NONE)
+		slots_refused(session_slots(r->session), r->slot);
 	if (result == OP_NO_REPLY || result == OP_MALFORMED)
 		return result;
 	if (FAULT(late_promise))
@@ -188,6 +190,6 @@ int request_execute(struct request *r)
 		return -EPROTO;
 	uint64_t gen = r->gen;
 	if (r->slot != SLOT_NONE)
-		gen = slots_done(session_slots(r->session), r->slot);
+		gen = slots_done(session_slots(r->session), r->slot, r->q.id);
 	return session_send(r->session, gen, &r->p);
 }

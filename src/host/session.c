@@ -135,7 +135,7 @@ void session_lock_granted(struct session *s, uint64_t id, uint32_t slot, int res
 		change_wait(&c);
 		(void)promise_fence(s->promises);
 	}
-	uint64_t gen = slot != SLOT_NONE ? slots_done(s->slots, slot) : WAY_ANY;
+	uint64_t gen = slot != SLOT_NONE ? slots_done(s->slots, slot, id) : WAY_ANY;
 	/* A connection that is broken is noticed by whoever receives. */
 	(void)session_send(s, gen, &p);
 }
@@ -255,8 +255,7 @@ static void settle(struct session *s)
 	const struct slots_settle replies = {.kept = count_reply, .arg = s};
 	uint64_t ids[SESSION_SLOTS], fh;
 
-	slots_settle(s->slots, &replies);
-	size_t n = slots_given_up(s->slots, ids);
+	size_t n = slots_settle(s->slots, &replies, ids);
 	for (size_t i = 0; i < n; i++)
 		lock_cancel(s->locks, ids[i]);
 	while ((fh = handles_unlisted(&s->handles)) != 0)

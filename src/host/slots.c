@@ -140,17 +140,30 @@ void slots_executed(struct slots *t, uint32_t slot, const struct msg *reply)
 	SCOPE_LOCK(&t->mutex);
 	struct slot *s = &t->slot[slot];
 
+	if (s->state != SLOT_BEGUN || s->id != reply->id)
+		return;
 	s->reply = keep_reply(reply);
 	s->state = SLOT_EXECUTED;
 }
 
-uint64_t slots_done(struct slots *t, uint32_t slot)
+uint64_t slots_done(struct slots *t, uint32_t slot, uint64_t id)
 {
 	SCOPE_LOCK(&t->mutex);
 	struct slot *s = &t->slot[slot];
 
+	if (s->state != SLOT_EXECUTED || s->id != id)
+		return SLOTS_NOBODY;
 	s->state = SLOT_DONE;
 	return s->gen;
+}
+
+void slots_refused(struct slots *t, uint32_t slot)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct slot *s = &t->slot[slot];
+
+	s->state = SLOT_FREE;
+	s->use--;
 }
 
 /* ---- a session that is resumed ---- */
@@ -172,29 +185,24 @@ bool slots_claim(struct slots *t, uint64_t slot, uint64_t use)
 	return true;
 }
 
-void slots_settle(struct slots *t, const struct slots_settle *to)
-{
-	SCOPE_LOCK(&t->mutex);
-	for (uint32_t i = 0; i < t->count; i++) {
-		struct slot *s = &t->slot[i];
-
-		if (s->claimed && s->reply != NULL) {
-			to->kept(to->arg, s->op, s->reply);
-		} else if (!s->claimed && s->state == SLOT_DONE) {
-			forget_reply(s);
-			s->state = SLOT_FREE;
-		}
-	}
-}
-
-size_t slots_given_up(struct slots *t, uint64_t *ids)
+size_t slots_settle(struct slots *t, const struct slots_settle *to, uint64_t *ret_ids)
 {
 	size_t n = 0;
 
 	SCOPE_LOCK(&t->mutex);
-	for (uint32_t i = 0; i < t->count; i++)
-		if (!t->slot[i].claimed && t->slot[i].state == SLOT_BEGUN)
-			ids[n++] = t->slot[i].id;
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct slot *s = &t->slot[i];
+
+		if (s->claimed) {
+			if (s->reply != NULL)
+				to->kept(to->arg, s->op, s->reply);
+			continue;
+		}
+		if (s->state == SLOT_BEGUN)
+			ret_ids[n++] = s->id;
+		forget_reply(s);
+		s->state = SLOT_FREE;
+	}
 	return n;
 }
 

@@ -33,15 +33,22 @@ enum slot_verdict {
 /* -EPROTO: no client of ours sends this: *ret_why. buf: MSG_PAYLOAD_MAX bytes. */
 int slots_begin(struct slots *t, const struct msg *q, uint64_t gen, struct msg *reply,
 		unsigned char *buf, const char **ret_why);
-/* The reply is made, and what it tells is counted, but it may have to wait before it is sent. */
+/*
+ * The reply to what has begun under this slot is made, and what it tells is counted, but it may
+ * have to wait before it is sent. Nothing is kept of a request that the client has given up by
+ * then.
+ */
 void slots_executed(struct slots *t, uint32_t slot, const struct msg *reply);
-/* It may be sent, on this connection. */
-uint64_t slots_done(struct slots *t, uint32_t slot);
+/* The reply to request id may be sent, on this connection: SLOTS_NOBODY if it was given up. */
+#define SLOTS_NOBODY UINT64_MAX
+uint64_t slots_done(struct slots *t, uint32_t slot, uint64_t id);
+/* The request was malformed: it was not a use of the slot. */
+void slots_refused(struct slots *t, uint32_t slot);
 
 /*
  * A session that is resumed: the client names the requests that it will send again. Those that it
- * does not name it has the replies of, or has given up. At the end `kept` is called with the reply
- * of each that is named and was executed.
+ * does not name it has the replies of, or has given up: their slots are free. At the end `kept` is
+ * called with the reply of each that is named and was executed.
  */
 void slots_unclaim(struct slots *t);
 bool slots_claim(struct slots *t, uint64_t slot, uint64_t use); /* false: there is no such slot */
@@ -49,6 +56,6 @@ struct slots_settle {
 	void (*kept)(void *arg, uint64_t op, const struct msg *reply);
 	void *arg;
 };
-void slots_settle(struct slots *t, const struct slots_settle *to);
-/* The ids of those that are not named and still wait, as many as there are slots at most. */
-size_t slots_given_up(struct slots *t, uint64_t *ids);
+/* Returns the ids of those that are not named and still wait, as many as there are slots at most.
+ */
+size_t slots_settle(struct slots *t, const struct slots_settle *to, uint64_t *ret_ids);

@@ -52,9 +52,14 @@ static int begin(struct world *w, const struct msg *q, uint64_t gen)
 	return slots_begin(w->t, q, gen, &w->reply, w->buf, &w->why);
 }
 
+static uint64_t id_at(uint32_t slot, uint64_t use)
+{
+	return 100 * (slot + 1) + use;
+}
+
 static int begin_at(struct world *w, uint32_t slot, uint64_t use, uint64_t gen)
 {
-	const struct msg q = request(w, slot, use, 100 * (slot + 1) + use);
+	const struct msg q = request(w, slot, use, id_at(slot, use));
 
 	return begin(w, &q, gen);
 }
@@ -65,31 +70,42 @@ static void refused(struct world *w, const struct msg *q)
 	assert_non_null(w->why);
 }
 
-/* What begin_at has begun ends, with this payload; NULL: without one. */
-static void executed(struct world *w, uint32_t slot, uint64_t use, const char *payload)
+/* Request id ends, with this payload; NULL: without one. */
+static void executed_as(struct world *w, uint32_t slot, uint64_t id, const char *payload)
 {
 	struct msg p = {0};
 	void *copy = payload != NULL ? unit_copy(payload, strlen(payload)) : NULL;
 
-	MSG_SET(&p, id, 100 * (slot + 1) + use);
-	MSG_SET(&p, node, 1000 * (slot + 1) + use);
+	MSG_SET(&p, id, id);
+	MSG_SET(&p, node, 1000 + id);
 	if (payload != NULL)
 		MSG_SET(&p, payload, ((struct slice){copy, strlen(payload)}));
 	slots_executed(w->t, slot, &p);
 	free(copy); /* the bytes are the caller's */
 }
 
+/* What begin_at has begun. */
+static void executed(struct world *w, uint32_t slot, uint64_t use, const char *payload)
+{
+	executed_as(w, slot, id_at(slot, use), payload);
+}
+
+static uint64_t sent_to(struct world *w, uint32_t slot, uint64_t use)
+{
+	return slots_done(w->t, slot, id_at(slot, use));
+}
+
 static void done(struct world *w, uint32_t slot, uint64_t use, uint64_t gen)
 {
 	executed(w, slot, use, NULL);
-	assert_int_equal(slots_done(w->t, slot), gen);
+	assert_int_equal(sent_to(w, slot, use), gen);
 }
 
 static void replayed(struct world *w, uint32_t slot, uint64_t use, const char *payload)
 {
 	assert_int_equal(begin_at(w, slot, use, 2), SLOT_REPLAY);
-	assert_int_equal(w->reply.id, 100 * (slot + 1) + use);
-	assert_int_equal(w->reply.node, 1000 * (slot + 1) + use);
+	assert_int_equal(w->reply.id, id_at(slot, use));
+	assert_int_equal(w->reply.node, 1000 + id_at(slot, use));
 	assert_int_equal(MSG_HAS(&w->reply, payload), payload != NULL);
 	if (payload != NULL)
 		unit_assert_slice(w->reply.payload, payload);
@@ -121,12 +137,12 @@ static void test_replay_with_payload(void **state)
 
 	assert_int_equal(begin_at(w, 0, 1, 1), SLOT_EXECUTE);
 	executed(w, 0, 1, "the target");
-	assert_int_equal(slots_done(w->t, 0), 1);
+	assert_int_equal(sent_to(w, 0, 1), 1);
 	replayed(w, 0, 1, "the target");
 	assert_ptr_equal(w->reply.payload.data, w->buf);
 	assert_int_equal(begin_at(w, 0, 2, 1), SLOT_EXECUTE);
 	executed(w, 0, 2, ""); /* a payload of no bytes is one */
-	assert_int_equal(slots_done(w->t, 0), 1);
+	assert_int_equal(sent_to(w, 0, 2), 1);
 	replayed(w, 0, 2, "");
 }
 
@@ -139,7 +155,7 @@ static void test_again_meanwhile(void **state)
 	assert_int_equal(begin_at(w, 0, 1, 2), SLOT_WAIT);
 	executed(w, 0, 1, NULL);
 	assert_int_equal(begin_at(w, 0, 1, 3), SLOT_WAIT); /* the reply is not to be sent yet */
-	assert_int_equal(slots_done(w->t, 0), 3);
+	assert_int_equal(sent_to(w, 0, 1), 3);
 	assert_int_equal(begin_at(w, 0, 1, 4), SLOT_REPLAY);
 }
 
@@ -155,9 +171,9 @@ static void test_another_request(void **state)
 		MSG_SET(&q, payload, SLICE("12345"));
 		assert_int_equal(begin(w, &q, 1), SLOT_EXECUTE);
 		if (state_of > 0)
-			executed(w, 0, use, NULL);
+			executed_as(w, 0, 9, NULL);
 		if (state_of > 1)
-			assert_int_equal(slots_done(w->t, 0), 1);
+			assert_int_equal(slots_done(w->t, 0, 9), 1);
 		other = q;
 		MSG_SET(&other, op, MSG_SYMLINK);
 		refused(w, &other);
@@ -187,9 +203,9 @@ static void test_another_request(void **state)
 		/* nothing of that has touched it */
 		assert_int_equal(begin(w, &q, 1), state_of > 1 ? SLOT_REPLAY : SLOT_WAIT);
 		if (state_of < 1)
-			executed(w, 0, use, NULL);
+			executed_as(w, 0, 9, NULL);
 		if (state_of < 2)
-			assert_int_equal(slots_done(w->t, 0), 1);
+			assert_int_equal(slots_done(w->t, 0, 9), 1);
 	}
 }
 
@@ -203,7 +219,7 @@ static void test_out_of_order(void **state)
 	refused(w, &q);
 	executed(w, 0, 5, NULL);
 	refused(w, &q);
-	assert_int_equal(slots_done(w->t, 0), 1);
+	assert_int_equal(sent_to(w, 0, 5), 1);
 	q = request(w, 0, 4, 1);
 	refused(w, &q);
 	q = request(w, 0, 0, 1); /* uses are counted from 1 */
@@ -244,8 +260,8 @@ static void test_no_such_slot(void **state)
 /* ---- a session that is resumed ---- */
 
 struct kept {
-	uint64_t op[SLOTS], node[SLOTS];
-	size_t n;
+	uint64_t op[SLOTS], node[SLOTS], ids[SLOTS]; /* ids: of those that were given up */
+	size_t n, n_ids;
 };
 
 static void keep(void *arg, uint64_t op, const struct msg *reply)
@@ -262,7 +278,7 @@ static struct kept settled(struct world *w)
 	struct kept k = {0};
 	const struct slots_settle to = {.kept = keep, .arg = &k};
 
-	slots_settle(w->t, &to);
+	k.n_ids = slots_settle(w->t, &to, k.ids);
 	return k;
 }
 
@@ -275,7 +291,7 @@ static void test_claims(void **state)
 		assert_int_equal(begin_at(w, slot, 3, 1), SLOT_EXECUTE);
 		executed(w, slot, 3, slot == 1 ? "payload" : NULL);
 		if (slot != 3)
-			assert_int_equal(slots_done(w->t, slot), 1);
+			assert_int_equal(sent_to(w, slot, 3), 1);
 	}
 	slots_unclaim(w->t);
 	assert_true(slots_claim(w->t, 1, 3));
@@ -284,11 +300,11 @@ static void test_claims(void **state)
 	struct kept k = settled(w);
 	assert_int_equal(k.n, 2);
 	assert_int_equal(k.op[0], MSG_MKNOD);
-	assert_int_equal(k.node[0], 2003);
-	assert_int_equal(k.node[1], 4003);
+	assert_int_equal(k.node[0], 1203);
+	assert_int_equal(k.node[1], 1403);
 	replayed(w, 1, 3, "payload");
 	assert_int_equal(begin_at(w, 3, 3, 2), SLOT_WAIT);
-	assert_int_equal(slots_done(w->t, 3), 2);
+	assert_int_equal(sent_to(w, 3, 3), 2);
 	/* a reply that the client has is not kept, and its request does not come again */
 	const struct msg q = request(w, 2, 3, 303);
 	refused(w, &q);
@@ -299,24 +315,56 @@ static void test_claims(void **state)
 	assert_int_equal(settled(w).n, 0);
 }
 
-/* Those that still wait and are not named, by the ids under which they wait. */
+/*
+ * Those that still wait and are not named, by the ids under which they wait. Their slots are free,
+ * and what becomes of them is nobody's.
+ */
 static void test_given_up(void **state)
 {
 	struct world *w = *state;
-	uint64_t ids[SLOTS];
 
 	for (uint32_t slot = 0; slot < SLOTS; slot++)
 		assert_int_equal(begin_at(w, slot, 1, 1), SLOT_EXECUTE);
-	done(w, 0, 1, 1);
+	executed(w, 0, 1, "payload");
 	slots_unclaim(w->t);
 	assert_true(slots_claim(w->t, 2, 1));
 	assert_true(slots_claim(w->t, 3, 2)); /* not the one that waits there */
-	assert_int_equal(settled(w).n, 0);
-	assert_int_equal(slots_given_up(w->t, ids), 2);
-	assert_int_equal(ids[0], 201);
-	assert_int_equal(ids[1], 401);
+	struct kept k = settled(w);
+	assert_int_equal(k.n, 0);
+	assert_int_equal(k.n_ids, 2);
+	assert_int_equal(k.ids[0], 201);
+	assert_int_equal(k.ids[1], 401);
 	assert_int_equal(begin_at(w, 2, 1, 2), SLOT_WAIT);
 	done(w, 2, 1, 2);
+	/* slot 0 was to be sent only; slot 1 is used again before its first request has ended */
+	assert_true(sent_to(w, 0, 1) == SLOTS_NOBODY);
+	assert_int_equal(begin_at(w, 0, 2, 2), SLOT_EXECUTE);
+	assert_int_equal(begin_at(w, 1, 2, 2), SLOT_EXECUTE);
+	executed(w, 1, 1, "of the first");
+	assert_true(sent_to(w, 1, 1) == SLOTS_NOBODY);
+	assert_int_equal(begin_at(w, 1, 2, 2), SLOT_WAIT);
+	executed(w, 1, 2, NULL);
+	assert_true(sent_to(w, 1, 1) == SLOTS_NOBODY);
+	assert_int_equal(sent_to(w, 1, 2), 2);
+	replayed(w, 1, 2, NULL);
+	/* and after it has ended */
+	executed(w, 3, 1, "of the first");
+	assert_true(sent_to(w, 3, 1) == SLOTS_NOBODY);
+	assert_int_equal(begin_at(w, 3, 2, 2), SLOT_EXECUTE);
+}
+
+/* A request that no handler has taken was no use: the number is good for a valid one. */
+static void test_malformed(void **state)
+{
+	struct world *w = *state;
+	struct msg q = request(w, 0, 7, 1);
+
+	assert_int_equal(begin(w, &q, 1), SLOT_EXECUTE);
+	slots_refused(w->t, 0);
+	MSG_SET(&q, flags, 3);
+	assert_int_equal(begin(w, &q, 2), SLOT_EXECUTE);
+	q = request(w, 0, 6, 1);
+	refused(w, &q);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -332,6 +380,7 @@ int main(void)
 		T(test_no_such_slot),
 		T(test_claims),
 		T(test_given_up),
+		T(test_malformed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
