@@ -205,7 +205,7 @@ static void add_msg(struct out *t, const struct msg *m)
 #undef FIELD
 	if (!MSG_HAS(m, payload))
 		return;
-	if (MSG_HAS(m, op) && m->op == MSG_FORGET) {
+	if (MSG_HAS(m, op) && (m->op == MSG_FORGET || (m->op == MSG_RESUME && m->type != RESUME_FILES))) {
 		add(t, " payload=");
 		struct out pairs = {.len = 0};
 		add_pairs(&pairs, m->payload);
@@ -640,7 +640,10 @@ static void test_flags(void **state)
 {
 	static const struct value hello[] = {NAMED(HELLO_ROOT), NAMED(HELLO_READONLY), NAMED(HELLO_PUSH), NAMED(HELLO_WATCH),
 					     NAMED(HELLO_WATCH_DIRS), NAMED(HELLO_UMASK), NAMED(HELLO_ACL),
-					     NAMED(HELLO_GIVE_UP)};
+					     NAMED(HELLO_GIVE_UP), NAMED(HELLO_RESUME), NAMED(HELLO_RESUMED),
+					     NAMED(HELLO_LOCKS_LOST)};
+	static const struct value resume_type[] = {NAMED(RESUME_NODES), NAMED(RESUME_FILES), NAMED(RESUME_SLOTS)};
+	static const struct value resume[] = {NAMED(RESUME_FIRST), NAMED(RESUME_LAST)};
 	static const struct value attr[] = {NAMED(ATTR_NO_ACL)};
 	static const struct value readdir[] = {NAMED(READDIR_PLAIN), NAMED(READDIR_END)};
 	static const struct value class[] = {NAMED(INV_ATTR), NAMED(INV_DATA), NAMED(INV_NAME),
@@ -657,6 +660,8 @@ static void test_flags(void **state)
 
 	(void)state;
 	check_values("| features of HELLO | value | meaning |", hello, COUNT(hello));
+	check_values("| type of RESUME | value | items of the payload |", resume_type, COUNT(resume_type));
+	check_values("| flags of RESUME | value | meaning |", resume, COUNT(resume));
 	check_values("| flags of ATTR | value | meaning |", attr, COUNT(attr));
 	check_values("| class of INV | value | meaning |", class, COUNT(class));
 	check_values("| flags of INV and ACK | value | meaning |", inv, COUNT(inv));
