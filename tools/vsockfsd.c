@@ -19,6 +19,7 @@
 #include "core/stats.h"
 #include "host/creds.h"
 #include "host/server.h"
+#include "host/state.h"
 #include "plain_host/plain_host.h"
 #include "transport/endpoint.h"
 
@@ -29,7 +30,7 @@ enum { EXIT_USAGE = 2 };
 struct settings {
 	/* of the table */
 	const char *listen; /* the last one */
-	const char *plain_prefix, *pidfile, *squash, *stats, *log_level;
+	const char *plain_prefix, *pidfile, *squash, *state_dir, *stats, *log_level;
 	int xdev, plain_links;
 	uint64_t session_grace, ack_timeout; /* ns */
 	bool read_only, special, no_setid, help, version;
@@ -372,6 +373,43 @@ static int make_stats(const struct settings *s, struct stats **ret, char *err, s
 	return 0;
 }
 
+/* The folder where the sessions are kept; false if an ordinary user has none. */
+static bool state_folder(const struct settings *s, char *ret, size_t len)
+{
+	const char *home = getenv("XDG_STATE_HOME"), *user = getenv("HOME");
+	int n;
+
+	if (s->state_dir != NULL)
+		n = snprintf(ret, len, "%s", s->state_dir);
+	else if (geteuid() == 0)
+		n = snprintf(ret, len, "/var/lib/vsockfsd");
+	else if (home != NULL && home[0] == '/')
+		n = snprintf(ret, len, "%s/vsockfsd", home);
+	else if (user != NULL && user[0] == '/')
+		n = snprintf(ret, len, "%s/.local/state/vsockfsd", user);
+	else
+		return false;
+	return n > 0 && (size_t)n < len;
+}
+
+/* That sessions end with the server is no reason not to serve, unless a folder was asked for. */
+static int open_state(const struct settings *s, struct state **ret, char *err, size_t err_len)
+{
+	char dir[4096], export[4096], listener[ENDPOINT_TEXT_MAX];
+
+	if ((s->state_dir != NULL && strcmp(s->state_dir, "none") == 0) ||
+	    s->endpoints[0].kind == ENDPOINT_FD || realpath(s->dir, export) == NULL)
+		return 0;
+	endpoint_text(&s->endpoints[0], listener, sizeof(listener));
+	if (!state_folder(s, dir, sizeof(dir)))
+		return 0;
+	int r = state_open(dir, export, listener, ret, err, err_len);
+	if (r == 0 || s->state_dir != NULL)
+		return r;
+	log_info("sessions end with this server: %s", err);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct settings s = {.plain_prefix = "/workspace",
@@ -405,6 +443,9 @@ int main(int argc, char **argv)
 	(void)pthread_sigmask(SIG_BLOCK, &s.signals, NULL);
 	if (r == 0)
 		r = make_stats(&s, &stats, err, sizeof(err));
+	struct state *state = NULL;
+	if (r == 0)
+		r = open_state(&s, &state, err, sizeof(err));
 	const struct server_config config = {
 		.dir = s.dir,
 		.plain_prefix = s.plain_prefix,
@@ -419,6 +460,7 @@ int main(int argc, char **argv)
 		.xdev = s.xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
 		.session_grace_ms = (unsigned)(s.session_grace / 1000000),
 		.ack_ms = (unsigned)(s.ack_timeout / 1000000),
+		.state = state,
 		.stats = stats,
 	};
 	if (r == 0)
@@ -427,6 +469,7 @@ int main(int argc, char **argv)
 		r = serve(&s, server, err, sizeof(err));
 		server_free(server);
 	}
+	state_close(state);
 	stats_free(stats);
 	if (r < 0) {
 		log_err("%s", err);

@@ -1,6 +1,8 @@
 /* One request: the steps before and after its handler. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "core/cleanup.h"
@@ -10,6 +12,7 @@
 #include "core/stats.h"
 #include "host/hnode.h"
 #include "host/ops.h"
+#include "host/resolve.h"
 #include "host/slots.h"
 
 static int dispatch(struct request *r)
@@ -108,7 +111,18 @@ static int replay(struct request *r)
 	return session_send(r->session, r->gen, &r->p);
 }
 
-/* What it was before, if it has a slot. SLOT_EXECUTE, SLOT_WAIT, or -EPROTO; else r->p is set. */
+/* Where an append begins, the next process could not tell. */
+static void note_size(struct request *r)
+{
+	CLEANUP_HANDLE struct handle_ref file = {0};
+	struct stat st;
+
+	if (r->host->state != NULL && r->q.op == MSG_WRITE && (r->q.flags & O_APPEND) != 0 &&
+	    request_handle(r, r->q.fh, &file) == 0 && fstat(file.h->fd, &st) == 0)
+		slots_note_size(session_slots(r->session), r->slot, (uint64_t)st.st_size);
+}
+
+/* What it was before, if it has a slot: enum slot_verdict, or -EPROTO. SLOT_REPLAY: r->p is set. */
 static int look_back(struct request *r)
 {
 	struct slots *slots = session_slots(r->session);
@@ -117,18 +131,39 @@ static int look_back(struct request *r)
 	if (slots == NULL || !MSG_HAS(&r->q, slot) || !msg_is(r->q.op, TRAIT_ONCE))
 		return SLOT_EXECUTE;
 	int verdict = slots_begin(slots, &r->q, r->gen, &r->p, r->buf, &r->why);
-	if (verdict == SLOT_EXECUTE)
+	if (verdict == SLOT_EXECUTE || verdict == SLOT_UNSURE)
 		r->slot = msg_slot_get(r->q.slot.data).slot;
 	return verdict;
 }
 
+/* A request of which a server before this one has not told how it ended. */
+static int dispatch_unsure(struct request *r)
+{
+	switch (request_resolve(r)) {
+	case RESOLVE_EXECUTE:
+		r->p.present = 0;
+		return dispatch(r);
+	case RESOLVE_DONE:
+		stats_add(r->host->config->stats, STAT_server_resolved, 1);
+		return 0;
+	default:
+		stats_add(r->host->config->stats, STAT_server_unresolved, 1);
+		log_warning("client %llu: %s was interrupted when the server ended, and whether it "
+			    "was carried out cannot be told: EIO",
+			    (unsigned long long)session_id(r->session), msg_op_name(r->q.op));
+		return -EIO;
+	}
+}
+
 /* Executes it, and makes its reply. */
-static int execute(struct request *r)
+static int execute(struct request *r, bool unsure)
 {
 	if (FAULT(slow_host))
 		wait_a_moment(r, false);
 	uint64_t start = stats_now();
-	int result = dispatch(r);
+	if (r->slot != SLOT_NONE && !unsure)
+		note_size(r);
+	int result = unsure ? dispatch_unsure(r) : dispatch(r);
 	stats_executed(r->host->config->stats, r->q.op, stats_now() - start,
 		       result < 0 ? -result : 0);
 	if (result == OP_MALFORMED && r->slot != SLOT_NONE)
@@ -172,7 +207,7 @@ int request_execute(struct request *r)
 	int verdict = look_back(r);
 	if (verdict == SLOT_REPLAY)
 		verdict = replay(r) < 0 ? -ECONNRESET : SLOT_WAIT;
-	if (verdict != SLOT_EXECUTE) {
+	if (verdict != SLOT_EXECUTE && verdict != SLOT_UNSURE) {
 		session_leave(r->session);
 		if (verdict == SLOT_WAIT)
 			turn_pass(&r->turn); /* what follows is not this request's to wait for */
@@ -180,7 +215,7 @@ int request_execute(struct request *r)
 	}
 	if (!in_order(&r->q))
 		turn_pass(&r->turn);
-	int result = execute(r);
+	int result = execute(r, verdict == SLOT_UNSURE);
 	turn_pass(&r->turn); /* a reply may have to wait for the client to read */
 	session_leave(r->session);
 	settle(r, result);

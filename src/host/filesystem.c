@@ -324,6 +324,15 @@ int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_
 	return 0;
 }
 
+uint64_t filesystems_fsid(const struct filesystems *t, uint32_t fs)
+{
+	uint64_t id = 0;
+
+	_Static_assert(sizeof(t->fs[fs].fsid) == sizeof(id), "two ints");
+	memcpy(&id, &t->fs[fs].fsid, sizeof(id));
+	return id;
+}
+
 bool filesystems_by_handle(struct filesystems *t, uint32_t fs)
 {
 	return t->fs[fs].by_handle;

@@ -57,6 +57,8 @@ uint64_t identity_hash(const struct identity *id, uint64_t seed);
  */
 int filesystems_open(struct filesystems *t, const struct identity *id, int *ret_fd);
 bool filesystems_by_handle(struct filesystems *t, uint32_t fs);
+/* f_fsid of statfs(2), which is the same for the next process. */
+uint64_t filesystems_fsid(const struct filesystems *t, uint32_t fs);
 
 /*
  * Registers the watcher: mark(arg, fd) is called for each file system that is known, and

@@ -8,6 +8,7 @@
 
 #include "core/cleanup.h"
 #include "host/export.h"
+#include "host/state.h"
 
 void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget)
 {
@@ -19,8 +20,10 @@ void handles_done(struct handles *t)
 {
 	struct idmap_slot *s = NULL;
 
-	while ((s = idmap_next(&t->map, s)) != NULL)
+	while ((s = idmap_next(&t->map, s)) != NULL) {
+		state_give(t->state, STATE_FILES, ((const struct handle *)s->value)->record);
 		handle_put(t, s->value);
+	}
 	idmap_done(&t->map);
 	(void)pthread_mutex_destroy(&t->mutex);
 }
@@ -38,7 +41,18 @@ bool handles_room(const struct handles *t)
 	return atomic_load(&t->budget->used) < t->budget->max;
 }
 
-int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager, uint64_t *ret_fh)
+static void keep_record(const struct handles *t, uint32_t record, uint64_t fh)
+{
+	if (record == 0)
+		return;
+	struct state_file *f = state_at(t->state, STATE_FILES, record);
+	f->fh = fh;
+	state_keep(t->state, STATE_FILES, record);
+}
+
+/* Takes over fd, also on failure. */
+static int add(struct handles *t, struct hnode *n, int fd, const struct state_file *like,
+	       uint32_t record, uint64_t *ret_fh)
 {
 	CLEANUP_CLOSE int owned = fd;
 	int r = take_budget(t->budget);
@@ -48,27 +62,71 @@ int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager
 	struct handle *h = calloc(1, sizeof(*h));
 	if (h != NULL) {
 		SCOPE_LOCK(&t->mutex);
-		struct idmap_slot *s = idmap_put(&t->map, t->last + 1);
+		uint64_t fh = like->fh != 0 ? like->fh : t->last + 1;
+		struct idmap_slot *s = idmap_put(&t->map, fh);
 
 		if (s != NULL) {
 			hnode_ref(n);
 			h->node = n;
 			h->user.fd = h->fd = take_fd(&owned);
-			h->flags = flags;
-			h->eager = eager;
+			h->flags = (int)like->flags;
+			h->eager = like->eager != 0;
 			h->append = (fcntl(h->fd, F_GETFL) & O_APPEND) != 0;
+			h->record = record;
 			h->refs = 1;
 			(void)pthread_mutex_init(&h->position, NULL);
 			(void)pthread_mutex_init(&h->writable, NULL);
 			hnode_attach(t->nodes, n, &h->user);
 			s->value = h;
-			*ret_fh = ++t->last;
+			keep_record(t, record, fh); /* before a CLOSE can come */
+			if (fh > t->last)
+				t->last = fh;
+			*ret_fh = fh;
 			return 0;
 		}
 	}
 	free(h);
 	atomic_fetch_sub(&t->budget->used, 1);
 	return -ENOMEM;
+}
+
+static uint32_t record_file(struct handles *t, const struct hnode *n, const struct state_file *like)
+{
+	uint32_t record = t->session != 0 ? state_take(t->state, STATE_FILES) : 0;
+
+	if (record == 0)
+		return 0;
+	struct state_file *f = state_at(t->state, STATE_FILES, record);
+	*f = *like;
+	f->session = t->session;
+	f->node = hnode_id(n);
+	return record;
+}
+
+int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager, uint64_t *ret_fh)
+{
+	const struct state_file like = {.flags = (uint32_t)flags, .eager = eager};
+	uint32_t record = record_file(t, n, &like);
+	int r = add(t, n, fd, &like, record, ret_fh);
+
+	if (r < 0)
+		state_give(t->state, STATE_FILES, record);
+	return r;
+}
+
+int handle_restore(struct handles *t, struct hnode *n, int fd, uint32_t record)
+{
+	uint64_t fh;
+
+	return add(t, n, fd, state_at(t->state, STATE_FILES, record), record, &fh);
+}
+
+void handles_use_record(struct handles *t, struct state *state, uint32_t session)
+{
+	t->state = state;
+	t->session = session;
+	if (session != 0)
+		t->last = STATE_NUMBERS(state_generation(state));
 }
 
 struct handle *handle_get(struct handles *t, uint64_t fh)
@@ -104,6 +162,7 @@ struct handle *handle_remove(struct handles *t, uint64_t fh)
 		return NULL;
 	struct handle *h = s->value;
 	idmap_del(&t->map, fh);
+	state_give(t->state, STATE_FILES, h->record);
 	return h;
 }
 

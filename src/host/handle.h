@@ -18,6 +18,8 @@
 #include "host/hnode.h"
 #include "host/idmap.h"
 
+struct state;
+
 struct handle_budget {
 	_Atomic size_t used;
 	size_t max;
@@ -35,6 +37,7 @@ struct handle {
 	bool given_up; /* fd is open for reading only, until the next request that writes */
 	pthread_mutex_t position; /* covers the file's offset, which append and lseek use */
 	_Atomic unsigned refs;
+	uint32_t record;     /* of the state; 0: none */
 	bool listed;	     /* handles.mutex: see handles_unlist */
 	struct handle *next; /* of whoever removed it */
 };
@@ -42,12 +45,18 @@ struct handle {
 struct handles {
 	struct hnodes *nodes;
 	struct handle_budget *budget;
+	struct state *state; /* handles_use_record */
+	uint32_t session;    /* its record; 0: none */
 	pthread_mutex_t mutex;
 	struct idmap map; /* fh to struct handle */
 	uint64_t last;
 };
 
 void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget);
+/* The session is in the state: its open files are, too. Before the first of them. */
+void handles_use_record(struct handles *t, struct state *state, uint32_t session);
+/* An open file of the state, opened anew: fd is taken over, also on failure. */
+int handle_restore(struct handles *t, struct hnode *n, int fd, uint32_t record);
 /* Closes all; nobody may hold a reference any more. */
 void handles_done(struct handles *t);
 

@@ -13,6 +13,7 @@
 
 #include "core/cleanup.h"
 #include "host/export.h"
+#include "host/state.h"
 
 #define BUCKETS_MIN 64
 #define TRIM_AFTER  4096
@@ -104,6 +105,7 @@ static void remove_locked(struct hnodes *t, struct hnode *n)
 	if (t->n_buckets > BUCKETS_MIN && t->count * 8 < t->n_buckets)
 		(void)resize_locked(t, t->n_buckets / 2);
 	idmap_del(&t->parents, n->id);
+	state_give(t->state, STATE_NODES, n->record);
 	if (n->marked)
 		t->unmark(t->unmark_arg, n->fd);
 }
@@ -207,6 +209,64 @@ static bool needs_name(const struct hnodes *t, const struct hnode *n)
 	       !filesystems_watched(t->fs, n->fs);
 }
 
+/* ---- what outlives the process ---- */
+
+static void record_place_locked(struct hnodes *t, const struct hnode *n, uint64_t parent)
+{
+	struct state_node *s = state_at(t->state, STATE_NODES, n->record);
+	size_t len = n->name != NULL ? strlen(n->name) : 0;
+
+	s->parent = parent;
+	s->name_len = (uint8_t)(len <= STATE_NAME_MAX ? len : 0);
+	memcpy(s->name, n->name != NULL ? n->name : "", s->name_len);
+}
+
+void hnodes_use_state(struct hnodes *t, struct state *state)
+{
+	t->state = state;
+	if (state == NULL)
+		return;
+	t->last_id = t->first_version = STATE_NUMBERS(state_generation(state));
+}
+
+void hnode_told(struct hnodes *t, struct hnode *n, uint32_t session)
+{
+	if (session == 0 || n->handle_len > STATE_HANDLE_MAX || state_frozen(t->state))
+		return;
+	SCOPE_LOCK(&t->mutex);
+	bool fresh = n->record == 0;
+	if (fresh)
+		n->record = state_take(t->state, STATE_NODES);
+	if (n->record == 0)
+		return;
+	struct state_node *s = state_at(t->state, STATE_NODES, n->record);
+	s->sessions |= UINT64_C(1) << (session - 1);
+	if (!fresh)
+		return;
+	s->id = n->id;
+	s->device = filesystems_fsid(t->fs, n->fs);
+	s->handle_type = n->handle_type;
+	s->handle_len = (uint8_t)n->handle_len;
+	memcpy(s->handle, n->handle, n->handle_len);
+	record_place_locked(t, n, n->parent);
+	state_keep(t->state, STATE_NODES, n->record);
+}
+
+void hnode_untold(struct hnodes *t, struct hnode *n, uint32_t session)
+{
+	if (session == 0 || state_frozen(t->state))
+		return;
+	SCOPE_LOCK(&t->mutex);
+	if (n->record == 0)
+		return;
+	struct state_node *s = state_at(t->state, STATE_NODES, n->record);
+	s->sessions &= ~(UINT64_C(1) << (session - 1));
+	if (s->sessions != 0)
+		return;
+	state_give(t->state, STATE_NODES, n->record);
+	n->record = 0;
+}
+
 /* seen: the number of renames before the look-up; one that came later may have moved this node. */
 void hnode_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent, const char *name,
 		       uint64_t seen)
@@ -228,6 +288,8 @@ void hnode_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent, 
 		free(n->name);
 		n->name = copy;
 	}
+	if (n->record != 0)
+		record_place_locked(t, n, parent->id);
 	if (n->parent == parent->id)
 		return;
 	struct idmap_slot *s = idmap_put(&t->parents, parent->id);
@@ -236,7 +298,7 @@ void hnode_name_locked(struct hnodes *t, struct hnode *n, struct hnode *parent, 
 	n->parent = parent->id;
 }
 
-static struct hnode *hnode_new(const struct identity *id, uint64_t hash)
+static struct hnode *hnode_new(const struct hnodes *t, const struct identity *id, uint64_t hash)
 {
 	struct hnode *n = malloc(sizeof(*n) + id->len);
 
@@ -244,6 +306,7 @@ static struct hnode *hnode_new(const struct identity *id, uint64_t hash)
 		return NULL;
 	*n = (struct hnode){
 		.hash = hash,
+		.version = t->first_version,
 		.refs = 1,
 		.fd = -1,
 		.fs = id->fs,
@@ -279,7 +342,7 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 			return 0;
 		}
 	}
-	struct hnode *fresh = hnode_new(&id, hash);
+	struct hnode *fresh = hnode_new(t, &id, hash);
 	if (fresh == NULL)
 		return -ENOMEM;
 	{
@@ -301,6 +364,48 @@ int hnodes_intern(struct hnodes *t, int fd, struct hnode *parent, const char *na
 	if (r == 0)
 		*ret = n;
 	return r;
+}
+
+int hnodes_restore(struct hnodes *t, uint32_t record, int like, struct hnode **ret)
+{
+	const struct state_node *s = state_at(t->state, STATE_NODES, record);
+	struct identity id;
+	int r = filesystems_identify(t->fs, like, &id);
+
+	if (r < 0)
+		return r;
+	if (filesystems_fsid(t->fs, id.fs) != s->device || s->handle_len > STATE_HANDLE_MAX)
+		return -ESTALE;
+	id.type = s->handle_type;
+	id.len = s->handle_len;
+	memcpy(id.bytes, s->handle, s->handle_len);
+	uint64_t hash = identity_hash(&id, t->seed);
+	struct hnode *n = hnode_new(t, &id, hash);
+	if (n == NULL)
+		return -ENOMEM;
+	SCOPE_LOCK(&t->mutex);
+	r = hnode_find_locked(t, &id, hash) != NULL ? -EEXIST : insert_locked(t, n);
+	if (r < 0) {
+		free(n);
+		return r;
+	}
+	n->id = s->id;
+	n->record = record;
+	*ret = n;
+	return 0;
+}
+
+void hnode_restore_place(struct hnodes *t, struct hnode *n, struct hnode *parent)
+{
+	const struct state_node *s = state_at(t->state, STATE_NODES, n->record);
+	char name[STATE_NAME_MAX + 1];
+
+	if (s->name_len == 0 || s->name_len > STATE_NAME_MAX)
+		return;
+	memcpy(name, s->name, s->name_len);
+	name[s->name_len] = '\0';
+	SCOPE_LOCK(&t->mutex);
+	hnode_name_locked(t, n, parent, name, t->seen - 1); /* it may have been moved since */
 }
 
 int hnodes_find(struct hnodes *t, int fd, struct hnode **ret)

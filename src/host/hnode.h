@@ -45,6 +45,22 @@ int hnodes_new(const struct export *e, size_t fd_max, struct hnodes **ret);
 /* Every reference must have been given back. */
 void hnodes_free(struct hnodes *t);
 
+/*
+ * From now on a node is in the state for as long as a session has been told of it whose record is
+ * in there. Before any node is made.
+ */
+struct state;
+void hnodes_use_state(struct hnodes *t, struct state *state);
+void hnode_told(struct hnodes *t, struct hnode *n, uint32_t session);
+void hnode_untold(struct hnodes *t, struct hnode *n, uint32_t session);
+/*
+ * A node of the state, which a server before this one had; the caller gets a reference. -ESTALE: it
+ * is on another file system than `like`, an object of the export. Where it was seen last is to be
+ * told when its parent is there as well.
+ */
+int hnodes_restore(struct hnodes *t, uint32_t record, int like, struct hnode **ret);
+void hnode_restore_place(struct hnodes *t, struct hnode *n, struct hnode *parent);
+
 /* How many renames have been seen. A place found at a certain number is true while that number is
  * the same. */
 uint64_t hnodes_seen(const struct hnodes *t);

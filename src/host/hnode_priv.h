@@ -31,6 +31,7 @@ struct hnode {
 	bool by_parent;	 /* covered by the parent's mark, as long as the parent has one */
 	uint64_t parent; /* the directory where it was seen last; 0: not known */
 	char *name;	 /* the name in parent; only where needs_name */
+	uint32_t record; /* of the state; 0: none */
 
 	/* These are used where every rename is seen: */
 	bool linked;	  /* the node still is in parent */
@@ -56,6 +57,8 @@ struct hnodes {
 	size_t fd_max;
 	uint64_t seed;
 	atomic_uint filter[FILTER_SIZE]; /* how many nodes have a handle of this hash */
+	struct state *state; /* NULL: nothing outlives the process */
+	uint64_t first_version;
 	pthread_mutex_t mutex;
 
 	/* mutex: */

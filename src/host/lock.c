@@ -7,8 +7,18 @@
 
 #include "core/cleanup.h"
 #include "host/lock_priv.h"
+#include "host/state.h"
 
 /* ---- operations ---- */
+
+static int record(struct locks *t, struct lock_node *ln, struct lock_file *f,
+		  const struct lock_request *q)
+{
+	int r = lock_record(t, f, q);
+
+	lock_file_record(ln, f);
+	return r;
+}
 
 int lock_set(struct lock_session *s, const struct lock_request *q, const struct lock_wait *wait)
 {
@@ -31,7 +41,7 @@ int lock_set(struct lock_session *s, const struct lock_request *q, const struct 
 		if (r == 0 && f != NULL) {
 			r = lock_host(f, q, false);
 			if (r == 0)
-				r = lock_record(t, f, q);
+				r = record(t, ln, f, q);
 			else if (r == -EAGAIN && wait != NULL)
 				r = lock_start_waiter(s, ln, f, q, wait);
 		}
@@ -129,6 +139,31 @@ void lock_release_handle(struct lock_session *s, struct hnode *node, uint64_t fh
 		}
 	}
 	lock_node_put(t, ln);
+}
+
+/* ---- what outlives the process ---- */
+
+void lock_session_use_record(struct lock_session *s, struct state *state, uint32_t session)
+{
+	s->state = state;
+	s->record = session;
+}
+
+int lock_restore(struct lock_session *s, struct hnode *node, uint32_t record)
+{
+	const struct state_lock *l = state_at(s->state, STATE_LOCKS, record);
+	const struct lock_request q = {.node = node,
+				       .fh = l->fh,
+				       .owner = l->owner,
+				       .pid = l->pid,
+				       .bsd = l->bsd != 0,
+				       .type = l->type == RANGE_WRITE ? RANGE_WRITE : RANGE_READ,
+				       .start = l->start,
+				       .end = l->end < INT64_MAX ? l->end : INT64_MAX};
+	int r = q.start > q.end ? -EINVAL : lock_set(s, &q, NULL);
+
+	state_give(s->state, STATE_LOCKS, record);
+	return r;
 }
 
 /* ---- sessions and the table ---- */

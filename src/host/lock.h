@@ -40,6 +40,11 @@ int locks_new(const struct export *e, struct hnodes *nodes, size_t fd_max, struc
 void locks_free(struct locks *t);
 
 int lock_session_new(struct locks *t, struct lock_session **ret);
+/* The session is in the state: its locks are, too. Before the first of them. */
+struct state;
+void lock_session_use_record(struct lock_session *s, struct state *state, uint32_t session);
+/* Takes a lock of the state again, if nobody has another one: 0 or -errno. The record goes. */
+int lock_restore(struct lock_session *s, struct hnode *node, uint32_t record);
 /* Whether it has locks, or waits for one. */
 bool lock_session_holds(const struct lock_session *s);
 /* Interrupts every waiter, waits for it, and releases all. NULL is allowed. */

@@ -13,6 +13,7 @@
 #include "core/cleanup.h"
 #include "host/export.h"
 #include "host/hnode.h"
+#include "host/state.h"
 
 /* ---- nodes with locks ---- */
 
@@ -121,6 +122,7 @@ static void close_file(struct locks *t, struct lock_file *f)
 	cleanup_close(&f->fd);
 	atomic_fetch_sub(&t->fds, fds_of(t, f->bsd));
 	free(f->fhs);
+	free(f->records);
 	free(f);
 }
 
@@ -252,12 +254,56 @@ int lock_record(struct locks *t, struct lock_file *f, const struct lock_request 
 	SCOPE_LOCK(&t->mutex);
 	if (f->bsd) {
 		f->bsd_held = q->type != RANGE_NONE;
+		f->bsd_type = q->type;
 		return 0;
 	}
 	size_t before = f->ranges.n;
 	int r = ranges_set(&f->ranges, q->start, q->end, q->type, q->pid);
 	f->session->ranges += f->ranges.n - before; /* modulo 2^64: may be negative */
 	return r;
+}
+
+/* ---- what outlives the process ---- */
+
+static uint32_t record_range(const struct lock_node *ln, const struct lock_file *f,
+			     const struct range *r)
+{
+	const struct lock_session *s = f->session;
+	uint32_t n = state_take(s->state, STATE_LOCKS);
+
+	if (n == 0)
+		return 0;
+	struct state_lock *l = state_at(s->state, STATE_LOCKS, n);
+	l->session = s->record;
+	l->bsd = f->bsd;
+	l->type = (uint32_t)r->type;
+	l->node = hnode_id(ln->node);
+	l->fh = f->n_fhs > 0 ? f->fhs[0] : 0;
+	l->owner = f->owner;
+	l->pid = r->pid;
+	l->start = r->start;
+	l->end = r->end;
+	state_keep(s->state, STATE_LOCKS, n);
+	return n;
+}
+
+/* The new ones first: a lock that is written down twice is taken once. */
+void lock_file_record(struct lock_node *ln, struct lock_file *f)
+{
+	const struct range whole = {.end = INT64_MAX, .type = f->bsd_type};
+	size_t n = f->bsd ? f->bsd_held : f->ranges.n, kept = 0;
+
+	if (f->session->record == 0 || state_frozen(f->session->state))
+		return;
+	uint32_t *records = n > 0 ? calloc(n, sizeof(*records)) : NULL;
+	const struct range *r = f->bsd ? &whole : f->ranges.first;
+	for (; records != NULL && kept < n && r != NULL; r = r->next)
+		records[kept++] = record_range(ln, f, r);
+	for (size_t i = 0; i < f->n_records; i++)
+		state_give(f->session->state, STATE_LOCKS, f->records[i]);
+	free(f->records);
+	f->records = records;
+	f->n_records = kept;
 }
 
 void lock_file_release(struct locks *t, struct lock_node *ln, struct lock_file *f)
@@ -272,5 +318,6 @@ void lock_file_release(struct locks *t, struct lock_node *ln, struct lock_file *
 		f->session->ranges -= f->ranges.n;
 		ranges_clear(&f->ranges);
 	}
+	lock_file_record(ln, f);
 	lock_settle(t, ln, f);
 }

@@ -26,8 +26,11 @@ struct lock_file {
 	int guests;	     /* -1, or a description of lock_node.guests: locked before fd */
 	unsigned waiters;    /* threads that block on fd */
 	unsigned generation; /* counts lock_file_release */
+	uint32_t *records; /* of the state, of what it holds; lock_node.mutex */
+	size_t n_records;
 	struct ranges ranges;
 	bool bsd_held;
+	enum range_type bsd_type;
 	uint64_t *fhs; /* the open files through which locks were set; lock_node.mutex */
 	size_t n_fhs;
 };
@@ -61,6 +64,8 @@ struct waiter {
 
 struct lock_session {
 	struct locks *locks;
+	struct state *state;
+	uint32_t record; /* the session's; 0: none */
 	_Atomic size_t files;
 	_Atomic size_t ranges;
 
@@ -109,6 +114,8 @@ struct flock lock_to_flock(const struct lock_request *q);
 int lock_host(const struct lock_file *f, const struct lock_request *q, bool wait);
 /* Notes the lock that the host has granted: under ln->mutex the list and the host agree. */
 int lock_record(struct locks *t, struct lock_file *f, const struct lock_request *q);
+/* Writes down in the state what f holds now. */
+void lock_file_record(struct lock_node *ln, struct lock_file *f);
 
 /* ---- lock_wait.c ---- */
 

@@ -67,8 +67,11 @@ static int waiter_wait(struct waiter *w)
 		SCOPE_LOCK(&w->node->mutex);
 		/* Another close(2) of this owner released all its locks, maybe this one too: try
 		 * again. */
-		if (generation == f->generation)
-			return lock_record(t, f, &w->q);
+		if (generation == f->generation) {
+			r = lock_record(t, f, &w->q);
+			lock_file_record(w->node, f);
+			return r;
+		}
 	}
 }
 

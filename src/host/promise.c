@@ -32,6 +32,8 @@ struct promise_session {
 	struct promise_session *next, *prev; /* of that list, if it pushes */
 	atomic_uint refs; /* the session's own, and one for each wait for the session */
 	atomic_bool pushing, ended;
+	uint32_t record; /* of the session in the state; constant. 0: none */
+	bool restored;	 /* by this process, and not resumed since; mutex */
 	bool resumes; /* the session may outlive the way; constant once it pushes */
 	struct way *way;
 	pthread_t pusher;
@@ -137,7 +139,8 @@ static bool may_tell_locked(const struct promise_session *s)
 	return told < max && s->nodes.used < max - told;
 }
 
-int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
+static int tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp,
+		bool *ret_first)
 {
 	SCOPE_LOCK(&s->mutex);
 	if (idmap_get(&s->nodes, hnode_id(n)) == NULL && !may_tell_locked(s))
@@ -145,7 +148,8 @@ int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struc
 	struct idmap_slot *slot = idmap_put(&s->nodes, hnode_id(n));
 	if (slot == NULL)
 		return -ENOMEM;
-	if (slot->value == NULL) {
+	*ret_first = slot->value == NULL;
+	if (*ret_first) {
 		hnode_ref(n);
 		slot->value = n;
 		atomic_fetch_add(&s->promises->n_nodes, 1);
@@ -153,6 +157,22 @@ int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struc
 	slot->n += ONE_REPLY;
 	arm_locked(s, slot, arm, stamp);
 	return 0;
+}
+
+int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
+{
+	bool first = false;
+	int r = tell(s, n, arm, stamp, &first);
+
+	if (first)
+		hnode_told(s->promises->nodes, n, s->record);
+	return r;
+}
+
+void promise_use_record(struct promise_session *s, uint32_t record, bool restored)
+{
+	s->record = record;
+	s->restored = s->cut = restored;
 }
 
 bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
@@ -184,6 +204,7 @@ bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
 		idmap_del(&s->nodes, id);
 		atomic_fetch_sub(&s->promises->n_nodes, 1);
 	}
+	hnode_untold(s->promises->nodes, gone, s->record);
 	hnode_unref(s->promises->nodes, gone);
 	return true;
 }
@@ -635,8 +656,11 @@ void promise_resume(struct promise_session *s, uint64_t seq)
 	SCOPE_LOCK(&s->mutex);
 	s->ways++;
 	s->cut = false;
-	if (seq < s->taken)
+	if (s->restored && seq > s->seq && seq < UINT64_MAX / 2)
+		s->seq = s->sent = s->acked = seq; /* as the server before this one had them */
+	if (seq < s->taken || s->restored)
 		reset_locked(s);
+	s->restored = false;
 	/* who waits for an ACK of what was sent asks for it again */
 	s->ack_asked = s->acked;
 	(void)pthread_cond_signal(&s->work);
@@ -674,8 +698,10 @@ void promise_session_free(struct promise_session *s)
 		(void)pthread_rwlock_unlock(&t->lock);
 		(void)pthread_join(s->pusher, NULL);
 	}
-	while ((slot = idmap_next(&s->nodes, slot)) != NULL)
+	while ((slot = idmap_next(&s->nodes, slot)) != NULL) {
+		hnode_untold(s->promises->nodes, slot->value, s->record);
 		hnode_unref(s->promises->nodes, slot->value);
+	}
 	atomic_fetch_sub(&s->promises->n_nodes, s->nodes.used);
 	idmap_done(&s->nodes);
 	pending_done(&s->pending);

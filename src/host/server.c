@@ -22,7 +22,9 @@
 #include "host/lock.h"
 #include "host/promise.h"
 #include "host/session.h"
+#include "host/restore.h"
 #include "host/sessions.h"
+#include "host/state.h"
 #include "host/watch.h"
 
 #define LISTENERS_MAX	16
@@ -80,6 +82,18 @@ static size_t raise_fd_limit(void)
 	return rl.rlim_cur;
 }
 
+/* Numbers of the clients of one epoch mean the same: sessions that go on keep theirs. */
+static int choose_epoch(struct server *s)
+{
+	struct host *h = &s->host;
+
+	if (h->state == NULL)
+		return getrandom(&h->epoch, sizeof(h->epoch), 0) < 0 ? -errno : 0;
+	h->epoch = state_epoch(h->state);
+	s->last_client = (state_generation(h->state) - 1) << 20;
+	return 0;
+}
+
 static int setup(struct server *s, char *err, size_t err_len)
 {
 	size_t fds = raise_fd_limit();
@@ -96,7 +110,10 @@ static int setup(struct server *s, char *err, size_t err_len)
 	s->host.config = &s->config;
 	/* A fifth is left for listings, sockets and files that are open for a moment. */
 	s->host.handles.max = (fds - node_fds) / 5 * 3;
+	s->host.state = s->config.state;
 	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
+	if (r == 0)
+		hnodes_use_state(s->host.nodes, s->host.state);
 	if (r == 0)
 		r = promises_new(s->host.nodes, s->config.ack_ms, s->config.nodes_max,
 				 s->config.stats, &s->host.promises);
@@ -109,13 +126,15 @@ static int setup(struct server *s, char *err, size_t err_len)
 		r = sessions_new(s->config.session_grace_ms,
 				 s->config.session_lease_ms > 0 ? s->config.session_lease_ms
 								: SESSION_LEASE_MS,
-				 &s->host.sessions);
-	if (r == 0 && getrandom(&s->host.epoch, sizeof(s->host.epoch), 0) < 0)
-		r = -errno;
+				 s->host.state, &s->host.sessions);
+	if (r == 0)
+		r = choose_epoch(s);
 	if (r == 0) {
 		s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		r = s->wake < 0 ? -errno : 0;
 	}
+	if (r == 0 && s->host.state != NULL)
+		r = restore_sessions(&s->host);
 	if (r < 0)
 		(void)snprintf(err, err_len, "cannot start the server: %s", strerror(-r));
 	return r;
@@ -174,6 +193,7 @@ void server_free(struct server *s)
 	for (struct client *c = s->clients; c != NULL; c = c->next)
 		(void)connection_shutdown(c->connection);
 	reap(s, true);
+	state_freeze(s->host.state); /* the sessions may go on with another server */
 	for (unsigned i = 0; i < s->n_listeners; i++)
 		(void)close(s->listeners[i]);
 	sessions_free(s->host.sessions);

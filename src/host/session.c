@@ -12,6 +12,7 @@
 #include "host/lock.h"
 #include "host/promise.h"
 #include "host/slots.h"
+#include "host/state.h"
 #include "host/watch.h"
 #include "host/way.h"
 #include "transport/codec.h"
@@ -30,6 +31,7 @@ struct session {
 	struct dirs *dirs;
 	struct promise_session *promises;
 	struct slots *slots; /* NULL: the session is never resumed */
+	uint32_t record;     /* of the state; 0: none */
 	atomic_bool goodbye, locks_lost;
 
 	pthread_mutex_t mutex;
@@ -45,6 +47,25 @@ struct session {
 uint64_t session_id(const struct session *s)
 {
 	return s->id;
+}
+
+uint64_t session_features(const struct session *s)
+{
+	return s->features;
+}
+
+void session_use_record(struct session *s, uint32_t record, bool restored)
+{
+	s->record = record;
+	promise_use_record(s->promises, record, restored);
+	handles_use_record(&s->handles, s->host->state, record);
+	lock_session_use_record(s->locks, s->host->state, record);
+	slots_use_record(s->slots, s->host->state, record);
+}
+
+void session_lost_locks(struct session *s)
+{
+	atomic_store(&s->locks_lost, true);
 }
 
 bool session_resumes(const struct session *s)
@@ -301,6 +322,7 @@ void session_drop_locks(struct session *s)
 
 	if (lock_session_new(s->host->locks, &fresh) < 0)
 		return;
+	lock_session_use_record(fresh, s->host->state, s->record);
 	atomic_store(&s->locks_lost, true);
 	lock_session_free(s->locks);
 	s->locks = fresh;
@@ -325,6 +347,7 @@ static void session_free(struct session *s)
 	way_done(&s->way);
 	(void)pthread_cond_destroy(&s->settled);
 	(void)pthread_mutex_destroy(&s->mutex);
+	state_give(s->host->state, STATE_SESSIONS, s->record); /* all that had its number is gone */
 	free(s);
 	/* The sanitizers have a heap of their own: there this call would be the first to set up
 	   glibc's, which two threads must not do at once. */

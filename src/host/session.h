@@ -37,6 +37,7 @@ struct promises;
 struct session;
 struct sessions;
 struct slots;
+struct state;
 struct stream;
 struct watch;
 
@@ -49,6 +50,7 @@ struct host {
 	struct promises *promises;
 	struct watch *watch;
 	struct sessions *sessions;
+	struct state *state; /* what outlives the process; NULL: nothing */
 	struct handle_budget handles;
 	atomic_bool fds_short; /* the lack of file descriptors has been logged */
 	uint64_t epoch; /* random: another value tells a client that the server was started again */
@@ -89,6 +91,8 @@ void session_leave(struct session *s);
  */
 int session_resume(struct session *s, const struct msg *q, const char **ret_why);
 void session_resumed(struct session *s, uint64_t seq);
+/* Some of its locks could not be taken again. */
+void session_lost_locks(struct session *s);
 /* The client is away for too long to keep its locks: of one that is cut and settled. */
 void session_drop_locks(struct session *s);
 bool session_holds_locks(const struct session *s);
@@ -97,6 +101,9 @@ bool session_locks_lost(const struct session *s); /* it had some */
 /* ---- for the handlers ---- */
 
 uint64_t session_id(const struct session *s);
+uint64_t session_features(const struct session *s); /* HELLO_*, those that the client asked for */
+/* The session is in the state, and all that it comes to hold, too. restored: it was before. */
+void session_use_record(struct session *s, uint32_t record, bool restored);
 bool session_resumes(const struct session *s);
 /* NULL: nothing is executed at most once. */
 struct slots *session_slots(struct session *s);

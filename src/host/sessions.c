@@ -10,11 +10,12 @@
 #include "core/log.h"
 #include "host/promise.h"
 #include "host/session.h"
+#include "host/state.h"
 
 #define SETTLE_MS 1000 /* a client that asks for its session waits so long for its own requests */
 #define BUSY_MS	  100  /* locks that were to be released while a request runs are looked at again */
 
-enum state {
+enum way_state {
 	STATE_ATTACHED, /* it has a connection */
 	STATE_TAKEN,	/* a connection is about to have it */
 	STATE_AWAY,	/* it has none */
@@ -23,13 +24,15 @@ enum state {
 struct entry {
 	struct entry *next;
 	struct session *session; /* a reference */
-	enum state state;
+	enum way_state state;
 	uint64_t away_since; /* ns */
+	uint32_t record;     /* of the state; 0: none */
 	bool unconfirmed;    /* token[1] is good as well */
 	unsigned char token[2][MSG_TOKEN_LEN];
 };
 
 struct sessions {
+	struct state *state; /* NULL: none */
 	unsigned grace_ms, lease_ms;
 	pthread_mutex_t mutex;
 	/* mutex: */
@@ -55,6 +58,28 @@ static bool equal(const unsigned char *a, struct slice b)
 	return differ == 0;
 }
 
+/* What has changed of a session's secret is in the state before the client hears of it. */
+static void record_tokens(const struct sessions *t, const struct entry *e)
+{
+	if (e->record == 0)
+		return;
+	struct state_session *r = state_at(t->state, STATE_SESSIONS, e->record);
+	memcpy(r->token, e->token, sizeof(r->token));
+	r->unconfirmed = e->unconfirmed;
+}
+
+static uint32_t record_session(const struct sessions *t, const struct session *s)
+{
+	uint32_t record = state_take(t->state, STATE_SESSIONS);
+
+	if (record == 0)
+		return 0;
+	struct state_session *r = state_at(t->state, STATE_SESSIONS, record);
+	r->id = session_id(s);
+	r->features = session_features(s);
+	return record;
+}
+
 static struct entry *find_locked(const struct sessions *t, const struct session *s)
 {
 	struct entry *e = t->first;
@@ -62,6 +87,14 @@ static struct entry *find_locked(const struct sessions *t, const struct session 
 	while (e != NULL && e->session != s)
 		e = e->next;
 	return e;
+}
+
+static void set_state_locked(struct sessions *t, struct entry *e, enum way_state state)
+{
+	t->away += (state == STATE_AWAY) - (size_t)(e->state == STATE_AWAY);
+	e->state = state;
+	if (state == STATE_AWAY)
+		e->away_since = promise_clock();
 }
 
 int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_TOKEN_LEN])
@@ -77,7 +110,31 @@ int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_
 	session_ref(s);
 	e->session = s;
 	e->state = STATE_TAKEN;
+	e->record = record_session(t, s);
+	record_tokens(t, e);
+	session_use_record(s, e->record, false);
+	state_keep(t->state, STATE_SESSIONS, e->record);
 	SCOPE_LOCK(&t->mutex);
+	e->next = t->first;
+	t->first = e;
+	return 0;
+}
+
+int sessions_restore(struct sessions *t, struct session *s, uint32_t record)
+{
+	const struct state_session *r = state_at(t->state, STATE_SESSIONS, record);
+	struct entry *e = calloc(1, sizeof(*e));
+
+	if (e == NULL)
+		return -ENOMEM;
+	memcpy(e->token, r->token, sizeof(e->token));
+	e->unconfirmed = r->unconfirmed != 0;
+	e->record = record;
+	session_ref(s);
+	e->session = s;
+	session_use_record(s, record, true);
+	SCOPE_LOCK(&t->mutex);
+	set_state_locked(t, e, STATE_AWAY);
 	e->next = t->first;
 	t->first = e;
 	return 0;
@@ -93,14 +150,6 @@ static struct entry *find_token_locked(const struct sessions *t, uint64_t id, st
 		return NULL;
 	bool good = equal(e->token[0], token);
 	return good || (e->unconfirmed && equal(e->token[1], token)) ? e : NULL;
-}
-
-static void set_state_locked(struct sessions *t, struct entry *e, enum state state)
-{
-	t->away += (state == STATE_AWAY) - (size_t)(e->state == STATE_AWAY);
-	e->state = state;
-	if (state == STATE_AWAY)
-		e->away_since = promise_clock();
 }
 
 int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct session **ret,
@@ -130,6 +179,7 @@ int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct se
 			memcpy(e->token[1], e->token[0], MSG_TOKEN_LEN);
 		memcpy(e->token[0], new_token, MSG_TOKEN_LEN);
 		e->unconfirmed = true;
+		record_tokens(t, e);
 	} else {
 		set_state_locked(t, e, STATE_AWAY);
 	}
@@ -147,8 +197,10 @@ void sessions_confirm(struct sessions *t, const struct session *s)
 	SCOPE_LOCK(&t->mutex);
 	struct entry *e = find_locked(t, s);
 
-	if (e != NULL)
-		e->unconfirmed = false;
+	if (e == NULL || !e->unconfirmed)
+		return;
+	e->unconfirmed = false;
+	record_tokens(t, e);
 }
 
 void sessions_taken(struct sessions *t, const struct session *s, bool attached)
@@ -304,7 +356,7 @@ size_t sessions_away(struct sessions *t)
 	return t->away;
 }
 
-int sessions_new(unsigned grace_ms, unsigned lease_ms, struct sessions **ret)
+int sessions_new(unsigned grace_ms, unsigned lease_ms, struct state *state, struct sessions **ret)
 {
 	struct sessions *t = calloc(1, sizeof(*t));
 
@@ -312,6 +364,7 @@ int sessions_new(unsigned grace_ms, unsigned lease_ms, struct sessions **ret)
 		return -ENOMEM;
 	t->grace_ms = grace_ms;
 	t->lease_ms = lease_ms;
+	t->state = state;
 	(void)pthread_mutex_init(&t->mutex, NULL);
 	*ret = t;
 	return 0;

@@ -19,17 +19,21 @@
 
 struct session;
 struct sessions;
+struct state;
 
 #define SESSIONS_GRACE_MS 60000
 #define SESSIONS_AWAY_MAX 1024 /* of clients that are away; of more, the longest goes */
 
-int sessions_new(unsigned grace_ms, unsigned lease_ms, struct sessions **ret);
+/* state: where they outlive the process; NULL: nowhere. */
+int sessions_new(unsigned grace_ms, unsigned lease_ms, struct state *state, struct sessions **ret);
 /* Ends all that are kept. No connection is left. */
 void sessions_free(struct sessions *t);
 
 /* A new one, with its secret in token; takes a reference. Nobody else gets it until sessions_taken.
  */
 int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_TOKEN_LEN]);
+/* One of the state, which a server before this one had: its client is away. Takes a reference. */
+int sessions_restore(struct sessions *t, struct session *s, uint32_t record);
 /*
  * The session with this number and secret, with a reference: cut and settled, and given to nobody
  * else until sessions_taken; new_token is its new secret. -ENOENT: there is none. -EAGAIN: what

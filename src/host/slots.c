@@ -4,12 +4,16 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/cleanup.h"
 #include "core/hash.h"
+#include "host/state.h"
+#include "transport/codec.h"
 
 enum slot_state {
 	SLOT_FREE,     /* nothing is known of its last use, if there was one */
+	SLOT_LEFT,     /* was begun by a server before this one */
 	SLOT_BEGUN,    /* is being executed */
 	SLOT_EXECUTED, /* and has a reply, which is not to be sent yet */
 	SLOT_DONE,     /* which may be sent */
@@ -20,11 +24,15 @@ struct slot {
 	bool claimed;
 	uint64_t use, gen;
 	uint64_t op, id, digest; /* of the request */
+	struct slot_trace trace;
+	uint32_t record;	 /* of the state; 0: none yet */
 	struct msg *reply;	 /* SLOT_EXECUTED, SLOT_DONE; its payload is owned as well */
 };
 
 struct slots {
 	pthread_mutex_t mutex;
+	struct state *state;
+	uint32_t session; /* its record; 0: none */
 	uint32_t count;
 	struct slot slot[]; /* mutex */
 };
@@ -58,6 +66,14 @@ static struct msg *keep_reply(const struct msg *reply)
 	return m;
 }
 
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 /* What tells one request from another under the same number, but for the bytes of its payload. */
 static uint64_t digest_of(const struct msg *q)
 {
@@ -89,6 +105,97 @@ static void copy_reply(const struct slot *s, struct msg *reply, unsigned char *b
 	reply->payload.data = buf;
 }
 
+/* ---- what outlives the process ---- */
+
+static struct state_slot *record_of(const struct slots *t, const struct slot *s)
+{
+	return s->record != 0 ? state_at(t->state, STATE_SLOTS, s->record) : NULL;
+}
+
+static void record_begun_locked(struct slots *t, uint32_t at)
+{
+	struct slot *s = &t->slot[at];
+	bool fresh = s->record == 0;
+
+	if (t->session != 0 && fresh)
+		s->record = state_take(t->state, STATE_SLOTS);
+	struct state_slot *r = record_of(t, s);
+	if (r == NULL)
+		return;
+	__atomic_store_n(&r->phase, 0, __ATOMIC_RELEASE);
+	r->session = t->session;
+	r->slot = at;
+	r->use = s->use;
+	r->op = s->op;
+	r->id = s->id;
+	r->digest = s->digest;
+	r->began = s->trace.began;
+	r->size = s->trace.size;
+	__atomic_store_n(&r->phase, STATE_BEGUN, __ATOMIC_RELEASE);
+	if (fresh)
+		state_keep(t->state, STATE_SLOTS, s->record);
+}
+
+/* Without a payload, of which the client makes use only if it is there. */
+static void record_executed_locked(struct slots *t, const struct slot *s, const struct msg *reply)
+{
+	struct state_slot *r = record_of(t, s);
+	struct msg m = *reply;
+
+	if (r == NULL)
+		return;
+	m.present &= ~MSG_BIT(payload);
+	r->reply_len = (uint32_t)codec_encode(&m, r->reply, sizeof(r->reply));
+	__atomic_store_n(&r->phase, STATE_EXECUTED, __ATOMIC_RELEASE);
+}
+
+void slots_use_record(struct slots *t, struct state *state, uint32_t session)
+{
+	if (t == NULL)
+		return;
+	t->state = state;
+	t->session = session;
+}
+
+static struct msg *decode_reply(const struct state_slot *r)
+{
+	struct msg m;
+	const char *why;
+
+	memset(&m, 0, sizeof(m));
+	if (r->reply_len <= FRAME_HEADER || r->reply_len > sizeof(r->reply) ||
+	    codec_decode(r->reply + FRAME_HEADER, r->reply_len - FRAME_HEADER, 0, &m, &why) < 0)
+		return NULL;
+	return keep_reply(&m);
+}
+
+bool slots_restore(struct slots *t, uint32_t record)
+{
+	const struct state_slot *r = state_at(t->state, STATE_SLOTS, record);
+
+	if (r->slot >= t->count || t->slot[r->slot].record != 0)
+		return false;
+	SCOPE_LOCK(&t->mutex);
+	struct slot *s = &t->slot[r->slot];
+	*s = (struct slot){.use = r->use,
+			   .op = r->op,
+			   .id = r->id,
+			   .digest = r->digest,
+			   .trace = {.began = r->began, .size = r->size},
+			   .record = record};
+	if (r->phase == STATE_BEGUN) {
+		s->state = SLOT_LEFT;
+	} else if (r->phase == STATE_EXECUTED) {
+		s->state = SLOT_DONE;
+		s->reply = decode_reply(r);
+	} else if (s->use > 0) {
+		s->use--; /* it had not begun */
+	}
+	return true;
+}
+
+/* ---- requests ---- */
+
 /* One that comes again. */
 static int again_locked(struct slot *s, const struct msg *q, uint64_t gen, struct msg *reply,
 			unsigned char *buf, const char **ret_why)
@@ -102,6 +209,10 @@ static int again_locked(struct slot *s, const struct msg *q, uint64_t gen, struc
 		return -EPROTO;
 	}
 	s->gen = gen;
+	if (s->state == SLOT_LEFT) {
+		s->state = SLOT_BEGUN;
+		return SLOT_UNSURE;
+	}
 	if (s->state != SLOT_DONE)
 		return SLOT_WAIT;
 	copy_reply(s, reply, buf);
@@ -131,8 +242,27 @@ int slots_begin(struct slots *t, const struct msg *q, uint64_t gen, struct msg *
 			   .gen = gen,
 			   .op = q->op,
 			   .id = q->id,
-			   .digest = digest_of(q)};
+			   .digest = digest_of(q),
+			   .trace = {.began = now(), .size = SIZE_UNNOTED},
+			   .record = s->record};
+	record_begun_locked(t, at.slot);
 	return SLOT_EXECUTE;
+}
+
+struct slot_trace slots_trace(struct slots *t, uint32_t slot)
+{
+	SCOPE_LOCK(&t->mutex);
+	return t->slot[slot].trace;
+}
+
+void slots_note_size(struct slots *t, uint32_t slot, uint64_t size)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct state_slot *r = record_of(t, &t->slot[slot]);
+
+	t->slot[slot].trace.size = size;
+	if (r != NULL)
+		__atomic_store_n(&r->size, size, __ATOMIC_RELEASE);
 }
 
 void slots_executed(struct slots *t, uint32_t slot, const struct msg *reply)
@@ -144,6 +274,7 @@ void slots_executed(struct slots *t, uint32_t slot, const struct msg *reply)
 		return;
 	s->reply = keep_reply(reply);
 	s->state = SLOT_EXECUTED;
+	record_executed_locked(t, s, reply);
 }
 
 uint64_t slots_done(struct slots *t, uint32_t slot, uint64_t id)
@@ -164,6 +295,9 @@ void slots_refused(struct slots *t, uint32_t slot)
 
 	s->state = SLOT_FREE;
 	s->use--;
+	struct state_slot *r = record_of(t, s);
+	if (r != NULL)
+		__atomic_store_n(&r->phase, 0, __ATOMIC_RELEASE);
 }
 
 /* ---- a session that is resumed ---- */
@@ -224,8 +358,10 @@ void slots_free(struct slots *t)
 {
 	if (t == NULL)
 		return;
-	for (uint32_t i = 0; i < t->count; i++)
+	for (uint32_t i = 0; i < t->count; i++) {
 		forget_reply(&t->slot[i]);
+		state_give(t->state, STATE_SLOTS, t->slot[i].record);
+	}
 	(void)pthread_mutex_destroy(&t->mutex);
 	free(t);
 }

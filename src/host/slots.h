@@ -28,11 +28,23 @@ enum slot_verdict {
 	SLOT_EXECUTE, /* for the first time: slots_executed and slots_done follow */
 	SLOT_WAIT,    /* it is being executed: whoever does that replies */
 	SLOT_REPLAY,  /* *reply is its reply; a payload is in buf */
+	SLOT_UNSURE,  /* a server before this one had begun it: as SLOT_EXECUTE, but see resolve.h */
 };
+
+/* What was written down when a request began that nobody knows the end of. */
+struct slot_trace {
+	uint64_t began; /* ns since 1970 */
+	uint64_t size;	/* of the file before an append; SIZE_UNNOTED: it had not come to that */
+};
+#define SIZE_UNNOTED UINT64_MAX
 
 /* -EPROTO: no client of ours sends this: *ret_why. buf: MSG_PAYLOAD_MAX bytes. */
 int slots_begin(struct slots *t, const struct msg *q, uint64_t gen, struct msg *reply,
 		unsigned char *buf, const char **ret_why);
+/* The same request is to be looked into: SLOT_UNSURE. */
+struct slot_trace slots_trace(struct slots *t, uint32_t slot);
+/* Before an append is executed: the file has this size. */
+void slots_note_size(struct slots *t, uint32_t slot, uint64_t size);
 /*
  * The reply to what has begun under this slot is made, and what it tells is counted, but it may
  * have to wait before it is sent. Nothing is kept of a request that the client has given up by
@@ -44,6 +56,12 @@ void slots_executed(struct slots *t, uint32_t slot, const struct msg *reply);
 uint64_t slots_done(struct slots *t, uint32_t slot, uint64_t id);
 /* The request was malformed: it was not a use of the slot. */
 void slots_refused(struct slots *t, uint32_t slot);
+
+/* The session is in the state: its slots are, too. Before the first of them. NULL is nothing. */
+struct state;
+void slots_use_record(struct slots *t, struct state *state, uint32_t session);
+/* One of the state, which a server before this one had. False: it makes no sense. */
+bool slots_restore(struct slots *t, uint32_t record);
 
 /*
  * A session that is resumed: the client names the requests that it will send again. Those that it

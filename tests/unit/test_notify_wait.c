@@ -759,7 +759,7 @@ static void test_size_cut(void **state)
 
 /* ---- pages ---- */
 
-static uint64_t opened(uint32_t flags)
+static uint64_t opened_with(uint32_t flags)
 {
 	return kernel_opens(k, file, flags, 77, 50);
 }
@@ -801,7 +801,7 @@ static void host_wrote(uint64_t off, uint64_t size, uint64_t then)
 static void test_append_stored(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDWR | O_APPEND);
+	uint64_t fh = opened_with(O_RDWR | O_APPEND);
 	reads(fh, 50);
 	kernel_notified(k);
 	kernel_forget_notes(k);
@@ -834,7 +834,7 @@ static void test_append_stored(void **state)
 static void test_moved_write(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDWR);
+	uint64_t fh = opened_with(O_RDWR);
 	struct question *q = writes(fh, 50, 0, "bytes");
 	host_wrote(70, 5, 75);
 	assert_err(q, 0);
@@ -847,7 +847,7 @@ static void test_moved_write(void **state)
 static void test_direct_write(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDWR);
+	uint64_t fh = opened_with(O_RDWR);
 	reads(fh, 50);
 	kernel_notified(k);
 	kernel_forget_notes(k);
@@ -863,7 +863,7 @@ static void test_direct_write(void **state)
 static void test_killed_in_write(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDWR);
+	uint64_t fh = opened_with(O_RDWR);
 	reads(fh, 50);
 	kernel_notified(k);
 	struct question *q = writes(fh, 10, FUSE_WRITE_LOCKOWNER, "bytes");
@@ -880,7 +880,7 @@ static void test_killed_in_write(void **state)
 static void test_killed_in_read(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDONLY);
+	uint64_t fh = opened_with(O_RDONLY);
 	reads(fh, 50);
 	struct fuse_read_in in = {.fh = fh, .size = 4096};
 	struct question *q = kernel_ask(k, FUSE_READ, file, ARG(in));
@@ -902,7 +902,7 @@ static void test_killed_in_read(void **state)
 static void test_raced_write(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDWR);
+	uint64_t fh = opened_with(O_RDWR);
 	reads(fh, 50);
 	kernel_notified(k);
 	struct question *q = writes(fh, 10, 0, "bytes");
@@ -921,7 +921,7 @@ static void test_raced_write(void **state)
 static void test_longer_read(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDONLY);
+	uint64_t fh = opened_with(O_RDONLY);
 	kernel_forget_notes(k);
 	reads(fh, 60);
 	assert_int_equal(inodes(file), 1);
@@ -935,7 +935,7 @@ static void test_longer_read(void **state)
 static void test_longer_direct_read(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDONLY);
+	uint64_t fh = opened_with(O_RDONLY);
 	char bytes[60];
 	memset(bytes, 'x', sizeof(bytes));
 	struct msg m = reply_attr(k->w, k->w->seq, FILE_MODE, sizeof(bytes));
@@ -964,7 +964,7 @@ static void test_longer_direct_read(void **state)
 static void test_open_after_pages(void **state)
 {
 	(void)state;
-	uint64_t fh = opened(O_RDONLY);
+	uint64_t fh = opened_with(O_RDONLY);
 	reads(fh, 50);
 	(void)inv(k->w, 50, INV_DATA);
 	struct fuse_open_in in = {.flags = O_RDONLY};
