@@ -49,7 +49,7 @@ struct mount_settings {
 	/* -o */
 	int cache, locks, proto, xdev, reconnect;
 	uint64_t attr_timeout, entry_timeout, negative_timeout,
-		dir_timeout;		 /* ns, or TIMEOUT_UNSET */
+		dir_timeout;			/* ns, or TIMEOUT_UNSET */
 	uint64_t lease, connect_timeout, timeo; /* ns */
 	bool soft;
 	uint64_t page_cache, node_cache;

@@ -6,7 +6,7 @@
 /* n references to a server node are to go back, an open file is to be closed: see
  * cache_forget_flush. */
 void cache_give_back_locked(struct cache *c, uint64_t server, uint64_t n);
-void cache_close_locked(struct cache *c, uint64_t fh);	  /* by its own number: see opens.h */
+void cache_close_locked(struct cache *c, uint64_t fh);	    /* by its own number: see opens.h */
 void outbox_close_locked(struct cache *c, uint64_t server); /* by the server's */
 /* A message is full: cache_forget_flush is due. */
 bool outbox_full_locked(const struct cache *c);

@@ -353,10 +353,10 @@ int transport_connect(const struct endpoint *e, const struct connect_options *o,
 {
 	uint64_t ms = o->timeout_ms > 0 ? o->timeout_ms : HELLO_TIMEOUT_MS;
 	const struct dialling d = {.endpoint = e,
-				  .options = o,
-				  .patience = patience_new(ms, o->stop_fd),
-				  .err = err,
-				  .err_len = err_len};
+				   .options = o,
+				   .patience = patience_new(ms, o->stop_fd),
+				   .err = err,
+				   .err_len = err_len};
 	int fd;
 	int r = dial(&d, &fd);
 

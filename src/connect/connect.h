@@ -26,12 +26,12 @@ struct connect_options {
 	size_t send_queue;	/* see link.h */
 	const char *plain_base; /* plain mode: the server's path of the root */
 	bool resume; /* ask for a session that outlives its connection, where one can be made again
-			*/
-	uint64_t timeo_ms;	/* see link.h */
-	bool push;		/* ask for INV and RESET */
-	bool acl;		/* ask for POSIX ACLs */
-	uint32_t uid, gid;	/* plain mode: owner that files show, if the server tells none */
-	bool owner_fixed;	/* that owner is shown in any case */
+		      */
+	uint64_t timeo_ms; /* see link.h */
+	bool push;	   /* ask for INV and RESET */
+	bool acl;	   /* ask for POSIX ACLs */
+	uint32_t uid, gid; /* plain mode: owner that files show, if the server tells none */
+	bool owner_fixed;  /* that owner is shown in any case */
 	struct stats *stats;
 	void (*lost)(void *arg); /* the link is lost; called once, on the reader */
 	void *lost_arg;

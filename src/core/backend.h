@@ -46,7 +46,7 @@ struct call {
 	uint64_t id;
 	bool queued;
 	struct stats_span span;
-	uint32_t slot; /* TRAIT_ONCE: of its session, once `use` is not 0 */
+	uint32_t slot;	  /* TRAIT_ONCE: of its session, once `use` is not 0 */
 	uint32_t slot_at; /* where that stands in wire; 0: nowhere */
 	uint64_t use;
 	bool cancelled; /* cancel was called: so it is for the next connection, too */

@@ -54,13 +54,13 @@ struct fs {
 
 /* An open file, in fuse_file_info.fh; that is 0 with no_open. */
 struct kfile {
-	uint64_t fh;		   /* the server's */
-	bool flush;		   /* its file system may report errors at close */
-	bool writes;		   /* open for writing */
-	bool direct;		   /* FOPEN_DIRECT_IO: written past the kernel's cache */
-	bool again;		   /* another open(2) may have it when this one is closed */
-	atomic_bool locked;	   /* a lock was granted through it */
-	atomic_bool lost;	   /* which the server has released since: nothing is done any more */
+	uint64_t fh;	    /* the server's */
+	bool flush;	    /* its file system may report errors at close */
+	bool writes;	    /* open for writing */
+	bool direct;	    /* FOPEN_DIRECT_IO: written past the kernel's cache */
+	bool again;	    /* another open(2) may have it when this one is closed */
+	atomic_bool locked; /* a lock was granted through it */
+	atomic_bool lost;   /* which the server has released since: nothing is done any more */
 	struct kfile *prev, *next; /* fs.lock */
 };
 

@@ -73,8 +73,7 @@ static void set_lock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 		     const struct flock *lock, uint64_t flags)
 {
 	bool unlocks = lock->l_type == F_UNLCK;
-	struct krequest *r =
-		krequest_new(req, MSG_SETLK, unlocks ? finish_err : finish_locked);
+	struct krequest *r = krequest_new(req, MSG_SETLK, unlocks ? finish_err : finish_locked);
 
 	if (r == NULL || !krequest_file(r, fi))
 		return;

@@ -117,8 +117,9 @@ static void note_size(struct request *r)
 	CLEANUP_HANDLE struct handle_ref file = {0};
 	struct stat st;
 
-	if (r->host->state != NULL && r->q.op == MSG_WRITE && (r->q.flags & O_APPEND) != 0 &&
-	    request_handle(r, r->q.fh, &file) == 0 && fstat(file.h->fd, &st) == 0)
+	if (r->host->state != NULL && msg_is(r->q.op, TRAIT_WRITES) &&
+	    (r->q.flags & O_APPEND) != 0 && request_handle(r, r->q.fh, &file) == 0 &&
+	    fstat(file.h->fd, &st) == 0)
 		slots_note_size(session_slots(r->session), r->slot, (uint64_t)st.st_size);
 }
 

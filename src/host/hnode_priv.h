@@ -57,7 +57,7 @@ struct hnodes {
 	size_t fd_max;
 	uint64_t seed;
 	atomic_uint filter[FILTER_SIZE]; /* how many nodes have a handle of this hash */
-	struct state *state; /* NULL: nothing outlives the process */
+	struct state *state;		 /* NULL: nothing outlives the process */
 	uint64_t first_version;
 	pthread_mutex_t mutex;
 

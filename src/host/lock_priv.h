@@ -26,7 +26,7 @@ struct lock_file {
 	int guests;	     /* -1, or a description of lock_node.guests: locked before fd */
 	unsigned waiters;    /* threads that block on fd */
 	unsigned generation; /* counts lock_file_release */
-	uint32_t *records; /* of the state, of what it holds; lock_node.mutex */
+	uint32_t *records;   /* of the state, of what it holds; lock_node.mutex */
 	size_t n_records;
 	struct ranges ranges;
 	bool bsd_held;

@@ -34,7 +34,7 @@ struct promise_session {
 	atomic_bool pushing, ended;
 	uint32_t record; /* of the session in the state; constant. 0: none */
 	bool restored;	 /* by this process, and not resumed since; mutex */
-	bool resumes; /* the session may outlive the way; constant once it pushes */
+	bool resumes;	 /* the session may outlive the way; constant once it pushes */
 	struct way *way;
 	pthread_t pusher;
 

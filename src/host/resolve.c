@@ -19,7 +19,7 @@
 /* ---- what there is ---- */
 
 /* What has a name, without following it. */
-struct found {
+struct looked {
 	bool there;
 	bool made_since; /* it came to be after the request had begun */
 	bool unknown;	 /* the file system does not tell when that was */
@@ -32,26 +32,27 @@ static uint64_t ns_of(struct timespec t)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-static void look(int dirfd, const char *name, uint64_t began, struct found *ret)
+static void look(int dirfd, const char *name, uint64_t began, struct looked *ret)
 {
 	struct statx stx;
 
-	*ret = (struct found){0};
+	*ret = (struct looked){0};
 	if (fstatat(dirfd, name, &ret->st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0 ||
 	    statx(dirfd, name, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, STATX_BTIME, &stx) < 0)
 		return;
 	ret->there = true;
 	ret->changed_since = ns_of(ret->st.st_ctim) >= began;
 	ret->unknown = (stx.stx_mask & STATX_BTIME) == 0;
-	ret->made_since = !ret->unknown && (uint64_t)stx.stx_btime.tv_sec * 1000000000 +
-						   stx.stx_btime.tv_nsec >= began;
+	ret->made_since =
+		!ret->unknown &&
+		(uint64_t)stx.stx_btime.tv_sec * 1000000000 + stx.stx_btime.tv_nsec >= began;
 }
 
 /* A directory of the request and a name in it. */
 struct place {
 	struct pinned dir;
 	char name[MSG_NAME_MAX + 1];
-	struct found found;
+	struct looked found;
 };
 
 static bool find_place(struct request *r, uint64_t node, struct slice name, uint64_t began,
@@ -94,16 +95,17 @@ static bool is_target(const struct place *p, struct slice target)
 
 static enum resolution resolve_made(struct request *r, const struct place *p)
 {
-	mode_t type = r->q.op == MSG_SYMLINK ? S_IFLNK : (mode_t)(r->q.mode & S_IFMT);
-	const struct found *f = &p->found;
+	bool link = msg_is(r->q.op, TRAIT_TARGET);
+	mode_t type = link ? S_IFLNK : (mode_t)(r->q.mode & S_IFMT);
+	const struct looked *f = &p->found;
 
 	if (!f->there)
 		return RESOLVE_EXECUTE;
 	if (f->unknown)
 		return RESOLVE_UNKNOWN;
 	if (!f->made_since)
-		return RESOLVE_EXECUTE; /* EEXIST, as before */
-	if (r->q.op == MSG_CREATE) { /* it is there: what is left is to open it */
+		return RESOLVE_EXECUTE;	    /* EEXIST, as before */
+	if (msg_is(r->q.op, TRAIT_OPENS)) { /* it is there: what is left is to open it */
 		r->q.flags &= ~(uint64_t)(O_EXCL | O_TRUNC);
 		return S_ISREG(f->st.st_mode) ? RESOLVE_EXECUTE : RESOLVE_UNKNOWN;
 	}
@@ -156,8 +158,8 @@ static enum resolution resolve_names(struct request *r, uint64_t began)
 
 	if ((!one || find_place(r, r->q.node, r->q.name, began, &from)) &&
 	    (!two || find_place(r, r->q.node2, r->q.name2, began, &to)))
-		result = one && two ? resolve_rename(r, &from, &to)
-			 : two	    ? resolve_link(r, &to)
+		result = one && two			  ? resolve_rename(r, &from, &to)
+			 : two				  ? resolve_link(r, &to)
 			 : msg_is(r->q.op, TRAIT_REMOVES) ? resolve_removed(&from, began)
 							  : resolve_made(r, &from);
 	pinned_done(&from.dir);
@@ -222,49 +224,52 @@ static enum resolution resolve_write(struct request *r, const struct slot_trace 
 		return resolve_append(r, fd, t);
 	if (written(fd, r->q.payload, r->q.off) == r->q.payload.len)
 		return wrote(r, r->q.payload.len, r->q.off);
-	/* A part of it, or nothing: whoever has written there since the server ended is not known. */
+	/* A part of it, or nothing: whoever has written there since the server ended is not known.
+	 */
 	return RESOLVE_EXECUTE;
 }
 
 /* Modes that move what is behind: twice is not once. */
-static enum resolution resolve_fallocate(struct request *r, uint64_t began)
+static enum resolution resolve_fallocate(struct request *r, const struct slot_trace *t)
 {
 	CLEANUP_HANDLE struct handle_ref file = {0};
 
 	if ((r->q.flags & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) == 0 ||
 	    request_handle(r, r->q.fh, &file) < 0)
 		return RESOLVE_EXECUTE;
-	return changed_since(file.h->fd, began) ? RESOLVE_UNKNOWN : RESOLVE_EXECUTE;
+	return changed_since(file.h->fd, t->began) ? RESOLVE_UNKNOWN : RESOLVE_EXECUTE;
 }
 
 /* ---- attributes ---- */
 
 /* XATTR_CREATE fails if it is there, XATTR_REPLACE and removing if it is not. */
-static enum resolution resolve_xattr(struct request *r, uint64_t began)
+static enum resolution resolve_xattr(struct request *r, const struct slot_trace *t)
 {
 	CLEANUP_PINNED struct pinned p = {0};
 	struct stat st;
 
-	if (r->q.op == MSG_SETXATTR && (r->q.flags & XATTR_CREATE) == 0)
-		return RESOLVE_EXECUTE;
+	if (MSG_HAS(&r->q, payload) && (r->q.flags & XATTR_CREATE) == 0)
+		return RESOLVE_EXECUTE; /* to be set, whatever there was */
 	if (request_pin_open(r, r->q.node, 0, &p) < 0)
 		return RESOLVE_EXECUTE;
-	return fstat(p.fd, &st) == 0 && ns_of(st.st_ctim) >= began ? RESOLVE_UNKNOWN
-								   : RESOLVE_EXECUTE;
+	return fstat(p.fd, &st) == 0 && ns_of(st.st_ctim) >= t->began ? RESOLVE_UNKNOWN
+								      : RESOLVE_EXECUTE;
 }
 
 enum resolution request_resolve(struct request *r)
 {
+	static enum resolution (*const others[])(struct request *, const struct slot_trace *) = {
+		[MSG_WRITE] = resolve_write,
+		[MSG_FALLOCATE] = resolve_fallocate,
+		[MSG_SETXATTR] = resolve_xattr,
+		[MSG_REMOVEXATTR] = resolve_xattr,
+	};
 	const struct slot_trace t = slots_trace(session_slots(r->session), r->slot);
 	uint64_t op = r->q.op;
 
 	if (msg_is(op, TRAIT_CHANGES_NAME | TRAIT_CHANGES_NAME2))
 		return resolve_names(r, t.began);
-	if (op == MSG_WRITE)
-		return resolve_write(r, &t);
-	if (op == MSG_FALLOCATE)
-		return resolve_fallocate(r, t.began);
-	if (op == MSG_SETXATTR || op == MSG_REMOVEXATTR)
-		return resolve_xattr(r, t.began);
+	if (op < sizeof(others) / sizeof(others[0]) && others[op] != NULL)
+		return others[op](r, &t);
 	return RESOLVE_EXECUTE; /* what was set is set again, what was opened is opened */
 }

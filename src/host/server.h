@@ -43,7 +43,8 @@ struct server_config {
 	unsigned session_lease_ms; /* and its locks; 0: 10 s */
 	unsigned ack_ms;	   /* how long a change waits for another client's ACK; 0: 10 s */
 	size_t nodes_max;	   /* how many all clients together may hold; 0: 16 Mi */
-	struct state *state; /* where sessions outlive the server; NULL: nowhere. Outlives it, too */
+	struct state
+		*state; /* where sessions outlive the server; NULL: nowhere. Outlives it, too */
 	struct stats *stats; /* NULL: nothing is counted */
 };
 

@@ -25,8 +25,8 @@ struct slot {
 	uint64_t use, gen;
 	uint64_t op, id, digest; /* of the request */
 	struct slot_trace trace;
-	uint32_t record;	 /* of the state; 0: none yet */
-	struct msg *reply;	 /* SLOT_EXECUTED, SLOT_DONE; its payload is owned as well */
+	uint32_t record;   /* of the state; 0: none yet */
+	struct msg *reply; /* SLOT_EXECUTED, SLOT_DONE; its payload is owned as well */
 };
 
 struct slots {

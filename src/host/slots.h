@@ -28,7 +28,7 @@ enum slot_verdict {
 	SLOT_EXECUTE, /* for the first time: slots_executed and slots_done follow */
 	SLOT_WAIT,    /* it is being executed: whoever does that replies */
 	SLOT_REPLAY,  /* *reply is its reply; a payload is in buf */
-	SLOT_UNSURE,  /* a server before this one had begun it: as SLOT_EXECUTE, but see resolve.h */
+	SLOT_UNSURE, /* a server before this one had begun it: as SLOT_EXECUTE, but see resolve.h */
 };
 
 /* What was written down when a request began that nobody knows the end of. */

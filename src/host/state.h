@@ -22,7 +22,14 @@
 
 struct state;
 
-enum state_table { STATE_SESSIONS, STATE_NODES, STATE_FILES, STATE_LOCKS, STATE_SLOTS, STATE_TABLES };
+enum state_table {
+	STATE_SESSIONS,
+	STATE_NODES,
+	STATE_FILES,
+	STATE_LOCKS,
+	STATE_SLOTS,
+	STATE_TABLES
+};
 
 #define STATE_SESSIONS_MAX 64 /* sessions that are kept: a bit of state_node.sessions each */
 #define STATE_HANDLE_MAX   40
@@ -74,7 +81,8 @@ int state_open(const char *dir, const char *export, const char *listener, struct
 	       char *err, size_t err_len);
 void state_close(struct state *s); /* NULL is allowed. What is in it stays. */
 
-/* From now on it stays as it is, whatever is taken and given: the process ends, the sessions do not.
+/* From now on it stays as it is, whatever is taken and given: the process ends, the sessions do
+ * not.
  */
 void state_freeze(struct state *s); /* NULL is allowed */
 bool state_frozen(const struct state *s);

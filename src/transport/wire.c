@@ -67,8 +67,8 @@ int wire_encode(struct call *call)
 		return -EMSGSIZE;
 	call->slot_at = 0;
 	if (MSG_HAS(&call->req, slot)) /* the last key but for the payload's */
-		call->slot_at = (uint32_t)(call->wire_len - codec_payload_head(&call->req) -
-					   MSG_SLOT_LEN);
+		call->slot_at =
+			(uint32_t)(call->wire_len - codec_payload_head(&call->req) - MSG_SLOT_LEN);
 	return 0;
 }
 
