@@ -207,8 +207,8 @@ struct cache {
 		struct paged pages; /* see opens.c */
 		uint32_t slots, free;
 	} opens;
-	size_t freed;			/* nodes, since memory went back to the system */
-	struct listing *listings;	/* open ones: what is left at the end is freed */
+	size_t freed;		  /* nodes, since memory went back to the system */
+	struct listing *listings; /* open ones: what is left at the end is freed */
 
 	/* invalidations */
 	const struct cache_sink *sink;

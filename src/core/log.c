@@ -1,13 +1,16 @@
 #include "core/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct {
@@ -16,6 +19,46 @@ static struct {
 	bool journal;
 	atomic_bool syslog; /* set while other threads log */
 } log_state = {.program = "vsockfs", .level = LOG_NOTICE};
+
+/* A token for each line (a bucket, which fills again). */
+static struct {
+	pthread_mutex_t mutex;
+	uint64_t at; /* ns, when it was looked at last */
+	uint64_t tokens, left_out;
+} bucket = {.mutex = PTHREAD_MUTEX_INITIALIZER, .tokens = LOG_BURST};
+
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* Whether a line may be written; *ret_left_out: how many could not since the last one. */
+static bool take_token(uint64_t *ret_left_out)
+{
+	const uint64_t each = UINT64_C(1000000000) / LOG_RATE;
+	uint64_t t = now(), fresh;
+
+	(void)pthread_mutex_lock(&bucket.mutex);
+	fresh = (t - bucket.at) / each;
+	if (fresh > 0) {
+		bucket.at = t;
+		bucket.tokens =
+			bucket.tokens + fresh < LOG_BURST ? bucket.tokens + fresh : LOG_BURST;
+	}
+	bool may = bucket.tokens > 0;
+	if (may) {
+		bucket.tokens--;
+		*ret_left_out = bucket.left_out;
+		bucket.left_out = 0;
+	} else {
+		bucket.left_out++;
+	}
+	(void)pthread_mutex_unlock(&bucket.mutex);
+	return may;
+}
 
 static bool stderr_is_journal(void)
 {
@@ -75,23 +118,17 @@ int log_level_parse(const char *text)
 	return -1;
 }
 
-void log_line(int level, const char *fmt, ...)
+static void write_line(int level, const char *fmt, va_list ap, int saved)
 {
-	int saved = errno;
 	char line[2048];
 	int at = 0;
-	va_list ap;
 
-	if (level > log_state.level)
-		return;
 	if (log_state.journal)
 		at = snprintf(line, sizeof(line), "<%d>", level);
 	if (!log_state.syslog)
 		at += snprintf(line + at, sizeof(line) - (size_t)at, "%s: ", log_state.program);
 	errno = saved; /* for %m */
-	va_start(ap, fmt);
 	int n = vsnprintf(line + at, sizeof(line) - (size_t)at, fmt, ap);
-	va_end(ap);
 	if (n > 0)
 		at += n;
 	if ((size_t)at > sizeof(line) - 2)
@@ -102,12 +139,42 @@ void log_line(int level, const char *fmt, ...)
 			line[i] = '?';
 	if (log_state.syslog) {
 		syslog(level, "%.*s", at, line);
-		errno = saved;
 		return;
 	}
 	line[at++] = '\n';
 	if (write(STDERR_FILENO, line, (size_t)at) < 0) {
 		/* there is no other place to log to */
 	}
+}
+
+static void write_text(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void write_text(int level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_line(level, fmt, ap, 0);
+	va_end(ap);
+}
+
+void log_line(int level, const char *fmt, ...)
+{
+	int saved = errno;
+	uint64_t left_out = 0;
+	va_list ap;
+
+	if (level > log_state.level)
+		return;
+	if (log_state.level < LOG_DEBUG && !take_token(&left_out)) {
+		errno = saved;
+		return;
+	}
+	if (left_out > 0)
+		write_text(LOG_WARNING, "%llu lines were left out of this log",
+			   (unsigned long long)left_out);
+	va_start(ap, fmt);
+	write_line(level, fmt, ap, saved);
+	va_end(ap);
 	errno = saved;
 }

@@ -27,6 +27,12 @@ bool log_is_journal(void);
 /* The level of "error", "warning", "notice", "info", "debug" or a number; -1 for any other text. */
 int log_level_parse(const char *text);
 
+/*
+ * What a peer can cause is bounded: after LOG_BURST lines at once, LOG_RATE in a second, and one
+ * that tells how many were left out. At LOG_DEBUG all are written.
+ */
+#define LOG_BURST 400
+#define LOG_RATE  20
 void log_line(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_err(...)	 log_line(LOG_ERR, __VA_ARGS__)

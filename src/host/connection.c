@@ -13,6 +13,7 @@
 #include "host/greeting.h"
 #include "host/ops.h"
 #include "host/plain_server.h"
+#include "host/promise.h"
 #include "host/sessions.h"
 #include "host/slots.h"
 #include "plain/plain_codec.h"
@@ -28,6 +29,8 @@ struct connection {
 	void *done_arg;
 	pthread_t main;
 	_Atomic bool finished;
+	_Atomic bool spoken; /* a whole message has come */
+	uint64_t since;	     /* ns */
 	struct stream *stream;
 	struct turns *turns;
 
@@ -175,6 +178,8 @@ static int serve_plain(struct connection *c)
 		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &buf, &cap, &len, -1);
 		if (r == 0)
 			r = plain_request_decode(buf, len, &q, &why);
+		if (r == 0)
+			atomic_store(&c->spoken, true);
 		if (r == -EPROTO)
 			log_warning("client %llu: malformed plain message: %s; connection closed",
 				    (unsigned long long)c->id, why);
@@ -360,6 +365,7 @@ int connection_new(struct host *host, uint64_t id, int fd, void (*done)(void *ar
 	c->id = id;
 	c->done = done;
 	c->done_arg = arg;
+	c->since = promise_clock();
 	(void)pthread_mutex_init(&c->mutex, NULL);
 	int r = stream_new(fd, &c->stream);
 	if (r == 0)
@@ -372,6 +378,11 @@ int connection_new(struct host *host, uint64_t id, int fd, void (*done)(void *ar
 	}
 	*ret = c;
 	return 0;
+}
+
+uint64_t connection_silent(const struct connection *c)
+{
+	return atomic_load(&c->spoken) ? 0 : (promise_clock() - c->since) / 1000000 + 1;
 }
 
 bool connection_finished(const struct connection *c)

@@ -22,5 +22,9 @@ int connection_new(struct host *host, uint64_t id, int fd, void (*done)(void *ar
 bool connection_shutdown(struct connection *c); /* true for the first to do it */
 void connection_free(struct connection *c);
 
+/* For how many ms the client has been connected without a message of its own; 0: it has sent one.
+ */
+uint64_t connection_silent(const struct connection *c);
+
 /* True after done was called: connection_free does not wait. */
 bool connection_finished(const struct connection *c);

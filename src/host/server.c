@@ -29,6 +29,8 @@
 
 #define LISTENERS_MAX	16
 #define SESSIONS_MAX	1024
+#define SILENT_MS	5000 /* a client says something within that, or may have to go */
+#define SILENT_MAX	64   /* that are on their way out */
 #define ACCEPT_PAUSE_MS 100
 #define HEARTBEAT_MS	1000
 #define NODE_FDS_MAX	32768
@@ -207,6 +209,29 @@ void server_free(struct server *s)
 	free(s);
 }
 
+/*
+ * Where there is no room for another client, one goes that has connected and then said nothing:
+ * so those cannot keep the others out.
+ */
+static bool make_room_locked(const struct server *s)
+{
+	struct connection *found = NULL;
+
+	if (s->n_clients < SESSIONS_MAX)
+		return true;
+	for (const struct client *c = s->clients; c != NULL; c = c->next)
+		if (!connection_finished(c->connection) &&
+		    (found == NULL || connection_silent(c->connection) > connection_silent(found)))
+			found = c->connection;
+	if (found == NULL || connection_silent(found) < SILENT_MS ||
+	    s->n_clients >= SESSIONS_MAX + SILENT_MAX)
+		return false;
+	log_info("a client that has said nothing for %llu ms makes room for another one",
+		 (unsigned long long)connection_silent(found));
+	(void)connection_shutdown(found);
+	return true;
+}
+
 int server_add(struct server *s, int fd)
 {
 	CLEANUP_CLOSE int owned = fd;
@@ -216,7 +241,7 @@ int server_add(struct server *s, int fd)
 		return -ENOMEM;
 	reap(s, false);
 	SCOPE_LOCK(&s->mutex);
-	if (s->n_clients >= SESSIONS_MAX)
+	if (!make_room_locked(s))
 		return -EMFILE;
 	int r = connection_new(&s->host, s->last_client + 1, take_fd(&owned), client_gone, s,
 			       &c->connection);

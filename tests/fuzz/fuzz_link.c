@@ -237,7 +237,9 @@ static struct backend *connect_client(struct fuzz_in *in)
 	if (r < 0)
 		return NULL;
 	hear_hello();
-	b->ops->listen(b, on_push, NULL);
+	static const struct backend_events events = {.pushed = on_push};
+
+	b->ops->listen(b, &events, NULL);
 	return b;
 }
 
