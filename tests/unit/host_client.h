@@ -11,6 +11,14 @@
  * host_client_start_push is for a client that takes INV and RESET: they are
  * recorded while it waits for a reply, and acknowledged if that is asked for,
  * unless ack is set to HOST_ACK_NONE.
+ *
+ * A client with HELLO_RESUME (host_client_start_with) may lose its connection and come back:
+ *
+ *	host_client_lose(&c);
+ *	assert_int_equal(host_client_return(&c, &hs), 0);
+ *	struct host_items i = {0}; host_item_pair(&i, c.root, 1); ...
+ *	host_resume(&c, RESUME_NODES, RESUME_FIRST, &i); ... RESUME_LAST ...
+ *	assert_int_equal(host_resumed(&c), 0);
  */
 #pragma once
 
@@ -62,7 +70,8 @@ struct host_client {
 	size_t n_inv, n_resets, n_wanted; /* since host_clear; wanted: INV that ask for an ACK */
 	uint64_t seq;			  /* of the last INV or RESET */
 	uint64_t root, last_id;
-	struct msg hello;
+	struct msg hello; /* without its slices */
+	unsigned char token[MSG_TOKEN_LEN];
 	struct head_buf head;
 	unsigned char payload[MSG_PAYLOAD_MAX]; /* of the last reply */
 };
@@ -107,16 +116,22 @@ static inline void host_server_stop(struct host_server *hs)
 	assert_int_equal(system(cmd), 0);
 }
 
-/* Only the connection; nothing is said yet. */
-static inline void host_client_connect(struct host_client *c, struct host_server *hs)
+/* Another connection; nothing is said yet. */
+static inline void host_client_reconnect(struct host_client *c, struct host_server *hs)
 {
 	int sv[2];
 
-	memset(c, 0, sizeof(*c));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
 	assert_int_equal(server_add(hs->server, sv[0]), 0);
 	assert_int_equal(stream_new(sv[1], &c->stream), 0);
 	c->fd = sv[1];
+}
+
+/* Only the connection; nothing is said yet. */
+static inline void host_client_connect(struct host_client *c, struct host_server *hs)
+{
+	memset(c, 0, sizeof(*c));
+	host_client_reconnect(c, hs);
 }
 
 static inline void host_client_hello_with(struct host_client *c, uint64_t features);
@@ -163,30 +178,45 @@ static inline void host_remote_start(struct host_server *hs, struct host_client 
 	host_remote_start_with(hs, c, prepare, HELLO_PUSH);
 }
 
-static inline void host_client_hello_with(struct host_client *c, uint64_t features)
+/* HELLO with what m has besides. 0, or the -errno with which it was refused. */
+static inline int host_client_greet(struct host_client *c, struct msg *m)
 {
 	unsigned char data[HELLO_DATA_MAX], *buf = NULL;
 	struct plain_request hello = {.op = PLAIN_HELLO};
 	struct plain_reply reply;
 	struct plain_buf out = {0};
-	struct msg m = {0};
 	size_t cap = 0, len = 0;
 	const char *why;
 
-	MSG_SET(&m, version, HELLO_VERSION);
-	if (features != 0)
-		MSG_SET(&m, features, features);
-	hello.data = (struct slice){data, hello_encode(&m, data)};
+	MSG_SET(m, version, HELLO_VERSION);
+	hello.data = (struct slice){data, hello_encode(m, data)};
 	assert_int_equal(plain_request_encode(&hello, &out), 0);
 	assert_int_equal(stream_send_plain(c->stream, out.data, out.len), 0);
 	plain_buf_done(&out);
 	assert_int_equal(stream_recv_plain(c->stream, 65536, &buf, &cap, &len, 5000), 0);
 	assert_int_equal(plain_reply_decode(buf, len, &reply, &why), 0);
-	assert_int_equal(reply.err, 0);
-	assert_int_equal(hello_decode(reply.data, &c->hello), 0);
+	int r = (int)reply.err;
+	if (r == 0) {
+		assert_int_equal(hello_decode(reply.data, &c->hello), 0);
+		assert_true(msg_reply_complete(MSG_HELLO, &c->hello));
+		if (c->hello.features & HELLO_RESUME) {
+			assert_true(MSG_HAS(&c->hello, token));
+			assert_int_equal(c->hello.token.len, MSG_TOKEN_LEN);
+			memcpy(c->token, c->hello.token.data, MSG_TOKEN_LEN);
+		}
+		c->root = c->hello.node;
+	}
 	free(buf);
-	assert_true(msg_reply_complete(MSG_HELLO, &c->hello));
-	c->root = c->hello.node;
+	return r;
+}
+
+static inline void host_client_hello_with(struct host_client *c, uint64_t features)
+{
+	struct msg m = {0};
+
+	if (features != 0)
+		MSG_SET(&m, features, features);
+	assert_int_equal(host_client_greet(c, &m), 0);
 }
 
 static inline void host_client_hello(struct host_client *c)
@@ -194,10 +224,16 @@ static inline void host_client_hello(struct host_client *c)
 	host_client_hello_with(c, 0);
 }
 
-static inline void host_client_start_push(struct host_client *c, struct host_server *hs)
+static inline void host_client_start_with(struct host_client *c, struct host_server *hs,
+					  uint64_t features)
 {
 	host_client_connect(c, hs);
-	host_client_hello_with(c, HELLO_PUSH);
+	host_client_hello_with(c, features);
+}
+
+static inline void host_client_start_push(struct host_client *c, struct host_server *hs)
+{
+	host_client_start_with(c, hs, HELLO_PUSH);
 }
 
 static inline void host_client_start(struct host_client *c, struct host_server *hs)
@@ -210,6 +246,84 @@ static inline void host_client_stop(struct host_client *c)
 {
 	stream_free(c->stream);
 	head_buf_done(&c->head);
+}
+
+/* ---- a connection that is lost ---- */
+
+static inline void host_client_lose(struct host_client *c)
+{
+	stream_free(c->stream);
+	c->stream = NULL;
+	head_buf_done(&c->head);
+	c->head = (struct head_buf){0};
+}
+
+/* By another connection, with what the client knows of its session. As host_client_greet. */
+static inline int host_client_return(struct host_client *c, struct host_server *hs)
+{
+	unsigned char token[MSG_TOKEN_LEN];
+	struct msg m = {0};
+
+	memcpy(token, c->token, sizeof(token));
+	MSG_SET(&m, features, c->hello.features & (HELLO_PUSH | HELLO_ACL | HELLO_RESUME));
+	MSG_SET(&m, session, c->hello.session);
+	MSG_SET(&m, epoch, c->hello.epoch);
+	MSG_SET(&m, seq, c->seq);
+	MSG_SET(&m, token, ((struct slice){token, sizeof(token)}));
+	host_client_reconnect(c, hs);
+	return host_client_greet(c, &m);
+}
+
+struct host_items {
+	unsigned char buf[1024];
+	size_t len;
+};
+
+static inline void host_item_pair(struct host_items *i, uint64_t a, uint64_t b)
+{
+	size_t n = codec_put_pair(a, b, i->buf + i->len, sizeof(i->buf) - i->len);
+
+	assert_true(n > 0);
+	i->len += n;
+}
+
+static inline void host_item(struct host_items *i, uint64_t v)
+{
+	size_t n = codec_put_uint(v, i->buf + i->len, sizeof(i->buf) - i->len);
+
+	assert_true(n > 0);
+	i->len += n;
+}
+
+#define HOST_RESUME_ID 99999
+
+static inline void host_resume(struct host_client *c, uint64_t type, uint64_t flags,
+			       const struct host_items *i)
+{
+	struct msg q = {0};
+
+	MSG_SET(&q, op, MSG_RESUME);
+	MSG_SET(&q, id, HOST_RESUME_ID);
+	MSG_SET(&q, type, type);
+	MSG_SET(&q, flags, flags);
+	MSG_SET(&q, payload, ((struct slice){i != NULL ? i->buf : (const void *)"",
+					     i != NULL ? i->len : 0}));
+	assert_int_equal(stream_send(c->stream, &q), 0);
+}
+
+/* The reply to the last of them comes before anything else: 0, or -errno if there is none. */
+static inline int host_resumed(struct host_client *c)
+{
+	struct msg p = {0};
+	const char *why;
+	int r = stream_recv(c->stream, &c->head, &p, &why);
+
+	if (r == 0) {
+		assert_true(MSG_HAS(&p, id) && !MSG_HAS(&p, op));
+		assert_int_equal(p.id, HOST_RESUME_ID);
+		assert_int_equal(p.err, 0);
+	}
+	return r;
 }
 
 static inline uint64_t host_send(struct host_client *c, uint64_t op, struct msg *q)
