@@ -109,14 +109,24 @@ static bool answer_readlink(struct cache *c, const struct cache_query *q, struct
 	return true;
 }
 
-/* Told with every PING, and so no older than that, unless a change of ours has moved them. */
+/* What the host would tell. Told with every PING, and so no older than that, unless a change of
+ * ours has moved them. */
+static bool space_known_locked(struct cache *c, uint64_t now)
+{
+	return space_settled_locked(c, now) && c->fs_clock >= c->space_changed &&
+	       c->options.lease != 0 && link_alive_locked(c, now);
+}
+
+/*
+ * While the host cannot be asked, what it told last is the answer: umount(8) asks this before it
+ * unmounts, and would wait for the host for ever.
+ */
 static bool answer_statfs(struct cache *c, const struct cache_query *q, struct node *n,
 			  uint64_t now, struct answer *a)
 {
 	(void)q;
 	(void)n;
-	if (!c->one_fs || !space_settled_locked(c, now) || c->fs_clock < c->space_changed ||
-	    c->options.lease == 0 || !link_alive_locked(c, now))
+	if (!c->one_fs || !(atomic_load(&c->backend->away) || space_known_locked(c, now)))
 		return false;
 	a->fs = c->fs;
 	a->out.fs = &a->fs;

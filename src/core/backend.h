@@ -137,5 +137,6 @@ struct backend {
 	const struct backend_ops *ops;
 	const struct msg_sequences *sequences;
 	struct backend_info info;
-	atomic_bool full; /* more bytes are queued than the backend's bound */
+	atomic_bool full; /* more is queued than the backend's bound */
+	atomic_bool away; /* its link is lost, and is being made again: calls wait for that */
 };

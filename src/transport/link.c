@@ -462,6 +462,7 @@ void link_end(struct link *l, const char *why)
 	(void)pthread_mutex_lock(&l->lock);
 	bool stopping = l->stopping;
 	l->lost = true;
+	atomic_store(&l->base.away, false);
 	(void)pthread_cond_broadcast(&l->room);
 	(void)pthread_mutex_unlock(&l->lock);
 	if (!stopping) {
@@ -487,6 +488,7 @@ static void link_lost(void *arg, const char *why, struct call *part)
 	bool again = l->keeper != NULL && !l->stopping;
 	if (again) {
 		l->down = true;
+		atomic_store(&l->base.away, true);
 		l->why = why;
 		(void)pthread_cond_signal(&l->keep);
 	}

@@ -206,6 +206,7 @@ static int go_on(const struct keeper *k, struct dialled *d, char *err, size_t er
 	{
 		SCOPE_LOCK(&l->lock);
 		l->down = l->overdue = false;
+		atomic_store(&l->base.away, false);
 	}
 	cancel_again(l);
 	return link_connect_wire(l, d->stream);

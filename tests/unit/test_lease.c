@@ -1044,6 +1044,32 @@ static void test_space_given_back(void **state)
 	world_free(w);
 }
 
+/* A host that cannot be asked is not: umount(8) asks, and is not to wait for it. */
+static void test_space_while_away(void **state)
+{
+	struct world *w = world_with_lease();
+	struct msg m = {0};
+
+	(void)state;
+	MSG_SET(&m, fs, ((struct fsinfo){.bsize = 4096, .bfree = 7}));
+	fake_now = cache_tick(w->c);
+	(void)cache_tick(w->c);
+	assert_non_null(ping(w));
+	struct call *call = fake_take(w->f, 0);
+	call->done(call, &m);
+	fake_now += 100 * SECOND; /* what was told is of long ago */
+	for (int away = 0; away < 2; away++) {
+		atomic_store(&w->f->base.away, away == 1);
+		struct asked *a = ask(w->c, MSG_STATFS, CACHE_ROOT);
+		assert_int_equal(a->local, away == 1);
+		if (a->local)
+			free(a);
+		else
+			done_with(w, a, m);
+	}
+	world_free(w);
+}
+
 /* Without a lease there are no PINGs, and what is promised holds. */
 static void test_no_beats(void **state)
 {
@@ -1323,6 +1349,7 @@ int main(void)
 	    cmocka_unit_test(test_link_error),
 	    cmocka_unit_test(test_space),
 	    cmocka_unit_test(test_space_given_back),
+	    cmocka_unit_test(test_space_while_away),
 	    cmocka_unit_test(test_no_beats),
 	    cmocka_unit_test(test_malformed_payload),
 	    cmocka_unit_test(test_long_and_strange_names),
