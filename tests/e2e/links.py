@@ -69,7 +69,7 @@ class Line:
     def __init__(self, name="line", server=()):
         self.name, self.served, self.proxied = name, f"{TMP}/{name}.s", f"{TMP}/{name}.proxied"
         self.stats = f"{TMP}/{name}.stats"
-        self.mounts, self.flags = [], server
+        self.mounts, self.started, self.flags = [], [], server
         self.server = self.proxy = None
 
     def start_server(self):
@@ -94,6 +94,21 @@ class Line:
 
     def count(self, name):
         return counter(name, self.stats)
+
+    def start(self, call):
+        """A process that makes this call, and has begun to; `ended` tells how it ended."""
+        code = f"import fcntl, os\nos.write(1, b'.')\ntry:\n    {call}\n    os.write(1, b'done')\n" \
+               "except OSError as e:\n    os.write(1, str(e.errno).encode())\n"
+        p = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE)
+        self.started.append(p)
+        same(f"{call}: begins", b".", p.stdout.read(1))
+        return p
+
+    @staticmethod
+    def ended(p):
+        """How its call did: done, an errno, or nothing of a process that was killed."""
+        p.wait(30 * SLOW)
+        return p.stdout.read().decode()
 
     def down(self, *mounts):
         """The connection is lost, and stays so: those through the proxy know it."""
@@ -128,6 +143,10 @@ class Line:
                 self.proxy.go()
                 self.proxy.allow()
                 self.proxy.steady()
+            for p in self.started:
+                p.kill()
+                p.wait()
+                p.stdout.close()
             for m in self.mounts:
                 if m.mounted:
                     m.unmount()
