@@ -391,6 +391,15 @@ static void killed_while_held_locked(struct krequest *r)
 	done_unseen(r);
 }
 
+static bool locks_any(const struct cache_req *r)
+{
+	unsigned i = 0;
+
+	while (i < REQUEST_LOCKS && r->locks[i] == NULL)
+		i++;
+	return i < REQUEST_LOCKS;
+}
+
 static void hold(struct held_reply *h, const struct cache_reply *reply)
 {
 	struct krequest *r = h->r;
@@ -405,7 +414,7 @@ static void hold(struct held_reply *h, const struct cache_reply *reply)
 	if (h->taken && atomic_load(&r->answered))
 		killed_while_held_locked(r);
 	(void)pthread_mutex_unlock(&r->fs->lock);
-	h->fence = (struct notify_fence){.done = hold_on, .arg = h};
+	h->fence = (struct notify_fence){.done = hold_on, .arg = h, .locks = locks_any(&r->creq)};
 	if (!h->reply.synchronises || !notify_follow_host(r->fs->notify, &h->fence))
 		hold_on(h);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/cleanup.h"
 #include "core/fault.h"
@@ -206,6 +207,7 @@ static void *notify_main(void *arg)
 	struct notify *n = s->notify;
 
 	SCOPE_LOCK(&n->lock);
+	s->tid = gettid();
 	while (!n->stopping) {
 		uint64_t until;
 

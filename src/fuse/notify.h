@@ -85,12 +85,13 @@ enum notify_fence_kind {
 struct notify_fence {
 	void (*done)(void *arg);
 	void *arg;
-	pid_t tid; /* notify_after_names: who asks for the attributes */
+	pid_t tid;  /* notify_after_names: who asks for the attributes */
+	bool locks; /* notify_follow_host: the kernel has locked directories for the request */
 	/* notify's own */
 	struct notify_fence *next;
 	enum notify_fence_kind kind;
 	uint64_t ticket, ino, not_before, cpu;
-	unsigned looks;
+	unsigned looks, waits;
 };
 
 /* Calls f->done when everything that is queued now has been done. */

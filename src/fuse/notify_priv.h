@@ -35,6 +35,7 @@ struct notification {
 	bool entry;   /* a name in ino, and ino's listing; else ino itself */
 	bool data;    /* with pages from off on, len of them or all (0) */
 	bool settles; /* an entry: only to wait for a lock (cache_sink.settle) */
+	bool held_up; /* which a held reply keeps, as was seen last */
 	bool asks;    /* for the size as well, if the file is open, when all else is done */
 	bool asked;   /* it has; or that is not to be */
 	bool expires; /* again, since a task may have given the name its time back */
@@ -83,6 +84,7 @@ struct ack {
 struct shard {
 	struct notify *notify;
 	pthread_t thread;
+	pid_t tid; /* of that; 0: there is none */
 	pthread_cond_t work;
 	struct notification *head, **tail;
 	struct notification *waiting, *last_waiting; /* by not_before */

@@ -12,13 +12,15 @@
 #include "fuse/fs_priv.h"
 #include "fuse/task.h"
 
-#define DEFER_AFTER  (2 * MS)	/* the server is told that an acknowledgement will take longer */
-#define DEFER_ALWAYS (100 * MS) /* whatever it is that takes so long */
-#define SIZE_LOOKS   50 /* so often the host's answer about a size is waited for, PARK_MAX each */
-#define CUT_DOUBLED  4	/* a truncation is looked at after 1 ms, then twice as long each time, */
-#define CUT_LOOKS    64 /* so often at most: for a second */
-#define NAMES_LOOK   (10 * MS) /* a directory that is asked for waits for its names: looked at */
-#define NAMES_LOOKS  10	       /* so often at most */
+#define DEFER_AFTER	  (2 * MS) /* the server is told that an acknowledgement will take longer */
+#define DEFER_ALWAYS	  (100 * MS) /* whatever it is that takes so long */
+#define SIZE_LOOKS	  50 /* so often the host's answer about a size is waited for, PARK_MAX each, */
+#define SIZE_LOOKS_LOCKED 5 /* and so often a size by whoever may keep it from being settled */
+#define CUT_DOUBLED	  4 /* a truncation is looked at after 1 ms, then twice as long each time, */
+#define CUT_LOOKS	  64	    /* so often at most: for a second */
+#define NAMES_LOOK	  (10 * MS) /* a directory that is asked for waits for its names: looked at */
+#define NAMES_LOOKS	  10	    /* so often at most while somebody waits for a lock, */
+#define NAMES_WAITS	  1000	    /* and so often if nobody does */
 
 /* ---- fences ---- */
 
@@ -38,18 +40,38 @@ static bool host_done_locked(const struct notify *n, uint64_t ticket)
 	       chain_done_locked(&n->host_entries, ticket);
 }
 
+/* Whether the size of the file is to be settled by a lock that a held reply keeps. */
+static bool settling_is_held_up_locked(const struct notify *n, uint64_t ino)
+{
+	const struct notification *i = n->host_sizes.oldest;
+
+	while (i != NULL && !(i->settles && i->held_up && i->node == ino))
+		i = i->chain_newer;
+	return i != NULL;
+}
+
 /*
- * What settles a size, or tries again, may wait for a lock of the very request that waits here: see
- * settle_locked. So that is waited for at the first look only; and for the host, whose answer may
- * be about another file than the one it is slow with, not for ever.
+ * What settles a size may wait for a lock of the very request that waits here: see settle_locked.
+ * So a request that has locked directories waits for what is known to be held up so at the first
+ * look only, and for the rest not as long as others: there may be another lock between (see
+ * pass_names_locked). Nor is the host waited for for ever, whose answer may be about another file
+ * than the one it is slow with.
  */
+static bool size_passed_locked(const struct notify *n, const struct notify_fence *f,
+			       const struct notification *i)
+{
+	if (f->looks > (f->locks && (i->settles || i->tries > 0) ? SIZE_LOOKS_LOCKED : SIZE_LOOKS))
+		return true;
+	return f->locks && f->looks > 0 &&
+	       ((i->settles && i->held_up) ||
+		(i->tries > 0 && settling_is_held_up_locked(n, i->ino)));
+}
+
 static bool sizes_done_locked(const struct notify *n, const struct notify_fence *f)
 {
 	const struct notification *i = n->host_sizes.oldest;
 
-	while (i != NULL &&
-	       (i->host_ticket > f->ticket ||
-		(f->looks > 0 && (i->settles || i->tries > 0 || f->looks > SIZE_LOOKS))))
+	while (i != NULL && (i->host_ticket > f->ticket || size_passed_locked(n, f, i)))
 		i = i->chain_newer;
 	return i == NULL;
 }
@@ -163,6 +185,9 @@ static void pass_names_locked(struct notify *n, bool all)
 		    cache_dir_held(c, i->ino))
 			pass_locked(n, i);
 	}
+	for (struct notification *i = n->host_sizes.oldest; i != NULL; i = i->chain_newer)
+		i->held_up = i->settles && (stuck[notify_shard(n, i->ino, true) - n->shards] ||
+					    cache_dir_held(c, i->ino));
 }
 
 /*
@@ -220,32 +245,38 @@ bool notify_after_names(struct notify *n, fuse_ino_t ino, struct notify_fence *f
 {
 	f->kind = NOTIFY_NAMES;
 	f->ino = ino;
-	f->looks = 0;
+	f->looks = f->waits = 0;
 	return wait_for_names(n, f);
 }
 
-/* Whether who tells names of the directory waits for a lock in the kernel. */
+/*
+ * Whether who tells names of the directory waits for a lock in the kernel: he sleeps there then.
+ * On a busy machine he may be there for as long, and is only to run.
+ */
 static bool names_are_stuck(struct notify *n, uint64_t ino)
 {
 	SCOPE_LOCK(&n->lock);
-	const struct notification *i = notify_shard(n, ino, true)->running;
+	const struct shard *s = notify_shard(n, ino, true);
 
-	return i != NULL && cache_now() - i->running >= NAMES_LOOK / 2;
+	return s->running != NULL && cache_now() - s->running->running >= NAMES_LOOK / 2 &&
+	       (s->tid == 0 || task_waits_for_lock(s->tid));
 }
 
 /*
  * The names of a directory have not been told for so long. While a request of ours holds the
  * lock of the directory, its reply is waited for. If none does, then maybe the very task that
  * asks for the attributes (may_create, may_delete), which would wait for ever; but not if
- * nobody waits for a lock: the machine is busy.
+ * nobody waits for a lock: the machine is busy, and the names will be told.
  */
 static bool after_names_still(struct notify *n, struct notify_fence *f)
 {
 	bool busy = cache_dir_busy(n->fs->cache, f->ino);
+	bool stuck = !busy && names_are_stuck(n, f->ino);
 
-	f->looks += !busy;
-	if (busy ||
-	    (f->looks < NAMES_LOOKS && !(names_are_stuck(n, f->ino) && task_changes_names(f->tid))))
+	f->looks += stuck;
+	f->waits += !busy;
+	if (busy || (stuck ? f->looks < NAMES_LOOKS && !task_changes_names(f->tid)
+			   : f->waits < NAMES_WAITS))
 		return wait_for_names(n, f);
 	stats_add(n->fs->stats, STAT_fence_late, notify_names_passed(n, f->ino));
 	return false;

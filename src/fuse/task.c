@@ -71,6 +71,17 @@ bool task_went_on(pid_t tid, uint64_t *cpu)
 	return ran - *cpu >= DIGESTED;
 }
 
+bool task_waits_for_lock(pid_t tid)
+{
+	FILE *f = open_file(tid, "stat");
+
+	if (f == NULL)
+		return false;
+	char state = state_of(f);
+	(void)fclose(f);
+	return state == 'D';
+}
+
 /* Where a system call opens a file, which argument has the flags. */
 static int flags_of(long call)
 {

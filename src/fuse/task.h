@@ -18,6 +18,9 @@ bool task_being_killed(pid_t tid);
  */
 bool task_went_on(pid_t tid, uint64_t *cpu);
 
+/* The task sleeps uninterruptibly, as in the kernel's rw_semaphores. */
+bool task_waits_for_lock(pid_t tid);
+
 /*
  * The task is inside a system call that makes, moves or removes a name, and so may hold the lock of
  * a directory. False also where that is not to be known (/proc/TID/syscall needs ptrace(2)'s

@@ -234,6 +234,8 @@ void actor_synchronised(struct actor *a, const char *by, uint64_t time);
 /* `before`: the states before this one only (0: all). */
 struct window name_window(const struct look *l, unsigned name, uint32_t before);
 uint32_t name_in(struct model *m, unsigned name, uint32_t version);
+/* Whether ESTALE may be all that is said of the name. */
+bool name_may_be_stale(const struct look *l, unsigned name, const struct window *w);
 /* Whether that state may for a moment show as another. */
 bool name_displaced(const struct look *l, unsigned name, uint32_t version);
 

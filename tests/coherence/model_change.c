@@ -61,6 +61,10 @@ static bool could_be(const struct change *c, expect_fn *expect, int error, bool 
 		w[i] = name_window(&c->look, c->name[i], c->version[i]);
 		if (w[i].unknown)
 			return true;
+		if (error == ESTALE && name_may_be_stale(&c->look, c->name[i], &w[i])) {
+			atomic_fetch_add(&m->tally.estale, 1);
+			return true;
+		}
 	}
 	for (uint32_t i = w[0].first; i <= w[0].last; i++) {
 		for (uint32_t k = w[1].first; k <= w[1].last; k++) {
@@ -75,8 +79,6 @@ static bool could_be(const struct change *c, expect_fn *expect, int error, bool 
 			    (c->names > 1 && name_displaced(&c->look, c->name[1], k)))
 				return true;
 			if (same_only ? same : expect(tx, ty, same) == error)
-				return true;
-			if (error == ESTALE && (w[0].first < w[0].last || w[1].first < w[1].last))
 				return true;
 		}
 	}

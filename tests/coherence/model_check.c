@@ -319,15 +319,49 @@ static struct object *only_one(struct model *m, unsigned name, const struct wind
 	return unknown ? NULL : object_of(m, id);
 }
 
-/*
- * The kernel moves the dentry of a directory that it has elsewhere only if it gets the locks for
- * that at once: see doc/coherence.md, "What is not".
- */
-static bool may_be_stale(const struct look *l, unsigned name, const struct window *w)
+static unsigned dir_of(unsigned name)
 {
-	const struct object *o = object_of(l->a->m, name_in(l->a->m, name, w->last));
+	return name / NAMES_IN_DIR < DIRS ? name / NAMES_IN_DIR : DIRS;
+}
 
-	return l->a->place != 0 && (w->first < w->last || (o != NULL && S_ISDIR(o->type)));
+/* Whether it has had a name in another directory than this one, as far as is remembered. */
+static bool was_elsewhere(const struct model *m, const struct object *o, unsigned name)
+{
+	uint32_t id = atomic_load(&o->id);
+
+	for (unsigned n = 0; n < NAMES; n++) {
+		const struct name *other = &m->name[n];
+		uint32_t count = atomic_load(&other->count);
+
+		/* no name leads from or to the directory of those that are moved only */
+		if (dir_of(n) == dir_of(name) || (dir_of(n) == DIRS) != (dir_of(name) == DIRS))
+			continue;
+		if (count >= NAME_RING &&
+		    other->ring[(count + 1) % NAME_RING].span.begin > o->ring[0].span.begin)
+			return true;
+		for (unsigned i = 0; i < NAME_RING; i++)
+			if (atomic_load(&other->ring[i].object) == id)
+				return true;
+	}
+	return false;
+}
+
+/*
+ * The kernel moves the dentry of a directory that it has in another one only if it gets the locks
+ * for that at once, and says ESTALE otherwise; always, where rename(2) between two directories holds
+ * one of them itself (d_splice_alias, __d_unalias): see doc/coherence.md, "What is not". Within one
+ * directory it needs none.
+ */
+bool name_may_be_stale(const struct look *l, unsigned name, const struct window *w)
+{
+	struct model *m = l->a->m;
+
+	if (l->a->place == 0)
+		return false;
+	if (w->first < w->last)
+		return true;
+	const struct object *o = object_of(m, name_in(m, name, w->last));
+	return o != NULL && S_ISDIR(o->type) && was_elsewhere(m, o, name);
 }
 
 static enum verdict judge_name(const struct look *l, unsigned name, const struct found *f,
@@ -337,7 +371,7 @@ static enum verdict judge_name(const struct look *l, unsigned name, const struct
 	uint32_t from = *seen > w->first ? *seen : w->first;
 	bool unknown = w->unknown;
 
-	if (f->error == ESTALE && may_be_stale(l, name, w)) {
+	if (f->error == ESTALE && name_may_be_stale(l, name, w)) {
 		atomic_fetch_add(&m->tally.estale, 1);
 		return POSSIBLE;
 	}
@@ -627,7 +661,7 @@ static void check_length(const struct look *l, const struct object *o, size_t n)
 	 * meanwhile. */
 	if (w.first < w.last && n % PAGE == 0 && least <= n && n <= most) {
 		(void)judge(l, &w, POSSIBLE);
-	} else if (by_pages(l) && n > most && shrunk_lately(l, o)) {
+	} else if (by_pages(l) && n > least && shrunk_lately(l, o)) {
 		atomic_fetch_add(&tally(l)->zeros, 1);
 		(void)judge(l, &w, POSSIBLE);
 	} else {
