@@ -642,7 +642,7 @@ static void sizes(const struct look *l, const struct object *o, const struct win
 
 /*
  * What goes by the kernel's pages asks for no size: of a file that others have made shorter it sees
- * zeros up to the old end until a READ has told the kernel the new one.
+ * zeros up to the old end until a READ has told the kernel the new one, whatever the size is by then.
  */
 static bool by_pages(const struct look *l)
 {
