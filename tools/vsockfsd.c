@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -18,10 +17,13 @@
 #include "core/options.h"
 #include "core/stats.h"
 #include "host/creds.h"
+#include "host/sandbox.h"
 #include "host/server.h"
 #include "host/state.h"
 #include "plain_host/plain_host.h"
 #include "transport/endpoint.h"
+
+#include "ready.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -31,7 +33,7 @@ struct settings {
 	/* of the table */
 	const char *listen; /* the last one */
 	const char *plain_prefix, *pidfile, *squash, *state_dir, *stats, *log_level;
-	int xdev, plain_links;
+	int xdev, plain_links, sandbox;
 	uint64_t session_grace, ack_timeout; /* ns */
 	bool read_only, special, no_setid, help, version;
 	/* the rest */
@@ -200,63 +202,62 @@ static int take_inherited(const struct settings *s, char *err, size_t err_len)
 
 /* ---- listening ---- */
 
-/* The sockets that are to be removed at the end, if they are still ours. */
-struct sockets {
-	struct {
-		const char *path;
-		dev_t dev;
-		ino_t ino;
-	} socket[LISTEN_MAX];
-	size_t n;
+/* What is open before the server is confined, and what is told about it at its end. */
+struct outside {
+	int socket[LISTEN_MAX]; /* -1: none */
+	bool connected[LISTEN_MAX];
+	int pidfile, ready;
+	struct state *state;
 };
 
-static void remember_socket(struct sockets *k, const struct endpoint *e)
+static void outside_done(struct outside *o)
 {
-	struct stat st;
-
-	if (e->kind != ENDPOINT_UNIX || stat(e->path, &st) < 0)
-		return;
-	k->socket[k->n].path = e->path;
-	k->socket[k->n].dev = st.st_dev;
-	k->socket[k->n].ino = st.st_ino;
-	k->n++;
+	state_close(o->state);
+	for (size_t i = 0; i < LISTEN_MAX; i++)
+		cleanup_close(&o->socket[i]);
+	cleanup_close(&o->pidfile);
+	cleanup_close(&o->ready);
 }
 
-static void remove_sockets(const struct sockets *k)
+static int listen_all(const struct settings *s, struct sandbox *box, struct outside *o, char *err,
+		      size_t err_len)
 {
-	struct stat st;
+	char where[ENDPOINT_TEXT_MAX], why[256];
 
-	/* Another server may have replaced it meanwhile. */
-	for (size_t i = 0; i < k->n; i++)
-		if (stat(k->socket[i].path, &st) == 0 && st.st_dev == k->socket[i].dev &&
-		    st.st_ino == k->socket[i].ino)
-			(void)unlink(k->socket[i].path);
-}
-
-/* *ret_once: every socket is connected already: the end of their clients is ours. */
-static int listen_all(struct server *server, const struct settings *s, struct sockets *k,
-		      bool *ret_once, char *err, size_t err_len)
-{
-	*ret_once = true;
 	for (size_t i = 0; i < s->n_endpoints; i++) {
-		bool connected = false;
-		int fd;
+		const struct endpoint *e = &s->endpoints[i];
+		int r = endpoint_listen(e, &o->socket[i], &o->connected[i], why, sizeof(why));
 
-		char where[ENDPOINT_TEXT_MAX], why[256];
-
-		int r = endpoint_listen(&s->endpoints[i], &fd, &connected, why, sizeof(why));
+		if (r == 0 && e->kind == ENDPOINT_UNIX) {
+			r = sandbox_leave(box, e->path);
+			if (r < 0)
+				(void)snprintf(why, sizeof(why), "%s", strerror(-r));
+		}
 		if (r < 0) {
-			endpoint_text(&s->endpoints[i], where, sizeof(where));
+			endpoint_text(e, where, sizeof(where));
 			(void)snprintf(err, err_len, "%.200s: %s", where, why);
 			return r;
 		}
-		remember_socket(k, &s->endpoints[i]);
-		r = connected ? server_add(server, fd) : server_listen(server, fd);
+	}
+	return 0;
+}
+
+/* *ret_once: every socket is connected already: the end of their clients is ours. */
+static int hand_over(struct server *server, struct outside *o, bool *ret_once, char *err,
+		     size_t err_len)
+{
+	*ret_once = true;
+	for (size_t i = 0; i < LISTEN_MAX; i++) {
+		if (o->socket[i] < 0)
+			continue;
+		int fd = take_fd(&o->socket[i]);
+		int r = o->connected[i] ? server_add(server, fd) : server_listen(server, fd);
+
 		if (r < 0) {
 			(void)snprintf(err, err_len, "cannot serve: %s", strerror(-r));
 			return r;
 		}
-		*ret_once = *ret_once && connected;
+		*ret_once = *ret_once && o->connected[i];
 	}
 	return 0;
 }
@@ -275,16 +276,29 @@ static int open_pidfile(const char *path)
 	return ftruncate(fd, 0) < 0 || fchmod(fd, 0644) < 0 ? -errno : take_fd(&fd);
 }
 
-static int write_pidfile(const char *path, char *err, size_t err_len)
+/* Empty as yet: who waits for it waits for the number. */
+static int make_pidfile(const char *path, struct sandbox *box, int *ret_fd, char *err,
+			size_t err_len)
 {
 	CLEANUP_CLOSE int fd = open_pidfile(path);
-	int r = fd < 0 ? fd : dprintf(fd, "%d\n", (int)getpid()) < 0 ? -errno : 0;
+	int r = fd < 0 ? fd : sandbox_leave(box, path);
 
 	if (r < 0)
 		(void)snprintf(err, err_len, "cannot write the pidfile '%s': %s", path,
 			       r == -ELOOP    ? "it is a symbolic link"
 			       : r == -EMLINK ? "the file has other names"
 					      : strerror(-r));
+	else
+		*ret_fd = take_fd(&fd);
+	return r;
+}
+
+static int write_pidfile(const struct settings *s, int fd, char *err, size_t err_len)
+{
+	if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) > 0)
+		return 0;
+	int r = -errno;
+	(void)snprintf(err, err_len, "cannot write the pidfile '%s': %s", s->pidfile, strerror(-r));
 	return r;
 }
 
@@ -318,37 +332,43 @@ static void warn_of_plants(const struct settings *s)
 		log_notice("guests can make device nodes in '%s'; --squash=U:G forbids it", s->dir);
 }
 
-static int serve(const struct settings *s, struct server *server, char *err, size_t err_len)
+static void say_what_holds(const struct settings *s, const struct sandbox *box)
 {
-	struct stopper stopper = {.server = server};
-	struct sockets sockets = {0};
-	pthread_t thread;
-	bool once, pidfile = false;
+	char text[SANDBOX_TEXT_MAX];
 
-	stopper.signals = s->signals;
-	int r = listen_all(server, s, &sockets, &once, err, err_len);
-	if (r == 0 && s->pidfile != NULL) {
-		r = write_pidfile(s->pidfile, err, err_len);
-		pidfile = r == 0;
-	}
+	sandbox_text(box, text);
+	log_notice("%s", text);
+	warn_of_plants(s);
+}
+
+static int serve(const struct settings *s, struct sandbox *box, struct outside *o,
+		 struct server *server, char *err, size_t err_len)
+{
+	struct stopper stopper = {.server = server, .signals = s->signals};
+	pthread_t thread;
+	bool once;
+
+	int r = hand_over(server, o, &once, err, err_len);
 	if (r == 0) {
 		r = -pthread_create(&thread, NULL, stopper_main, &stopper);
 		if (r < 0)
 			(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
 	}
+	if (r < 0)
+		return r;
+	say_what_holds(s, box);
+	r = write_pidfile(s, o->pidfile, err, err_len);
+	cleanup_close(&o->pidfile);
+	o->pidfile = -1;
 	if (r == 0) {
-		warn_of_plants(s);
-		(void)sd_notify(0, "READY=1");
+		ready_tell(o->ready, "READY=1");
 		r = server_run(server, once);
 		if (r < 0)
 			(void)snprintf(err, err_len, "cannot accept clients: %s", strerror(-r));
-		(void)sd_notify(0, "STOPPING=1");
-		(void)pthread_kill(thread, SIGTERM); /* ends sigwait, if nothing has yet */
-		(void)pthread_join(thread, NULL);
+		ready_tell(o->ready, "STOPPING=1");
 	}
-	remove_sockets(&sockets);
-	if (pidfile)
-		(void)unlink(s->pidfile);
+	(void)pthread_kill(thread, SIGTERM); /* ends sigwait, if nothing has yet */
+	(void)pthread_join(thread, NULL);
 	return r;
 }
 
@@ -410,18 +430,106 @@ static int open_state(const struct settings *s, struct state **ret, char *err, s
 	return 0;
 }
 
+/* Everything that lies outside of the export is opened here. */
+static int prepare(const struct settings *s, struct sandbox *box, struct outside *o,
+		   struct stats **ret_stats, char *err, size_t err_len)
+{
+	int r = make_stats(s, ret_stats, err, err_len);
+
+	if (r == 0 && *ret_stats != NULL && s->stats == NULL)
+		(void)sandbox_leave(box, stats_path(*ret_stats));
+	if (r == 0)
+		r = listen_all(s, box, o, err, err_len);
+	if (r == 0 && s->pidfile != NULL)
+		r = make_pidfile(s->pidfile, box, &o->pidfile, err, err_len);
+	if (r == 0)
+		r = open_state(s, &o->state, err, err_len);
+	o->ready = ready_open();
+	return r < 0 ? r : sandbox_enter(box, err, err_len);
+}
+
+static int run(const struct settings *s, struct sandbox *box, struct outside *o,
+	       struct stats *stats, char *err, size_t err_len)
+{
+	struct server *server;
+	const struct server_config config = {
+		.dir = sandbox_dir(box),
+		.plain_prefix = s->plain_prefix,
+		.plain = &plain_host,
+		.plain_follow = s->plain_links == 1,
+		.read_only = s->read_only,
+		.special = s->special,
+		.no_setid = s->no_setid,
+		.squash = s->squash != NULL,
+		.squash_uid = s->squash_uid,
+		.squash_gid = s->squash_gid,
+		.xdev = s->xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
+		.privileged = sandbox_privileged(box),
+		.confined = sandbox_confines(box),
+		.session_grace_ms = (unsigned)(s->session_grace / 1000000),
+		.ack_ms = (unsigned)(s->ack_timeout / 1000000),
+		.state = o->state,
+		.stats = stats,
+		.watch = sandbox_watch(box),
+	};
+	int r = server_new(&config, &server, err, err_len);
+
+	if (r < 0)
+		return r;
+	r = serve(s, box, o, server, err, err_len);
+	server_free(server);
+	return r;
+}
+
+/* Before any thread is started: the one that stops the server takes these signals. */
+static void block_signals(struct settings *s)
+{
+	(void)sigemptyset(&s->signals);
+	(void)sigaddset(&s->signals, SIGTERM);
+	(void)sigaddset(&s->signals, SIGINT);
+	(void)pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
+}
+
+static int serve_directory(struct settings *s)
+{
+	const struct sandbox_options wanted = {
+		.mode = (enum sandbox_mode)s->sandbox,
+		.dir = s->dir,
+		.read_only = s->read_only,
+		.special = s->special,
+	};
+	struct outside outside = {.pidfile = -1, .ready = -1};
+	struct sandbox *box = NULL;
+	struct stats *stats = NULL;
+	char err[512] = "";
+
+	memset(outside.socket, 0xff, sizeof(outside.socket)); /* -1 */
+	int r = take_inherited(s, err, sizeof(err));
+	if (r == 0)
+		r = sandbox_new(&wanted, &box, err, sizeof(err));
+	block_signals(s);
+	if (r == 0)
+		r = prepare(s, box, &outside, &stats, err, sizeof(err));
+	if (r == 0)
+		r = run(s, box, &outside, stats, err, sizeof(err));
+	outside_done(&outside);
+	stats_free(stats);
+	sandbox_free(box);
+	if (r < 0)
+		log_err("%s", err);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
 	struct settings s = {.plain_prefix = "/workspace",
 			     .log_level = "notice",
 			     .session_grace = UINT64_C(60) * 1000000000,
 			     .ack_timeout = UINT64_C(10) * 1000000000};
-	struct server *server;
 	char err[512] = "";
 
 	log_init("vsockfsd", LOG_NOTICE);
-	int r = parse(&s, argc, argv, err, sizeof(err));
-	if (r < 0) {
+	if (parse(&s, argc, argv, err, sizeof(err)) < 0) {
 		log_err("%s; see --help", err);
 		return EXIT_USAGE;
 	}
@@ -434,46 +542,5 @@ int main(int argc, char **argv)
 		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	}
 	log_init("vsockfsd", log_level_parse(s.log_level));
-	struct stats *stats = NULL;
-	r = take_inherited(&s, err, sizeof(err));
-	/* before any thread is started */
-	(void)sigemptyset(&s.signals);
-	(void)sigaddset(&s.signals, SIGTERM);
-	(void)sigaddset(&s.signals, SIGINT);
-	(void)pthread_sigmask(SIG_BLOCK, &s.signals, NULL);
-	if (r == 0)
-		r = make_stats(&s, &stats, err, sizeof(err));
-	struct state *state = NULL;
-	if (r == 0)
-		r = open_state(&s, &state, err, sizeof(err));
-	const struct server_config config = {
-		.dir = s.dir,
-		.plain_prefix = s.plain_prefix,
-		.plain = &plain_host,
-		.plain_follow = s.plain_links == 1,
-		.read_only = s.read_only,
-		.special = s.special,
-		.no_setid = s.no_setid,
-		.squash = s.squash != NULL,
-		.squash_uid = s.squash_uid,
-		.squash_gid = s.squash_gid,
-		.xdev = s.xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
-		.session_grace_ms = (unsigned)(s.session_grace / 1000000),
-		.ack_ms = (unsigned)(s.ack_timeout / 1000000),
-		.state = state,
-		.stats = stats,
-	};
-	if (r == 0)
-		r = server_new(&config, &server, err, sizeof(err));
-	if (r == 0) {
-		r = serve(&s, server, err, sizeof(err));
-		server_free(server);
-	}
-	state_close(state);
-	stats_free(stats);
-	if (r < 0) {
-		log_err("%s", err);
-		return EXIT_FAILURE;
-	}
-	return EXIT_SUCCESS;
+	return serve_directory(&s);
 }

@@ -371,9 +371,28 @@ bool export_special(const struct export *e)
 	return e->special;
 }
 
+bool export_confined(const struct export *e)
+{
+	return e->confined;
+}
+
+bool export_is_placeless(const struct export *e, int fd)
+{
+	char path[PATH_MAX];
+	ssize_t n = path_of(e, fd, path);
+
+	/* "/", the name of such a dentry (d_alloc_anon), which is no path below any root. */
+	return n == 1 || (n > 1 && path_below(e, path) == NULL);
+}
+
 bool export_privileged(const struct export *e)
 {
 	return e->privileged;
+}
+
+bool export_assumes(const struct export *e)
+{
+	return e->privileged && !e->read_only;
 }
 
 bool export_no_setid(const struct export *e)
@@ -473,9 +492,10 @@ int export_new(const struct server_config *config, struct export **ret, char *er
 	e->special = config->special;
 	e->no_setid = config->no_setid || config->squash;
 	e->squash = config->squash;
+	e->confined = config->confined;
 	e->uid = config->squash_uid;
 	e->gid = config->squash_gid;
-	e->privileged = creds_privileged();
+	e->privileged = config->privileged || creds_privileged();
 	e->resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
 		     (config->xdev == XDEV_HIDE ? RESOLVE_NO_XDEV : 0);
 	(void)umask(0);

@@ -11,7 +11,7 @@ struct export {
 	dev_t root_dev;
 	uint64_t root_ino;
 	uint64_t resolve; /* of openat2(2) */
-	bool read_only, special, privileged, masks, no_setid, squash;
+	bool read_only, special, privileged, masks, no_setid, squash, confined;
 	uid_t uid; /* with squash */
 	gid_t gid;
 	bool plain_follow;

@@ -205,8 +205,8 @@ void hnode_unref(struct hnodes *t, struct hnode *n)
 /* True if without its name the node could not be opened again, or its place not be found. */
 static bool needs_name(const struct hnodes *t, const struct hnode *n)
 {
-	return !filesystems_by_handle(t->fs, n->fs) || t->catch_up == NULL ||
-	       !filesystems_watched(t->fs, n->fs);
+	return export_confined(t->export) || !filesystems_by_handle(t->fs, n->fs) ||
+	       t->catch_up == NULL || !filesystems_watched(t->fs, n->fs);
 }
 
 /* ---- what outlives the process ---- */
@@ -586,6 +586,23 @@ static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *
 	return 0;
 }
 
+/*
+ * A file that is found by its handle while the kernel has no name of it in memory has no place in
+ * the tree, and a sandboxed server may not open it (Landlock, is_access_to_paths_allowed). The file
+ * is looked up by its name then, which gives it one; directories always have one
+ * (exportfs_decode_fh). Without a name that is true it stays as it was found.
+ */
+static void give_place(struct hnodes *t, struct hnode *n, unsigned depth, int *fd)
+{
+	int named = -1;
+
+	if (!export_confined(t->export) || !export_is_placeless(t->export, *fd) ||
+	    open_by_name(t, n, depth, &named) < 0)
+		return;
+	(void)close(*fd);
+	*fd = named;
+}
+
 static bool pin_open_locked(struct hnodes *t, struct hnode *n, int *ret_fd)
 {
 	if (n->fd < 0)
@@ -611,6 +628,8 @@ int hnode_pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_
 	}
 	if (r < 0 && r != -EMFILE && r != -ENFILE)
 		r = open_by_handle(t, n, &fd);
+	if (r == 0 && fd >= 0)
+		give_place(t, n, depth, &fd);
 	if (r == -EOPNOTSUPP)
 		r = open_by_name(t, n, depth, &fd);
 	if (r < 0)

@@ -154,7 +154,7 @@ int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG
 
 	like.umask = MSG_HAS(q, umask) ? (mode_t)(q->umask & 0777) : 0;
 	if (export_squashed(r->host->export, &like.uid, &like.gid))
-		return creds_assume(r->creds, export_privileged(r->host->export), &like);
+		return creds_assume(r->creds, export_assumes(r->host->export), &like);
 	if (!MSG_HAS(q, uid) || !MSG_HAS(q, gid)) /* the server's own */
 		return creds_assume(r->creds, false, &like);
 	if (q->uid >= UINT32_MAX || q->gid >= UINT32_MAX || n > MSG_GROUPS_MAX ||
@@ -166,7 +166,7 @@ int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG
 	like.gid = (gid_t)q->gid;
 	like.groups = groups;
 	like.n_groups = n;
-	return creds_assume(r->creds, export_privileged(r->host->export), &like);
+	return creds_assume(r->creds, export_assumes(r->host->export), &like);
 }
 
 static bool caller_in_group(const struct msg *q, gid_t gid)

@@ -121,7 +121,7 @@ static int setup(struct server *s, char *err, size_t err_len)
 				 s->config.stats, &s->host.promises);
 	if (r == 0)
 		r = watch_new(s->host.export, s->host.nodes, s->host.promises, s->config.stats,
-			      &s->host.watch);
+			      s->config.watch, &s->host.watch);
 	if (r == 0)
 		r = locks_new(s->host.export, s->host.nodes, lock_fds, &s->host.locks);
 	if (r == 0)

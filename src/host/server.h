@@ -20,6 +20,7 @@ struct plain_server;
 struct server;
 struct state;
 struct stats;
+struct watch_group;
 
 enum xdev { XDEV_FOLLOW, XDEV_HIDE };
 
@@ -38,6 +39,8 @@ struct server_config {
 	bool squash;
 	uid_t squash_uid;
 	gid_t squash_gid;
+	bool privileged; /* it was, whatever is left of that by now */
+	bool confined;	 /* by Landlock, to dir */
 	enum xdev xdev;
 	unsigned session_grace_ms; /* how long a client that is away keeps its session, */
 	unsigned session_lease_ms; /* and its locks; 0: 10 s */
@@ -46,6 +49,7 @@ struct server_config {
 	struct state
 		*state; /* where sessions outlive the server; NULL: nowhere. Outlives it, too */
 	struct stats *stats; /* NULL: nothing is counted */
+	const struct watch_group *watch; /* of fanotify, borrowed; NULL: the server opens one */
 };
 
 /* 0 or -errno with one line in err. */

@@ -43,11 +43,10 @@ struct watch {
 	struct stats *stats;
 	enum watch_mode mode;
 	pid_t self;
-	int group;	 /* of fanotify */
+	struct watch_group group;
 	int mountinfo;	 /* -1 if mounts cannot be watched */
 	int stop;	 /* eventfd */
 	uint64_t rename; /* FAN_RENAME, or FAN_MOVE of older kernels */
-	size_t queue_max;
 	size_t marks_max;
 	atomic_size_t marks;
 	char *root; /* path of the export, for mountinfo */
@@ -188,7 +187,7 @@ static void handle_metadata(struct watch *w, const struct fanotify_event_metadat
 	if (m->mask & FAN_Q_OVERFLOW) {
 		log_notice("more changes on the host at once than the kernel queues (%zu): all "
 			   "clients look at everything again",
-			   w->queue_max);
+			   w->group.queue_max);
 		stats_add(w->stats, STAT_server_overflows, 1);
 		lost(w);
 		return;
@@ -231,8 +230,8 @@ static void drain_locked(struct watch *w)
 	size_t events = 0;
 
 	atomic_fetch_add(&w->drains, 1);
-	while (events <= w->queue_max) {
-		ssize_t len = read(w->group, w->buf, BUFFER_SIZE);
+	while (events <= w->group.queue_max) {
+		ssize_t len = read(w->group.fd, w->buf, BUFFER_SIZE);
 
 		if (len < 0 && errno == EINTR)
 			continue;
@@ -327,7 +326,7 @@ static void *watch_main(void *arg)
 {
 	struct watch *w = arg;
 	struct pollfd p[] = {
-		{.fd = w->group, .events = POLLIN},
+		{.fd = w->group.fd, .events = POLLIN},
 		{.fd = w->stop, .events = POLLIN},
 		{.fd = w->mountinfo, .events = POLLPRI},
 	};
@@ -346,24 +345,33 @@ static void *watch_main(void *arg)
 
 /* ---- marks ---- */
 
-static bool mark(struct watch *w, unsigned flags, uint64_t mask, int fd)
+static bool mark(const struct watch *w, unsigned flags, uint64_t mask, int fd)
 {
 	char path[EXPORT_PROC_PATH_MAX];
 
-	return fanotify_mark(w->group, flags, mask, AT_FDCWD, export_proc_path(fd, path)) == 0;
+	return fanotify_mark(w->group.fd, flags, mask, AT_FDCWD, export_proc_path(fd, path)) == 0;
+}
+
+/* 0 or -errno */
+static int mark_whole(const struct watch *w, int fd)
+{
+	uint64_t mask = MASK_COMMON | w->rename;
+
+	if (w->group.mark != NULL)
+		return w->group.mark(w->group.mark_arg, mask, fd);
+	return mark(w, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask, fd) ? 0 : -errno;
 }
 
 static bool mark_filesystem(void *arg, int fd)
 {
-	const unsigned flags = FAN_MARK_ADD | FAN_MARK_FILESYSTEM;
 	struct watch *w = arg;
+	int r = mark_whole(w, fd);
 
-	if (mark(w, flags, MASK_COMMON | w->rename, fd))
-		return true;
-	if (errno != EINVAL || w->rename != FAN_RENAME)
-		return false;
-	w->rename = FAN_MOVED_FROM | FAN_MOVED_TO;
-	return mark(w, flags, MASK_COMMON | w->rename, fd);
+	if (r == -EINVAL && w->rename == FAN_RENAME) {
+		w->rename = FAN_MOVED_FROM | FAN_MOVED_TO;
+		r = mark_whole(w, fd);
+	}
+	return r == 0;
 }
 
 /* Marks a directory with its entries, or any other object. */
@@ -439,9 +447,9 @@ static int root_path(struct watch *w)
 	return w->root == NULL ? -ENOMEM : 0;
 }
 
-static size_t max_marks(void)
+static size_t max_marks(const struct watch *w)
 {
-	size_t n = read_number("/proc/sys/fs/fanotify/max_user_marks", 8192) / MARKS_SHARE;
+	size_t n = w->group.user_marks / MARKS_SHARE;
 	struct rlimit rl;
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur / MARKS_SHARE < n)
@@ -471,28 +479,49 @@ static int choose_mode(struct watch *w)
 			return -errno;
 	}
 	(void)mark_object(w, FAN_MARK_REMOVE, root);
-	w->marks_max = max_marks();
+	w->marks_max = max_marks(w);
 	hnodes_on_unmark(w->nodes, unmark_object, w);
 	w->mode = WATCH_OBJECTS;
 	return 0;
 }
 
-static int start(struct watch *w)
+int watch_group_open(struct watch_group *ret)
 {
 	const unsigned flags =
 		FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_DFID_NAME_TARGET;
+	int fd = fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE);
 
-	w->group = fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE);
-	if (w->group < 0)
+	if (fd < 0)
 		return -errno;
-	int r = choose_mode(w);
+	*ret = (struct watch_group){
+		.fd = fd,
+		.queue_max = read_number("/proc/sys/fs/fanotify/max_queued_events", 16384) + 1,
+		.user_marks = read_number("/proc/sys/fs/fanotify/max_user_marks", 8192),
+	};
+	return 0;
+}
+
+static int take_group(struct watch *w, const struct watch_group *group)
+{
+	if (group == NULL)
+		return watch_group_open(&w->group);
+	w->group = *group;
+	w->group.fd = fcntl(group->fd, F_DUPFD_CLOEXEC, 3);
+	return w->group.fd < 0 ? -errno : 0;
+}
+
+static int start(struct watch *w, const struct watch_group *group)
+{
+	int r = take_group(w, group);
+
+	if (r == 0)
+		r = choose_mode(w);
 	if (r == 0)
 		r = root_path(w);
 	if (r < 0)
 		return r;
 	w->mountinfo = open(MOUNTINFO_SELF, O_RDONLY | O_CLOEXEC);
 	w->mounts = fingerprint(w, &w->below);
-	w->queue_max = read_number("/proc/sys/fs/fanotify/max_queued_events", 16384) + 1;
 	w->buf = malloc(BUFFER_SIZE);
 	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (w->buf == NULL || w->stop < 0)
@@ -517,7 +546,7 @@ static void log_mode(const struct watch *w, int error)
 }
 
 int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
-	      struct stats *stats, struct watch **ret)
+	      struct stats *stats, const struct watch_group *group, struct watch **ret)
 {
 	struct watch *w = calloc(1, sizeof(*w));
 
@@ -529,13 +558,13 @@ int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
 		.promises = promises,
 		.stats = stats,
 		.self = getpid(),
-		.group = -1,
+		.group.fd = -1,
 		.mountinfo = -1,
 		.stop = -1,
 		.rename = FAN_RENAME,
 	};
 	(void)pthread_mutex_init(&w->mutex, NULL);
-	int r = start(w);
+	int r = start(w, group);
 	if (r < 0) {
 		filesystems_watch(export_filesystems(e), NULL, NULL);
 		hnodes_on_use(nodes, NULL, NULL);
@@ -559,7 +588,7 @@ void watch_free(struct watch *w)
 		(void)pthread_join(w->thread, NULL);
 	}
 	hnodes_on_use(w->nodes, NULL, NULL);
-	cleanup_close(&w->group);
+	cleanup_close(&w->group.fd);
 	cleanup_close(&w->mountinfo);
 	cleanup_close(&w->stop);
 	(void)pthread_mutex_destroy(&w->mutex);

@@ -22,6 +22,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct export;
 struct hnode;
@@ -36,9 +37,25 @@ enum watch_mode {
 	WATCH_OBJECTS, /* without privileges: directories, and files with several names */
 };
 
-/* Logs how the export is watched. No error if it cannot be watched at all. */
+/*
+ * A fanotify group, and how many events and marks the kernel allows one of this user's. Where this
+ * process may not mark file systems any more, mark does it for it: 0 or -errno.
+ */
+struct watch_group {
+	int fd;
+	size_t queue_max, user_marks;
+	int (*mark)(void *arg, uint64_t mask, int fd); /* NULL: this process does it */
+	void *mark_arg;
+};
+
+int watch_group_open(struct watch_group *ret); /* 0 or -errno; mark is NULL */
+
+/*
+ * Logs how the export is watched. No error if it cannot be watched at all. group is borrowed; with
+ * NULL the watcher opens one.
+ */
 int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
-	      struct stats *stats, struct watch **ret);
+	      struct stats *stats, const struct watch_group *group, struct watch **ret);
 void watch_free(struct watch *w); /* NULL is allowed */
 
 enum watch_mode watch_mode(const struct watch *w);

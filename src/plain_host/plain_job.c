@@ -137,7 +137,7 @@ int plain_assume_caller(struct plain_job *j)
 	struct creds_caller caller = {.uid = j->q->uid, .gid = j->q->gid};
 
 	(void)export_squashed(j->s->export, &caller.uid, &caller.gid);
-	return creds_assume(&j->s->creds, export_privileged(j->s->export), &caller);
+	return creds_assume(&j->s->creds, export_assumes(j->s->export), &caller);
 }
 
 void plain_drop_setid(struct plain_session *s, int fd)

@@ -46,7 +46,7 @@ comm -23 "$VFS_TMP/named" "$VFS_TMP/installed" >"$VFS_TMP/missing"
 same "packages in README.md that scripts/packages lacks" '' "$(tr '\n' ' ' <"$VFS_TMP/missing")"
 
 note "files that the documents point to are there"
-for doc in README.md ARCHITECTURE.md HACKING.md doc/protocol.md doc/coherence.md; do
+for doc in README.md ARCHITECTURE.md HACKING.md doc/protocol.md doc/coherence.md doc/security.md; do
 	must test -s "$top/$doc"
 	grep -oE '`(src|tools|tests|doc|scripts|cmake)/[A-Za-z0-9_./-]+`' "$top/$doc" | tr -d '`' | sort -u |
 		while read -r path; do
