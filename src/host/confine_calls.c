@@ -134,6 +134,8 @@ int confine_calls(enum confine_role role)
 
 	if (f == NULL)
 		return -ENOMEM;
+	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE,
+			       2); /* a tree, where the library has it */
 	int r = TAKE(f, basic);
 	if (r == 0)
 		r = role == CONFINE_SERVER ? TAKE(f, server) : TAKE(f, broker);
