@@ -18,9 +18,9 @@
 #include "host/confine.h"
 #include "host/leftovers.h"
 
-enum order { ORDER_REMEMBER, ORDER_SEAL, ORDER_MARK, ORDER_END };
+enum broker_what { ORDER_REMEMBER, ORDER_SEAL, ORDER_MARK, ORDER_END };
 
-struct request {
+struct broker_order {
 	uint32_t order;
 	uint64_t mask;		 /* MARK */
 	char path[LEFTOVER_MAX]; /* REMEMBER */
@@ -39,7 +39,7 @@ union control {
 	char room[CMSG_SPACE(sizeof(int))];
 };
 
-static ssize_t send_request(int sock, const struct request *q, int fd)
+static ssize_t send_request(int sock, const struct broker_order *q, int fd)
 {
 	struct iovec iov = {.iov_base = (void *)q, .iov_len = sizeof(*q)};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -58,7 +58,7 @@ static ssize_t send_request(int sock, const struct request *q, int fd)
 	return sendmsg(sock, &m, MSG_NOSIGNAL);
 }
 
-static ssize_t take_request(int sock, struct request *ret, int *ret_fd)
+static ssize_t take_request(int sock, struct broker_order *ret, int *ret_fd)
 {
 	struct iovec iov = {.iov_base = ret, .iov_len = sizeof(*ret)};
 	union control c = {0};
@@ -107,11 +107,11 @@ static int mark(const struct service *s, uint64_t mask, int fd)
 		       : 0;
 }
 
-static int carry_out(struct service *s, struct request *q, int *fd)
+static int carry_out(struct service *s, struct broker_order *q, int *fd)
 {
 	if (q->order != ORDER_END && s->sealed != (q->order == ORDER_MARK))
 		return -EPERM;
-	switch ((enum order)q->order) {
+	switch ((enum broker_what)q->order) {
 	case ORDER_REMEMBER:
 		q->path[sizeof(q->path) - 1] = '\0';
 		return leftovers_add(&s->files, q->path);
@@ -129,7 +129,7 @@ static int carry_out(struct service *s, struct request *q, int *fd)
 static void run_broker(int sock)
 {
 	static struct service s = {.group = -1};
-	static struct request q;
+	static struct broker_order q;
 	ssize_t n;
 	int fd;
 
@@ -186,7 +186,7 @@ int broker_start(struct broker **ret)
 	return 0;
 }
 
-static int ask(struct broker *b, const struct request *q, int fd)
+static int ask(struct broker *b, const struct broker_order *q, int fd)
 {
 	int32_t answer;
 	ssize_t n;
@@ -202,7 +202,7 @@ static int ask(struct broker *b, const struct request *q, int fd)
 
 int broker_remember(struct broker *b, const char *path)
 {
-	struct request q = {.order = ORDER_REMEMBER};
+	struct broker_order q = {.order = ORDER_REMEMBER};
 
 	if (strlen(path) >= sizeof(q.path))
 		return -ENAMETOOLONG;
@@ -212,21 +212,21 @@ int broker_remember(struct broker *b, const char *path)
 
 int broker_seal(struct broker *b, int group)
 {
-	const struct request q = {.order = ORDER_SEAL};
+	const struct broker_order q = {.order = ORDER_SEAL};
 
 	return ask(b, &q, group);
 }
 
 int broker_mark(struct broker *b, uint64_t mask, int fd)
 {
-	const struct request q = {.order = ORDER_MARK, .mask = mask};
+	const struct broker_order q = {.order = ORDER_MARK, .mask = mask};
 
 	return ask(b, &q, fd);
 }
 
 void broker_end(struct broker *b)
 {
-	const struct request q = {.order = ORDER_END};
+	const struct broker_order q = {.order = ORDER_END};
 
 	if (b == NULL)
 		return;
