@@ -10,6 +10,7 @@
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/stats.h"
+#include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
 #include "host/resolve.h"
@@ -35,6 +36,25 @@ static int dispatch(struct request *r)
 		return OP_MALFORMED;
 	}
 	return handlers[r->q.op](r);
+}
+
+/*
+ * Landlock refuses what the host has moved out of the export since it was looked for, and a file
+ * that was found by its handle alone. ESTALE has the guest's kernel look it up again.
+ */
+static int was_refused(struct request *r, int result)
+{
+	const uint64_t ids[] = {MSG_HAS(&r->q, node) ? r->q.node : 0,
+				MSG_HAS(&r->q, node2) ? r->q.node2 : 0};
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		CLEANUP_PINNED struct pinned p = {0};
+
+		if (ids[i] != 0 && (request_pin(r, ids[i], 0, &p) == -ESTALE ||
+				    (p.node != NULL && hnode_unnamed(p.nodes, p.node))))
+			return -ESTALE;
+	}
+	return result;
 }
 
 /*
@@ -165,6 +185,8 @@ static int execute(struct request *r, bool unsure)
 	if (r->slot != SLOT_NONE && !unsure)
 		note_size(r);
 	int result = unsure ? dispatch_unsure(r) : dispatch(r);
+	if ((result == -EACCES || result == -EXDEV) && export_confined(r->host->export))
+		result = was_refused(r, result);
 	stats_executed(r->host->config->stats, r->q.op, stats_now() - start,
 		       result < 0 ? -result : 0);
 	if (result == OP_MALFORMED && r->slot != SLOT_NONE)

@@ -376,15 +376,6 @@ bool export_confined(const struct export *e)
 	return e->confined;
 }
 
-bool export_is_placeless(const struct export *e, int fd)
-{
-	char path[PATH_MAX];
-	ssize_t n = path_of(e, fd, path);
-
-	/* "/", the name of such a dentry (d_alloc_anon), which is no path below any root. */
-	return n == 1 || (n > 1 && path_below(e, path) == NULL);
-}
-
 bool export_privileged(const struct export *e)
 {
 	return e->privileged;

@@ -40,8 +40,6 @@ bool export_read_only(const struct export *e);
 bool export_special(const struct export *e);
 /* True if Landlock confines the process to the export. */
 bool export_confined(const struct export *e);
-/* True if no path below the export leads to what fd is, as far as the kernel knows now. */
-bool export_is_placeless(const struct export *e, int fd);
 /* True if the server may assume a caller's identity and override permissions. */
 bool export_privileged(const struct export *e);
 /* True if it creates as the caller: a read-only export creates nothing, and needs no privilege. */

@@ -141,6 +141,7 @@ static int drop_fd_locked(struct hnodes *t, struct hnode *n)
 	list_del_locked(t, n);
 	if (n->fd >= 0)
 		t->fds--;
+	n->unnamed = false;
 	return take_fd(&n->fd);
 }
 
@@ -153,9 +154,16 @@ static int evict_locked(struct hnodes *t)
 	return drop_fd_locked(t, t->oldest);
 }
 
-/* Gives n the descriptor unless n has one. Returns a descriptor to be closed, or -1. */
+/* Gives n the descriptor unless n has a good one. Returns a descriptor to be closed, or -1. */
 static int set_fd_locked(struct hnodes *t, struct hnode *n, int fd)
 {
+	if (n->fd >= 0 && n->unnamed && n->pins == 0) {
+		int old = n->fd;
+
+		n->fd = fd;
+		n->unnamed = false;
+		return old;
+	}
 	if (n->fd >= 0)
 		return fd;
 	n->fd = fd;
@@ -470,6 +478,12 @@ bool hnode_watched(const struct hnodes *t, const struct hnode *n)
 	return filesystems_watched(t->fs, n->fs);
 }
 
+bool hnode_unnamed(struct hnodes *t, const struct hnode *n)
+{
+	SCOPE_LOCK(&t->mutex);
+	return n->unnamed;
+}
+
 bool hnode_by_handle(struct hnodes *t, const struct hnode *n)
 {
 	return filesystems_by_handle(t->fs, n->fs);
@@ -586,23 +600,6 @@ static int open_by_name(struct hnodes *t, struct hnode *n, unsigned depth, int *
 	return 0;
 }
 
-/*
- * A file that is found by its handle while the kernel has no name of it in memory has no place in
- * the tree, and a sandboxed server may not open it (Landlock, is_access_to_paths_allowed). The file
- * is looked up by its name then, which gives it one; directories always have one
- * (exportfs_decode_fh). Without a name that is true it stays as it was found.
- */
-static void give_place(struct hnodes *t, struct hnode *n, unsigned depth, int *fd)
-{
-	int named = -1;
-
-	if (!export_confined(t->export) || !export_is_placeless(t->export, *fd) ||
-	    open_by_name(t, n, depth, &named) < 0)
-		return;
-	(void)close(*fd);
-	*fd = named;
-}
-
 static bool pin_open_locked(struct hnodes *t, struct hnode *n, int *ret_fd)
 {
 	if (n->fd < 0)
@@ -613,8 +610,30 @@ static bool pin_open_locked(struct hnodes *t, struct hnode *n, int *ret_fd)
 	return true;
 }
 
+/*
+ * A file that is found by its handle while the kernel has no name of it in memory has no place in
+ * the tree, and a server that Landlock confines may not open it (is_access_to_paths_allowed): so it
+ * is looked for by its name first. Its ancestors, depth > 0, always have a place
+ * (exportfs_decode_fh). *ret_unnamed: it had no name that is true.
+ */
+static int open_again(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd,
+		      bool *ret_unnamed)
+{
+	bool by_name = depth == 0 && export_confined(t->export);
+	int r = by_name ? open_by_name(t, n, depth, ret_fd) : -ESTALE;
+
+	if (r == 0)
+		return 0;
+	r = open_by_handle(t, n, ret_fd);
+	if (r == -EOPNOTSUPP)
+		return open_by_name(t, n, depth, ret_fd);
+	*ret_unnamed = by_name;
+	return r;
+}
+
 int hnode_pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_fd)
 {
+	bool unnamed = false;
 	int fd = -1, r = -ESTALE;
 
 	{
@@ -627,11 +646,7 @@ int hnode_pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_
 			r = export_reopen(t->export, n->users->fd, O_PATH, &fd);
 	}
 	if (r < 0 && r != -EMFILE && r != -ENFILE)
-		r = open_by_handle(t, n, &fd);
-	if (r == 0 && fd >= 0)
-		give_place(t, n, depth, &fd);
-	if (r == -EOPNOTSUPP)
-		r = open_by_name(t, n, depth, &fd);
+		r = open_again(t, n, depth, &fd, &unnamed);
 	if (r < 0)
 		return r;
 
@@ -639,6 +654,7 @@ int hnode_pin_depth(struct hnodes *t, struct hnode *n, unsigned depth, int *ret_
 	SCOPE_LOCK(&t->mutex);
 	if (n->fd < 0) {
 		n->fd = fd;
+		n->unnamed = unnamed;
 		t->fds++;
 	} else {
 		spare = fd; /* another thread was quicker */
@@ -660,7 +676,7 @@ int hnodes_find_at(struct hnodes *t, struct hnode *dir, int dirfd, const char *n
 		return r == -ENOENT ? r : -EAGAIN;
 	SCOPE_LOCK(&t->mutex);
 	struct hnode *n = hnode_find_locked(t, &id, identity_hash(&id, t->seed));
-	if (n == NULL || !pin_open_locked(t, n, ret_fd))
+	if (n == NULL || n->unnamed || !pin_open_locked(t, n, ret_fd))
 		return -EAGAIN;
 	hnode_ref(n);
 	hnode_name_locked(t, n, dir, name, seen);

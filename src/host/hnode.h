@@ -103,6 +103,11 @@ bool hnode_watched(const struct hnodes *t, const struct hnode *n); /* its file s
 bool hnode_watchable(const struct hnodes *t, const struct hnode *n);
 /* True if the object is opened by its handle, and needs no name to be found. */
 bool hnode_by_handle(struct hnodes *t, const struct hnode *n);
+/*
+ * True if the server found the object by its handle alone, and knew no true name of it: Landlock
+ * refuses to open it until it is looked up.
+ */
+bool hnode_unnamed(struct hnodes *t, const struct hnode *n);
 
 /*
  * Draws the version of the attributes that are read next. Versions order two replies

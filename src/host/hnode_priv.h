@@ -23,7 +23,8 @@ struct hnode {
 	struct hnode *chain;	     /* the next in its bucket */
 	struct hnode *newer, *older; /* in the list of descriptors that may be closed */
 	struct hnode_user *users;
-	int fd; /* O_PATH, or -1 */
+	int fd;	      /* O_PATH, or -1 */
+	bool unnamed; /* fd was found by the handle alone: see open_again */
 	unsigned pins;
 	bool listed;	 /* in the list: fd >= 0, no pin, not kept */
 	bool keep;	 /* fd stays open for as long as the node lives */

@@ -141,6 +141,8 @@ static inline void host_client_hello_with(struct host_client *c, uint64_t featur
  * this process does then is done by somebody else, as the server sees it.
  * prepare runs in the server's process before it starts.
  */
+static bool host_confined; /* set by prepare: Landlock holds that process to the directory */
+
 static inline void host_remote_start_with(struct host_server *hs, struct host_client *c,
 					  void (*prepare)(void), uint64_t features)
 {
@@ -159,6 +161,7 @@ static inline void host_remote_start_with(struct host_server *hs, struct host_cl
 		(void)close(sv[1]);
 		if (prepare != NULL)
 			prepare();
+		config.confined = host_confined;
 		if (server_new(&config, &hs->server, err, sizeof(err)) < 0 ||
 		    server_add(hs->server, sv[0]) < 0)
 			_exit(1);

@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <signal.h>
 
+#include "host/confine.h"
 #include "host/export.h"
 #include "host_fixture.h"
 
@@ -20,9 +21,56 @@ static bool no_fanotify;
 static bool stays;		/* it is not moved */
 static void (*meanwhile)(void); /* called after the move, unless NULL */
 
+struct move {
+	char from[128], to[128];
+};
+
+static int mover = -1; /* a process that Landlock does not confine, where this one is */
+
+static void run_mover(int sock)
+{
+	struct move m;
+
+	while (recv(sock, &m, sizeof(m), 0) == sizeof(m)) {
+		int e = rename(m.from, m.to) < 0 ? errno : 0;
+
+		if (send(sock, &e, sizeof(e), 0) < 0)
+			break;
+	}
+	_exit(0);
+}
+
+static void start_mover(void)
+{
+	int p[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p) < 0 || (pid = fork()) < 0)
+		_exit(1);
+	(void)close(p[pid == 0 ? 0 : 1]);
+	if (pid == 0)
+		run_mover(p[1]);
+	mover = p[0];
+}
+
+static void move_by_mover(const char *from, const char *to)
+{
+	struct move m = {0};
+	int e;
+
+	(void)snprintf(m.from, sizeof(m.from), "%s", from);
+	(void)snprintf(m.to, sizeof(m.to), "%s", to);
+	if (send(mover, &m, sizeof(m), 0) < 0 || recv(mover, &e, sizeof(e), 0) < 0 || e != 0)
+		abort();
+}
+
 /* Somebody else's, as the server sees it. */
 static void move(const char *from, const char *to)
 {
+	if (mover >= 0) {
+		move_by_mover(from, to);
+		return;
+	}
 	pid_t pid = fork();
 
 	if (pid == 0)
@@ -105,12 +153,26 @@ static void nobody_unwatched(void)
 	become_nobody();
 }
 
+static void confined(void)
+{
+	int abi;
+
+	prepare_trip();
+	start_mover();
+	if (confine_no_new_privs() < 0 || confine_files(serving->dir, false, false, &abi) < 0)
+		_exit(1);
+	host_confined = true;
+}
+
+static bool in_landlock; /* the server is */
+
 static int start_way(void **state, void (*prepare)(void), uint64_t features)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
 	serving = &f->hs;
+	in_landlock = prepare == confined;
 	host_remote_start_with(&f->hs, &f->c, prepare, features);
 	assert_int_equal(chmod(f->hs.base, 0777), 0);
 	assert_int_equal(chmod(f->hs.dir, 0777), 0);
@@ -142,6 +204,11 @@ static int setup_nobody(void **state)
 static int setup_nobody_unwatched(void **state)
 {
 	return start_way(state, nobody_unwatched, 0);
+}
+
+static int setup_confined(void **state)
+{
+	return start_way(state, confined, HELLO_PUSH);
 }
 
 /* ---- a tree, and what a client knows of it ---- */
@@ -742,20 +809,30 @@ static const struct {
 	const char *name;
 	int (*run)(struct attempt *);
 	bool exists; /* TRIP is there before */
+	int names;   /* so many come to be there, where nothing refuses it */
 } trips[] = {
-	{"mkdir", trip_mkdir, false},
-	{"mknod", trip_mknod, false},
-	{"symlink", trip_symlink, false},
-	{"link", trip_link, false},
-	{"unlink", trip_unlink, true},
-	{"rename in", trip_rename_in, false},
-	{"rename out", trip_rename_out, false},
-	{"create", trip_create, false},
-	{"chmod", trip_chmod, false},
-	{"chmod of a file", trip_chmod_file, false},
-	{"open", trip_open, false},
-	{"setxattr", trip_setxattr, false},
+	{"mkdir", trip_mkdir, false, 1},
+	{"mknod", trip_mknod, false, 1},
+	{"symlink", trip_symlink, false, 1},
+	{"link", trip_link, false, 1},
+	{"unlink", trip_unlink, true, -1},
+	{"rename in", trip_rename_in, false, 1},
+	{"rename out", trip_rename_out, false, -1},
+	{"create", trip_create, false, 1},
+	{"chmod", trip_chmod, false, 0},
+	{"chmod of a file", trip_chmod_file, false, 0},
+	{"open", trip_open, false, 0},
+	{"setxattr", trip_setxattr, false, 0},
 };
+
+static int count_names(const struct fixture *f, const char *where)
+{
+	char cmd[64], out[64];
+
+	(void)snprintf(cmd, sizeof(cmd), "find %s | wc -l", where);
+	shell(f, cmd, out, sizeof(out));
+	return atoi(out);
+}
 
 static void test_moved_meanwhile(void **state)
 {
@@ -772,11 +849,16 @@ static void test_moved_meanwhile(void **state)
 			shell(f, "touch export/d/sub/" TRIP, out, sizeof(out));
 		learn(c, "d", &t);
 		struct attempt a = {.c = c, .t = &t, .other = c->root};
+		int names = count_names(f, "export/d");
 		int r = trips[i].run(&a);
 		shell(f, "test -d out || echo not moved", out, sizeof(out));
 		assert_string_equal(out, "");
 		if (r != -ESTALE && !(r == -EOPNOTSUPP && trips[i].run == trip_setxattr))
 			fail_msg("%s: %d", trips[i].name, r);
+		/* Landlock closes the instant between the look and the call. */
+		if (count_names(f, "out") != names + (in_landlock ? 0 : trips[i].names))
+			fail_msg("%s: %d names where it was moved to", trips[i].name,
+				 count_names(f, "out") - names);
 		host_close(c, t.fh);
 		shell(f, "rm -rf out export/* ", out, sizeof(out));
 	}
@@ -960,6 +1042,16 @@ static void test_to_and_fro(void **state)
 	}
 }
 
+static bool kernel_confines(void)
+{
+	pid_t pid = fork();
+	int status, abi;
+
+	if (pid == 0)
+		_exit(confine_no_new_privs() < 0 || confine_files("/", false, false, &abi) < 0);
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 #define WAY(test, way)                                                                             \
 	{                                                                                          \
 #test " " #way, test, setup_##way, teardown, NULL                                  \
@@ -982,6 +1074,13 @@ int main(void)
 		WAY(test_after_overflow, pushes),
 		WAY(test_after_overflow, without_pushes),
 	};
+	const struct CMUnitTest in_sandbox[] = {
+		WAY(test_moved_out, confined),	     WAY(test_file_moved_out, confined),
+		WAY(test_forgotten_above, confined), WAY(test_to_and_fro, confined),
+		WAY(test_moved_meanwhile, confined),
+	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	return failed + (kernel_confines() ? cmocka_run_group_tests(in_sandbox, NULL, NULL) : 0);
 }
