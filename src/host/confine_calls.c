@@ -2,6 +2,7 @@
  * Which system calls each role makes, and what happens at any other.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,10 +25,10 @@
 static const char *const basic[] = {
 	"brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "futex", "membarrier",
 	"set_robust_list", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
-	"sigaltstack", "restart_syscall", "exit", "exit_group", "getpid", "gettid", "tgkill",
+	"sigaltstack", "restart_syscall", "exit", "exit_group", "getpid", "gettid",
 	"sched_yield", "sched_getaffinity", "getrandom", "clock_gettime", "clock_getres",
 	"clock_nanosleep", "gettimeofday", "time", "nanosleep", "read", "write", "writev",
-	"close", "fstat", "newfstatat", "fcntl", "recvmsg", "recvfrom", "sendmsg", "sendto",
+	"close", "fstat", "newfstatat", "recvmsg", "recvfrom", "sendmsg", "sendto",
 	"lseek",
 };
 
@@ -39,8 +40,7 @@ static const char *const server[] = {
 	/* threads, waiting, clients */
 	"rt_sigtimedwait", "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait",
 	"epoll_pwait", "eventfd2", "accept4", "shutdown", "getsockopt", "setsockopt",
-	"getsockname", "getpeername", "wait4", "waitid", "prlimit64", "getrlimit", "setrlimit",
-	"sysinfo", "pipe2",
+	"getsockname", "getpeername", "wait4", "getrlimit", "setrlimit", "sysinfo", "pipe2",
 	/* who we are */
 	"getuid", "geteuid", "getgid", "getegid", "setfsuid", "setfsgid", "setgroups", "capget",
 	"capset", "umask",
@@ -100,29 +100,66 @@ static int take_list(scmp_filter_ctx f, const char *const *names, size_t n)
 	return 0;
 }
 
-/* What the C library and ours make only in some ways, and what it can do without. */
-static int take_some(scmp_filter_ctx f, bool threads)
-{
-	const unsigned clone_bits = CLONE_THREAD | CLONE_VM;
-	/* The flags of clone3 are in memory, which no filter reads: the C library goes on with
-	 * clone then. stdio asks whether it writes to a terminal. */
-	int r = seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+struct some {
+	const char *name;
+	unsigned arg;
+	uint64_t mask, value; /* the argument, under the mask */
+	uint32_t action;      /* SCMP_ACT_ALLOW, or what it is answered */
+};
 
-	if (r == 0)
-		r = seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOTTY), SCMP_SYS(ioctl), 0);
-	if (r == 0 && threads)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-				     SCMP_A0(SCMP_CMP_MASKED_EQ, clone_bits, clone_bits));
-	if (r == 0 && threads)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(unshare), 1,
-				     SCMP_A0(SCMP_CMP_EQ, CLONE_FS));
-	if (r == 0)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-				     SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-	if (r == 0) /* the C library names its memory */
-		r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(prctl), 1,
-				     SCMP_A0(SCMP_CMP_EQ, 0x53564d41));
+#define ANY   0, 0, 0
+#define IS(v) UINT32_MAX, (v)
+
+static int take_table(scmp_filter_ctx f, const struct some *t, size_t n)
+{
+	int r = 0;
+
+	for (; r == 0 && n > 0; t++, n--) {
+		const struct scmp_arg_cmp arg = {t->arg, SCMP_CMP_MASKED_EQ, t->mask, t->value};
+
+		r = seccomp_rule_add_array(f, t->action, seccomp_syscall_resolve_name(t->name),
+					   t->mask != 0, &arg);
+	}
 	return r;
+}
+
+/*
+ * What is made only in some ways, or what the C library can do without. The kernel asks the filter
+ * at each of these calls, whereas it remembers that the others are allowed whatever their arguments
+ * (seccomp_cache_check_allow): so none that is made for each message belongs here.
+ */
+static int take_some(scmp_filter_ctx f, bool is_server)
+{
+	const uint64_t thread = CLONE_THREAD | CLONE_VM;
+	const struct some every[] = {
+		/* Its flags are in memory, which no filter reads: clone is tried then. */
+		{"clone3", ANY, SCMP_ACT_ERRNO(ENOSYS)},
+		/* stdio asks whether it writes to a terminal. */
+		{"ioctl", ANY, SCMP_ACT_ERRNO(ENOTTY)},
+		{"prctl", 0, IS(PR_SET_NAME), SCMP_ACT_ALLOW},
+		/* The C library names its memory. */
+		{"prctl", 0, IS(0x53564d41 /* PR_SET_VMA */), SCMP_ACT_ERRNO(EINVAL)},
+		/* To no other process; also at abort(3). */
+		{"tgkill", 0, IS((unsigned)getpid()), SCMP_ACT_ALLOW},
+		/* Not F_SETOWN, which has the kernel send signals. */
+		{"fcntl", 1, IS(F_DUPFD), SCMP_ACT_ALLOW},
+		{"fcntl", 1, IS(F_GETFD), SCMP_ACT_ALLOW},
+		{"fcntl", 1, IS(F_SETFD), SCMP_ACT_ALLOW}, /* fdopendir(3) */
+		{"fcntl", 1, IS(F_GETFL), SCMP_ACT_ALLOW},
+		{"fcntl", 1, IS(F_SETFL), SCMP_ACT_ALLOW},
+		{"fcntl", 1, IS(F_DUPFD_CLOEXEC), SCMP_ACT_ALLOW},
+		{"fcntl", 1, IS(F_OFD_GETLK), SCMP_ACT_ALLOW},
+		{"fcntl", 1, IS(F_OFD_SETLK), SCMP_ACT_ALLOW},
+		{"fcntl", 1, IS(F_OFD_SETLKW), SCMP_ACT_ALLOW},
+	};
+	const struct some servers[] = {
+		{"clone", 0, thread, thread, SCMP_ACT_ALLOW},
+		{"unshare", 0, IS(CLONE_FS), SCMP_ACT_ALLOW},
+		{"prlimit64", 0, IS(0), SCMP_ACT_ALLOW}, /* of this process */
+	};
+	int r = take_table(f, every, sizeof(every) / sizeof(*every));
+
+	return r < 0 || !is_server ? r : take_table(f, servers, sizeof(servers) / sizeof(*servers));
 }
 
 #define TAKE(f, list) take_list(f, list, sizeof(list) / sizeof((list)[0]))
@@ -134,8 +171,10 @@ int confine_calls(enum confine_role role)
 
 	if (f == NULL)
 		return -ENOMEM;
-	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE,
-			       2); /* a tree, where the library has it */
+	/* A tree, where the library has it; and no change of the processor's speculation, which
+	 * kernels before 5.16 make slower with a filter: no code of a guest's runs in here. */
+	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_SSB, 1);
 	int r = TAKE(f, basic);
 	if (r == 0)
 		r = role == CONFINE_SERVER ? TAKE(f, server) : TAKE(f, broker);

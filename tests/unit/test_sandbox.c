@@ -1,4 +1,5 @@
 /* What a process in the sandbox can do and what not, tried by a child that enters it. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -192,24 +194,6 @@ static void act_status(struct sandbox *s)
 	CHECK(mount("none", "/", "tmpfs", 0, NULL) < 0); /* not reached where there is seccomp */
 }
 
-static void act_exec(struct sandbox *s)
-{
-	(void)s;
-	(void)execl("/bin/true", "true", (char *)NULL);
-}
-
-static void act_socket(struct sandbox *s)
-{
-	(void)s;
-	(void)socket(AF_INET, SOCK_STREAM, 0);
-}
-
-static void act_namespace(struct sandbox *s)
-{
-	(void)s;
-	(void)unshare(CLONE_NEWUSER);
-}
-
 static void *thread_main(void *arg)
 {
 	(void)arg;
@@ -226,13 +210,28 @@ static void act_thread(struct sandbox *s)
 	CHECK(pthread_join(t, &result) == 0 && result != NULL);
 }
 
+/* What looks like an attack, and is needed: to this process, and no other. */
+static void act_own(struct sandbox *s)
+{
+	struct rlimit rl;
+
+	CHECK(pthread_kill(pthread_self(), 0) == 0);
+	CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0 && setrlimit(RLIMIT_NOFILE, &rl) == 0);
+	CHECK(fcntl(STDERR_FILENO, F_SETFL, fcntl(STDERR_FILENO, F_GETFL)) == 0);
+	CHECK(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) >= 0);
+	DIR *dir = opendir(sandbox_dir(s));
+	CHECK(dir != NULL && readdir(dir) != NULL && closedir(dir) == 0);
+	dir = fdopendir(open(sandbox_dir(s), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	CHECK(dir != NULL && readdir(dir) != NULL && closedir(dir) == 0);
+	CHECK(isatty(STDERR_FILENO) == 0);
+}
+
 static void act_nothing(struct sandbox *s)
 {
 	(void)s;
 }
 
-#define CHILD(f, ...)                                                                              \
-	run(&(const struct child){.options.dir = export_dir, .act = (f), __VA_ARGS__})
+#define CHILD(f, ...) run(&(const struct child){.options.dir = export_dir, .act = (f), __VA_ARGS__})
 
 static bool calls_are_listed(void)
 {
@@ -266,9 +265,147 @@ static void test_calls(void **state)
 	if (!calls_are_listed())
 		skip();
 	CHILD(act_status, .ended = SIGSYS);
-	CHILD(act_exec, .ended = SIGSYS);
-	CHILD(act_socket, .ended = SIGSYS);
-	CHILD(act_namespace, .ended = SIGSYS);
+	CHILD(act_own, .ended = 0);
+}
+
+/* Each with arguments that do no harm where nothing refuses it. */
+static const struct forbidden {
+	const char *name;
+	long number, arg[4];
+	int parent; /* this argument is another process; 0: none, 1: the first... */
+} forbidden[] = {
+	{"execve", SYS_execve, {(long)"/bin/true"}, 0},
+	{"execveat", SYS_execveat, {-1, (long)""}, 0},
+	{"ptrace", SYS_ptrace, {-1}, 2},
+	{"process_vm_readv", SYS_process_vm_readv, {0}, 1},
+	{"process_vm_writev", SYS_process_vm_writev, {0}, 1},
+	{"kill", SYS_kill, {0}, 1},
+	{"tkill", SYS_tkill, {0}, 1},
+	{"tgkill of another", SYS_tgkill, {0, 1}, 1},
+	{"rt_sigqueueinfo", SYS_rt_sigqueueinfo, {0}, 1},
+	{"pidfd_open", SYS_pidfd_open, {0}, 1},
+	{"pidfd_send_signal", SYS_pidfd_send_signal, {-1}, 0},
+	{"prlimit64 of another", SYS_prlimit64, {0}, 1},
+	{"fcntl(F_SETOWN)", SYS_fcntl, {-1, F_SETOWN}, 0},
+	{"fcntl(F_SETSIG)", SYS_fcntl, {-1, F_SETSIG}, 0},
+	{"clone of a process", SYS_clone, {CLONE_SIGHAND}, 0},
+	{"socket(AF_INET)", SYS_socket, {AF_INET, SOCK_STREAM}, 0},
+	{"socket(AF_VSOCK)", SYS_socket, {AF_VSOCK, SOCK_STREAM}, 0},
+	{"socketpair", SYS_socketpair, {-1}, 0},
+	{"connect", SYS_connect, {-1}, 0},
+	{"bind", SYS_bind, {-1}, 0},
+	{"listen", SYS_listen, {-1}, 0},
+	{"mount", SYS_mount, {0}, 0},
+	{"umount2", SYS_umount2, {0}, 0},
+	{"move_mount", SYS_move_mount, {-1}, 0},
+	{"open_tree", SYS_open_tree, {-1}, 0},
+	{"fsopen", SYS_fsopen, {0}, 0},
+	{"pivot_root", SYS_pivot_root, {0}, 0},
+	{"chroot", SYS_chroot, {0}, 0},
+	{"setns", SYS_setns, {-1}, 0},
+	{"unshare(CLONE_NEWUSER)", SYS_unshare, {CLONE_NEWUSER}, 0},
+	{"unshare(CLONE_NEWNS)", SYS_unshare, {CLONE_NEWNS}, 0},
+	{"setuid", SYS_setuid, {-1}, 0},
+	{"setresuid", SYS_setresuid, {-1, -1, -1}, 0},
+	{"prctl(PR_GET_DUMPABLE)", SYS_prctl, {PR_GET_DUMPABLE}, 0},
+	{"seccomp", SYS_seccomp, {-1}, 0},
+	{"bpf", SYS_bpf, {-1}, 0},
+	{"io_uring_setup", SYS_io_uring_setup, {0}, 0},
+	{"userfaultfd", SYS_userfaultfd, {-1}, 0},
+	{"perf_event_open", SYS_perf_event_open, {0}, 0},
+	{"memfd_create", SYS_memfd_create, {0}, 0},
+	{"keyctl", SYS_keyctl, {-1}, 0},
+	{"add_key", SYS_add_key, {0}, 0},
+	{"init_module", SYS_init_module, {0}, 0},
+	{"kexec_load", SYS_kexec_load, {0, 1 << 30}, 0},
+	{"swapon", SYS_swapon, {0}, 0},
+	{"reboot", SYS_reboot, {0}, 0},
+	{"personality", SYS_personality, {0xffffffff}, 0},
+	{"quotactl", SYS_quotactl, {-1}, 0},
+};
+
+static const struct forbidden *tried;
+
+static void *call_main(void *arg)
+{
+	long a[4];
+
+	memcpy(a, tried->arg, sizeof(a));
+	if (tried->parent > 0)
+		a[tried->parent - 1] = getppid();
+	(void)syscall(tried->number, a[0], a[1], a[2], a[3], 0, 0);
+	return arg;
+}
+
+/* As a guest would that has taken over a thread which serves it. */
+static void act_call(struct sandbox *s)
+{
+	pthread_t t;
+
+	CHECK(pthread_create(&t, NULL, call_main, s) == 0);
+	CHECK(pthread_join(t, NULL) == 0);
+}
+
+static void test_forbidden_calls(void **state)
+{
+	(void)state;
+	if (!calls_are_listed())
+		skip();
+	for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
+		tried = &forbidden[i];
+		print_message("%s\n", tried->name);
+		CHILD(act_call, .ended = SIGSYS);
+		CHILD(act_call, .options.mode = SANDBOX_OFF); /* which is what ends it */
+	}
+}
+
+/* ---- by handle ---- */
+
+static struct {
+	struct file_handle h;
+	unsigned char bytes[MAX_HANDLE_SZ];
+} inside_handle, outside_handle;
+
+static bool find_handle(const char *path, struct file_handle *h)
+{
+	int mount;
+
+	h->handle_bytes = MAX_HANDLE_SZ;
+	return name_to_handle_at(AT_FDCWD, path, h, &mount, 0) == 0;
+}
+
+/* A handle leads to a file itself, but under Landlock nothing outside can be opened by it. */
+static void act_handles(struct sandbox *s)
+{
+	int mount = open(sandbox_dir(s), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char path[32];
+
+	if (!has(s, "Landlock"))
+		return;
+	CHECK(mount >= 0);
+	CHECK(open_by_handle_at(mount, &inside_handle.h, O_RDWR | O_CLOEXEC) >= 0);
+	CHECK(open_by_handle_at(mount, &outside_handle.h, O_RDONLY | O_CLOEXEC) < 0 &&
+	      errno == EACCES);
+	CHECK(open_by_handle_at(mount, &outside_handle.h, O_WRONLY | O_CLOEXEC) < 0 &&
+	      errno == EACCES);
+	/* What is left (doc/security.md): a descriptor that only names it. */
+	int object = open_by_handle_at(mount, &outside_handle.h, O_PATH | O_CLOEXEC);
+	CHECK(object >= 0);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", object);
+	CHECK(try_open(AT_FDCWD, path, O_RDONLY) == EACCES);
+	CHECK(try_open(AT_FDCWD, path, O_RDWR) == EACCES);
+}
+
+static void test_handles(void **state)
+{
+	char inside[128];
+
+	(void)state;
+	(void)snprintf(inside, sizeof(inside), "%s/file", export_dir);
+	if (geteuid() != 0 || !find_handle(inside, &inside_handle.h) ||
+	    !find_handle(outside_file, &outside_handle.h))
+		skip();
+	CHILD(act_handles, .ended = 0);
 }
 
 /* Without the sandbox the same acts go through: it is what refuses them. */
@@ -352,6 +489,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_files_with_root, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_calls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_forbidden_calls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_handles, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leftovers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broker_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broker_marks, setup, teardown),

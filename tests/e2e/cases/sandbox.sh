@@ -10,6 +10,7 @@ cd "$VFS_TMP"
 mkdir src src/sub
 echo hello >src/file
 [ $EUID = 0 ] || skip 'needs root'
+mount --make-rprivate / # with --shared they were not
 
 # status PID FIELD : of each of its threads, each value once
 status() { sed -n "s/^$2:\t//p" /proc/"$1"/task/*/status | sort -u; }
@@ -113,6 +114,41 @@ wait "$job" || fail "vsockfsd: exit code $?"
 must gone theirs/pid
 must gone theirs/s
 
+note "an ordinary user's is enough for --sandbox=require: Landlock needs no privilege"
+if [ "$listed$landlock" = 21 ]; then
+	as_user "$VFS_BIN/vsockfsd" --sandbox=require --listen "unix:$VFS_TMP/theirs/s" --pidfile="$VFS_TMP/theirs/pid" theirs \
+		</dev/null 2>said &
+	job=$!
+	wait_for 20 test -s theirs/pid
+	kill -TERM "$(cat theirs/pid)"
+	wait "$job" || fail "vsockfsd: exit code $?"
+fi
+
+note "a listener and a log that were opened before it, and again in their place"
+for _ in 1 2; do
+	python3 - "$VFS_BIN/vsockfsd" <<'P' &
+import os, socket, sys
+if os.path.exists("fd"):
+    os.unlink("fd")
+s = socket.socket(socket.AF_UNIX)
+s.bind("fd")
+s.listen()
+os.dup2(s.fileno(), 9)
+os.dup2(os.open("fd.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+os.execv(sys.argv[1], [sys.argv[1], "--listen", "fd:9", "--pidfile=fd.pid", "src"])
+P
+	served=$!
+	wait_for 20 test -s fd.pid
+	mount_vfs "unix:$VFS_TMP/fd" "$VFS_TMP/mnt"
+	same 'through the mount' hello "$(cat mnt/file)"
+	confined "$served" "$(caps "${creating[@]}")"
+	umount_vfs "$VFS_TMP/mnt"
+	kill -TERM "$served"
+	wait "$served" || fail "vsockfsd: exit code $?"
+	must gone fd.pid
+done
+same 'lines in the log' 2 "$(grep -c 'sandbox: ' fd.log)"
+
 note "--sandbox=off"
 begin --sandbox=off
 said_once 'off$'
@@ -138,21 +174,30 @@ assert libc.prctl(22, 2, filter) == 0, os.strerror(ctypes.get_errno())
 os.execv(argv[0], argv)
 P
 if [ "$(uname -m)" = x86_64 ] || [ "$(uname -m)" = aarch64 ]; then
-	note "what cannot be had is refused by require, and named by try"
-	create_ruleset=444
-	status=0
-	python3 without.py $create_ruleset "$VFS_BIN/vsockfsd" --sandbox=require --listen unix:s --pidfile=r.pid src >out 2>&1 </dev/null || status=$?
-	same "exit code ($(cat out))" 1 $status
-	same 'lines' 1 "$(wc -l <out)"
-	grep -q -- '--sandbox=require: without a root of its own' out || fail "it said: $(cat out)"
-	must gone s
-	must gone r.pid
-	python3 without.py $create_ruleset "$VFS_BIN/vsockfsd" --listen "unix:$VFS_TMP/s" --pidfile="$VFS_TMP/s.pid" src </dev/null 2>said &
-	served=$!
-	wait_for 20 test -s s.pid
-	said_once 'without Landlock: this kernel has none'
-	kill -TERM "$served"
-	wait "$served" || fail "vsockfsd: exit code $?"
+	# missing CALLS LINE WORDS : require refuses with LINE, try says WORDS
+	missing() {
+		local status=0
+		note "without the system calls $1"
+		python3 without.py "$1" "$VFS_BIN/vsockfsd" --sandbox=require --listen unix:s --pidfile=r.pid src >out 2>&1 </dev/null ||
+			status=$?
+		same "exit code ($(cat out))" 1 $status
+		same 'lines' 1 "$(wc -l <out)"
+		grep -q -- "--sandbox=require: $2" out || fail "it said: $(cat out)"
+		must gone s
+		must gone r.pid
+		python3 without.py "$1" "$VFS_BIN/vsockfsd" --listen "unix:$VFS_TMP/s" --pidfile="$VFS_TMP/s.pid" src </dev/null 2>said &
+		served=$!
+		wait_for 20 test -s s.pid
+		said_once "$3"
+		mount_vfs "unix:$VFS_TMP/s" "$VFS_TMP/mnt"
+		same 'through the mount' hello "$(cat mnt/file)"
+		umount_vfs "$VFS_TMP/mnt"
+		kill -TERM "$served"
+		wait "$served" || fail "vsockfsd: exit code $?"
+	}
+	if [ "$(uname -m)" = x86_64 ]; then prctl=157 seccomp=317; else prctl=167 seccomp=277; fi
+	missing 444 'without a root of its own' 'without Landlock: this kernel has none' # landlock_create_ruleset
+	missing $prctl,$seccomp 'without no_new_privs: Function not implemented' 'without no_new_privs: .*without seccomp: '
 fi
 
 note "where mounts are shared, it has a root of its own, and sees what is mounted into the export later"
@@ -180,6 +225,8 @@ if [ "$landlock" ] && [ -w /proc/sys/vm/drop_caches ]; then
 	note "files that the server finds by their handles alone, while no name of them is in memory"
 	mkdir cold
 	for i in {1..200}; do echo "$i" >"cold/f$i"; done
+	echo two >cold/one
+	ln cold/one cold/other
 	(
 		ulimit -n 128
 		exec vsockfsd --listen "unix:$VFS_TMP/c" --pidfile="$VFS_TMP/c.pid" cold </dev/null 2>said
@@ -187,9 +234,18 @@ if [ "$landlock" ] && [ -w /proc/sys/vm/drop_caches ]; then
 	served=$!
 	wait_for 20 test -s c.pid
 	mount_vfs "unix:$VFS_TMP/c" "$VFS_TMP/mnt" page_cache=0
+	python3 -c 'import os, signal; os.open("mnt/other", os.O_PATH); open("held", "w"); signal.pause()' &
+	holder=$! # so the guest's kernel keeps that name, and opens by it without another look-up
+	wait_for 20 test -e held
+	stat mnt/one >/dev/null # the name by which it was seen last
 	for i in {1..200}; do stat -c %s "mnt/f$i"; done >/dev/null
+	rm cold/one
+	fence mnt
 	sync -f cold
 	echo 2 >/proc/sys/vm/drop_caches
+	same 'by a name that it was not seen by last' two "$(cat mnt/other 2>&1)"
+	kill "$holder"
+	wait "$holder" || :
 	for i in {1..200}; do same "f$i" "$i" "$(cat "mnt/f$i" 2>&1)"; done
 	umount_vfs "$VFS_TMP/mnt"
 	kill -TERM "$served"
