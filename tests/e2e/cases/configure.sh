@@ -13,7 +13,7 @@ for dir in $(pkg-config --variable pc_path pkg-config | tr : ' '); do
 	find "$dir" -name '*.pc' ! -name cmocka.pc -exec ln -sf -t pc {} + 2>/dev/null || :
 done
 export PKG_CONFIG_LIBDIR=$PWD/pc PKG_CONFIG_PATH=
-pkg-config --exists fuse3 libcbor || skip 'the libraries are not found by pkg-config'
+pkg-config --exists fuse3 libcbor libseccomp || skip 'the libraries are not found by pkg-config'
 must test "$(pkg-config --exists cmocka; echo $?)" != 0
 
 # configured DIR NAME : the value in the cache
@@ -28,3 +28,8 @@ must cmake -S "$VFS_TOP" -B debug -DCMAKE_BUILD_TYPE=Debug
 same 'the build type that was asked for' Debug "$(configured debug CMAKE_BUILD_TYPE)"
 
 refused cmocka cmake -S "$VFS_TOP" -B tests -DVSOCKFS_TESTS=ON
+
+note "without libseccomp only where that was asked for"
+rm -f pc/libseccomp.pc
+refused 'VSOCKFS_SECCOMP=OFF' cmake -S "$VFS_TOP" -B seccomp
+must cmake -S "$VFS_TOP" -B seccomp -DVSOCKFS_SECCOMP=OFF
