@@ -423,7 +423,7 @@ static int open_state(const struct settings *s, struct state **ret, char *err, s
 	endpoint_text(&s->endpoints[0], listener, sizeof(listener));
 	if (!state_folder(s, dir, sizeof(dir)))
 		return 0;
-	int r = state_open(dir, export, listener, ret, err, err_len);
+	int r = state_open(dir, export, listener, STATE_WAIT_MS, ret, err, err_len);
 	if (r == 0 || s->state_dir != NULL)
 		return r;
 	log_info("sessions end with this server: %s", err);

@@ -20,7 +20,9 @@
 #define STATE_MAGIC   UINT64_C(0x31657461747366ca)
 #define STATE_VERSION 1
 #define LOCK_PAUSE_MS 20
-#define LOCK_TRIES    250 /* five seconds */
+#define OPEN_TRIES    100
+#define PATH_LEN      4200
+#define GENERATIONS   (UINT64_C(1) << 23) /* STATE_NUMBERS of more would overflow */
 #define GROW_BYTES    ((size_t)256 << 10)
 
 struct header {
@@ -87,7 +89,8 @@ static bool grow_locked(struct table *t, enum state_table kind)
 
 	if (want > t->map_len)
 		want = t->map_len;
-	if (posix_fallocate(t->fd, 0, (off_t)want) != 0)
+	/* Not from the beginning: where the file system cannot, the C library writes into it. */
+	if (want == have || posix_fallocate(t->fd, (off_t)have, (off_t)(want - have)) != 0)
 		return false;
 	uint32_t count = (uint32_t)(want / kinds[kind].size);
 	bool more = count > t->count;
@@ -191,17 +194,23 @@ static int open_table(struct state *s, enum state_table kind, bool fresh)
 		return -errno;
 	t->map = map;
 	size_t len = (size_t)st.st_size < t->map_len ? (size_t)st.st_size : t->map_len;
+	/* Also what looks like a record may have been a hole, as in a copy: a store could fail. */
+	if (len > 0 && posix_fallocate(t->fd, 0, (off_t)len) != 0)
+		return -ENOSPC;
 	t->count = (uint32_t)(len / kinds[kind].size);
 	load(s, kind);
 	return 0;
 }
 
-/* A header of another version, or none, is that of a state that begins now. */
+/*
+ * A header of another version, or none, is that of a state that begins now. It gets its magic when
+ * the tables are empty (open_all): until then it is none.
+ */
 static int open_header(struct state *s, bool *ret_fresh)
 {
 	CLEANUP_CLOSE int fd =
 		openat(s->dir, "header", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	struct header is = {.magic = STATE_MAGIC, .version = STATE_VERSION};
+	struct header is = {.version = STATE_VERSION};
 
 	for (int i = 0; i < STATE_TABLES; i++)
 		is.sizes[i] = kinds[i].size;
@@ -211,77 +220,109 @@ static int open_header(struct state *s, bool *ret_fresh)
 	if (map == MAP_FAILED)
 		return -errno;
 	struct header *h = s->header = map;
-	*ret_fresh = h->magic != is.magic || h->version != is.version ||
+	*ret_fresh = h->magic != STATE_MAGIC || h->version != is.version ||
+		     h->generation >= GENERATIONS ||
 		     memcmp(h->sizes, is.sizes, sizeof(is.sizes)) != 0;
 	if (*ret_fresh) {
 		if (getrandom(&is.epoch, sizeof(is.epoch), 0) != sizeof(is.epoch))
 			return -EIO;
+		__atomic_store_n(&h->magic, 0, __ATOMIC_RELEASE);
 		*h = is;
 	}
 	h->generation++;
 	return 0;
 }
 
-/* "/" and the folders above `path` are there already, or are made for everybody. */
-static int make_folder(const char *dir, const char *export, const char *listener, char *path,
-		       size_t len)
+static int make(const char *path)
 {
-	uint32_t key = hash_bytes(export, strlen(export), 1);
-
-	key = hash_bytes(listener, strlen(listener), key);
-	if ((size_t)snprintf(path, len, "%s/%08x", dir, key) >= len)
-		return -ENAMETOOLONG;
-	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-		return -errno;
 	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+/* The folder with this name, and those above it that are missing. */
+static int make_folders(char *path)
+{
+	int r = 0;
+
+	for (char *p = path + 1; r == 0 && *p != '\0'; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		r = make(path);
+		*p = '/';
+	}
+	return r == 0 ? make(path) : r;
+}
+
+static int name_folder(const char *dir, const char *export, const char *listener,
+		       char path[PATH_LEN])
+{
+	uint32_t key[2];
+
+	for (uint32_t i = 0; i < 2; i++) {
+		key[i] = hash_bytes(export, strlen(export), i + 1);
+		key[i] = hash_bytes(listener, strlen(listener), key[i]);
+	}
+	int n = snprintf(path, PATH_LEN, "%s/%08x%08x", dir, key[0], key[1]);
+	return n >= PATH_LEN ? -ENAMETOOLONG : 0;
+}
+
 /* A server that is ending may have it for a moment. */
-static int take_lock(int fd)
+static int take_lock(int fd, unsigned wait_ms)
 {
 	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
 
-	for (unsigned i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+	for (unsigned ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; ms += LOCK_PAUSE_MS) {
 		if (errno != EWOULDBLOCK)
 			return -errno;
-		if (i == LOCK_TRIES)
+		if (ms >= wait_ms)
 			return -EBUSY;
 		(void)nanosleep(&pause, NULL);
 	}
 	return 0;
 }
 
-/* Only ours, and nobody else's meanwhile. */
-static int open_folder(struct state *s, const char *path)
+/* Only ours, and nobody else's meanwhile. -ENOENT: whoever had it has just removed it. */
+static int open_folder(struct state *s, unsigned wait_ms)
 {
+	CLEANUP_CLOSE int lock = take_fd(&s->lock), dir = take_fd(&s->dir); /* of the try before */
 	struct stat st;
+	int r = make_folders(s->path);
 
-	s->dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (r < 0)
+		return r;
+	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (s->dir < 0 || fstat(s->dir, &st) < 0)
 		return -errno;
 	if (st.st_uid != geteuid() || (st.st_mode & 077) != 0)
 		return -EPERM;
 	s->lock = openat(s->dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	return s->lock < 0 ? -errno : take_lock(s->lock);
+	r = s->lock < 0 ? -errno : take_lock(s->lock, wait_ms);
+	if (r < 0)
+		return r;
+	return fstat(s->lock, &st) < 0 ? -errno : st.st_nlink == 0 ? -ENOENT : 0;
 }
 
-static int open_all(struct state *s, const char *path)
+static int open_all(struct state *s, unsigned wait_ms)
 {
 	bool fresh = false;
-	int r = open_folder(s, path);
+	int r = -ENOENT;
 
+	for (int i = 0; r == -ENOENT && i < OPEN_TRIES; i++)
+		r = open_folder(s, wait_ms);
 	if (r == 0)
 		r = open_header(s, &fresh);
 	for (int i = 0; r == 0 && i < STATE_TABLES; i++)
 		r = open_table(s, (enum state_table)i, fresh);
+	if (r == 0)
+		__atomic_store_n(&s->header->magic, STATE_MAGIC, __ATOMIC_RELEASE);
 	return r;
 }
 
-int state_open(const char *dir, const char *export, const char *listener, struct state **ret,
-	       char *err, size_t err_len)
+int state_open(const char *dir, const char *export, const char *listener, unsigned wait_ms,
+	       struct state **ret, char *err, size_t err_len)
 {
 	struct state *s = calloc(1, sizeof(*s));
-	char path[4200] = "";
+	char path[PATH_LEN] = "";
 	int r = -ENOMEM;
 
 	if (s != NULL) {
@@ -290,11 +331,11 @@ int state_open(const char *dir, const char *export, const char *listener, struct
 			s->table[i].fd = -1;
 			(void)pthread_mutex_init(&s->table[i].mutex, NULL);
 		}
-		r = make_folder(dir, export, listener, path, sizeof(path));
+		r = name_folder(dir, export, listener, path);
 		if (r == 0 && (s->path = strdup(path)) == NULL)
 			r = -ENOMEM;
 		if (r == 0)
-			r = open_all(s, path);
+			r = open_all(s, wait_ms);
 	}
 	if (r < 0) {
 		(void)snprintf(err, err_len, "%.200s: %s", path[0] != '\0' ? path : dir,

@@ -75,10 +75,11 @@ struct state_slot {
 
 /*
  * The state below dir for this export and the listeners' addresses, made if there is none. -EBUSY:
- * another server has it. One line in err.
+ * another server has it, and still has when it was waited for. One line in err.
  */
-int state_open(const char *dir, const char *export, const char *listener, struct state **ret,
-	       char *err, size_t err_len);
+#define STATE_WAIT_MS 5000
+int state_open(const char *dir, const char *export, const char *listener, unsigned wait_ms,
+	       struct state **ret, char *err, size_t err_len);
 void state_close(struct state *s); /* NULL is allowed. What is in it stays. */
 
 /* From now on it stays as it is, whatever is taken and given: the process ends, the sessions do
