@@ -160,9 +160,12 @@ static int look_back(struct request *r)
 /* A request of which a server before this one has not told how it ended. */
 static int dispatch_unsure(struct request *r)
 {
+	if (!msg_request_complete(&r->q))
+		return dispatch(r); /* which refuses it */
 	switch (request_resolve(r)) {
 	case RESOLVE_EXECUTE:
 		r->p.present = 0;
+		note_size(r); /* this server may be killed, too */
 		return dispatch(r);
 	case RESOLVE_DONE:
 		stats_add(r->host->config->stats, STAT_server_resolved, 1);

@@ -65,7 +65,7 @@ static int add(struct handles *t, struct hnode *n, int fd, const struct state_fi
 		uint64_t fh = like->fh != 0 ? like->fh : t->last + 1;
 		struct idmap_slot *s = idmap_put(&t->map, fh);
 
-		if (s != NULL) {
+		if (s != NULL && s->value == NULL) {
 			hnode_ref(n);
 			h->node = n;
 			h->user.fd = h->fd = take_fd(&owned);

@@ -412,6 +412,9 @@ void hnode_restore_place(struct hnodes *t, struct hnode *n, struct hnode *parent
 		return;
 	memcpy(name, s->name, s->name_len);
 	name[s->name_len] = '\0';
+	if (name[0] == '\0' || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0)
+		return;
 	SCOPE_LOCK(&t->mutex);
 	hnode_name_locked(t, n, parent, name, t->seen - 1); /* it may have been moved since */
 }

@@ -298,7 +298,10 @@ void lock_file_record(struct lock_node *ln, struct lock_file *f)
 	uint32_t *records = n > 0 ? calloc(n, sizeof(*records)) : NULL;
 	const struct range *r = f->bsd ? &whole : f->ranges.first;
 	for (; records != NULL && kept < n && r != NULL; r = r->next)
-		records[kept++] = record_range(ln, f, r);
+		if ((records[kept++] = record_range(ln, f, r)) == 0)
+			state_miss(f->session->state, f->session->record, STATE_LOCKS_MISSING);
+	if (records == NULL && n > 0)
+		state_miss(f->session->state, f->session->record, STATE_LOCKS_MISSING);
 	for (size_t i = 0; i < f->n_records; i++)
 		state_give(f->session->state, STATE_LOCKS, f->records[i]);
 	free(f->records);

@@ -159,13 +159,35 @@ static int tell(struct promise_session *s, struct hnode *n, unsigned arm, struct
 	return 0;
 }
 
+static bool is_told(struct promise_session *s, const struct hnode *n)
+{
+	SCOPE_LOCK(&s->mutex);
+	return idmap_get(&s->nodes, hnode_id(n)) != NULL;
+}
+
+/*
+ * Writes down whether the session has the node. Not under the mutex, so another thread that tells
+ * or forgets it may be overtaken: whoever has written looks again.
+ */
+static void record_told(struct promise_session *s, struct hnode *n)
+{
+	bool told;
+
+	if (s->record == 0)
+		return;
+	do {
+		told = is_told(s, n);
+		(told ? hnode_told : hnode_untold)(s->promises->nodes, n, s->record);
+	} while (is_told(s, n) != told);
+}
+
 int promise_tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp)
 {
 	bool first = false;
 	int r = tell(s, n, arm, stamp, &first);
 
 	if (first)
-		hnode_told(s->promises->nodes, n, s->record);
+		record_told(s, n);
 	return r;
 }
 
@@ -204,7 +226,7 @@ bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
 		idmap_del(&s->nodes, id);
 		atomic_fetch_sub(&s->promises->n_nodes, 1);
 	}
-	hnode_untold(s->promises->nodes, gone, s->record);
+	record_told(s, gone);
 	hnode_unref(s->promises->nodes, gone);
 	return true;
 }

@@ -219,7 +219,7 @@ static enum resolution resolve_write(struct request *r, const struct slot_trace 
 	if (request_handle(r, r->q.fh, &file) < 0)
 		return RESOLVE_EXECUTE; /* EBADF */
 	if (export_reopen(r->host->export, file.h->fd, O_RDONLY, &fd) < 0)
-		return RESOLVE_UNKNOWN;
+		return r->q.flags & O_APPEND ? RESOLVE_UNKNOWN : RESOLVE_EXECUTE;
 	if (r->q.flags & O_APPEND)
 		return resolve_append(r, fd, t);
 	if (written(fd, r->q.payload, r->q.off) == r->q.payload.len)

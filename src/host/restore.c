@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "core/cleanup.h"
 #include "core/log.h"
@@ -14,6 +15,9 @@
 #include "host/sessions.h"
 #include "host/slots.h"
 #include "host/state.h"
+
+#define FILE_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME) /* that op_OPEN has of the guest's   \
+							       */
 
 struct restoring {
 	struct host *host;
@@ -34,18 +38,28 @@ static struct hnode *node_of(const struct restoring *r, uint64_t id)
 	return slot != NULL ? slot->value : NULL;
 }
 
+/* Numbers that are given from now on are greater. */
+static bool was_given(const struct restoring *r, uint64_t number)
+{
+	return number <= STATE_NUMBERS(state_generation(r->host->state));
+}
+
+/* One that is not there again is gone: without all that it had it could not go on. */
 static void restore_session(struct restoring *r, uint32_t record)
 {
 	struct host *h = r->host;
 	const struct state_session *from = state_at(h->state, STATE_SESSIONS, record);
-	struct session *s;
+	struct session *s = NULL;
 
-	if (session_new(h, from->id, from->features, &s) < 0)
-		return;
-	if (!session_resumes(s) || sessions_restore(h->sessions, s, record) < 0) {
+	if ((from->incomplete & STATE_SLOTS_MISSING) != 0 || record > STATE_SESSIONS_MAX ||
+	    session_new(h, from->id, from->features, &s) < 0 || !session_resumes(s) ||
+	    sessions_restore(h->sessions, s, record) < 0) {
 		session_unref(s);
+		state_give(h->state, STATE_SESSIONS, record);
 		return;
 	}
+	if ((from->incomplete & STATE_LOCKS_MISSING) != 0)
+		session_lost_locks(s);
 	r->sessions[record] = s;
 	r->n_sessions++;
 }
@@ -59,7 +73,7 @@ static void restore_node(struct restoring *r, uint32_t record)
 	struct stamp stamp = {0};
 	struct hnode *n;
 
-	if (node_of(r, from->id) != NULL || from->id == 0 ||
+	if (node_of(r, from->id) != NULL || from->id == 0 || !was_given(r, from->id) ||
 	    hnodes_restore(nodes, record, export_root(r->host->export), &n) < 0) {
 		state_give(r->host->state, STATE_NODES, record);
 		return;
@@ -74,41 +88,51 @@ static void restore_node(struct restoring *r, uint32_t record)
 	for (uint32_t i = 1; i <= STATE_SESSIONS_MAX; i++) {
 		if ((sessions >> (i - 1) & 1) == 0)
 			continue;
-		if (r->sessions[i] != NULL)
-			(void)promise_tell(session_promises(r->sessions[i]), n, 0, &stamp);
-		else
+		if (r->sessions[i] == NULL ||
+		    promise_tell(session_promises(r->sessions[i]), n, 0, &stamp) < 0)
 			hnode_untold(nodes, n, i);
 	}
 }
 
 static void restore_places(struct restoring *r)
 {
-	struct idmap_slot *slot = NULL;
 	uint32_t record = 0;
 
-	(void)slot;
 	while ((record = state_next(r->host->state, STATE_NODES, record)) != 0) {
 		const struct state_node *from = state_at(r->host->state, STATE_NODES, record);
 		struct hnode *n = node_of(r, from->id), *parent = node_of(r, from->parent);
 
-		if (n != NULL && parent != NULL)
+		if (n != NULL && parent != NULL && parent != n)
 			hnode_restore_place(r->host->nodes, n, parent);
 	}
 }
 
+/* As op_OPEN does: only regular files of the export, and only what the export allows. */
+static int reopen_object(const struct export *e, int object, int flags, int *ret_fd)
+{
+	struct stat st;
+
+	if (fstat(object, &st) < 0)
+		return -errno;
+	int r = export_openable(st.st_mode);
+	if (r < 0)
+		return r;
+	r = export_reopen(e, object, flags, ret_fd);
+	if (r == -EPERM && (flags & O_NOATIME))
+		r = export_reopen(e, object, flags & ~O_NOATIME, ret_fd);
+	if (r == -EPERM) /* an append-only file */
+		r = export_reopen(e, object, (flags & ~O_NOATIME) | O_APPEND, ret_fd);
+	return r;
+}
+
 static int reopen(const struct restoring *r, struct hnode *n, uint32_t flags, int *ret_fd)
 {
-	int object, open_flags = (int)flags & ~(O_CREAT | O_EXCL | O_TRUNC);
-	int e = hnode_pin_open(r->host->nodes, n, &object);
+	int object, e = hnode_pin(r->host->nodes, n, &object);
 
 	if (e < 0)
 		return e;
-	e = export_reopen(r->host->export, object, open_flags, ret_fd);
-	if (e == -EPERM && (open_flags & O_NOATIME))
-		e = export_reopen(r->host->export, object, open_flags & ~O_NOATIME, ret_fd);
-	if (e == -EPERM) /* an append-only file */
-		e = export_reopen(r->host->export, object, (open_flags & ~O_NOATIME) | O_APPEND,
-				  ret_fd);
+	e = reopen_object(r->host->export, object, ((int)flags & FILE_FLAGS) | O_CLOEXEC | O_NOCTTY,
+			  ret_fd);
 	hnode_unpin(r->host->nodes, n);
 	return e;
 }
@@ -121,7 +145,8 @@ static void restore_file(struct restoring *r, uint32_t record)
 	struct hnode *n = node_of(r, from->node);
 	int fd;
 
-	if (s != NULL && n != NULL && reopen(r, n, from->flags, &fd) == 0 &&
+	if (s != NULL && n != NULL && was_given(r, from->fh) &&
+	    reopen(r, n, from->flags, &fd) == 0 &&
 	    handle_restore(session_handles(s), n, fd, record) == 0) {
 		r->n_files++;
 		return;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -58,14 +59,19 @@ static bool equal(const unsigned char *a, struct slice b)
 	return differ == 0;
 }
 
-/* What has changed of a session's secret is in the state before the client hears of it. */
+/*
+ * What has changed of a session's secret is in the state before the client hears of it. In this
+ * order: the one that the client knows is good in each moment in which the process may be killed.
+ */
 static void record_tokens(const struct sessions *t, const struct entry *e)
 {
 	if (e->record == 0)
 		return;
 	struct state_session *r = state_at(t->state, STATE_SESSIONS, e->record);
-	memcpy(r->token, e->token, sizeof(r->token));
-	r->unconfirmed = e->unconfirmed;
+	memcpy(r->token[1], e->token[1], MSG_TOKEN_LEN);
+	__atomic_store_n(&r->unconfirmed, e->unconfirmed, __ATOMIC_SEQ_CST);
+	atomic_signal_fence(memory_order_seq_cst);
+	memcpy(r->token[0], e->token[0], MSG_TOKEN_LEN);
 }
 
 static uint32_t record_session(const struct sessions *t, const struct session *s)
@@ -142,14 +148,14 @@ int sessions_restore(struct sessions *t, struct session *s, uint32_t record)
 
 static struct entry *find_token_locked(const struct sessions *t, uint64_t id, struct slice token)
 {
-	struct entry *e = t->first;
-
-	while (e != NULL && session_id(e->session) != id)
-		e = e->next;
-	if (e == NULL || session_said_goodbye(e->session))
-		return NULL;
-	bool good = equal(e->token[0], token);
-	return good || (e->unconfirmed && equal(e->token[1], token)) ? e : NULL;
+	for (struct entry *e = t->first; e != NULL; e = e->next) {
+		if (session_id(e->session) != id || session_said_goodbye(e->session))
+			continue;
+		bool good = equal(e->token[0], token);
+		if (good || (e->unconfirmed && equal(e->token[1], token)))
+			return e;
+	}
+	return NULL;
 }
 
 int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct session **ret,

@@ -120,8 +120,10 @@ static void record_begun_locked(struct slots *t, uint32_t at)
 	if (t->session != 0 && fresh)
 		s->record = state_take(t->state, STATE_SLOTS);
 	struct state_slot *r = record_of(t, s);
-	if (r == NULL)
+	if (r == NULL) {
+		state_miss(t->state, t->session, STATE_SLOTS_MISSING);
 		return;
+	}
 	__atomic_store_n(&r->phase, 0, __ATOMIC_RELEASE);
 	r->session = t->session;
 	r->slot = at;

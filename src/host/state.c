@@ -134,6 +134,14 @@ void state_give(struct state *s, enum state_table kind, uint32_t n)
 	t->free = n;
 }
 
+void state_miss(struct state *s, uint32_t session, uint32_t what)
+{
+	struct state_session *r = session != 0 ? state_at(s, STATE_SESSIONS, session) : NULL;
+
+	if (r != NULL && !state_frozen(s))
+		__atomic_fetch_or(&r->incomplete, what, __ATOMIC_RELEASE);
+}
+
 uint32_t state_next(const struct state *s, enum state_table t, uint32_t n)
 {
 	if (s == NULL)

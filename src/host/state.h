@@ -36,8 +36,12 @@ enum state_table {
 #define STATE_NAME_MAX	   64
 #define STATE_REPLY_MAX	   640
 
+/* There was no room for one: requests could be executed twice, locks would be lost unnoticed. */
+#define STATE_SLOTS_MISSING 1u
+#define STATE_LOCKS_MISSING 2u
+
 struct state_session {
-	uint32_t used, unconfirmed;
+	uint32_t used, unconfirmed, incomplete;
 	uint64_t id, features;
 	unsigned char token[2][MSG_TOKEN_LEN];
 };
@@ -99,5 +103,7 @@ void *state_at(const struct state *s, enum state_table t, uint32_t n);
 /* From now on it counts. */
 void state_keep(struct state *s, enum state_table t, uint32_t n);
 void state_give(struct state *s, enum state_table t, uint32_t n); /* 0 is nothing */
+/* There was no room for something of this session: STATE_SLOTS_MISSING, STATE_LOCKS_MISSING. */
+void state_miss(struct state *s, uint32_t session, uint32_t what);
 /* The next record that counts behind n; 0 at the end. For the start. */
 uint32_t state_next(const struct state *s, enum state_table t, uint32_t n);
