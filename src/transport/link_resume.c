@@ -189,6 +189,9 @@ static int go_on(const struct keeper *k, struct dialled *d, char *err, size_t er
 		return -EPROTO;
 	}
 	memcpy(l->token, d->token, sizeof(l->token));
+	/* Before RESUME: the server tells until it has taken that, and its answer may be lost. */
+	if ((d->hello.features & HELLO_LOCKS_LOST) != 0 && l->events != NULL)
+		l->events->locks_lost(l->events_arg);
 	stream_set_patience(d->stream, &patience);
 	int r = tell_session(l, d->stream);
 	if (r < 0) {
@@ -199,10 +202,6 @@ static int go_on(const struct keeper *k, struct dialled *d, char *err, size_t er
 	}
 	stream_set_patience(d->stream, NULL);
 	link_set_facts(l, &d->hello);
-	void *arg;
-	const struct backend_events *events = link_events(l, &arg);
-	if ((d->hello.features & HELLO_LOCKS_LOST) != 0 && events != NULL)
-		events->locks_lost(arg);
 	{
 		SCOPE_LOCK(&l->lock);
 		l->down = l->overdue = false;
