@@ -11,17 +11,19 @@ or `error: ...`. --tell sends one and prints the answer. WAY is to-server or to-
     cut                   every connection is closed now, both ways
     cut-after WAY N       N bytes more pass, of whichever connection, and then that one is closed; once. What has come
                           with more bytes passes as far as that: a reply cut at 0 is one that the server has sent
+    cut-step WAY N        the next connection that is made is closed instead of its piece N (from 0) in this way, a piece
+                          being what is sent in one go: those of the greeting, which both sides take turns in
     random LOW HIGH       each connection, those of now too, is closed after that many bytes in one of its ways
-    steady                no more of the two above
+    steady                no more of the three above
     hold WAY              bytes are kept, and nothing is closed, until `go`
     swallow WAY           bytes are lost, and nothing is closed: half-open. A connection that lost some is never more
                           than that; `go` does not mend it, `cut` ends it
     go                    what was held passes on, and nothing is held or lost any more
     delay MS              each piece is held so long, in both directions
     refuse                whoever connects is closed at once
-    twice                 whoever connects, the server sees coming twice: what is sent first, until the server has
+    allow                 not that any more
+    twice                 whoever connects next the server sees coming twice: what is sent first, until the server has
                           answered, is sent on a second connection before, which then stays open and says no more
-    allow                 neither of the two above
     counts                nothing
 
 SIGUSR1 is `cut`. SIGTERM ends it. The cases use FaultProxy, whose methods are the commands.
@@ -56,7 +58,7 @@ class Connection:
 
     def __init__(self, client, server):
         self.sockets = client, server
-        self.left = {}
+        self.left, self.steps = {}, {}
         self.pumps = len(WAYS)
         self.over = False
 
@@ -79,7 +81,7 @@ class FaultProxy:
         # Under `changed`:
         self.connections, self.ghosts = set(), set()
         self.range = None
-        self.once = {}
+        self.once, self.steps = {}, {}
         self.held, self.lossy = set(), set()
         self.pause_s = 0.0
         self.refusing = self.doubling = self.ended = False
@@ -111,6 +113,10 @@ class FaultProxy:
         with self.changed:
             self.once[way] = int(count)
 
+    def cut_step(self, way, number):
+        with self.changed:
+            self.steps[way] = int(number)
+
     def random(self, low, high):
         with self.changed:
             self.range = int(low), int(high)
@@ -121,8 +127,10 @@ class FaultProxy:
         with self.changed:
             self.range = None
             self.once.clear()
+            self.steps.clear()
             for c in self.connections:
                 c.left.clear()
+                c.steps.clear()
 
     def hold(self, way):
         with self.changed:
@@ -153,7 +161,7 @@ class FaultProxy:
 
     def allow(self):
         with self.changed:
-            self.refusing = self.doubling = False
+            self.refusing = False
 
     def end(self):
         """No command follows."""
@@ -188,7 +196,8 @@ class FaultProxy:
                     client.close()
                     return
                 self.refused += self.refusing
-                refusing, doubling = self.refusing, self.doubling
+                refusing, doubling = self.refusing, self.doubling and not self.refusing
+                self.doubling = self.doubling and self.refusing
             if refusing:
                 client.close()
                 continue
@@ -220,6 +229,7 @@ class FaultProxy:
             self.accepted += 1
             self.connections.add(c)
             self.limit_locked(c)
+            c.steps, self.steps = self.steps, {}
             if self.ended:
                 self.cut_locked(c)
         for way, pair in zip(WAYS, ((client, server), (server, client))):
@@ -233,6 +243,10 @@ class FaultProxy:
             self.changed.wait_for(lambda: way not in self.held or c.over)
             if c.over or way in self.lossy:
                 return None, False
+            if way in c.steps:
+                c.steps[way] -= 1
+                if c.steps[way] < 0:
+                    return b"", True
             limits = [limits for limits in (self.once, c.left) if way in limits]
             passed = min([len(data)] + [limit[way] for limit in limits])
             self.bytes[way] += passed
@@ -271,7 +285,7 @@ class FaultProxy:
 
 # -- the program
 
-COMMANDS = ("cut", "cut-after", "random", "steady", "hold", "swallow", "go", "delay", "refuse", "twice", "allow",
+COMMANDS = ("cut", "cut-after", "cut-step", "random", "steady", "hold", "swallow", "go", "delay", "refuse", "allow", "twice",
             "counts")
 
 

@@ -168,6 +168,25 @@ def replies_lost(line, m):
     check(line.count("server.replayed") > 0, "no reply was ever given a second time")
 
 
+def lost_again(line, m):
+    note("the connection is lost again while it is being made again, at each step; and one is made twice")
+    fd = os.open(f"{m.at}/file", os.O_CREAT | os.O_RDWR | os.O_APPEND)
+    steps = [(way, n) for n in (0, 1) for way in ("to-server", "to-client")]
+    for step in steps * 2:
+        before = line.proxy.counts()["cuts"]
+        line.proxy.cut_step(*step)
+        line.cut(m)
+        same(f"cut at {step}: times", 2, line.proxy.counts()["cuts"] - before)
+        same("appended", 1, os.write(fd, b"."))
+    line.proxy.twice()
+    line.cut(m)
+    same("made twice", 1, line.proxy.counts()["doubled"])
+    same("appended", 1, os.write(fd, b"."))
+    os.close(fd)
+    same("content", b"." * (len(steps) * 2 + 1), get(f"{HOST}/file"))
+    os.unlink(f"{m.at}/file")
+
+
 def read_only(line, m):
     note("an export that is read-only")
     same("content", b"x" * 100000, get(f"{m.at}/file"))
@@ -193,6 +212,7 @@ for options in "", "cache=none", "cache=ttl", "no_open":
         appending(l, mount)
         held_open(l, mount)
         replies_lost(l, mount)
+        lost_again(l, mount)
         leaves_nothing(l, mount)
 put(f"{HOST}/file", b"x" * 100000)
 with Line("readonly", ["--read-only"]) as l:
