@@ -68,7 +68,7 @@ class Line:
 
     def __init__(self, name="line", server=()):
         self.name, self.served, self.proxied = name, f"{TMP}/{name}.s", f"{TMP}/{name}.proxied"
-        self.stats = f"{TMP}/{name}.stats"
+        self.stats, self.log = f"{TMP}/{name}.stats", f"{TMP}/{name}.log"
         self.mounts, self.started, self.flags = [], [], server
         self.server = self.proxy = None
 
@@ -76,9 +76,10 @@ class Line:
         pidfile = self.served + ".pid"
         if os.path.exists(pidfile):
             os.unlink(pidfile)
-        self.server = subprocess.Popen([BIN + "/vsockfsd", "--listen", "unix:" + self.served, "--pidfile=" + pidfile,
-                                        "--stats=" + self.stats, *self.flags, HOST],
-                                       stdin=subprocess.DEVNULL)
+        with open(self.log, "ab") as log:
+            self.server = subprocess.Popen([BIN + "/vsockfsd", "--listen", "unix:" + self.served, "--pidfile=" + pidfile,
+                                            "--stats=" + self.stats, *self.flags, HOST],
+                                           stdin=subprocess.DEVNULL, stderr=log)
         wait_for(lambda: os.path.exists(pidfile) and os.path.getsize(pidfile), SECONDS, "the server listens")
 
     def __enter__(self):
@@ -94,6 +95,11 @@ class Line:
 
     def count(self, name):
         return counter(name, self.stats)
+
+    def said(self, text):
+        """How many lines of the server's log (--keep keeps it) have it."""
+        with open(self.log, encoding="utf-8") as f:
+            return sum(text in line for line in f)
 
     def start(self, call):
         """A process that makes this call, and has begun to; `ended` tells how it ended."""
