@@ -362,7 +362,7 @@ static void remove_all(const struct state *s)
 		(void)unlinkat(s->dir, kinds[i].name, 0);
 	(void)unlinkat(s->dir, "header", 0);
 	(void)unlinkat(s->dir, "lock", 0);
-	(void)rmdir(s->path);
+	(void)unlinkat(AT_FDCWD, s->path, AT_REMOVEDIR);
 }
 
 void state_close(struct state *s)
