@@ -253,6 +253,7 @@ struct cache {
 	/* the lease */
 	uint64_t lease_until; /* promises hold until then */
 	uint64_t ping_due, ping_sent;
+	uint64_t silent_due; /* expired: when the link is taken for dead once more */
 	uint64_t ping_clock; /* generation */
 	bool pinging, expired;
 	struct call ping;

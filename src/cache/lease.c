@@ -45,9 +45,19 @@ bool cache_link_alive(struct cache *c)
 	return link_alive_locked(c, cache_now());
 }
 
+/* The lease is over; or has been for as long again, and a PING is still not answered. */
+static bool silent_locked(struct cache *c, uint64_t now, bool over)
+{
+	bool silent = over || (c->expired && c->pinging && now >= c->silent_due);
+
+	if (silent)
+		c->silent_due = now + c->options.lease;
+	return silent;
+}
+
 uint64_t cache_tick(struct cache *c)
 {
-	bool send = false, drop = false;
+	bool send = false, drop = false, silent = false;
 
 	(void)pthread_rwlock_wrlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
@@ -64,6 +74,7 @@ uint64_t cache_tick(struct cache *c)
 			c->lease_until = 0;
 			cache_drop_all_locked(c);
 		}
+		silent = silent_locked(c, now, drop);
 		if (!c->pinging && now >= c->ping_due) {
 			c->pinging = send = true;
 			c->ping_sent = now;
@@ -79,6 +90,8 @@ uint64_t cache_tick(struct cache *c)
 	}
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_rwlock_unlock(&c->gate);
+	if (silent && c->backend->ops->silent != NULL)
+		c->backend->ops->silent(c->backend);
 	if (send)
 		c->backend->ops->submit(c->backend, &c->ping);
 	if (drop || c->options.no_open)

@@ -90,6 +90,11 @@ struct backend_ops {
 	 * makes sure that done has not run. False: the call is not submitted yet.
 	 */
 	bool (*cancel)(struct backend *b, const struct call *call);
+	/*
+	 * Nothing has come from the server for so long that its promises are over: the link may
+	 * lead nowhere, of which no system call tells. If it can be made again, it is. May be NULL.
+	 */
+	void (*silent)(struct backend *b);
 	/* Who hears; NULL: nobody. NULL where the backend has nothing to tell. */
 	void (*listen)(struct backend *b, const struct backend_events *events, void *arg);
 	/* Ends the link; every call in flight completes before it returns. */

@@ -249,6 +249,15 @@ static bool link_cancel(struct backend *b, const struct call *target)
 	return id != 0;
 }
 
+static void link_silent(struct backend *b)
+{
+	struct link *l = to_link(b);
+
+	SCOPE_LOCK(&l->lock);
+	if (l->keeper != NULL && l->wire != NULL)
+		wire_break_locked(l->wire);
+}
+
 static void link_listen(struct backend *b, const struct backend_events *events, void *arg)
 {
 	struct link *l = to_link(b);
@@ -576,6 +585,7 @@ static const struct backend_ops link_ops = {
 	.submit = link_submit,
 	.wait_room = link_wait_room,
 	.cancel = link_cancel,
+	.silent = link_silent,
 	.listen = link_listen,
 	.shutdown = link_shutdown,
 	.free = link_free,

@@ -267,6 +267,11 @@ void wire_end(struct wire *w)
 	(void)pthread_join(w->reader, NULL);
 }
 
+void wire_break_locked(struct wire *w)
+{
+	stream_shutdown(w->stream);
+}
+
 void wire_free(struct wire *w)
 {
 	if (w == NULL)

@@ -49,6 +49,8 @@ struct wire_owner {
 int wire_new(struct stream *stream, const struct wire_owner *owner, struct wire **ret);
 /* Ends the connection, and returns when `lost` has returned. Not on the reader. */
 void wire_end(struct wire *w);
+/* Ends it, and does not wait for that. Any thread. */
+void wire_break_locked(struct wire *w);
 /* To be called after wire_end. NULL is allowed. */
 void wire_free(struct wire *w);
 

@@ -103,6 +103,21 @@ def soft(line):
     m.unmount()
 
 
+def half_open(line):
+    note("the server vanishes without a word")
+    m = line.mount("lease=1")
+    put(f"{m.at}/file", b"1")
+    for way in "to-server", "to-client":
+        line.proxy.swallow(way)
+    waiting = line.start(f"os.mkdir('{m.at}/made')")
+    wait_for(lambda: m.count("conn.lost") > 0, 20, "the connection is taken for lost")
+    line.proxy.go()
+    same("mkdir", "done", line.ended(waiting))
+    check(m.count("conn.resumed") > 0, "it is connected again")
+    os.rmdir(f"{m.at}/made")
+    m.unmount()
+
+
 def for_good(line):
     note("reconnect=no")
     m = line.mount("reconnect=no")
@@ -135,6 +150,7 @@ with Line("ending", ["--session-grace=600"]) as l:
     ends(l, "SIGTERM")
 with Line("soft") as l:
     soft(l)
+    half_open(l)
     for_good(l)
     l.at_start()
 with Line("kept", ["--session-grace=600"]) as l:
