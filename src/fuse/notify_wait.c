@@ -266,12 +266,13 @@ static bool names_are_stuck(struct notify *n, uint64_t ino)
  * The names of a directory have not been told for so long. While a request of ours holds the
  * lock of the directory, its reply is waited for. If none does, then maybe the very task that
  * asks for the attributes (may_create, may_delete), which would wait for ever; but not if
- * nobody waits for a lock: the machine is busy, and the names will be told.
+ * it is still on its way there, or nobody waits for a lock: the machine is busy, and the names will
+ * be told.
  */
 static bool after_names_still(struct notify *n, struct notify_fence *f)
 {
 	bool busy = cache_dir_busy(n->fs->cache, f->ino);
-	bool stuck = !busy && names_are_stuck(n, f->ino);
+	bool stuck = !busy && names_are_stuck(n, f->ino) && !task_walks(f->tid);
 
 	f->looks += stuck;
 	f->waits += !busy;

@@ -82,6 +82,19 @@ bool task_waits_for_lock(pid_t tid)
 	return state == 'D';
 }
 
+bool task_walks(pid_t tid)
+{
+	char line[256];
+	bool walks = false;
+	FILE *f = tid != 0 ? open_file(tid, "stack") : NULL;
+
+	while (f != NULL && !walks && fgets(line, sizeof(line), f) != NULL)
+		walks = strstr(line, "link_path_walk") != NULL;
+	if (f != NULL)
+		(void)fclose(f);
+	return walks;
+}
+
 /* Where a system call opens a file, which argument has the flags. */
 static int flags_of(long call)
 {

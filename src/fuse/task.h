@@ -22,6 +22,12 @@ bool task_went_on(pid_t tid, uint64_t *cpu);
 bool task_waits_for_lock(pid_t tid);
 
 /*
+ * The task is on its way to the last name of a path, and so has not locked the directory that it is
+ * in. False also where that is not to be known (/proc/TID/stack needs CAP_SYS_ADMIN).
+ */
+bool task_walks(pid_t tid);
+
+/*
  * The task is inside a system call that makes, moves or removes a name, and so may hold the lock of
  * a directory. False also where that is not to be known (/proc/TID/syscall needs ptrace(2)'s
  * permission).

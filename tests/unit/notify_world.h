@@ -16,7 +16,7 @@
 static struct kernel *k;
 static uint64_t file, dir; /* "f", 50; "d", 60 */
 
-static bool went_on, changes_names, mounted_below;
+static bool went_on, changes_names, walks, mounted_below;
 static unsigned looked_at; /* tasks */
 
 bool __wrap_task_went_on(pid_t tid, uint64_t *cpu);
@@ -26,6 +26,13 @@ bool __wrap_task_went_on(pid_t tid, uint64_t *cpu)
 	assert_int_equal(tid, PID);
 	looked_at++;
 	return went_on;
+}
+
+bool __wrap_task_walks(pid_t tid);
+bool __wrap_task_walks(pid_t tid)
+{
+	assert_int_equal(tid, PID);
+	return walks;
 }
 
 bool __wrap_task_changes_names(pid_t tid);
@@ -50,7 +57,7 @@ enum mounted __wrap_mounts_below(struct mounts *m, struct cache *cache, uint64_t
 
 static inline int begin_with(const struct kernel_version *v)
 {
-	went_on = changes_names = mounted_below = false;
+	went_on = changes_names = walks = mounted_below = false;
 	looked_at = 0;
 	fake_now += SECOND;
 	k = kernel_new(world_new(), kernel_options());

@@ -313,6 +313,8 @@ static void test_attributes_of_passed(void **state)
 }
 
 /* Whoever asks may be the one that has the directory locked: then he is answered, and counted. */
+static struct question *walker;
+
 static void stats_meanwhile(void)
 {
 	makes_meanwhile_and_passes();
@@ -330,6 +332,12 @@ static void stats_meanwhile(void)
 	kernel_later(k, 10 * MSEC);
 	assert_err(q, 0);
 	assert_int_equal(count(STAT_fence_late), 2);
+	/* one that is on its way there has locked nothing: it waits for the names */
+	walks = true;
+	walker = stats(dir);
+	for (int i = 0; i < 20; i++)
+		kernel_later(k, 10 * MSEC);
+	assert_false(walker->answered);
 }
 
 static void test_attributes_late(void **state)
@@ -340,6 +348,9 @@ static void test_attributes_late(void **state)
 	(void)inv_name(k->w, 60, "x");
 	kernel_notified(k);
 	assert_was_held_up();
+	kernel_notified(k);
+	assert_err(walker, 0);
+	assert_int_equal(count(STAT_fence_late), 2);
 }
 
 /*
