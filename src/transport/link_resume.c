@@ -136,10 +136,12 @@ static int tell_session(struct link *l, struct stream *s)
 	*t = (struct telling){.link = l, .stream = s};
 	void *arg;
 	const struct backend_events *events = link_events(l, &arg);
-	if (events != NULL)
+	if (events != NULL) {
 		events->holds(arg, &to);
-	else
+	} else {
+		drop_oneways(t);
 		tell_node(t, l->base.info.root_node, 1);
+	}
 	tell_slots(t);
 	send_items(t, true);
 	return t->error != 0 ? t->error : receive_reply(s);

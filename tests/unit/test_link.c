@@ -166,7 +166,14 @@ struct world {
 	int fd;		       /* the server's */
 	struct head_buf hb;
 	unsigned char *payload; /* of the request received last */
-	unsigned lost;		/* lock */
+	/* lock: */
+	unsigned lost;
+	/* The dialler's. */
+	bool may_dial, dial_waits; /* waits: until there is a server, or the end; else it fails */
+	struct msg dial_hello;
+	unsigned dials, freed;
+	uint64_t asked_session, asked_epoch, asked_seq;
+	unsigned char asked_token[MSG_TOKEN_LEN];
 };
 
 static void on_lost(void *arg)
@@ -179,7 +186,8 @@ static void on_lost(void *arg)
 	(void)pthread_mutex_unlock(&lock);
 }
 
-static struct world *world_new(uint64_t slots, size_t send_queue)
+/* Features besides. */
+static struct world *world_with(uint64_t slots, size_t send_queue, uint64_t features, uint64_t timeo)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	struct msg hello = {0};
@@ -199,13 +207,23 @@ static struct world *world_new(uint64_t slots, size_t send_queue)
 	MSG_SET(&hello, slots, slots);
 	MSG_SET(&hello, node, 77);
 	MSG_SET(&hello, epoch, 78);
-	MSG_SET(&hello, features, HELLO_READONLY | HELLO_PUSH);
+	MSG_SET(&hello, session, 79);
+	MSG_SET(&hello, features, HELLO_READONLY | HELLO_PUSH | features);
 	MSG_SET(&hello, uid, 1000);
-	const struct link_options options = {
-	    .send_queue = send_queue, .stats = w->stats, .lost = on_lost, .lost_arg = w};
-	const struct dialled server = {.stream = client, .hello = hello};
+	const struct link_options options = {.send_queue = send_queue,
+					     .timeo_ms = timeo,
+					     .stats = w->stats,
+					     .lost = on_lost,
+					     .lost_arg = w};
+	const struct dialled server = {.stream = client, .hello = hello, .token = "first"};
 	assert_int_equal(link_new(&server, &options, &w->b), 0);
+	w->dial_hello = hello;
 	return w;
+}
+
+static struct world *world_new(uint64_t slots, size_t send_queue)
+{
+	return world_with(slots, send_queue, 0, 0);
 }
 
 static void hang_up(struct world *w)
@@ -1285,6 +1303,471 @@ static void test_many_threads_lose_the_link(void **state)
 		run_many(after[i]);
 }
 
+/* ---- a link that is made again ---- */
+
+struct test_dialler {
+	struct dialler base; /* first */
+	struct world *w;
+};
+
+static bool dial_allowed(struct world *w)
+{
+	(void)pthread_mutex_lock(&lock);
+	bool may = w->may_dial;
+	(void)pthread_mutex_unlock(&lock);
+	return may;
+}
+
+static int dial(struct dialler *d, const struct msg *resume, const struct patience *p,
+		struct dialled *ret, char *err, size_t err_len)
+{
+	struct world *w = ((struct test_dialler *)d)->w;
+	int fd[2];
+
+	(void)pthread_mutex_lock(&lock);
+	bool waits = w->dial_waits;
+	w->dials++;
+	w->asked_session = resume->session;
+	w->asked_epoch = resume->epoch;
+	w->asked_seq = MSG_HAS(resume, seq) ? resume->seq : 0;
+	memcpy(w->asked_token, resume->token.data, MSG_TOKEN_LEN);
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+	(void)snprintf(err, err_len, "nobody is there");
+	while (waits && !dial_allowed(w) && !patience_stopped(p))
+		(void)patience_pause(p, 10000);
+	if (patience_stopped(p))
+		return -EINTR;
+	if (!dial_allowed(w))
+		return -EHOSTDOWN;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+	assert_int_equal(stream_new(fd[0], &ret->stream), 0);
+	ret->hello = w->dial_hello;
+	memcpy(ret->token, "next", 5);
+	(void)pthread_mutex_lock(&lock);
+	assert_int_equal(stream_new(fd[1], &w->server), 0);
+	w->fd = fd[1];
+	w->may_dial = false;
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+static void dialler_free(struct dialler *d)
+{
+	((struct test_dialler *)d)->w->freed++;
+	free(d);
+}
+
+static struct world *world_kept(uint64_t slots, uint64_t features, uint64_t timeo)
+{
+	struct world *w = world_with(slots, 1 << 20, HELLO_RESUME | features, timeo);
+	struct test_dialler *d = calloc(1, sizeof(*d));
+
+	assert_non_null(d);
+	*d = (struct test_dialler){.base = {.dial = dial, .free = dialler_free}, .w = w};
+	w->dial_hello.features |= HELLO_RESUMED;
+	assert_int_equal(link_keep(w->b, &d->base), 0);
+	return w;
+}
+
+static void wait_dials(struct world *w, unsigned n)
+{
+	(void)pthread_mutex_lock(&lock);
+	while (w->dials < n)
+		(void)pthread_cond_wait(&changed, &lock);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+/* A server is there again, and has answered HELLO. */
+static void let_dial(struct world *w)
+{
+	(void)pthread_mutex_lock(&lock);
+	w->may_dial = true;
+	while (w->server == NULL)
+		(void)pthread_cond_wait(&changed, &lock);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+/* What the link tells of the session. */
+struct told {
+	struct slice_copy {
+		unsigned char data[256];
+		size_t len;
+	} of[RESUME_SLOTS + 1];
+	uint64_t id;
+};
+
+static struct told receive_resume(struct world *w)
+{
+	struct told t = {0};
+	bool last = false;
+
+	for (unsigned n = 0; !last; n++) {
+		struct msg m = receive_op(w, MSG_RESUME);
+
+		assert_true(m.type <= RESUME_SLOTS);
+		assert_int_equal((m.flags & RESUME_FIRST) != 0, n == 0);
+		struct slice_copy *to = &t.of[m.type];
+		assert_true(to->len + m.payload.len <= sizeof(to->data));
+		memcpy(to->data + to->len, w->payload, m.payload.len);
+		to->len += m.payload.len;
+		t.id = m.id;
+		last = (m.flags & RESUME_LAST) != 0;
+	}
+	return t;
+}
+
+static struct told resume(struct world *w)
+{
+	let_dial(w);
+	struct told t = receive_resume(w);
+	reply_err(w, t.id, 0);
+	return t;
+}
+
+static void assert_pair(struct slice *in, uint64_t a, uint64_t b)
+{
+	uint64_t x, y;
+
+	assert_int_equal(codec_get_pair(in, &x, &y), 1);
+	assert_int_equal(x, a);
+	assert_int_equal(y, b);
+}
+
+static struct msg_slot slot_of(const struct msg *m)
+{
+	assert_true(MSG_HAS(m, slot));
+	assert_int_equal(m->slot.len, MSG_SLOT_LEN);
+	return msg_slot_get(m->slot.data);
+}
+
+/* The same bytes, in the same order; what came meanwhile follows. */
+static void test_sent_again(void **state)
+{
+	struct world *w = world_kept(3, 0, 0);
+	struct tried *t[5], *oneway = oneway_new("x", 1);
+	struct msg_slot slots[3];
+	uint64_t ids[3];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		t[i] = i == 1 ? read_new(10, 1) : write_new(i * 10, "data", 4);
+		submit(w, t[i]);
+	}
+	submit(w, oneway); /* behind the fourth, which waits for a slot */
+	for (unsigned i = 0; i < 3; i++) {
+		struct msg m = receive(w);
+
+		ids[i] = m.id;
+		assert_int_equal(MSG_HAS(&m, slot), i != 1);
+		if (i != 1)
+			slots[i] = slot_of(&m);
+	}
+	hang_up(w);
+	wait_dials(w, 3);
+	t[4] = write_new(40, "data", 4);
+	submit(w, t[4]);
+	for (unsigned i = 0; i < 5; i++)
+		assert_waiting(t[i]);
+	struct told told = resume(w);
+	assert_int_equal(w->asked_session, 79);
+	assert_int_equal(w->asked_epoch, 78);
+	struct slice in = {told.of[RESUME_NODES].data, told.of[RESUME_NODES].len};
+	assert_pair(&in, 77, 1); /* the root, as nobody else tells */
+	assert_int_equal(in.len, 0);
+	in = (struct slice){told.of[RESUME_SLOTS].data, told.of[RESUME_SLOTS].len};
+	assert_pair(&in, slots[0].slot, slots[0].use);
+	assert_pair(&in, slots[2].slot, slots[2].use);
+	assert_int_equal(in.len, 0);
+	wait_ended(oneway, 0); /* what it gave back has been told otherwise */
+	for (unsigned i = 0; i < 3; i++) {
+		struct msg m = receive(w);
+
+		assert_int_equal(m.id, ids[i]);
+		assert_int_equal(m.off, i * 10);
+		if (i == 1)
+			continue;
+		assert_int_equal(slot_of(&m).slot, slots[i].slot);
+		assert_int_equal(slot_of(&m).use, slots[i].use);
+		assert_memory_equal(w->payload, "data", 4);
+	}
+	assert_quiet(w);
+	for (unsigned i = 0; i < 3; i++) {
+		if (i == 1)
+			reply_data(w, ids[i], "x", 1);
+		else
+			reply_written(w, ids[i], i * 10, 4);
+		wait_ended(t[i], 0);
+	}
+	for (unsigned i = 3; i < 5; i++) {
+		struct msg m = receive_op(w, MSG_WRITE);
+
+		assert_int_equal(m.off, i * 10);
+		reply_written(w, m.id, m.off, 4);
+		wait_ended(t[i], 0);
+	}
+	assert_quiet(w);
+	assert_int_equal(lost_count(w), 0);
+	assert_int_equal(stats_get(w->stats, STAT_conn_lost), 1);
+	for (unsigned i = 0; i < 5; i++)
+		tried_free(t[i]);
+	tried_free(oneway);
+	world_free(w);
+}
+
+/* The new secret is used the next time. */
+static void test_secret(void **state)
+{
+	struct world *w = world_kept(3, 0, 0);
+
+	(void)state;
+	hang_up(w);
+	(void)resume(w);
+	assert_string_equal((const char *)w->asked_token, "first");
+	hang_up(w);
+	(void)resume(w);
+	assert_string_equal((const char *)w->asked_token, "next");
+	world_free(w);
+}
+
+static uint64_t heard(void *arg)
+{
+	(void)arg;
+	return 42;
+}
+
+static void holds(void *arg, const struct backend_holds *to)
+{
+	(void)arg;
+	to->begin(to->arg);
+	for (uint64_t i = 0; i < 3; i++)
+		to->node(to->arg, 100 + i, 1 + i);
+	to->file(to->arg, 9);
+}
+
+static void locks_lost(void *arg)
+{
+	(void)pthread_mutex_lock(&lock);
+	++*(unsigned *)arg;
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static void test_tells_what_is_held(void **state)
+{
+	static const struct backend_events events = {
+	    .heard = heard, .holds = holds, .locks_lost = locks_lost};
+	struct world *w = world_kept(3, 0, 0);
+	unsigned lost = 0;
+	uint64_t fh;
+
+	(void)state;
+	w->b->ops->listen(w->b, &events, &lost);
+	for (unsigned with = 0; with < 2; with++) {
+		if (with != 0)
+			w->dial_hello.features |= HELLO_LOCKS_LOST;
+		hang_up(w);
+		struct told told = resume(w);
+		assert_int_equal(w->asked_seq, 42);
+		struct slice in = {told.of[RESUME_NODES].data, told.of[RESUME_NODES].len};
+		for (uint64_t i = 0; i < 3; i++)
+			assert_pair(&in, 100 + i, 1 + i);
+		assert_int_equal(in.len, 0);
+		in = (struct slice){told.of[RESUME_FILES].data, told.of[RESUME_FILES].len};
+		assert_int_equal(codec_get_uint(&in, &fh), 1);
+		assert_int_equal(fh, 9);
+		assert_int_equal(in.len, 0);
+		struct tried *t = read_new(0, 1); /* it goes on */
+		submit(w, t);
+		struct msg m = receive_op(w, MSG_READ);
+		reply_data(w, m.id, "x", 1);
+		wait_ended(t, 0);
+		tried_free(t);
+		assert_int_equal(lost, with);
+	}
+	world_free(w);
+}
+
+static void test_cancelled_again(void **state)
+{
+	struct world *w = world_kept(3, 0, 0);
+	struct tried *t = call_new(MSG_SETLK);
+
+	(void)state;
+	submit(w, t);
+	struct msg m = receive_op(w, MSG_SETLK);
+	uint64_t id = m.id;
+	assert_true(w->b->ops->cancel(w->b, &t->call));
+	assert_int_equal(receive_op(w, MSG_CANCEL).id, id);
+	hang_up(w);
+	(void)resume(w);
+	assert_int_equal(receive_op(w, MSG_SETLK).id, id);
+	assert_int_equal(receive_op(w, MSG_CANCEL).id, id);
+	reply_err(w, id, EINTR);
+	wait_ended(t, EINTR);
+	tried_free(t);
+	world_free(w);
+}
+
+/* soft: calls end, and those that come; when there is a server again all goes on. */
+static void test_timeo(void **state)
+{
+	struct world *w = world_kept(1, 0, 1);
+	struct tried *t = write_new(0, "x", 1), *queued = read_new(0, 1), *late = read_new(0, 1),
+		     *after = write_new(0, "x", 1);
+
+	(void)state;
+	submit(w, t);
+	submit(w, queued);
+	struct msg m = receive_op(w, MSG_WRITE);
+	const struct msg_slot slot = slot_of(&m);
+	hang_up(w);
+	wait_ended(t, ETIMEDOUT);
+	wait_ended(queued, ETIMEDOUT);
+	submit(w, late);
+	assert_ended(late, ETIMEDOUT); /* at once */
+	assert_int_equal(resume(w).of[RESUME_SLOTS].len, 0);
+	/* the reply to RESUME is still on its way to the link */
+	while (stats_get(w->stats, STAT_conn_resumed) == 0)
+		(void)sched_yield();
+	submit(w, after);
+	m = receive_op(w, MSG_WRITE);
+	assert_int_equal(slot_of(&m).slot, slot.slot);
+	assert_int_equal(slot_of(&m).use, slot.use + 1);
+	reply_written(w, m.id, 0, 1);
+	wait_ended(after, 0);
+	assert_int_equal(lost_count(w), 0);
+	tried_free(t);
+	tried_free(queued);
+	tried_free(late);
+	tried_free(after);
+	world_free(w);
+}
+
+static void test_shutdown_while_it_dials(void **state)
+{
+	struct world *w = world_kept(1, 0, 0);
+	struct tried *t = read_new(0, 1), *queued = read_new(0, 1);
+
+	(void)state;
+	submit(w, t);
+	submit(w, queued);
+	w->dial_waits = true;
+	hang_up(w);
+	wait_dials(w, 1);
+	w->b->ops->shutdown(w->b);
+	assert_ended(t, ENOTCONN);
+	assert_ended(queued, ENOTCONN);
+	assert_int_equal(lost_count(w), 0); /* it was to end */
+	w->b->ops->free(w->b);
+	assert_int_equal(w->freed, 1);
+	head_buf_done(&w->hb);
+	stats_free(w->stats);
+	free(w->payload);
+	free(w);
+	tried_free(t);
+	tried_free(queued);
+}
+
+/* Between the loss and the keeper's seeing it. */
+static void test_shutdown_after_a_loss(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		struct world *w = world_kept(1, 0, 0);
+		struct tried *t = read_new(0, 1);
+
+		submit(w, t);
+		hang_up(w);
+		while (stats_get(w->stats, STAT_conn_lost) == 0)
+			(void)sched_yield();
+		w->b->ops->shutdown(w->b);
+		assert_ended(t, ENOTCONN);
+		w->b->ops->free(w->b);
+		head_buf_done(&w->hb);
+		stats_free(w->stats);
+		free(w->payload);
+		free(w);
+		tried_free(t);
+	}
+}
+
+/* A server that cannot go on with the session ends the link. */
+static void test_session_is_gone(void **state)
+{
+	static const uint64_t missing[] = {HELLO_RESUMED, HELLO_PUSH, HELLO_WATCH, HELLO_ACL};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(missing); i++) {
+		struct world *w = world_kept(1, HELLO_WATCH | HELLO_ACL, 0);
+		struct tried *t = read_new(0, 1), *late = read_new(0, 1);
+
+		submit(w, t);
+		w->dial_hello.features &= ~missing[i];
+		hang_up(w);
+		let_dial(w);
+		wait_ended(t, ENOTCONN);
+		submit(w, late);
+		wait_ended(late, ENOTCONN);
+		assert_int_equal(lost_count(w), 1);
+		tried_free(t);
+		tried_free(late);
+		world_free(w);
+	}
+}
+
+/* It is tried again. */
+static void test_resume_makes_no_sense(void **state)
+{
+	struct world *w = world_kept(1, 0, 0);
+	struct tried *t = read_new(0, 1);
+
+	(void)state;
+	submit(w, t);
+	for (int how = 0; how < 5; how++) {
+		struct msg m = {0};
+
+		hang_up(w);
+		let_dial(w);
+		struct told told = receive_resume(w);
+		MSG_SET(&m, id, told.id - (how == 0));
+		if (how == 1)
+			MSG_SET(&m, err, EIO);
+		if (how == 2)
+			MSG_SET(&m, op, MSG_RESET);
+		if (how == 3)
+			m.present &= ~MSG_BIT(id);
+		if (how < 4)
+			assert_int_equal(stream_send(w->server, &m), 0);
+		/* 4: it hangs up */
+	}
+	hang_up(w);
+	(void)resume(w);
+	struct msg m = receive_op(w, MSG_READ);
+	reply_data(w, m.id, "x", 1);
+	wait_ended(t, 0);
+	tried_free(t);
+	world_free(w);
+}
+
+static void test_goodbye(void **state)
+{
+	struct world *w = world_kept(1, 0, 0);
+	const char *why;
+	struct msg m;
+
+	(void)state;
+	w->b->ops->shutdown(w->b);
+	(void)receive_op(w, MSG_GOODBYE);
+	assert_int_equal(stream_recv(w->server, &w->hb, &m, &why), -ENODATA);
+	w->b->ops->free(w->b);
+	hang_up(w);
+	head_buf_done(&w->hb);
+	stats_free(w->stats);
+	free(w->payload);
+	free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1309,6 +1792,16 @@ int main(void)
 	    cmocka_unit_test(test_reply_before_all_was_sent),
 	    cmocka_unit_test(test_many_threads),
 	    cmocka_unit_test(test_many_threads_lose_the_link),
+	    cmocka_unit_test(test_sent_again),
+	    cmocka_unit_test(test_secret),
+	    cmocka_unit_test(test_tells_what_is_held),
+	    cmocka_unit_test(test_cancelled_again),
+	    cmocka_unit_test(test_timeo),
+	    cmocka_unit_test(test_shutdown_while_it_dials),
+	    cmocka_unit_test(test_shutdown_after_a_loss),
+	    cmocka_unit_test(test_session_is_gone),
+	    cmocka_unit_test(test_resume_makes_no_sense),
+	    cmocka_unit_test(test_goodbye),
 	};
 
 	log_init("test_link", LOG_CRIT); /* lost links are what is tested */
