@@ -8,6 +8,7 @@
 #include "host/lock.h"
 #include "host/promise.h"
 #include "host/session.h"
+#include "host/sessions.h"
 
 /* What a server has for its sessions; nobody takes pushes, so nothing is watched. */
 struct world {
@@ -207,6 +208,228 @@ static void test_lost_while_it_sends(void **state)
 		lose_while_it_sends(*state);
 }
 
+/* ---- sessions whose clients may come back ---- */
+
+#define LONG_MS 60000
+
+struct kept {
+	struct sessions *all;
+	struct session *s;
+	unsigned char token[MSG_TOKEN_LEN];
+	struct line line;
+	struct hnode *n;
+};
+
+/* Attached, and with a lock. */
+static struct kept keep(struct world *w, unsigned grace_ms, unsigned lease_ms)
+{
+	struct kept k = {0};
+
+	assert_int_equal(sessions_new(grace_ms, lease_ms, &k.all), 0);
+	session_unref(w->s);
+	assert_int_equal(session_new(&w->host, 9, HELLO_RESUME, &w->s), 0);
+	k.s = w->s;
+	assert_int_equal(sessions_add(k.all, k.s, k.token), 0);
+	connect_line(w, &k.line);
+	sessions_taken(k.all, k.s, true);
+	k.n = tell_root(w);
+	assert_int_equal(lock_as(k.s, k.n, RANGE_WRITE), 0);
+	return k;
+}
+
+static void lose(struct kept *k)
+{
+	sessions_park(k->all, k->s, session_gen(k->s));
+	stream_free(k->line.stream);
+	stream_free(k->line.peer);
+}
+
+static void kept_done(struct world *w, struct kept *k)
+{
+	hnode_unref(w->host.nodes, k->n);
+	sessions_free(k->all);
+}
+
+static int take(struct kept *k)
+{
+	unsigned char next[MSG_TOKEN_LEN];
+	struct session *s;
+	int r = sessions_take(k->all, 9, (struct slice){k->token, MSG_TOKEN_LEN}, &s, next);
+
+	if (r == 0) {
+		memcpy(k->token, next, sizeof(next));
+		assert_ptr_equal(s, k->s);
+		session_unref(s);
+	}
+	return r;
+}
+
+/* Somebody else gets the lock: it has been released. */
+static bool locked(struct world *w, const struct kept *k)
+{
+	struct session *other;
+
+	assert_int_equal(session_new(&w->host, 10, 0, &other), 0);
+	int r = lock_as(other, k->n, RANGE_WRITE);
+	session_unref(other);
+	assert_true(r == 0 || r == -EAGAIN);
+	return r != 0;
+}
+
+static void test_away_within_grace(void **state)
+{
+	struct world *w = *state;
+	struct kept k = keep(w, LONG_MS, LONG_MS / 2);
+
+	assert_int_equal(sessions_tick(k.all), -1); /* nobody is away */
+	assert_int_equal(sessions_away(k.all), 0);
+	sessions_park(k.all, k.s, session_gen(k.s) - 1); /* an older connection's end */
+	assert_int_equal(sessions_away(k.all), 0);
+	lose(&k);
+	assert_int_equal(sessions_away(k.all), 1);
+	assert_in_range(sessions_tick(k.all), 1, LONG_MS / 2); /* when its locks are over */
+	assert_true(locked(w, &k));
+	assert_int_equal(take(&k), 0);
+	assert_int_equal(sessions_away(k.all), 0);
+	assert_int_equal(sessions_tick(k.all), -1);
+	assert_false(session_locks_lost(k.s));
+	sessions_taken(k.all, k.s, false); /* that connection is lost, too */
+	assert_int_equal(sessions_away(k.all), 1);
+	assert_int_equal(take(&k), 0);
+	kept_done(w, &k);
+}
+
+static void test_away_for_too_long(void **state)
+{
+	struct world *w = *state;
+	struct kept k = keep(w, 0, LONG_MS);
+
+	lose(&k);
+	assert_int_equal(sessions_away(k.all), 1);
+	assert_int_equal(sessions_tick(k.all), -1);
+	assert_int_equal(sessions_away(k.all), 0);
+	assert_int_equal(take(&k), -ENOENT);
+	kept_done(w, &k);
+}
+
+/* Its locks go before it, and it is told so when it comes back. */
+static void test_lease_ends(void **state)
+{
+	struct world *w = *state;
+	struct kept k = keep(w, LONG_MS, 0);
+
+	assert_int_equal(sessions_tick(k.all), -1); /* not while it is there */
+	assert_true(locked(w, &k));
+	lose(&k);
+	assert_in_range(sessions_tick(k.all), LONG_MS - 5000, LONG_MS);
+	assert_false(locked(w, &k));
+	assert_false(session_holds_locks(k.s));
+	assert_int_equal(take(&k), 0);
+	assert_true(session_locks_lost(k.s));
+	connect_line(w, &k.line);
+	session_resumed(k.s, 0);
+	sessions_taken(k.all, k.s, true);
+	assert_false(session_locks_lost(k.s)); /* it knows */
+	assert_int_equal(lock_as(k.s, k.n, RANGE_WRITE), 0);
+	assert_true(locked(w, &k));
+	assert_int_equal(lock_as(k.s, k.n, RANGE_NONE), 0);
+	lose(&k);
+	(void)sessions_tick(k.all);
+	assert_int_equal(take(&k), 0);
+	assert_false(session_locks_lost(k.s)); /* it had none */
+	kept_done(w, &k);
+}
+
+/* What the client asked for before is still being executed. */
+static void test_busy(void **state)
+{
+	struct world *w = *state;
+	struct kept k = keep(w, LONG_MS, 0);
+	uint64_t gen = session_gen(k.s);
+
+	assert_true(session_settle(k.s, 0));
+	assert_true(session_enter(k.s, gen));
+	assert_false(session_enter(k.s, gen + 1));
+	assert_false(session_enter(k.s, gen - 1));
+	assert_false(session_settle(k.s, 0));
+	lose(&k);
+	assert_false(session_enter(k.s, gen)); /* no other begins */
+	assert_int_equal(take(&k), -EAGAIN);
+	assert_int_equal(sessions_away(k.all), 1);
+	assert_in_range(sessions_tick(k.all), 1, 1000); /* its locks are looked at soon */
+	assert_true(locked(w, &k));
+	session_leave(k.s);
+	assert_true(session_settle(k.s, 0));
+	(void)sessions_tick(k.all);
+	assert_false(locked(w, &k));
+	assert_int_equal(take(&k), 0);
+	assert_int_equal(take(&k), -EAGAIN); /* by one at a time */
+	kept_done(w, &k);
+}
+
+/* Before its first connection has it, nobody else gets it. */
+static void test_new_is_nobody_elses(void **state)
+{
+	struct world *w = *state;
+	struct kept k = {0};
+
+	assert_int_equal(sessions_new(LONG_MS, LONG_MS, &k.all), 0);
+	session_unref(w->s);
+	assert_int_equal(session_new(&w->host, 9, HELLO_RESUME, &w->s), 0);
+	k.s = w->s;
+	assert_int_equal(sessions_add(k.all, k.s, k.token), 0);
+	assert_int_equal(take(&k), -EAGAIN);
+	connect_line(w, &k.line);
+	sessions_taken(k.all, k.s, true);
+	lose(&k);
+	assert_int_equal(take(&k), 0);
+	sessions_free(k.all);
+}
+
+/* Of too many that are away the longest goes. */
+static void test_too_many_away(void **state)
+{
+	struct world *w = *state;
+	struct kept k = keep(w, LONG_MS, LONG_MS);
+
+	lose(&k);
+	for (unsigned i = 0; i < SESSIONS_AWAY_MAX; i++) {
+		unsigned char token[MSG_TOKEN_LEN];
+		struct session *s;
+
+		assert_int_equal(session_new(&w->host, 100 + i, HELLO_RESUME, &s), 0);
+		assert_int_equal(sessions_add(k.all, s, token), 0);
+		sessions_taken(k.all, s, true);
+		assert_int_equal(sessions_away(k.all), i + 1);
+		sessions_park(k.all, s, session_gen(s));
+		session_unref(s);
+	}
+	assert_int_equal(sessions_away(k.all), SESSIONS_AWAY_MAX);
+	assert_int_equal(take(&k), -ENOENT);
+	kept_done(w, &k);
+}
+
+/* What belongs to one connection neither goes to the next nor ends it. */
+static void test_replies_belong_to_a_connection(void **state)
+{
+	struct world *w = *state;
+	struct line first, second;
+	struct msg p = {0};
+
+	connect_line(w, &first);
+	uint64_t gen = session_gen(w->s);
+	session_cut(w->s, gen);
+	connect_line(w, &second);
+	session_reply(&p, 5, 0);
+	assert_int_equal(session_send(w->s, gen, &p), -ENOTCONN);
+	session_cut(w->s, gen); /* as the first connection's thread may do late */
+	assert_int_equal(reply(w, 6), 0);
+	assert_int_equal(received(&second), 6);
+	stream_free(first.stream);
+	stream_free(first.peer);
+	lose_line(w, &second);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_world, teardown_world)
 
 int main(void)
@@ -215,6 +438,13 @@ int main(void)
 		T(test_outlives_its_connections),
 		T(test_lock_without_connection),
 		T(test_lost_while_it_sends),
+		T(test_away_within_grace),
+		T(test_away_for_too_long),
+		T(test_lease_ends),
+		T(test_busy),
+		T(test_new_is_nobody_elses),
+		T(test_too_many_away),
+		T(test_replies_belong_to_a_connection),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
