@@ -110,6 +110,12 @@ static bool take_token(const struct msg *hello, unsigned char *ret)
 	return true;
 }
 
+/* What another try may find to be over. */
+static bool passes(int e)
+{
+	return e == EAGAIN || e == ENOMEM || e == EMFILE || e == ENFILE;
+}
+
 /* What a reply to HELLO says; on a refusal and for garbage with the reason in d->err. */
 static enum answer judge(const struct dialling *d, const struct plain_reply *reply,
 			 struct dialled *to)
@@ -124,7 +130,7 @@ static enum answer judge(const struct dialling *d, const struct plain_reply *rep
 
 		hello_reason(reply->data, e, reason);
 		(void)fail(d, 0, "the server refuses: %s", reason);
-		return e == EAGAIN ? ANSWER_BUSY : ANSWER_REFUSED;
+		return passes(e) ? ANSWER_BUSY : ANSWER_REFUSED;
 	}
 	int r = hello_decode(reply->data, ret);
 	if (r == -ENOMSG)

@@ -225,7 +225,7 @@ static struct kept keep(struct world *w, unsigned grace_ms, unsigned lease_ms)
 {
 	struct kept k = {0};
 
-	assert_int_equal(sessions_new(grace_ms, lease_ms, &k.all), 0);
+	assert_int_equal(sessions_new(grace_ms, lease_ms, NULL, &k.all), 0);
 	session_unref(w->s);
 	assert_int_equal(session_new(&w->host, 9, HELLO_RESUME, &w->s), 0);
 	k.s = w->s;
@@ -373,7 +373,7 @@ static void test_new_is_nobody_elses(void **state)
 	struct world *w = *state;
 	struct kept k = {0};
 
-	assert_int_equal(sessions_new(LONG_MS, LONG_MS, &k.all), 0);
+	assert_int_equal(sessions_new(LONG_MS, LONG_MS, NULL, &k.all), 0);
 	session_unref(w->s);
 	assert_int_equal(session_new(&w->host, 9, HELLO_RESUME, &w->s), 0);
 	k.s = w->s;
