@@ -48,7 +48,10 @@ def end_well(all_of):
 
 def exact(at, count):
     for n in range(count):
-        same(f"log {n}", b"".join(b"%06d log%d\n" % (i, n) for i in range(LINES)), get(f"{at}/log{n}"))
+        found = get(f"{at}/log{n}").splitlines()
+        for i, line in enumerate(found):
+            same(f"{at}: log {n}, line {i}", b"%06d log%d" % (i, n), line)
+        same(f"{at}: log {n}, lines", LINES, len(found))
 
 
 def idle(line, m):
