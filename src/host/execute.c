@@ -245,8 +245,8 @@ int request_execute(struct request *r)
 	turn_pass(&r->turn); /* a reply may have to wait for the client to read */
 	session_leave(r->session);
 	settle(r, result);
-	if (result == OP_NO_REPLY)
-		return 0;
+	if (result == OP_NO_REPLY) /* after GOODBYE the client waits for the end */
+		return session_said_goodbye(r->session) ? -ENODATA : 0;
 	if (result == OP_MALFORMED)
 		return -EPROTO;
 	uint64_t gen = r->gen;

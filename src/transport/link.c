@@ -9,7 +9,7 @@
 #include "core/log.h"
 #include "transport/codec.h"
 
-#define GOODBYE_S 1 /* for which the end waits until GOODBYE is sent */
+#define GOODBYE_S 1 /* for which the end waits until the server has heard GOODBYE */
 
 static struct link *to_link(struct backend *b)
 {
@@ -510,39 +510,25 @@ static void link_lost(void *arg, const char *why, struct call *part)
 
 /* ---- the end ---- */
 
-struct goodbye {
-	struct call call;
-	struct link *link;
-};
-
-static void said_goodbye(struct call *call)
-{
-	struct goodbye *g = (struct goodbye *)call;
-	struct link *l = g->link;
-
-	free(g);
-	SCOPE_LOCK(&l->lock);
-	l->goodbye = true;
-	(void)pthread_cond_broadcast(&l->room);
-}
-
-/* So that the server keeps nothing for a client that does not come back. */
+/*
+ * So that the server keeps nothing for a client that does not come back. It closes the connection
+ * when it has heard: if ours were closed at once, what it is about to send could take the message
+ * with it.
+ */
 static void say_goodbye(struct link *l)
 {
-	struct goodbye *g = calloc(1, sizeof(*g));
+	struct call *call = calloc(1, sizeof(*call));
 	struct timespec end;
 
-	if (g == NULL)
+	if (call == NULL)
 		return;
-	g->link = l;
-	g->call.sent = said_goodbye;
-	MSG_SET(&g->call.req, op, MSG_GOODBYE);
+	call->sent = free_call;
+	MSG_SET(&call->req, op, MSG_GOODBYE);
 	(void)clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += GOODBYE_S;
-	link_submit(&l->base, &g->call);
+	link_submit(&l->base, call);
 	SCOPE_LOCK(&l->lock);
-	while (!l->goodbye &&
-	       pthread_cond_clockwait(&l->room, &l->lock, CLOCK_MONOTONIC, &end) == 0)
+	while (!l->lost && pthread_cond_clockwait(&l->room, &l->lock, CLOCK_MONOTONIC, &end) == 0)
 		;
 }
 
@@ -552,13 +538,11 @@ static void link_shutdown(struct backend *b)
 
 	(void)pthread_mutex_lock(&l->lock);
 	bool say = !l->stopping && !l->lost && !l->down && l->resumes;
-	(void)pthread_mutex_unlock(&l->lock);
-	if (say)
-		say_goodbye(l);
-	(void)pthread_mutex_lock(&l->lock);
 	l->stopping = true;
 	(void)pthread_cond_signal(&l->keep);
 	(void)pthread_mutex_unlock(&l->lock);
+	if (say)
+		say_goodbye(l);
 	if (l->keeper != NULL)
 		l->keeper_end(l->keeper);
 	if (l->wire != NULL)

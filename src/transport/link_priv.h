@@ -35,7 +35,6 @@ struct link {
 	bool overdue;	 /* it has been for longer than calls are to wait */
 	bool lost;	 /* for good */
 	bool stopping;	 /* shutdown was called */
-	bool goodbye;	 /* the server has been told */
 	const char *why; /* the wire was lost */
 	const struct backend_events *events; /* NULL: nobody listens yet */
 	void *events_arg;
