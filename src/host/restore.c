@@ -16,8 +16,9 @@
 #include "host/slots.h"
 #include "host/state.h"
 
-#define FILE_FLAGS (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME) /* that op_OPEN has of the guest's   \
-							       */
+#define FILE_FLAGS                                                                                 \
+	(O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME) /* that op_OPEN has of the guest's              \
+						    */
 
 struct restoring {
 	struct host *host;

@@ -48,7 +48,7 @@ struct server_config {
 	size_t nodes_max;	   /* how many all clients together may hold; 0: 16 Mi */
 	struct state
 		*state; /* where sessions outlive the server; NULL: nowhere. Outlives it, too */
-	struct stats *stats; /* NULL: nothing is counted */
+	struct stats *stats;		 /* NULL: nothing is counted */
 	const struct watch_group *watch; /* of fanotify, borrowed; NULL: the server opens one */
 };
 
