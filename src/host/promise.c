@@ -680,8 +680,8 @@ void promise_resume(struct promise_session *s, uint64_t seq)
 	s->cut = false;
 	if (s->restored && seq > s->seq && seq < UINT64_MAX / 2)
 		s->seq = s->sent = s->acked = seq; /* as the server before this one had them */
-	if (seq < s->taken || s->restored)
-		reset_locked(s);
+	if (promise_pushing(s) && (seq < s->taken || s->restored))
+		reset_locked(s); /* otherwise nobody would send it, and a fence wait for ever */
 	s->restored = false;
 	/* who waits for an ACK of what was sent asks for it again */
 	s->ack_asked = s->acked;
