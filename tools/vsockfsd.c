@@ -397,10 +397,13 @@ static int make_stats(const struct settings *s, struct stats **ret, char *err, s
 static bool state_folder(const struct settings *s, char *ret, size_t len)
 {
 	const char *home = getenv("XDG_STATE_HOME"), *user = getenv("HOME");
+	const char *unit = getenv("STATE_DIRECTORY"); /* systemd.exec(5): one, or more with ":" */
 	int n;
 
 	if (s->state_dir != NULL)
 		n = snprintf(ret, len, "%s", s->state_dir);
+	else if (unit != NULL && unit[0] == '/')
+		n = snprintf(ret, len, "%.*s", (int)strcspn(unit, ":"), unit);
 	else if (geteuid() == 0)
 		n = snprintf(ret, len, "/var/lib/vsockfsd");
 	else if (home != NULL && home[0] == '/')
