@@ -3,7 +3,7 @@
 # and a server that has not what the one before had ends the mounts.
 # timeout: 240
 # mounts: none
-# as: root
+# as: root user mapped
 import errno
 import fcntl
 import os
@@ -481,11 +481,13 @@ try:
     THIRD = Mount("third", WIRED)
     unsure(ONE, WIRE, THIRD)
     THIRD.unmount()
+    wait_for(lambda: ONE.count("server.sessions") == 1, SECONDS, "the third has said goodbye")
     ONE.end(signal.SIGKILL)
     another_has_it(ONE)
     ONE.start()
     wait_for(lambda: os.listdir(FIRST.at) == [], SECONDS, "the first mount is still there")
     FIRST.unmount()
+    wait_for(lambda: ONE.count("server.sessions") + ONE.count("server.away") == 0, SECONDS, "all have said goodbye")
     ONE.end(signal.SIGTERM)
     same("what is left of the state", [], os.listdir(STATE))
     for other_state in "none", TMP + "/another":
