@@ -458,7 +458,8 @@ def without(server, m, state):
     server.state = state
     server.start()
     refused(errno.ENOTCONN, os.stat, f"{m.at}/file")
-    bash('case "$VFS_AS" in user) must fusermount3 -u "$1" ;; *) must umount "$1" ;; esac', m.at)
+    bash('case "$VFS_AS" in user) must fusermount3 -u "$1" ;; *) must umount "$1" ;; esac; wait_for 10 ended "$2"',
+         m.at, str(m.pid))
     server.end(signal.SIGTERM)
     server.state = STATE
 
