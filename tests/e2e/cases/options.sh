@@ -228,7 +228,7 @@ if [ $EUID = 0 ]; then
 	same 'it works' hello "$(cat mnt/file)"
 	umount_vfs "$VFS_TMP/mnt"
 	wait $client
-	vsockfsd --listen unix:full --pidfile=full.pid src </dev/null 2>said &
+	vsockfsd --listen unix:full --state-dir=none --pidfile=full.pid src </dev/null 2>said &
 	server=$!
 	wait_for 20 test -s full.pid
 	same 'lines of the server about it' 1 "$(says_once)"
