@@ -80,14 +80,12 @@ struct cache_sink {
 	/* a name, and then the listing of its directory */
 	void (*entry)(void *arg, uint64_t parent, const char *name, size_t len, enum entry_way way);
 	/*
-	 * Waits until the task (0: not known) has digested what the kernel was told of ino:
-	 * cache_size_settled follows. Either it has gone on, or the lock under which it does that
-	 * has been free: of the directory `parent`, or of its entry `name` if len > 0. unsure: that
-	 * may be another lock, so that the task has to go on; then parent may be ino: there is
-	 * none.
+	 * Waits until the kernel has digested what it was told before of ino: cache_size_settled
+	 * follows. By the lock of the directory `parent`, or that of its entry `name` if len > 0;
+	 * with a task, also by its going on. Then parent may be ino: there is no lock.
 	 */
-	void (*settle)(void *arg, uint64_t ino, uint32_t serial, uint32_t task, bool unsure,
-		       uint64_t parent, const char *name, size_t len);
+	void (*settle)(void *arg, uint64_t ino, uint32_t serial, uint32_t task, uint64_t parent,
+		       const char *name, size_t len);
 	/* asks for the size of the file, and makes it known: cache_size_ask */
 	void (*size)(void *arg, uint64_t ino);
 	/* so much is queued that names which nobody is known to hold are better not told */

@@ -24,9 +24,9 @@
  * fuse_create_open pass no attr_version). So these are answered with the size that the
  * kernel has, when none is on its way there (`storing`), and until they have been digested
  * no other one is told (`forced`).
- * Where no request shows that, the notifier makes sure (cache_sink.settle): it looks whether the
- * task has gone on, and if not waits for the lock under which the kernel digests the reply; where
- * no name is sure to lead to that, until the task has.
+ * Where no request shows that, the notifier makes sure (cache_sink.settle): it waits for
+ * the lock under which the kernel digests the reply, and where no name is sure to lead to
+ * that, until the task has gone on.
  *
  * For a file that is open the client asks for the size itself when its content has
  * changed, so that those who never ask see it as well; where nobody tells of changes, when
@@ -220,15 +220,13 @@ static void settle_locked(struct cache *c, struct node *n)
 		return;
 	k->settling = k->serial;
 	/* a name of several may be one that the kernel has not: then there is no lock */
-	bool unsure = d == NULL || n->attr.nlink > 1;
+	uint32_t task = d == NULL || n->attr.nlink > 1 ? k->forced_by : 0;
 	if (k->forced_in != 0)
-		c->sink->settle(c->sink_arg, n->id, k->serial, k->forced_by, false, k->forced_in,
-				"", 0);
+		c->sink->settle(c->sink_arg, n->id, k->serial, 0, k->forced_in, "", 0);
 	else if (d != NULL)
-		c->sink->settle(c->sink_arg, n->id, k->serial, k->forced_by, unsure, d->dir->id,
-				d->name, d->len);
+		c->sink->settle(c->sink_arg, n->id, k->serial, task, d->dir->id, d->name, d->len);
 	else
-		c->sink->settle(c->sink_arg, n->id, k->serial, k->forced_by, unsure, n->id, "", 0);
+		c->sink->settle(c->sink_arg, n->id, k->serial, task, n->id, "", 0);
 }
 
 void size_outdated_locked(struct cache *c, struct node *n)

@@ -269,8 +269,8 @@ static void sink_entry(void *arg, uint64_t parent, const char *name, size_t len,
 	add_from_sink(arg, i);
 }
 
-static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task, bool unsure,
-			uint64_t parent, const char *name, size_t len)
+static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task, uint64_t parent,
+			const char *name, size_t len)
 {
 	struct notify *n = arg;
 	struct notification *i = item_new(parent, name, len);
@@ -279,7 +279,6 @@ static void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task,
 	i->node = ino;
 	i->serial = serial;
 	i->task = task;
-	i->unsure = unsure && task != 0;
 	SCOPE_LOCK(&n->lock);
 	notify_add_locked(n, i, cache_changed_by_host(n->fs->cache));
 }

@@ -148,19 +148,15 @@ void notify_after_forced(struct notify *n)
 	(void)pthread_rwlock_unlock(&n->fs->forcing);
 }
 
-/*
- * A task that sleeps, be it for its next request, has digested its reply: then no lock is needed,
- * which somebody may keep whose reply waits for this.
- */
 static enum outcome do_settle(struct notify *n, struct notification *i)
 {
-	if (i->tries == 0 && i->task != 0)
-		notify_after_forced(n);
-	if (i->task != 0 && task_went_on((pid_t)i->task, &i->cpu))
-		return DONE;
 	if (i->tries == 0 && i->ino != i->node)
 		wait_for_lock(n, i);
-	return !i->unsure || i->tries >= SIZE_TRIES ? DONE : AGAIN;
+	if (i->tries == 0 && i->task != 0)
+		notify_after_forced(n);
+	return i->task == 0 || task_went_on((pid_t)i->task, &i->cpu) || i->tries >= SIZE_TRIES
+		       ? DONE
+		       : AGAIN;
 }
 
 /*

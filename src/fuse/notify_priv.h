@@ -53,8 +53,7 @@ struct notification {
 	void *arg;
 	struct notify *notify;
 	uint32_t serial; /* with settles: of node; */
-	uint32_t task;	 /* whose it is, 0: not known */
-	bool unsure;	 /* and which has to go on */
+	uint32_t task;	 /* which is to go on, too, unless 0 */
 	uint64_t cpu;	 /* task_went_on */
 	uint64_t node;
 	size_t name_len;

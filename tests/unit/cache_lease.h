@@ -33,8 +33,7 @@ struct told {
 	size_t len;
 	enum entry_way way;
 	uint64_t changed_at;
-	uint32_t task;	 /* whose reply is settled, */
-	bool unsure;	 /* and whether it has to go on */
+	uint32_t task;	 /* to go on before something is settled, */
 	uint64_t of;	 /* of what is to be settled: the node and */
 	uint32_t serial;
 };
@@ -65,7 +64,7 @@ static inline void sink_inode(void *arg, uint64_t ino, bool data)
 	tell(arg, (struct told){.kind = data ? TOLD_DATA : TOLD_ATTR, .ino = ino});
 }
 
-static inline void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task, bool unsure,
+static inline void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_t task,
 			       uint64_t parent, const char *name, size_t len)
 {
 	struct told t = {.kind = TOLD_SETTLE,
@@ -73,8 +72,7 @@ static inline void sink_settle(void *arg, uint64_t ino, uint32_t serial, uint32_
 			 .len = len,
 			 .of = ino,
 			 .serial = serial,
-			 .task = task,
-			 .unsure = unsure};
+			 .task = task};
 
 	memcpy(t.name, name, len < sizeof(t.name) ? len : sizeof(t.name) - 1);
 	tell(arg, t);

@@ -380,8 +380,7 @@ static void test_forced(void **state)
 		const struct told *t = &w->told[0];
 		assert_int_equal(t->kind, TOLD_SETTLE);
 		assert_int_equal(t->of, ino);
-		assert_int_equal(t->task, WRITER);
-		assert_false(t->unsure);
+		assert_int_equal(t->task, 0);
 		assert_true(how == SETATTR ? t->len == 1 : t->len == 0);
 		assert_int_equal(look(more), size);
 		assert_int_equal(look(CACHED), size);
@@ -642,7 +641,7 @@ static void test_forced_without_a_name(void **state)
 	invalidated();
 	assert_int_equal(told(w, TOLD_SETTLE, ino, NULL), 1);
 	assert_int_equal(w->told[0].len, 0);
-	assert_true(w->told[0].task == WRITER && w->told[0].unsure);
+	assert_int_equal(w->told[0].task, WRITER);
 	assert_int_equal(look(60), 50);
 	cache_size_settled(w->c, ino, w->told[0].serial);
 	assert_true(look_first(CACHED));

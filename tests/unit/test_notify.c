@@ -542,7 +542,7 @@ static void test_expires_and_news(void **state)
 
 static void settle(uint32_t task, uint64_t parent, const char *name)
 {
-	notify_sink.settle(k->fs->notify, file, 1, task, task != 0, parent, name, strlen(name));
+	notify_sink.settle(k->fs->notify, file, 1, task, parent, name, strlen(name));
 }
 
 /* By the lock of the directory, or that of the name's object, none of which is taken away. */
@@ -563,24 +563,6 @@ static void test_settles_by_lock(void **state)
 	settle(0, dir, "y");
 	kernel_notified(k);
 	assert_int_equal(k->n_notes, 2);
-	assert_int_equal(count(STAT_inval_waiting), 0);
-}
-
-/* Not if the task has gone on, whatever lock somebody keeps. */
-static void test_settled_already(void **state)
-{
-	(void)state;
-	went_on = true;
-	notify_sink.settle(k->fs->notify, file, 1, PID, false, dir, "x", 1);
-	kernel_notified(k);
-	assert_int_equal(looked_at, 1);
-	assert_int_equal(k->n_notes, 0);
-	assert_int_equal(count(STAT_inval_waiting), 0);
-	/* else by the lock alone */
-	went_on = false;
-	notify_sink.settle(k->fs->notify, file, 1, PID, false, dir, "x", 1);
-	kernel_notified(k);
-	assert_int_equal(kernel_noted(k, FUSE_NOTIFY_DELETE, dir, "x"), 1);
 	assert_int_equal(count(STAT_inval_waiting), 0);
 }
 
@@ -718,7 +700,6 @@ int main(void)
 	    TEST(test_expires_once),
 	    TEST(test_expires_and_news),
 	    TEST(test_settles_by_lock),
-	    TEST(test_settled_already),
 	    TEST(test_settles_by_task),
 	    TEST(test_full),
 	    TEST(test_after),
