@@ -65,7 +65,7 @@ class Held:
         for entry in "from", "gone", "lock":
             put(f"{HOST}/{entry}", b"")
         os.mkdir(f"{HOST}/empty")
-        bash('mount_vfs "$1" "$2" "$3"', f"unix:{self.proxy.at}", AT, f"lease=600,stats={self.stats}")
+        bash('mount_vfs "$1" "$2" "$3"', f"unix:{self.proxy.at}", AT, f"lease=600,reconnect=no,stats={self.stats}")
         for entry in os.listdir(AT):
             os.stat(f"{AT}/{entry}")
         self.proxy.hold.set()
