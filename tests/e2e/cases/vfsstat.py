@@ -97,7 +97,7 @@ server = start(BIN + "/vsockfsd", "--listen", "unix:" + SERVED, "--pidfile=" + T
 proxy = start(TOP + "/tests/support/counting_proxy.py", "--listen", PROXIED, "--connect", SERVED, "--log",
               TMP + "/proxy.json", stdout=subprocess.PIPE, text=True)
 same("the proxy says", "ready\n", proxy.stdout.readline())
-daemon = mount("unix:" + PROXIED, MNT)
+daemon = mount("unix:" + PROXIED, MNT, "lease=60")  # the server is stopped for longer than the default
 
 
 def proxied():
@@ -156,7 +156,7 @@ unmount(debugged, SECOND)
 # -------------------------------------------------------------------------------------- every figure moves
 
 note("every figure moves by what it counts")
-second = mount("unix:" + SERVED, SECOND, "attr_timeout=3600")
+second = mount("unix:" + SERVED, SECOND, "attr_timeout=3600", "lease=60")
 
 
 def stopped(process, at, doing, look):
