@@ -142,12 +142,14 @@ void state_miss(struct state *s, uint32_t session, uint32_t what)
 		__atomic_fetch_or(&r->incomplete, what, __ATOMIC_RELEASE);
 }
 
-uint32_t state_next(const struct state *s, enum state_table t, uint32_t n)
+uint32_t state_next(struct state *s, enum state_table kind, uint32_t n)
 {
 	if (s == NULL)
 		return 0;
-	while (n < s->table[t].fresh)
-		if (record(s, t, ++n)->used == 1)
+	struct table *t = &s->table[kind];
+	SCOPE_LOCK(&t->mutex);
+	while (n < t->fresh)
+		if (__atomic_load_n(&record(s, kind, ++n)->used, __ATOMIC_ACQUIRE) == 1)
 			return n;
 	return 0;
 }

@@ -106,4 +106,4 @@ void state_give(struct state *s, enum state_table t, uint32_t n); /* 0 is nothin
 /* There was no room for something of this session: STATE_SLOTS_MISSING, STATE_LOCKS_MISSING. */
 void state_miss(struct state *s, uint32_t session, uint32_t what);
 /* The next record that counts behind n; 0 at the end. For the start. */
-uint32_t state_next(const struct state *s, enum state_table t, uint32_t n);
+uint32_t state_next(struct state *s, enum state_table t, uint32_t n);
