@@ -20,7 +20,6 @@
 #include "transport/hello.h"
 #include "transport/stream.h"
 
-#define FIRST_MS  60000 /* for a client's first message */
 #define RESUME_MS 5000	/* for all that a client tells before its session goes on */
 
 struct connection {
@@ -176,8 +175,7 @@ static int serve_plain(struct connection *c)
 		struct plain_request q;
 		const char *why = "a frame of length 0 or more than the limit";
 
-		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &buf, &cap, &len,
-				      atomic_load(&c->spoken) ? -1 : FIRST_MS);
+		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &buf, &cap, &len, -1);
 		if (r == 0)
 			r = plain_request_decode(buf, len, &q, &why);
 		if (r == 0)

@@ -60,11 +60,11 @@ hard_server_gone() { # the default: callers wait, can be killed, and go on when 
 	wait_for 10 gone "$(cat /run/hard.pid)"
 	/usr/bin/stat /mnt-hard/unknown &
 	waiting=$!
+	# It has begun to wait. Behind a call that changes the directory it could not be killed: that has the lock.
+	waits() { grep -q stat /proc/$1/comm && grep -q -E '^State:[[:space:]]*[SD]' /proc/$1/status; }
+	wait_for 10 waits $waiting
 	(echo late >/mnt-hard/late) &
 	writer=$!
-	# They have begun to wait.
-	waits_in_fuse() { grep -q -E 'fuse|request_wait' /proc/$1/stack /proc/$1/wchan; }
-	wait_for 10 waits_in_fuse $waiting
 	kill -KILL $waiting
 	wait_for 10 gone $waiting
 	! gone $writer
