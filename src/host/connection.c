@@ -20,7 +20,7 @@
 #include "transport/hello.h"
 #include "transport/stream.h"
 
-#define RESUME_MS 5000	/* for all that a client tells before its session goes on */
+#define RESUME_MS 5000 /* for all that a client tells before its session goes on */
 
 struct connection {
 	struct host *host;
