@@ -1005,6 +1005,17 @@ static void test_space(void **state)
 	world_free(w);
 }
 
+/* The host's answer to a ping, which has the totals of the file system: *m. */
+static void tell_space(struct world *w, struct msg *m)
+{
+	MSG_SET(m, fs, ((struct fsinfo){.bsize = 4096, .bfree = 7}));
+	fake_now = cache_tick(w->c);
+	(void)cache_tick(w->c);
+	assert_non_null(ping(w));
+	struct call *call = fake_take(w->f, 0);
+	call->done(call, m);
+}
+
 /* What the host tells while it may still be freeing blocks is not kept. */
 static void test_space_given_back(void **state)
 {
@@ -1013,12 +1024,7 @@ static void test_space_given_back(void **state)
 	uint64_t ino = look_up_file(w, "f", 50);
 
 	(void)state;
-	MSG_SET(&m, fs, ((struct fsinfo){.bsize = 4096, .bfree = 7}));
-	fake_now = cache_tick(w->c);
-	(void)cache_tick(w->c);
-	assert_non_null(ping(w));
-	struct call *call = fake_take(w->f, 0);
-	call->done(call, &m);
+	tell_space(w, &m);
 	gone.attr.nlink = 0;
 	done_with(w, ask_name(w, MSG_UNLINK, CACHE_ROOT, "f"), gone);
 	for (int step = 0; step < 5; step++) {
@@ -1051,12 +1057,7 @@ static void test_space_while_away(void **state)
 	struct msg m = {0};
 
 	(void)state;
-	MSG_SET(&m, fs, ((struct fsinfo){.bsize = 4096, .bfree = 7}));
-	fake_now = cache_tick(w->c);
-	(void)cache_tick(w->c);
-	assert_non_null(ping(w));
-	struct call *call = fake_take(w->f, 0);
-	call->done(call, &m);
+	tell_space(w, &m);
 	fake_now += 100 * SECOND; /* what was told is of long ago */
 	for (int away = 0; away < 2; away++) {
 		atomic_store(&w->f->base.away, away == 1);

@@ -232,6 +232,15 @@ static void hang_up(struct world *w)
 	w->server = NULL;
 }
 
+/* What is left of it when its backend has gone. */
+static void world_done(struct world *w)
+{
+	head_buf_done(&w->hb);
+	stats_free(w->stats);
+	free(w->payload);
+	free(w);
+}
+
 static void submit(struct world *w, struct tried *t)
 {
 	w->b->ops->submit(w->b, &t->call);
@@ -242,10 +251,7 @@ static void world_free(struct world *w)
 	w->b->ops->shutdown(w->b);
 	w->b->ops->free(w->b);
 	hang_up(w);
-	head_buf_done(&w->hb);
-	stats_free(w->stats);
-	free(w->payload);
-	free(w);
+	world_done(w);
 }
 
 /* The next request, its payload in w->payload. */
@@ -843,10 +849,7 @@ static void test_shutdown(void **state)
 	assert_int_equal(lost_count(w), 0);
 	w->b->ops->free(w->b);
 	hang_up(w);
-	head_buf_done(&w->hb);
-	stats_free(w->stats);
-	free(w->payload);
-	free(w);
+	world_done(w);
 	tried_free(a);
 	tried_free(b);
 	tried_free(c);
@@ -1282,10 +1285,7 @@ static void run_many(unsigned stop_after)
 	free(c);
 	w->b->ops->free(w->b);
 	hang_up(w);
-	head_buf_done(&w->hb);
-	stats_free(w->stats);
-	free(w->payload);
-	free(w);
+	world_done(w);
 }
 
 static void test_many_threads(void **state)
@@ -1661,10 +1661,7 @@ static void test_shutdown_while_it_dials(void **state)
 	assert_int_equal(lost_count(w), 0); /* it was to end */
 	w->b->ops->free(w->b);
 	assert_int_equal(w->freed, 1);
-	head_buf_done(&w->hb);
-	stats_free(w->stats);
-	free(w->payload);
-	free(w);
+	world_done(w);
 	tried_free(t);
 	tried_free(queued);
 }
@@ -1684,10 +1681,7 @@ static void test_shutdown_after_a_loss(void **state)
 		w->b->ops->shutdown(w->b);
 		assert_ended(t, ENOTCONN);
 		w->b->ops->free(w->b);
-		head_buf_done(&w->hb);
-		stats_free(w->stats);
-		free(w->payload);
-		free(w);
+		world_done(w);
 		tried_free(t);
 	}
 }
@@ -1762,10 +1756,7 @@ static void test_goodbye(void **state)
 	assert_int_equal(stream_recv(w->server, &w->hb, &m, &why), -ENODATA);
 	w->b->ops->free(w->b);
 	hang_up(w);
-	head_buf_done(&w->hb);
-	stats_free(w->stats);
-	free(w->payload);
-	free(w);
+	world_done(w);
 }
 
 int main(void)

@@ -220,8 +220,7 @@ struct kept {
 	struct hnode *n;
 };
 
-/* Attached, and with a lock. */
-static struct kept keep(struct world *w, unsigned grace_ms, unsigned lease_ms)
+static struct kept kept_new(struct world *w, unsigned grace_ms, unsigned lease_ms)
 {
 	struct kept k = {0};
 
@@ -230,6 +229,14 @@ static struct kept keep(struct world *w, unsigned grace_ms, unsigned lease_ms)
 	assert_int_equal(session_new(&w->host, 9, HELLO_RESUME, &w->s), 0);
 	k.s = w->s;
 	assert_int_equal(sessions_add(k.all, k.s, k.token), 0);
+	return k;
+}
+
+/* Attached, and with a lock. */
+static struct kept keep(struct world *w, unsigned grace_ms, unsigned lease_ms)
+{
+	struct kept k = kept_new(w, grace_ms, lease_ms);
+
 	connect_line(w, &k.line);
 	sessions_taken(k.all, k.s, true);
 	k.n = tell_root(w);
@@ -371,13 +378,8 @@ static void test_busy(void **state)
 static void test_new_is_nobody_elses(void **state)
 {
 	struct world *w = *state;
-	struct kept k = {0};
+	struct kept k = kept_new(w, LONG_MS, LONG_MS);
 
-	assert_int_equal(sessions_new(LONG_MS, LONG_MS, NULL, &k.all), 0);
-	session_unref(w->s);
-	assert_int_equal(session_new(&w->host, 9, HELLO_RESUME, &w->s), 0);
-	k.s = w->s;
-	assert_int_equal(sessions_add(k.all, k.s, k.token), 0);
 	assert_int_equal(take(&k), -EAGAIN);
 	connect_line(w, &k.line);
 	sessions_taken(k.all, k.s, true);
