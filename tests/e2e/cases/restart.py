@@ -396,12 +396,16 @@ def unsure(server, wire, m):
     note("what was carried out is answered, what was not is executed, and what cannot be told is EIO")
     d = m.at
 
+    def seen():
+        subprocess.run([BIN + "/vfsstat", "sync", m.stats], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
     def fresh():
         bash('find "$VFS_HOST" -mindepth 1 -delete')
+        seen()  # or a file that is gone is written to
         for name in "from", "gone", "log":
             put(f"{d}/{name}", b"12345")
         os.mkdir(f"{d}/empty")
-        subprocess.run([BIN + "/vfsstat", "sync", m.stats], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        seen()
         for name in (*os.listdir(d), "made", "link", "to"):  # nothing is left to be asked before the call itself
             os.path.lexists(f"{d}/{name}")
 
