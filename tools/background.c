@@ -10,7 +10,7 @@
 
 static int ready_fd = -1; /* the child's end of the pipe to its parent */
 
-/* What ends the mount ends the making of it as well: the parent is the one that is known. */
+/* Signals that end a mount also end the making of it: they reach the parent, whose pid is known. */
 static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP};
 #define PASSED_ON (sizeof(passed_on) / sizeof(passed_on[0]))
 static volatile sig_atomic_t child_pid;

@@ -1,12 +1,18 @@
 #include "cmdline.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool cmdline_get(const char *path, const char *key, char *ret, size_t len)
+/*
+ * The value of the last `key=value` word in the file at path; a value may be
+ * quoted as a whole, "key=\"a b\"" or "\"key=a b\"". False if there is none
+ * or it does not fit.
+ */
+static bool cmdline_get(const char *path, const char *key, char *ret, size_t len)
 {
 	char text[8192], word[sizeof(text)];
 	size_t n, at = 0;

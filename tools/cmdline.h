@@ -6,15 +6,7 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
-
-/*
- * The value of the last `key=value` word in the file at path; a value may be
- * quoted as a whole, "key=\"a b\"" or "\"key=a b\"". False if there is none
- * or it does not fit.
- */
-bool cmdline_get(const char *path, const char *key, char *ret, size_t len);
 
 /*
  * Where to mount and what, each from our own word or else from the other. *ret_source is

@@ -210,7 +210,7 @@ static bool has_option(const char *list, const char *name)
 	return false;
 }
 
-/* What is asked for that the plain protocol cannot give: the option; NULL: nothing. */
+/* The first option given that the plain protocol cannot provide; NULL: none. */
 static const char *extended_only(const struct mount_settings *s)
 {
 	return s->proto == PROTO_EXTENDED ? "proto=extended"
@@ -517,7 +517,7 @@ static struct cache_times cache_times(const struct mount_settings *s, uint64_t u
 	};
 }
 
-/* What an option needs of the server, and this one does not have; else NULL. */
+/* Why an option cannot be had of this server; NULL: all can. */
 static const char *missing(const struct mount_settings *s, struct cache *cache)
 {
 	if (s->no_open && !cache_leased(cache))

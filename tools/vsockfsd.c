@@ -202,7 +202,7 @@ static int take_inherited(const struct settings *s, char *err, size_t err_len)
 
 /* ---- listening ---- */
 
-/* What is open before the server is confined, and what is told about it at its end. */
+/* Descriptors that are opened before the server is confined, and removed or told at its end. */
 struct outside {
 	int socket[LISTEN_MAX]; /* -1: none */
 	bool connected[LISTEN_MAX];
@@ -319,7 +319,7 @@ static void *stopper_main(void *arg)
 	return NULL;
 }
 
-/* What an untrusted guest could leave for others on the host to fall for. */
+/* Warns of files that an untrusted guest could leave for others on the host to fall for. */
 static void warn_of_plants(const struct settings *s)
 {
 	if (!creds_privileged() || s->read_only || s->squash != NULL)

@@ -16,5 +16,5 @@
  */
 void watchdog_start(const char *mountpoint, unsigned connection);
 
-/* What the program is when it was started under WATCHDOG_NAME. */
+/* The program's main function when it was started under WATCHDOG_NAME. */
 int watchdog_main(int argc, char **argv);

@@ -109,8 +109,8 @@ static bool answer_readlink(struct cache *c, const struct cache_query *q, struct
 	return true;
 }
 
-/* What the host would tell. Told with every PING, and so no older than that, unless a change of
- * ours has moved them. */
+/* Whether the totals of the file system are those that the host would tell: every PING brings them,
+ * so they are no older than that, unless a change of ours has moved them. */
 static bool space_known_locked(struct cache *c, uint64_t now)
 {
 	return space_settled_locked(c, now) && c->fs_clock >= c->space_changed &&

@@ -14,6 +14,6 @@ struct answer {
 
 /* Requests that may be answered from the cache. */
 bool answer_possible(uint64_t op);
-/* What was too much to be copied under the lock. */
+/* Copies the payload that was too long to be copied under the lock. */
 void answer_copy(struct answer *a);
 bool answer_locked(struct cache *c, const struct cache_query *q, struct node *n, struct answer *a);

@@ -11,7 +11,7 @@ void node_bump_data_locked(struct cache *c, struct node *n);
 bool node_bumped_since(const struct node *n, uint64_t clock);
 bool node_names_bumped_since(const struct node *n, uint64_t clock);
 
-/* What never changes, type and inode number, is noted whatever is kept of the rest. */
+/* Type and inode number never change, and are noted whatever is kept of the other attributes. */
 void node_identify(struct node *n, const struct attr *a);
 /* No object changes its type, and what is kept goes by it: such attributes are a mistake. */
 bool node_other_type(const struct node *n, const struct attr *a);

@@ -98,7 +98,7 @@ struct cache_sink {
 	void (*locks_lost)(void *arg);
 };
 
-/* What the adapter learns from a completed request. Valid until done returns. */
+/* The result of a completed request, for the adapter. Valid until done returns. */
 struct cache_reply {
 	int err;		 /* errno, 0 on success */
 	const struct msg *msg;	 /* the reply; NULL if the cache answered by itself */
@@ -181,7 +181,7 @@ struct cache_req {
 	char names[2][MSG_NAME_MAX + 1];
 };
 
-/* What a request holds of the cache until the kernel has its reply. */
+/* The nodes that a request keeps busy until the kernel has its reply. */
 struct cache_holds {
 	struct node *node, *node2;
 	struct node *busy[REQUEST_LOCKS];

@@ -1,6 +1,6 @@
 /*
- * What the rooms of src/cache keep: nodes, names and files, and the cache itself. What each room
- * does is in a header of its own, named as its file; fuse sees cache.h and listing.h only.
+ * The data of all rooms of src/cache: nodes, names and files, and the cache itself. Each room's
+ * functions are in a header of its own, named as its file; fuse sees cache.h and listing.h only.
  *
  * Suffix _locked: with cache.lock held.
  */
@@ -86,7 +86,7 @@ struct dentry {
 #define TICK_SHIFT 24 /* of 2^24 ns: 32 bits last for two years */
 #define TICK(ns)   ((uint32_t)((ns) >> TICK_SHIFT))
 
-/* What a directory has besides a node. */
+/* The part of a node that only directories have. */
 struct dir {
 	struct dentry *first, *last;
 	uint64_t names_bumped; /* generation of the names */
@@ -115,7 +115,7 @@ struct idle_file {
 	uint32_t access; /* O_RDONLY, O_WRONLY, O_RDWR */
 };
 
-/* What the kernel has of a file's size: see in_kernel_size.c. */
+/* The size of a file as the kernel has it: see in_kernel_size.c. */
 struct kernel_size {
 	uint64_t has; /* with NODE_SIZE: at least that; without, the size in attr */
 	uint64_t set; /* what it makes of it with the reply to a WRITE; 0: nothing is on its way */
@@ -135,7 +135,7 @@ struct kernel_size {
 	struct node *open_next, **open_at; /* cache.open_files */
 };
 
-/* What a regular file has besides a node. */
+/* The part of a node that only regular files have. */
 struct file {
 	struct idle_file *idle;
 	struct opening *opening; /* our own OPENs in flight */
@@ -172,7 +172,7 @@ struct chunk_page {
 };
 _Static_assert(sizeof(struct chunk_page) <= PAGED_BYTES, "one page");
 
-/* What was told without a promise: see timed.c. */
+/* Nodes and names that the kernel was told without a promise: see timed.c. */
 #define TIMED_PER_PAGE (PAGED_BYTES / sizeof(uint64_t))
 struct timed {
 	struct paged nodes; /* ids, TIMED_PER_PAGE in each page */

@@ -1,5 +1,5 @@
 /*
- * What is not true any more, or is to be read anew, goes: here, and in the kernel.
+ * Drops knowledge that is not true any more, or that is to be read anew: here, and in the kernel.
  */
 #include <sys/stat.h>
 
@@ -26,7 +26,8 @@ void node_lose_content_locked(struct cache *c, struct node *n)
 		pages_drop_locked(c, n);
 }
 
-void node_lose_locked(struct cache *c, struct node *n)
+/* Attributes and pages of n may be other ones now. */
+static void node_lose_locked(struct cache *c, struct node *n)
 {
 	node_lose_attr_locked(n);
 	node_lose_content_locked(c, n);

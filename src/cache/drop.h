@@ -5,8 +5,6 @@
 
 /* Everything that is kept, in the kernel as well. */
 void cache_drop_all_locked(struct cache *c);
-/* Attributes and pages of n may be other ones now. */
-void node_lose_locked(struct cache *c, struct node *n);
 /* The attributes, or the content, of n are not true any more; without a word to the kernel. */
 void node_lose_attr_locked(struct node *n);
 void node_lose_content_locked(struct cache *c, struct node *n);
@@ -14,7 +12,7 @@ void node_lose_content_locked(struct cache *c, struct node *n);
  * cache or the kernel had anything of that name. */
 bool name_lose_locked(struct cache *c, struct node *dir, struct slice name);
 void names_lose_locked(struct cache *c, struct node *dir);
-/* What was told without a promise; nothing that was asked for before is told for a time either. */
+/* Drops all that was told without a promise; nor does a reply to an earlier request get a time. */
 void timed_drop_locked(struct cache *c);
 /* The node is about to be freed: what the rooms keep of it goes. */
 void node_empty_locked(struct cache *c, struct node *n);

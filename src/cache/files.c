@@ -132,7 +132,7 @@ void idle_unnamed_locked(struct cache *c, struct node *n)
 
 /* An OPEN of our own, and who waits for it. */
 struct opening {
-	struct call call; /* first; its flags are the want's */
+	struct call call; /* first; its flags are the access's */
 	struct cache *cache;
 	struct node *node;    /* held */
 	struct opening *next; /* of the same node */
@@ -140,26 +140,27 @@ struct opening {
 	bool retried;
 };
 
-struct want {
+struct access {
 	struct node *node;
 	uint32_t access;
 	bool open;	/* else the request does without, if there is none */
 	uint32_t flags; /* of the OPEN, besides */
 };
 
-/* What r goes by as fh (0) and fh2 (1); false: by none. */
-static bool want_of(const struct cache_req *r, unsigned i, struct want *ret)
+/* The access that r needs as fh (0) and fh2 (1); false: it needs no open file. */
+static bool access_of(const struct cache_req *r, unsigned i, struct access *ret)
 {
 	const struct msg *m = &r->call.req;
 	bool open = msg_request_needs(m->op, MSG_BIT(fh)), writes = msg_is(m->op, TRAIT_WRITES);
 
 	if (msg_request_needs(m->op, MSG_BIT(fh2))) { /* from fh, which is of node2, to fh2 */
-		*ret = i == 0 ? (struct want){r->node2, O_RDONLY, true, 0}
-			      : (struct want){r->node, O_WRONLY, true, 0};
+		*ret = i == 0 ? (struct access){r->node2, O_RDONLY, true, 0}
+			      : (struct access){r->node, O_WRONLY, true, 0};
 		return true;
 	}
-	/* What needs none goes by what was written through, whatever became of the mode. */
-	*ret = (struct want){r->node, open && !writes ? O_RDONLY : O_WRONLY, open, 0};
+	/* A request that can do without an open file takes one that was written through, for that
+	 * one works whatever became of the file's mode. */
+	*ret = (struct access){r->node, open && !writes ? O_RDONLY : O_WRONLY, open, 0};
 	if (msg_is(m->op, TRAIT_OPEN_FLAGS)) /* so an append-only file can be opened as well */
 		ret->flags = (uint32_t)m->flags & O_APPEND;
 	return i == 0;
@@ -194,7 +195,7 @@ static void use_locked(struct cache *c, struct cache_req *r, unsigned i, struct 
 
 static void opened(struct call *call, const struct msg *m);
 
-static struct opening *opening_new(struct cache *c, const struct want *w)
+static struct opening *opening_new(struct cache *c, const struct access *w)
 {
 	struct opening *o = calloc(1, sizeof(*o));
 
@@ -213,8 +214,9 @@ static struct opening *opening_new(struct cache *c, const struct want *w)
 	return o;
 }
 
-/* Several requests that want the same wait for one OPEN: *ret_open, if it is still to be sent. */
-static int wait_locked(struct cache *c, struct cache_req *r, const struct want *w,
+/* Several requests that need the same access wait for one OPEN: *ret_open, if it is still to be
+ * sent. */
+static int wait_locked(struct cache *c, struct cache_req *r, const struct access *w,
 		       struct call **ret_open)
 {
 	struct file *file = file_of_locked(w->node);
@@ -241,9 +243,9 @@ static int get_locked(struct cache *c, struct cache_req *r, struct call **ret_op
 {
 	for (unsigned i = 0; i < 2; i++) {
 		struct idle_file *f;
-		struct want w;
+		struct access w;
 
-		if (r->files[i] != NULL || !want_of(r, i, &w))
+		if (r->files[i] != NULL || !access_of(r, i, &w))
 			continue;
 		f = find_locked(w.node, w.access);
 		if (f != NULL)
@@ -309,7 +311,8 @@ void files_put_locked(struct cache *c, struct cache_req *r)
 		if (f != NULL && --f->uses == 0 && f->node->nlookup == 0)
 			close_idle(c, f);
 	}
-	/* What may be executed is not kept at all, unless the server lets it be executed. */
+	/* A file that may be executed is not kept open for writing at all (ETXTBSY on the host),
+	 * unless the server gives it up. */
 	if (c->options.no_open && !c->backend->info.gives_up && r->node != NULL &&
 	    (r->node->attr.mode & exec) != 0 && reopens(c, r->node))
 		close_written(c, r->node);

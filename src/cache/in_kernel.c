@@ -1,5 +1,5 @@
 /*
- * What the kernel may hold of a node, pages and attributes, and how it hears that they are no
+ * The pages and attributes of a node that the kernel may hold, and how it hears that they are no
  * longer true. Its names and sizes have files of their own: in_kernel_names.c, in_kernel_size.c.
  */
 #include <sys/stat.h>

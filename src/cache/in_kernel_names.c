@@ -1,5 +1,5 @@
 /*
- * What the kernel was told of names, and how that is taken back.
+ * The names that the kernel was told, and how they are taken back.
  *
  * A name may be taken back in two ways. inval_entry takes the dentry out of
  * the tree (d_invalidate): what is looked up there is a new one. An expired one stays
@@ -117,7 +117,7 @@ bool name_confirmed_locked(struct cache *c, uint32_t task, const struct node *n)
 	return task != 0 && add_locked(c, &what, false);
 }
 
-struct wanted {
+struct harvest {
 	uint64_t until;
 	struct confirmed *ret;
 	size_t n, max;
@@ -125,7 +125,7 @@ struct wanted {
 
 static void take(struct cache *c, struct confirmation *t, void *arg)
 {
-	struct wanted *w = arg;
+	struct harvest *w = arg;
 
 	if (w->n == w->max || t->what.at > w->until)
 		return;
@@ -135,7 +135,7 @@ static void take(struct cache *c, struct confirmation *t, void *arg)
 
 size_t cache_take_confirmed(struct cache *c, uint64_t until, struct confirmed *ret, size_t max)
 {
-	struct wanted w = {.until = until, .ret = ret, .max = max};
+	struct harvest w = {.until = until, .ret = ret, .max = max};
 
 	SCOPE_LOCK(&c->lock);
 	if (c->confirmed.count > 0)

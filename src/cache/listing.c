@@ -28,7 +28,7 @@ struct listing {
 	struct listing *prev, *next; /* cache.lock */
 	uint64_t ino;
 	pthread_mutex_t lock; /* before cache.lock */
-	size_t want;	      /* bytes of the next batch */
+	size_t batch_size;    /* bytes of the next batch */
 	uint64_t stands;      /* behind the last entry that was taken */
 	bool fetching;
 	bool closed;		 /* freed while fetching: its caller was killed */
@@ -69,7 +69,7 @@ int listing_new(struct cache *c, uint64_t ino, struct listing **ret)
 		return -ENOMEM;
 	l->cache = c;
 	l->ino = ino;
-	l->want = BATCH_FIRST;
+	l->batch_size = BATCH_FIRST;
 	(void)pthread_mutex_init(&l->lock, NULL);
 	SCOPE_LOCK(&c->lock);
 	l->next = c->listings;
@@ -190,7 +190,8 @@ static bool seek_in_batch(struct listing *l, uint64_t off)
 	return true;
 }
 
-/* What a node tells the kernel of itself under a promise, and that the kernel holds its name. */
+/* The attributes that a listing may tell of a node under a promise; notes that the kernel holds
+ * its name. */
 static void promised_attributes(struct cache *c, struct dentry *d, struct node *n, uint64_t now,
 				struct listing_entry *ret)
 {
@@ -579,8 +580,8 @@ void listing_fetch(struct listing *l, struct cache_req *r, uint64_t off, bool pl
 	else {
 		drop_batch(l);
 		if (off != 0 && off != l->stands)
-			l->want = BATCH_LEAPT;
-		l->incoming = malloc(l->want);
+			l->batch_size = BATCH_LEAPT;
+		l->incoming = malloc(l->batch_size);
 		failed.err = l->incoming == NULL ? ENOMEM : 0;
 	}
 	if (failed.err == 0) {
@@ -590,15 +591,15 @@ void listing_fetch(struct listing *l, struct cache_req *r, uint64_t off, bool pl
 		r->listing_done = r->done;
 		r->done = fetched;
 		r->call.dest = l->incoming;
-		r->call.dest_len = l->want;
+		r->call.dest_len = l->batch_size;
 		MSG_SET(&r->call.req, op, MSG_READDIRPLUS);
 		MSG_SET(&r->call.req, off, off);
-		MSG_SET(&r->call.req, size, l->want);
+		MSG_SET(&r->call.req, size, l->batch_size);
 		if (!plus || (!l->cache->leased && l->cache->options.ttl.attr == 0))
 			/* nobody would keep them */
 			MSG_SET(&r->call.req, flags, READDIR_PLAIN);
-		if (l->want < MSG_PAYLOAD_MAX)
-			l->want *= 2;
+		if (l->batch_size < MSG_PAYLOAD_MAX)
+			l->batch_size *= 2;
 	}
 	(void)pthread_mutex_unlock(&l->lock);
 	if (failed.err != 0)

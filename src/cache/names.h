@@ -3,7 +3,7 @@
 
 #include "cache/cache_priv.h"
 
-/* What a directory has besides its node; NULL if n is none, and as long as no name in it is known.
+/* The directory's part of a node; NULL if n is no directory, and as long as no name in it is known.
  */
 static inline struct dir *dir_if_any(const struct node *n)
 {
@@ -14,8 +14,8 @@ struct dentry *name_find_locked(struct cache *c, const struct node *dir, const c
 				size_t len);
 
 /*
- * What a promise says of a name; replaces what was known. NULL without memory:
- * then nothing may be told to the kernel.
+ * Notes a name that a promise covers, in place of what was known of it. NULL without memory:
+ * then the name may not be told to the kernel.
  */
 struct dentry *name_set_node_locked(struct cache *c, struct node *dir, const char *name, size_t len,
 				    struct node *node);

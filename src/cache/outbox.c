@@ -1,9 +1,9 @@
 /*
  * Messages without a reply: references and open files that go back to the server.
  *
- * What is given back under the cache's lock gathers in pieces of 4 KiB, until somebody sends them
- * without the lock: then as many as fit become one message. So none of it is lost, however much
- * comes at once; the kernel's own forgets are sent as soon as a message is full.
+ * References that are given back under the cache's lock gather in pieces of 4 KiB, until somebody
+ * sends them without the lock: then as many as fit become one message. So none of it is lost,
+ * however much comes at once; the kernel's own forgets are sent as soon as a message is full.
  */
 #include <malloc.h>
 #include <stdlib.h>
@@ -188,8 +188,8 @@ bool space_settled_locked(struct cache *c, uint64_t now)
 }
 
 /*
- * What a walk has left is scattered over the heap, which would keep it. It goes back to the system
- * when as many nodes have gone as are left: so that costs little per node.
+ * The memory that the nodes of a walk leave is scattered over the heap, which would keep it. The
+ * heap is trimmed when as many nodes have gone as are left: so that costs little per node.
  */
 static bool trim_due_locked(struct cache *c)
 {

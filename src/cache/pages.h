@@ -5,7 +5,7 @@
 
 #define PAGES_BLOCKS 9 /* of 128 KiB, in which a READ of 1 MiB may lie */
 
-/* What was found of a READ. */
+/* The blocks that hold the bytes of a READ. */
 struct pages {
 	struct block *blocks[PAGES_BLOCKS];
 	unsigned count;
@@ -13,10 +13,10 @@ struct pages {
 };
 
 void pages_drop_locked(struct cache *c, struct node *n);
-/* What is there of a READ, held; false if a part is missing. */
+/* Finds all blocks of a READ and holds them; false if one is missing. */
 bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t size,
 		       struct pages *ret);
-/* Copies it to a new buffer, without the lock, and lets go of it; NULL without memory. */
+/* Copies the blocks to a new buffer, without the lock, and lets go of them; NULL without memory. */
 void *pages_copy(struct pages *p);
 void pages_evict_locked(struct cache *c);
 /* Which blocks of a READ's reply of `len` bytes are to be kept: those that were asked for before.

@@ -53,7 +53,7 @@ void request_bump_locked(struct cache *c, struct cache_req *r)
 		pages_drop_locked(c, r->node);
 }
 
-/* What the kernel has under a name, as far as is known. */
+/* The node that the kernel's dentry of a name stands for, as far as is known; 0: none. */
 static uint64_t kernel_has_locked(struct cache *c, const struct node *dir, const char *name,
 				  size_t len)
 {
@@ -92,7 +92,8 @@ static void lock_locked(struct cache_req *r, unsigned i, struct node *n)
 	r->locks[i] = n;
 }
 
-/* What is removed, moved or replaced is locked as well (vfs_rmdir, vfs_rename). */
+/* The node of a name in the request: the kernel locks an inode that is removed, moved or replaced
+ * as well (vfs_rmdir, vfs_rename). */
 static struct node *named_locked(struct cache *c, const struct cache_req *r, unsigned i)
 {
 	struct node *dir = i == 0 ? r->node : r->node2;

@@ -240,11 +240,11 @@ bool cache_size_ask(struct cache *c, uint64_t ino, void (*done)(void *arg), void
 
 	(void)pthread_mutex_lock(&c->lock);
 	struct node *n = node_find_locked(c, ino);
-	bool want = n != NULL && size_asks_locked(c, n);
-	if (want && a == NULL)
+	bool asks = n != NULL && size_asks_locked(c, n);
+	if (asks && a == NULL)
 		size_asked_locked(n);
 	(void)pthread_mutex_unlock(&c->lock);
-	if (!want || a == NULL) {
+	if (!asks || a == NULL) {
 		free(a);
 		return false;
 	}

@@ -1,6 +1,6 @@
 /*
- * What is kept by time only: attributes, names and pages that the kernel was told without a
- * promise. Nobody says when they are no longer true, so they are noted here, and a fence or a
+ * Attributes, names and pages that the kernel was told without a promise, so that it keeps them by
+ * time only. Nobody says when they are no longer true, so they are noted here, and a fence or a
  * granted lock takes back all of them at once (timed_drop_locked in drop.c). That costs as much as
  * was told since the last time, and nothing where all is promised.
  *

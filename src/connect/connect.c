@@ -18,7 +18,7 @@
 
 #define RETRY_MS 50
 
-/* What one call of transport_connect, or one try to connect again, knows. */
+/* One call of transport_connect, or one try to connect again. */
 struct dialling {
 	const struct endpoint *endpoint;
 	const struct connect_options *options;
@@ -110,13 +110,13 @@ static bool take_token(const struct msg *hello, unsigned char *ret)
 	return true;
 }
 
-/* What another try may find to be over. */
+/* Whether another try may find the error to be over. */
 static bool passes(int e)
 {
 	return e == EAGAIN || e == ENOMEM || e == EMFILE || e == ENFILE;
 }
 
-/* What a reply to HELLO says; on a refusal and for garbage with the reason in d->err. */
+/* Judges a reply to HELLO; the reason of a refusal, or that it is garbage, goes to d->err. */
 static enum answer judge(const struct dialling *d, const struct plain_reply *reply,
 			 struct dialled *to)
 {
@@ -197,7 +197,7 @@ struct redialler {
 	struct connect_options options; /* of which its strings are not used any more */
 };
 
-/* What becomes of a try after such an answer. */
+/* The result of a try after such an answer. */
 static int verdict(const struct dialling *d, enum answer answer)
 {
 	switch (answer) {

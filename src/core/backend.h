@@ -65,7 +65,7 @@ struct backend_holds {
 	void *arg;
 };
 
-/* What a backend tells by itself. pushed and lost on the thread that runs completions. */
+/* Events that a backend tells by itself. pushed and lost on the thread that runs completions. */
 struct backend_events {
 	/* INV or RESET, in order of arrival with the replies. */
 	void (*pushed)(void *arg, const struct msg *m);
@@ -114,7 +114,6 @@ struct backend_info {
 	bool acl;   /* the server passes POSIX ACLs on, and attributes tell which files have none */
 	uint64_t root_node; /* server node id of the root */
 	uint64_t epoch;
-	struct attr root_attr;
 	/*
 	 * These facts may change while the backend lives, when the server was started anew by
 	 * another user or with other options. So no code keeps a copy of them: they are read
@@ -122,10 +121,8 @@ struct backend_info {
 	 * facts.
 	 */
 	atomic_bool server_root; /* the server creates as the caller */
-	atomic_bool read_only;
-	atomic_bool watch_dirs; /* by directory: not every reply has a stamp */
-	atomic_bool umask;	/* the server applies the caller's umask */
-	atomic_bool gives_up;	/* the host may execute files that a client has open for writing */
+	atomic_bool umask;	 /* the server applies the caller's umask */
+	atomic_bool gives_up;	 /* the host may execute files that a client has open for writing */
 	_Atomic uint32_t server_uid, server_gid;
 };
 

@@ -28,8 +28,8 @@ bool log_is_journal(void);
 int log_level_parse(const char *text);
 
 /*
- * What a peer can cause is bounded: after LOG_BURST lines at once, LOG_RATE in a second, and one
- * that tells how many were left out. At LOG_DEBUG all are written.
+ * Lines are bounded, for a peer can cause them: after LOG_BURST at once, LOG_RATE in a second, and
+ * one that tells how many were left out. At LOG_DEBUG all are written.
  */
 #define LOG_BURST 400
 #define LOG_RATE  20

@@ -22,7 +22,7 @@ static void fence_passed(void *arg)
 	free(f);
 }
 
-/* What was pushed has come. What nobody promises to tell goes as well. */
+/* All that was pushed has come. Whatever nobody promises to take back is dropped as well. */
 static void pass_fence(struct fence *f)
 {
 	cache_drop_timed(f->fs->cache);

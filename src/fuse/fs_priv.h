@@ -1,4 +1,4 @@
-/* What the files of src/fuse share. */
+/* Declarations that the files of src/fuse share. */
 #pragma once
 
 #include <pthread.h>
@@ -83,7 +83,7 @@ struct krequest {
 	bool interrupted, waits_for_lock;
 	struct cache_holds *holds; /* the host has done it, and the reply waits */
 
-	/* What single operations remember. */
+	/* State of single operations, from the request to its reply. */
 	fuse_ino_t ino, ino2;
 	uint64_t off;
 	size_t size;
@@ -147,9 +147,9 @@ void *krequest_buffer(struct fs *fs);
 void krequests_free(struct fs *fs);
 
 /*
- * What the cache knows is answered before a krequest is made: in no table, for nothing is waited
- * for. `reply` writes such an answer; one that has to wait for the kernel becomes a krequest,
- * which `finish` ends.
+ * A request that the cache can answer is answered before a krequest is made: it is in no table, for
+ * nothing is waited for. `reply` writes such an answer; one that has to wait for the kernel becomes
+ * a krequest, which `finish` ends.
  */
 struct finisher {
 	void (*reply)(struct fs *fs, fuse_req_t req, fuse_ino_t ino,

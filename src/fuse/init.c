@@ -10,7 +10,7 @@
 #define INIT_EXT		   (1u << 30)
 #define INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
 
-static void want(struct fuse_conn_info *conn, unsigned cap, bool yes)
+static void agree_on(struct fuse_conn_info *conn, unsigned cap, bool yes)
 {
 	if (yes)
 		conn->want |= conn->capable & cap;
@@ -22,34 +22,35 @@ void init_agree(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs *fs = userdata;
 
-	want(conn, FUSE_CAP_ASYNC_READ, true);
+	agree_on(conn, FUSE_CAP_ASYNC_READ, true);
 	/* without OPEN nobody would truncate: then SETATTR does */
-	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !fs->options.no_open);
-	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
-	want(conn, FUSE_CAP_ASYNC_DIO, true);
+	agree_on(conn, FUSE_CAP_ATOMIC_O_TRUNC, !fs->options.no_open);
+	agree_on(conn, FUSE_CAP_PARALLEL_DIROPS, true);
+	agree_on(conn, FUSE_CAP_ASYNC_DIO, true);
 	/* a default ACL on the host takes the place of the umask: only there is it known */
-	want(conn, FUSE_CAP_DONT_MASK, fs->server->umask);
+	agree_on(conn, FUSE_CAP_DONT_MASK, fs->server->umask);
 	fs->masks = (conn->want & FUSE_CAP_DONT_MASK) != 0;
-	want(conn, FUSE_CAP_POSIX_ACL, fs->options.acl);
+	agree_on(conn, FUSE_CAP_POSIX_ACL, fs->options.acl);
 	/*
 	 * Without a server that tells of changes a new mtime must drop the pages;
 	 * with one, the guest's own writes must not.
 	 */
 	bool leased = cache_leased(fs->cache);
-	want(conn, FUSE_CAP_AUTO_INVAL_DATA, !leased);
-	want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, leased);
-	want(conn, FUSE_CAP_CACHE_SYMLINKS, leased);
-	want(conn, FUSE_CAP_EXPIRE_ONLY, true);
-	want(conn, FUSE_CAP_IOCTL_DIR, true);
+	agree_on(conn, FUSE_CAP_AUTO_INVAL_DATA, !leased);
+	agree_on(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, leased);
+	agree_on(conn, FUSE_CAP_CACHE_SYMLINKS, leased);
+	agree_on(conn, FUSE_CAP_EXPIRE_ONLY, true);
+	agree_on(conn, FUSE_CAP_IOCTL_DIR, true);
 	fs->expire_entries = (conn->capable & FUSE_CAP_EXPIRE_ONLY) != 0;
-	want(conn, FUSE_CAP_READDIRPLUS, true);
-	want(conn, FUSE_CAP_READDIRPLUS_AUTO, false); /* always: a LOOKUP each costs more */
-	want(conn, FUSE_CAP_POSIX_LOCKS, fs->options.host_locks);
-	want(conn, FUSE_CAP_FLOCK_LOCKS, fs->options.host_locks);
-	want(conn, FUSE_CAP_SPLICE_READ, false); /* a WRITE keeps its receive buffer */
-	want(conn, FUSE_CAP_WRITEBACK_CACHE,
-	     false); /* never: the kernel would trust its own size */
-	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false); /* the guest's kernel clears suid and sgid */
+	agree_on(conn, FUSE_CAP_READDIRPLUS, true);
+	agree_on(conn, FUSE_CAP_READDIRPLUS_AUTO, false); /* always: a LOOKUP each costs more */
+	agree_on(conn, FUSE_CAP_POSIX_LOCKS, fs->options.host_locks);
+	agree_on(conn, FUSE_CAP_FLOCK_LOCKS, fs->options.host_locks);
+	agree_on(conn, FUSE_CAP_SPLICE_READ, false); /* a WRITE keeps its receive buffer */
+	agree_on(conn, FUSE_CAP_WRITEBACK_CACHE,
+		 false); /* never: the kernel would trust its own size */
+	agree_on(conn, FUSE_CAP_HANDLE_KILLPRIV,
+		 false); /* the guest's kernel clears suid and sgid */
 	conn->max_write = MSG_PAYLOAD_MAX;
 	conn->max_readahead = fs->options.readahead > 0 ? fs->options.readahead : 1u << 17;
 	conn->max_background = fs->options.max_background;
@@ -76,7 +77,7 @@ void init_begin(const struct fuse_in_header *in)
 		init_seen.flags2 = arg->flags2;
 }
 
-/* What this libfuse has no name for. */
+/* Agrees on the flags of INIT for which this libfuse has no name. */
 void init_reply(const struct iovec *iov, int count)
 {
 	if (!init_seen.is_init || count != 2 || iov[1].iov_len < sizeof(struct fuse_init_out))

@@ -306,7 +306,7 @@ static void appended(void *arg)
 		     h);
 }
 
-/* What is held for pages, or for a size. */
+/* Holds a reply back for pages, or for a size. */
 static void hold_for_size(void *arg)
 {
 	struct held_reply *h = arg;
@@ -321,7 +321,7 @@ static void hold_for_size(void *arg)
 		release(h);
 }
 
-/* What is held for the names of a directory, or for what comes before a size. */
+/* Holds a reply back for the names of a directory, or for notifications that come before a size. */
 static void hold_on(void *arg)
 {
 	struct held_reply *h = arg;

@@ -1,5 +1,5 @@
 /*
- * What is mounted inside our mount. The kernel detaches such mounts when the
+ * The mounts inside our mount. The kernel detaches such mounts when the
  * entry they lie at or below is invalidated (d_invalidate); an entry that only
  * expires keeps them.
  *

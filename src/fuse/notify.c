@@ -93,7 +93,7 @@ static enum outcome do_entry(struct shard *s, struct notification *i)
 	return notify_do_entry(n, i);
 }
 
-/* What is to come after all that was queued for the file waits for pages that are parked, too. */
+/* An item that is to come after all others of its file waits for pages that are parked, too. */
 static bool parks_behind_pages(struct shard *s, struct notification *i)
 {
 	SCOPE_LOCK(&s->notify->lock);
@@ -189,7 +189,7 @@ static void execute_locked(struct shard *s, struct notification *i)
 }
 
 /*
- * What a notifier does again and again: says what is due, and does one item. False: there was
+ * One turn of a notifier's loop: says what is due, and does one item. False: there was
  * none, and *ret_until is when to look again. The lock is released meanwhile.
  */
 static bool turn_locked(struct shard *s, uint64_t *ret_until)

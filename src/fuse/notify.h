@@ -9,7 +9,7 @@
  * may wait for. Everything here only queues and may be called from any thread
  * with any lock of ours held.
  *
- * What is queued already is not queued again. Nothing fails: without memory
+ * A notification that is queued already is not queued again. Nothing fails: without memory
  * the process ends, and the mount with it.
  */
 #pragma once

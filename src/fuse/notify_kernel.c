@@ -108,7 +108,8 @@ static void expire(struct notify *n, struct notification *i)
 	(void)fuse_api_expire_entry(n->fs->se, i->ino, i->name, i->name_len);
 }
 
-/* What is mounted at the name or below it would go with the dentry. */
+/* Tells the kernel of a name. A mount at the name or below it would go with the dentry: then the
+ * name expires instead. */
 static void tell_name(struct notify *n, struct notification *i)
 {
 	struct fs *fs = n->fs;

@@ -1,4 +1,4 @@
-/* What the files of the notifiers share: notify.c says which is which. */
+/* Declarations that the files of the notifiers share: notify.c says which is which. */
 #pragma once
 
 #include <pthread.h>
@@ -138,7 +138,6 @@ void item_rejoin_locked(struct notify *n, struct notification *i);
 
 /* ---- notify_wait.c: who waits for it ---- */
 
-void notify_wake_locked(struct notify *n);
 void notify_say_locked(struct notify *n);
 void notify_mark(void *arg, uint64_t seq);
 

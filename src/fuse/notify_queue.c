@@ -283,7 +283,7 @@ void item_finish_locked(struct notify *n, struct notification *i)
 	free(i);
 }
 
-/* What waits for the item goes on, whatever became of the item. Without the lock. */
+/* Whoever waits for the item goes on, whatever became of the item. Without the lock. */
 void item_done(const struct notification *i)
 {
 	if (i->settles)

@@ -51,7 +51,8 @@ static bool settling_is_held_up_locked(const struct notify *n, uint64_t ino)
 }
 
 /*
- * What settles a size may wait for a lock of the very request that waits here: see settle_locked.
+ * The notifier that settles a size may wait for a lock of the very request that waits here: see
+ * settle_locked.
  * So a request that has locked directories waits for what is known to be held up so at the first
  * look only, and for the rest not as long as others: there may be another lock between (see
  * pass_names_locked). Nor is the host waited for for ever, whose answer may be about another file
@@ -106,7 +107,7 @@ static struct notify_fence *take_fence_locked(struct notify *n, uint64_t now)
 }
 
 /* All: any of them may be inside the kernel. */
-void notify_wake_locked(struct notify *n)
+static void notify_wake_locked(struct notify *n)
 {
 	for (unsigned i = 0; i < NOTIFIERS; i++)
 		(void)pthread_cond_signal(&n->shards[i].work);

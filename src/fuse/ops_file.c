@@ -62,7 +62,7 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	r->fi.noflush = !fs->options.host_locks && !r->file->flush && !r->file->writes;
 }
 
-/* What CREATE opened serves whoever opens it next, too. */
+/* The file that CREATE opened serves whoever opens it next, too. */
 static void opened_by_node(struct krequest *r, const struct cache_reply *reply)
 {
 	cache_keep_open(r->fs->cache, reply->ino, reply->fh, r->creq.call.req.flags, reply->flags);
@@ -227,7 +227,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 /* ---- data ---- */
 
 /*
- * What the host has made longer shows in a READ before its invalidation comes: whoever
+ * A READ shows that the host has made the file longer before its invalidation comes: whoever
  * reads on behind the old end is to ask for the size again.
  */
 static void finish_read(struct krequest *r, const struct cache_reply *reply)

@@ -44,7 +44,8 @@ static void finish_get_acl(struct krequest *r, const struct cache_reply *reply)
 	krequest_free(r);
 }
 
-/* What may be asked for; any other is EOPNOTSUPP, as any server of ours would say. */
+/* Whether the server is asked for this attribute; any other is EOPNOTSUPP, as any server of ours
+ * would say. */
 static bool is_passed(const struct fs *fs, const char *name)
 {
 	return strncmp(name, "user.", 5) == 0 || strncmp(name, "trusted.overlay.", 16) == 0 ||

@@ -1,5 +1,5 @@
 /*
- * What a task of the guest is doing, by /proc: the thread ids are those of the kernel's
+ * The state of a task of the guest, by /proc: the thread ids are those of the kernel's
  * requests. Reads small files and waits for nobody; any thread may call.
  */
 #pragma once

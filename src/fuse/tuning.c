@@ -94,7 +94,7 @@ static void store_cache(struct fs *fs, const struct live_settings *old,
 	(void)pthread_cond_signal(&fs->watch);
 }
 
-/* What can fail comes first. */
+/* Settings that can be refused are set first. */
 static int store(struct fs *fs, const struct live_settings *old, const struct live_settings *new,
 		 char *err, size_t err_len)
 {

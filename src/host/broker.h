@@ -1,5 +1,5 @@
 /*
- * What a sandboxed server still needs of the world outside: a process of its own that speaks with
+ * Acts for a sandboxed server in the world outside: a process of its own that speaks with
  * no guest.
  *
  * The broker is forked before anything is opened, keeps the privileges that the server gives up,

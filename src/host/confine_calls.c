@@ -124,9 +124,9 @@ static int take_table(scmp_filter_ctx f, const struct some *t, size_t n)
 }
 
 /*
- * What is made only in some ways, or what the C library can do without. The kernel asks the filter
- * at each of these calls, whereas it remembers that the others are allowed whatever their arguments
- * (seccomp_cache_check_allow): so none that is made for each message belongs here.
+ * System calls that are made in some ways only, or that the C library can do without. The kernel
+ * asks the filter at each of these calls, whereas it remembers that the others are allowed whatever
+ * their arguments (seccomp_cache_check_allow): so none that is made for each message belongs here.
  */
 static int take_some(scmp_filter_ctx f, bool is_server)
 {

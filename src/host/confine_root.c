@@ -85,7 +85,7 @@ static int new_tmpfs(void)
 	return new_mount("tmpfs", options, 0);
 }
 
-/* What is mounted below dir comes with it. On all that is there now no device opens and no set-id
+/* Mounts below dir come with it. On all that are there now no device opens and no set-id
  * bit counts. */
 static int clone_export(const char *dir, bool read_only)
 {

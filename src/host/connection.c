@@ -233,7 +233,8 @@ static int take_resume(struct connection *c, struct head_buf *head, unsigned cha
 	return r;
 }
 
-/* What the client has of a session that goes on. Before it is attached: nobody else sends. */
+/* Takes the client's list of all that it has of a session that goes on. Before the connection is
+ * attached: nobody else sends. */
 static int serve_resume(struct connection *c)
 {
 	struct patience patience = patience_new(RESUME_MS, -1);

@@ -143,7 +143,8 @@ static void note_size(struct request *r)
 		slots_note_size(session_slots(r->session), r->slot, (uint64_t)st.st_size);
 }
 
-/* What it was before, if it has a slot: enum slot_verdict, or -EPROTO. SLOT_REPLAY: r->p is set. */
+/* Looks the request up in its slot, if it has one: enum slot_verdict, or -EPROTO. SLOT_REPLAY: r->p
+ * is set. */
 static int look_back(struct request *r)
 {
 	struct slots *slots = session_slots(r->session);

@@ -27,7 +27,7 @@ static uint64_t push_features(const struct host *h)
 	}
 }
 
-/* What the server is, and its root, of which a client that resumes has a reference already. */
+/* Describes the server and its root, of which a client that resumes has a reference already. */
 static int describe(const struct host *h, const struct greeted *g, const struct msg *q,
 		    struct msg *p)
 {

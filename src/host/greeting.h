@@ -12,7 +12,7 @@ struct host;
 struct plain_reply;
 struct session;
 
-/* What a client that has said HELLO has from then on. */
+/* The session of a client that has said HELLO. */
 struct greeted {
 	struct session *session; /* a reference */
 	bool resumed;		 /* it has been taken (sessions.h), and RESUME follows */

@@ -74,7 +74,7 @@ struct handle *handle_get(struct handles *t, uint64_t fh);
 void handle_put(struct handles *t, struct handle *h); /* NULL is allowed */
 
 /*
- * What the client has open after a connection was lost: those that are not listed since
+ * The files that the client has open after a connection was lost: those that are not listed since
  * handles_unlist are told one by one, 0 at the end. No other request runs meanwhile.
  */
 void handles_unlist(struct handles *t);

@@ -337,7 +337,8 @@ bool promises_wanted(const struct promises *t)
 
 /* ---- changes by clients ---- */
 
-bool change_matters(const struct change *c)
+/* False if there is no other client to tell. */
+static bool change_matters(const struct change *c)
 {
 	if (c->promises == NULL || FAULT(no_own_break))
 		return false;

@@ -93,9 +93,9 @@ bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
 bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n);
 
 /*
- * What the client has after a connection was lost, with replies and FORGETs in it: from begin on
- * no reference counts but those that are counted anew; gone tells nodes that have none, to be
- * forgotten. No other request runs meanwhile.
+ * The references of the client after a connection was lost, with replies and FORGETs in it: from
+ * begin on no reference counts but those that are counted anew; gone tells nodes that have none, to
+ * be forgotten. No other request runs meanwhile.
  */
 void promise_recount_begin(struct promise_session *s);
 void promise_recount(struct promise_session *s, uint64_t id, uint64_t n);
@@ -133,8 +133,6 @@ struct change {
 	size_t n_waits;
 };
 
-/* False if there is no other client to tell. */
-bool change_matters(const struct change *c);
 void change_broke(struct change *c, struct hnode *n, unsigned class);
 void change_broke_name(struct change *c, struct hnode *dir, const char *name);
 /* change_broke for an object or open file that a client may know. name may be NULL. */

@@ -18,7 +18,7 @@
 
 /* ---- what there is ---- */
 
-/* What has a name, without following it. */
+/* The object that a name means, a symbolic link itself included. */
 struct looked {
 	bool there;
 	bool made_since; /* it came to be after the request had begun */
@@ -137,7 +137,7 @@ static enum resolution resolve_link(struct request *r, const struct place *to)
 	return answer_name(r, r->q.node2, r->q.name2);
 }
 
-/* What is moved has another ctime then. */
+/* An object that was moved has another ctime than before. */
 static enum resolution resolve_rename(const struct request *r, const struct place *from,
 				      const struct place *to)
 {

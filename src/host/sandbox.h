@@ -12,9 +12,9 @@
  *	sandbox_text		the line that tells what is in force
  *	sandbox_free		at the end; removes those files
  *
- * What cannot be had is left out with SANDBOX_TRY, and is an error with SANDBOX_REQUIRE: each of
- * capabilities, no_new_privs and seccomp, and at least one of root and Landlock. With SANDBOX_OFF
- * nothing of it is done but the removing of files.
+ * A part that cannot be had is left out with SANDBOX_TRY, and is an error with SANDBOX_REQUIRE:
+ *each of capabilities, no_new_privs and seccomp, and at least one of root and Landlock. With
+ *SANDBOX_OFF nothing of it is done but the removing of files.
  */
 #pragma once
 

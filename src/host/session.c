@@ -235,7 +235,7 @@ static int take_item(struct session *s, uint64_t type, struct slice *in)
 	return 1;
 }
 
-/* What a reply told that comes again: the client has not counted it. */
+/* Counts what a repeated reply names: the client has not counted it yet. */
 static void count_reply(void *arg, uint64_t op, const struct msg *reply)
 {
 	struct session *s = arg;

@@ -61,7 +61,7 @@ int session_new(struct host *host, uint64_t id, uint64_t features, struct sessio
 void session_ref(struct session *s);
 void session_unref(struct session *s); /* NULL is allowed */
 /*
- * What the session says goes to this stream from now on, and requests may begin that come from
+ * The session's messages go to this stream from now on, and requests may begin that come from
  * it. Returns the number of the connection, for those below.
  */
 uint64_t session_attach(struct session *s, struct stream *stream);

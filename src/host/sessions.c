@@ -60,7 +60,7 @@ static bool equal(const unsigned char *a, struct slice b)
 }
 
 /*
- * What has changed of a session's secret is in the state before the client hears of it. In this
+ * A session's new secret is in the state before the client hears of it. In this
  * order: the one that the client knows is good in each moment in which the process may be killed.
  */
 static void record_tokens(const struct sessions *t, const struct entry *e)

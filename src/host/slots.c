@@ -74,7 +74,7 @@ static uint64_t now(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-/* What tells one request from another under the same number, but for the bytes of its payload. */
+/* Tells one request from another under the same number, but for the bytes of its payload. */
 static uint64_t digest_of(const struct msg *q)
 {
 	const uint64_t parts[] = {

@@ -31,7 +31,7 @@ enum slot_verdict {
 	SLOT_UNSURE, /* a server before this one had begun it: as SLOT_EXECUTE, but see resolve.h */
 };
 
-/* What was written down when a request began that nobody knows the end of. */
+/* The record of a request that began, and whose end nobody knows. */
 struct slot_trace {
 	uint64_t began; /* ns since 1970 */
 	uint64_t size;	/* of the file before an append; SIZE_UNNOTED: it had not come to that */

@@ -1,6 +1,7 @@
 /*
- * What of the sessions outlives the server's process, be it killed: which there are, the nodes that
- * they were told of, their open files, their locks, and the requests that they may send again.
+ * The part of the sessions that outlives the server's process, be it killed: which there are, the
+ * nodes that they were told of, their open files, their locks, and the requests that they may send
+ * again.
  *
  * Tables of records of one size, each in a file that is mapped: what was stored is there for the
  * next process, however this one ended, as long as the machine runs. One folder for each export

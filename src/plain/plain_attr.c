@@ -92,8 +92,9 @@ int plain_find(struct plain_work *w, enum plain_op op, struct slice path, struct
 	return r;
 }
 
-int plain_install(struct plain_work *w, struct plain_node *node, struct slice path,
-		  const struct plain_found *f)
+/* Installs the found attributes in the node; -ESTALE if the object has another type now. */
+static int install(struct plain_work *w, struct plain_node *node, struct slice path,
+		   const struct plain_found *f)
 {
 	const struct plain_stat *st = &f->stat;
 	bool told = w->peer.owners && !w->owner_fixed;
@@ -140,7 +141,7 @@ int plain_refresh(struct plain_work *w, struct plain_node *node)
 	}
 	if (r == -ENOENT || r == -ENOTDIR)
 		return -ESTALE; /* makes the kernel look the name up again */
-	return r < 0 ? r : plain_install(w, node, path, &f);
+	return r < 0 ? r : install(w, node, path, &f);
 }
 
 void plain_reply_attr(struct plain_work *w, struct msg *reply, const struct plain_node *node)
@@ -159,13 +160,13 @@ int plain_reply_entry(struct plain_work *w, struct msg *reply, struct plain_node
 
 	if (r < 0)
 		return r;
-	r = plain_install(w, node, path, f);
+	r = install(w, node, path, f);
 	if (r == -ESTALE) {
 		/* Another object has the name now. */
 		plain_nodes_detach(w->nodes, node);
 		r = plain_nodes_get(w->nodes, parent, name, &node);
 		if (r == 0)
-			r = plain_install(w, node, path, f);
+			r = install(w, node, path, f);
 	}
 	if (r < 0)
 		return r;
@@ -233,7 +234,7 @@ int plain_probe(struct plain_work *w)
 	if (r == 0 && !f.stat.is_dir)
 		r = -ENOTDIR;
 	if (r == 0)
-		r = plain_install(w, root, path, &f);
+		r = install(w, root, path, &f);
 	if (r < 0)
 		return r;
 	root->attr.version = ++w->version;

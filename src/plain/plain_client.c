@@ -312,7 +312,6 @@ static int start(struct plain_client *c, char *err, size_t err_len)
 		.server_uid = c->options.uid,
 		.server_gid = c->options.gid,
 		.root_node = PLAIN_ROOT,
-		.root_attr = plain_nodes_find(c->work.nodes, PLAIN_ROOT)->attr,
 	};
 	r = pthread_create(&c->worker, NULL, worker_main, c);
 	if (r != 0)

@@ -152,9 +152,6 @@ struct plain_found plain_found_of(struct plain_work *w, const struct plain_stat 
 /* Reads a link; the target is ret->data. */
 int plain_readlink(struct plain_work *w, struct slice path, struct plain_reply *ret);
 
-/* Installs the found attributes in the node; -ESTALE if the object has another type now. */
-int plain_install(struct plain_work *w, struct plain_node *node, struct slice path,
-		  const struct plain_found *f);
 /* Asks for the node's attributes and installs them. */
 int plain_refresh(struct plain_work *w, struct plain_node *node);
 /* Sets reply->attr to the node's attributes, with a new version. */
@@ -186,13 +183,11 @@ bool plain_not_empty(struct plain_work *w, struct slice path);
 /* ---- plain_sure.c ---- */
 
 /*
- * To be called before a change in a directory: 0 if the directory and those above it are known to
- * be no symbolic links, as the server told within the last second. Through a link the server would
- * make the change in another directory. -EPERM: the directory is a link that the server shows as
- * its target. -ESTALE: the directory has become a link.
+ * To be called before a change of a node: 0 if its directory and those above it are known to
+ * be no symbolic links, as the server told within the last second; for a directory, itself as well.
+ * Through a link the server would make the change in another directory. -EPERM: the directory is a
+ * link that the server shows as its target. -ESTALE: the directory has become a link.
  */
-int plain_sure(struct plain_work *w, struct plain_node *dir);
-/* plain_sure before a change of the node itself, for a file with the file's directory. */
 int plain_sure_of(struct plain_work *w, struct plain_node *node);
 /* plain_named and plain_named2, before a change. */
 int plain_named_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path);

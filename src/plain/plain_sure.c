@@ -24,7 +24,8 @@ static int find_sure(struct plain_work *w, struct plain_node *dir)
 	return r;
 }
 
-int plain_sure(struct plain_work *w, struct plain_node *dir)
+/* 0 if dir and the directories above it are no symbolic links. */
+static int sure(struct plain_work *w, struct plain_node *dir)
 {
 	for (; dir->parent != NULL; dir = dir->parent) {
 		if (dir->sure != 0 && plain_now_ms() - dir->sure < w->sure_ms)
@@ -47,19 +48,19 @@ int plain_sure_of(struct plain_work *w, struct plain_node *node)
 
 	if (!dir && node->parent == NULL)
 		return 0; /* no path leads to a node without a name */
-	return plain_sure(w, dir ? node : node->parent);
+	return sure(w, dir ? node : node->parent);
 }
 
 int plain_named_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
 {
 	int r = plain_named(w, ret_parent, ret_path);
 
-	return r < 0 ? r : plain_sure(w, *ret_parent);
+	return r < 0 ? r : sure(w, *ret_parent);
 }
 
 int plain_named2_sure(struct plain_work *w, struct plain_node **ret_parent, struct slice *ret_path)
 {
 	int r = plain_named2(w, ret_parent, ret_path);
 
-	return r < 0 ? r : plain_sure(w, *ret_parent);
+	return r < 0 ? r : sure(w, *ret_parent);
 }

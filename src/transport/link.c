@@ -575,14 +575,12 @@ static const struct backend_ops link_ops = {
 	.free = link_free,
 };
 
-/* What the server says of itself. Also of one that was started anew. */
+/* Notes the server's facts from its HELLO; also of one that was started anew. */
 void link_set_facts(struct link *l, const struct msg *hello)
 {
 	struct backend_info *i = &l->base.info;
 
 	i->server_root = (hello->features & HELLO_ROOT) != 0;
-	i->read_only = (hello->features & HELLO_READONLY) != 0;
-	i->watch_dirs = (hello->features & HELLO_WATCH_DIRS) != 0;
 	i->umask = (hello->features & HELLO_UMASK) != 0;
 	i->gives_up = (hello->features & HELLO_GIVE_UP) != 0;
 	i->server_uid = (uint32_t)hello->uid;
@@ -590,7 +588,7 @@ void link_set_facts(struct link *l, const struct msg *hello)
 	stats_set(l->options.stats, STAT_conn_epoch, hello->epoch);
 }
 
-/* What it says of the session, which lasts as long as that. */
+/* Notes the facts that last as long as the session. */
 static void set_session(struct link *l, const struct dialled *server)
 {
 	const struct msg *hello = &server->hello;
@@ -601,7 +599,6 @@ static void set_session(struct link *l, const struct dialled *server)
 	i->acl = (hello->features & HELLO_ACL) != 0;
 	i->root_node = hello->node;
 	i->epoch = hello->epoch;
-	i->root_attr = hello->attr;
 	l->slots = hello->slots == 0		  ? 1
 		   : hello->slots > MSG_SLOTS_MAX ? MSG_SLOTS_MAX
 						  : (unsigned)hello->slots;

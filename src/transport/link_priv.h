@@ -1,4 +1,5 @@
-/* What link.c (calls) and link_resume.c (connections that are lost and made again) share. */
+/* Declarations that link.c (calls) and link_resume.c (connections that are lost and made again)
+ * share. */
 #pragma once
 
 #include <pthread.h>

@@ -68,7 +68,8 @@ static unsigned char *item(struct telling *t, uint64_t type)
 	return t->buf + t->len;
 }
 
-/* What gives something back, and what says how far invalidations have come, is told anew. */
+/* Drops the one-way messages that wait: what they give back, and how far invalidations have come,
+ * is told anew by RESUME. */
 static void drop_oneways(void *arg)
 {
 	struct telling *t = arg;

@@ -328,7 +328,6 @@ static void test_hello(void **state)
 	(void)state;
 	assert_false(info->plain);
 	assert_false(info->server_root);
-	assert_true(info->read_only);
 	assert_int_equal(info->root_node, 77);
 	assert_int_equal(info->epoch, 78);
 	assert_int_equal(info->server_uid, 1000);

@@ -14,7 +14,7 @@ struct hist {
 	uint64_t bucket[STATS_BUCKETS];
 };
 
-/* What came to `now` since `before` (NULL: since the start). */
+/* The samples of `now` that are not in `before` (NULL: all). */
 struct hist hist_since(const struct stats_hist *before, const struct stats_hist *now);
 void hist_merge(struct hist *into, const struct hist *more);
 /*

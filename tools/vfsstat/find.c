@@ -53,7 +53,7 @@ int path_absolute(const char *path, char *buf, size_t len)
 	return 0;
 }
 
-/* What of path lies below dir: "" for dir itself, NULL for what does not. */
+/* The part of path below dir: "" for dir itself, NULL if path is not in dir. */
 static const char *below(const char *path, const char *dir)
 {
 	size_t n = strcmp(dir, "/") == 0 ? 0 : strlen(dir);

@@ -58,7 +58,7 @@ static const char *show_count(uint64_t n, char buf[24])
 	return buf;
 }
 
-/* What the last column tells: round trips per request, or how long a message waited to be sent. */
+/* The last column: round trips per request, or how long a message waited to be sent. */
 enum last { LAST_TRIPS, LAST_WAIT, LAST_NOTHING };
 
 static void table(FILE *f, const char *title, const char *section, enum last last,

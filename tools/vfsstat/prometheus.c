@@ -12,14 +12,14 @@
 
 #define SNAPSHOTS_MAX 256
 
-struct all {
+struct snapshots {
 	struct snapshot *snap[SNAPSHOTS_MAX];
 	size_t n;
 };
 
 static void take(void *arg, struct segment *g)
 {
-	struct all *a = arg;
+	struct snapshots *a = arg;
 
 	if (a->n < SNAPSHOTS_MAX && (a->snap[a->n] = segment_take(g)) != NULL)
 		a->n++;
@@ -82,7 +82,7 @@ static bool has_row(const struct snapshot *s, const char *section, const char *n
 }
 
 /* Whether snapshot k is the first that has this row: its metric is written then. */
-static bool is_first(const struct all *a, size_t k, const char *section, const char *name)
+static bool is_first(const struct snapshots *a, size_t k, const char *section, const char *name)
 {
 	uint32_t row;
 
@@ -92,7 +92,7 @@ static bool is_first(const struct all *a, size_t k, const char *section, const c
 	return true;
 }
 
-static void put_scalar(const struct all *a, const struct stats_info *info)
+static void put_scalar(const struct snapshots *a, const struct stats_info *info)
 {
 	bool counter = strcmp(info->type, "counter") == 0, time = strcmp(info->unit, "time") == 0;
 	const char *tail = counter ? "_total" : time ? "_seconds" : "";
@@ -151,7 +151,7 @@ static void put_series(const char *name, const struct snapshot *s, const char *o
 	}
 }
 
-static void put_hists(const struct all *a, const struct stats_info *info)
+static void put_hists(const struct snapshots *a, const struct stats_info *info)
 {
 	put_head(info->name, "_seconds", "histogram", info->text);
 	for (size_t i = 0; i < a->n; i++) {
@@ -165,7 +165,8 @@ static void put_hists(const struct all *a, const struct stats_info *info)
 
 /* ---- operations ---- */
 
-static void put_ops(const struct all *a, const char *section, const char *name, const char *text)
+static void put_ops(const struct snapshots *a, const char *section, const char *name,
+		    const char *text)
 {
 	put_head(name, "_seconds", "histogram", text);
 	for (size_t i = 0; i < a->n; i++) {
@@ -180,7 +181,7 @@ static void put_ops(const struct all *a, const char *section, const char *name, 
 	}
 }
 
-static void put_op_errors(const struct all *a, const char *section, const char *name)
+static void put_op_errors(const struct snapshots *a, const char *section, const char *name)
 {
 	put_head(name, "_errors_total", "counter", "errors by operation and number");
 	for (size_t i = 0; i < a->n; i++) {
@@ -207,7 +208,7 @@ static void put_op_errors(const struct all *a, const char *section, const char *
 
 /* ---- the daemon ---- */
 
-static void put_daemon(const struct all *a)
+static void put_daemon(const struct snapshots *a)
 {
 	put_head("up", "", "gauge", "1 while the daemon runs and, on a mount, is connected");
 	for (size_t i = 0; i < a->n; i++) {
@@ -237,7 +238,7 @@ static void put_daemon(const struct all *a)
 
 int view_prometheus(struct segment *g)
 {
-	static struct all a;
+	static struct snapshots a;
 
 	a.n = 0;
 	if (g != NULL)

@@ -1,5 +1,5 @@
 /*
- * What vfsstat shows. Each view returns an exit code; those that repeat take
+ * The views of vfsstat. Each returns an exit code; those that repeat take
  * the interval in seconds (0: once) and the count (0: without end).
  */
 #pragma once
@@ -36,7 +36,7 @@ int view_list(void);
 void report_header(FILE *f, unsigned width);
 void report_line(FILE *f, unsigned width, const struct snapshot *before,
 		 const struct snapshot *now);
-/* What else is to be said: who it is, what waits, what is wrong. */
+/* The lines around a table: which mount it is, which requests wait, which figures are wrong. */
 void report_title(FILE *f, unsigned width, const struct snapshot *now);
 void report_notes(FILE *f, unsigned width, const struct snapshot *now);
 void ops_table(FILE *f, const struct snapshot *before, const struct snapshot *now);
