@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "core/options.h"
 #include "core/stats.h"
+#include "host/admit.h"
 #include "host/creds.h"
 #include "host/sandbox.h"
 #include "host/server.h"
@@ -23,6 +24,7 @@
 #include "plain_host/plain_host.h"
 #include "transport/endpoint.h"
 
+#include "owner.h"
 #include "ready.h"
 
 enum { EXIT_USAGE = 2 };
@@ -31,15 +33,19 @@ enum { EXIT_USAGE = 2 };
 
 struct settings {
 	/* of the table */
-	const char *listen; /* the last one */
+	const char *listen, *allow; /* the last one of each */
+	const char *socket_owner;
+	uint64_t socket_mode;
 	const char *plain_prefix, *pidfile, *squash, *state_dir, *stats, *log_level;
 	int xdev, plain_links, sandbox;
 	uint64_t session_grace, ack_timeout; /* ns */
-	bool read_only, special, no_setid, help, version;
+	bool read_only, special, no_setid, reserved_port, help, version;
 	/* the rest */
 	const char *dir;
 	uid_t squash_uid;
 	gid_t squash_gid;
+	struct admit admit;
+	struct socket_file socket_file;
 	struct endpoint endpoints[LISTEN_MAX];
 	size_t n_endpoints;
 	sigset_t signals; /* that end the server; blocked */
@@ -82,6 +88,27 @@ static int take_listen(struct settings *s, char *err, size_t err_len)
 	return r;
 }
 
+static int take_allow(struct settings *s, char *err, size_t err_len)
+{
+	char why[128];
+	int r = admit_parse(&s->admit, s->allow, why, sizeof(why));
+
+	if (r < 0)
+		(void)snprintf(err, err_len, "--allow: %s", why);
+	return r;
+}
+
+/* What may be given several times is taken as it comes. */
+static int take_repeated(struct settings *s, char *err, size_t err_len)
+{
+	int r = s->listen != NULL  ? take_listen(s, err, err_len)
+		: s->allow != NULL ? take_allow(s, err, err_len)
+				   : 0;
+
+	s->listen = s->allow = NULL;
+	return r;
+}
+
 /* Digits, and nothing behind them but end; false for what is no id. */
 static bool take_id(const char **at, char end, uint32_t *ret)
 {
@@ -104,6 +131,14 @@ static bool take_squash(struct settings *s)
 
 	return at == NULL ||
 	       (take_id(&at, ':', &s->squash_uid) && take_id(&at, '\0', &s->squash_gid));
+}
+
+static bool take_socket_file(struct settings *s)
+{
+	struct socket_file *f = &s->socket_file;
+
+	*f = (struct socket_file){(mode_t)s->socket_mode, (uid_t)-1, (gid_t)-1};
+	return s->socket_owner == NULL || owner_parse(s->socket_owner, &f->uid, &f->gid);
 }
 
 static int parse(struct settings *s, int argc, char **argv, char *err, size_t err_len)
@@ -129,10 +164,8 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 			return -EINVAL;
 		}
 		r = option_set(&options[i - 0x100], optarg, s, err, err_len);
-		if (r == 0 && optarg != NULL && s->listen == optarg) {
-			r = take_listen(s, err, err_len);
-			s->listen = NULL;
-		}
+		if (r == 0)
+			r = take_repeated(s, err, err_len);
 		if (r < 0)
 			return r;
 	}
@@ -146,6 +179,9 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 			       s->plain_prefix);
 	else if (!take_squash(s))
 		(void)snprintf(err, err_len, "--squash '%s' is not U:G, two numbers", s->squash);
+	else if (!take_socket_file(s))
+		(void)snprintf(err, err_len, "--socket-owner '%s': no such user or group",
+			       s->socket_owner);
 	else if (argc - optind != 1)
 		(void)snprintf(err, err_len,
 			       optind == argc ? "which directory to serve is missing"
@@ -155,6 +191,7 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 		(void)snprintf(err, err_len, "--listen is missing");
 	else
 		r = 0;
+	s->admit.reserved_port = s->reserved_port;
 	s->dir = argv[optind];
 	return r;
 }
@@ -226,7 +263,8 @@ static int listen_all(const struct settings *s, struct sandbox *box, struct outs
 
 	for (size_t i = 0; i < s->n_endpoints; i++) {
 		const struct endpoint *e = &s->endpoints[i];
-		int r = endpoint_listen(e, &o->socket[i], &o->connected[i], why, sizeof(why));
+		int r = endpoint_listen(e, &s->socket_file, &o->socket[i], &o->connected[i], why,
+					sizeof(why));
 
 		if (r == 0 && e->kind == ENDPOINT_UNIX) {
 			r = sandbox_leave(box, e->path);
@@ -253,7 +291,7 @@ static int hand_over(struct server *server, struct outside *o, bool *ret_once, c
 		int fd = take_fd(&o->socket[i]);
 		int r = o->connected[i] ? server_add(server, fd) : server_listen(server, fd);
 
-		if (r < 0) {
+		if (r < 0) { /* also the one peer that there is, if it may not connect */
 			(void)snprintf(err, err_len, "cannot serve: %s", strerror(-r));
 			return r;
 		}
@@ -332,6 +370,19 @@ static void warn_of_plants(const struct settings *s)
 		log_notice("guests can make device nodes in '%s'; --squash=U:G forbids it", s->dir);
 }
 
+/* Of a guest of vsock each user, and each program, can speak with this server. */
+static void warn_of_peers(const struct settings *s)
+{
+	for (size_t i = 0; i < s->n_endpoints; i++)
+		if (s->endpoints[i].kind == ENDPOINT_VSOCK && !s->reserved_port) {
+			log_notice("every user of %s may connect by vsock; --reserved-port admits "
+				   "root alone%s",
+				   s->admit.n > 0 ? "the guests that --allow names" : "every guest",
+				   s->admit.n > 0 ? "" : ", --allow=cid:N one guest");
+			return;
+		}
+}
+
 static void say_what_holds(const struct settings *s, const struct sandbox *box)
 {
 	char text[SANDBOX_TEXT_MAX];
@@ -339,6 +390,7 @@ static void say_what_holds(const struct settings *s, const struct sandbox *box)
 	sandbox_text(box, text);
 	log_notice("%s", text);
 	warn_of_plants(s);
+	warn_of_peers(s);
 }
 
 static int serve(const struct settings *s, struct sandbox *box, struct outside *o,
@@ -466,6 +518,7 @@ static int run(const struct settings *s, struct sandbox *box, struct outside *o,
 		.squash = s->squash != NULL,
 		.squash_uid = s->squash_uid,
 		.squash_gid = s->squash_gid,
+		.admit = &s->admit,
 		.xdev = s->xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
 		.privileged = sandbox_privileged(box),
 		.confined = sandbox_confines(box),
@@ -527,6 +580,7 @@ int main(int argc, char **argv)
 {
 	struct settings s = {.plain_prefix = "/workspace",
 			     .log_level = "notice",
+			     .socket_mode = 0600,
 			     .session_grace = UINT64_C(60) * 1000000000,
 			     .ack_timeout = UINT64_C(10) * 1000000000};
 	char err[512] = "";

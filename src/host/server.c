@@ -16,6 +16,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/stats.h"
+#include "host/admit.h"
 #include "host/connection.h"
 #include "host/export.h"
 #include "host/hnode.h"
@@ -232,11 +233,24 @@ static bool make_room_locked(const struct server *s)
 	return true;
 }
 
+static bool admits(const struct server *s, int fd)
+{
+	char who[ADMIT_TEXT_MAX];
+
+	if (s->config.admit == NULL || admit_check(s->config.admit, fd, who) == 0)
+		return true;
+	log_warning("%s may not connect and is turned away", who);
+	return false;
+}
+
 int server_add(struct server *s, int fd)
 {
 	CLEANUP_CLOSE int owned = fd;
-	CLEANUP_FREE struct client *c = calloc(1, sizeof(*c));
+	CLEANUP_FREE struct client *c = NULL;
 
+	if (!admits(s, fd))
+		return -EACCES;
+	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return -ENOMEM;
 	reap(s, false);
@@ -278,7 +292,7 @@ static bool accept_one(struct server *s, int listener)
 		return full;
 	}
 	int r = server_add(s, fd);
-	if (r < 0)
+	if (r < 0 && r != -EACCES)
 		log_warning("a client is turned away: %s", strerror(-r));
 	return false;
 }

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct admit;
 struct plain_server;
 struct server;
 struct state;
@@ -39,8 +40,9 @@ struct server_config {
 	bool squash;
 	uid_t squash_uid;
 	gid_t squash_gid;
-	bool privileged; /* it was, whatever is left of that by now */
-	bool confined;	 /* by Landlock, to dir */
+	const struct admit *admit; /* who may connect; NULL: everybody who can */
+	bool privileged;	   /* it was, whatever is left of that by now */
+	bool confined;		   /* by Landlock, to dir */
 	enum xdev xdev;
 	unsigned session_grace_ms; /* how long a client that is away keeps its session, */
 	unsigned session_lease_ms; /* and its locks; 0: 10 s */
@@ -56,7 +58,8 @@ struct server_config {
 int server_new(const struct server_config *config, struct server **ret, char *err, size_t err_len);
 void server_free(struct server *s);
 
-int server_add(struct server *s, int fd);    /* a connected socket */
+/* A connected socket. -EACCES: its peer may not connect, which stands in the log. */
+int server_add(struct server *s, int fd);
 int server_listen(struct server *s, int fd); /* a listening socket */
 
 /* Accepts clients. Returns 0 after server_stop, or with once when the last client has gone. */

@@ -260,6 +260,19 @@ static int connect_within(int fd, const struct address *a, const struct patience
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0 ? errno : e;
 }
 
+#define RESERVED_PORT_MAX 1023 /* LAST_RESERVED_PORT of af_vsock.c */
+#define RESERVED_PORT_MIN 512
+
+/* The kernel gives any other port to a socket that has none (vsock_auto_bind). */
+static void take_reserved_port(int fd)
+{
+	struct sockaddr_vm vm = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY};
+
+	for (vm.svm_port = RESERVED_PORT_MAX; vm.svm_port >= RESERVED_PORT_MIN; vm.svm_port--)
+		if (bind(fd, (const struct sockaddr *)&vm, sizeof(vm)) == 0 || errno != EADDRINUSE)
+			return;
+}
+
 int endpoint_connect(const struct endpoint *e, const struct patience *p, int *ret_fd, char *err,
 		     size_t err_len)
 {
@@ -272,6 +285,8 @@ int endpoint_connect(const struct endpoint *e, const struct patience *p, int *re
 		socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return failed("cannot make a socket", err, err_len);
+	if (e->kind == ENDPOINT_VSOCK)
+		take_reserved_port(fd);
 	int r = connect_within(fd, &a, p);
 	if (r != 0)
 		return not_connected(r, err, err_len);
@@ -293,9 +308,42 @@ static void remove_stale(const struct endpoint *e, const struct address *a)
 		(void)unlink(e->path);
 }
 
-int endpoint_listen(const struct endpoint *e, int *ret_fd, bool *ret_connected, char *err,
-		    size_t err_len)
+/* Whoever may rename in its directory could put something else there: only a socket is given away.
+ */
+static int give_socket(const char *path, const struct socket_file *file)
 {
+	CLEANUP_CLOSE int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -1;
+	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid()) {
+		errno = ESTALE;
+		return -1;
+	}
+	return fchownat(fd, "", file->uid, file->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+}
+
+/*
+ * A process that may connect may read and write the export: so the socket's file is never more open
+ * than it is to be, not for a moment (bind(2) applies the umask).
+ */
+static int bind_file(int fd, const struct endpoint *e, const struct address *a,
+		     const struct socket_file *file)
+{
+	mode_t old = umask(0777 & ~file->mode);
+	int r = bind(fd, &a->u.any, a->len);
+
+	(void)umask(old);
+	if (r == 0 && (file->uid != (uid_t)-1 || file->gid != (gid_t)-1))
+		r = give_socket(e->path, file);
+	return r;
+}
+
+int endpoint_listen(const struct endpoint *e, const struct socket_file *file, int *ret_fd,
+		    bool *ret_connected, char *err, size_t err_len)
+{
+	static const struct socket_file owners_alone = {0600, (uid_t)-1, (gid_t)-1};
 	struct address a;
 
 	*ret_connected = false;
@@ -316,13 +364,10 @@ int endpoint_listen(const struct endpoint *e, int *ret_fd, bool *ret_connected, 
 		return failed("cannot make a socket", err, err_len);
 	if (e->kind == ENDPOINT_UNIX)
 		remove_stale(e, &a);
-	/* A process that may connect may read and write the export: only the owner's may. */
-	mode_t old = umask(0177);
-	int r = bind(fd, &a.u.any, a.len) < 0 || listen(fd, BACKLOG) < 0
-			? failed("cannot listen", err, err_len)
-			: 0;
-	(void)umask(old);
-	if (r == 0)
-		*ret_fd = take_fd(&fd);
-	return r;
+	int r = e->kind == ENDPOINT_UNIX ? bind_file(fd, e, &a, file != NULL ? file : &owners_alone)
+					 : bind(fd, &a.u.any, a.len);
+	if (r < 0 || listen(fd, BACKLOG) < 0)
+		return failed("cannot listen", err, err_len);
+	*ret_fd = take_fd(&fd);
+	return 0;
 }

@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/types.h>
+
 #include "transport/patience.h"
 
 enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_VSOCK, ENDPOINT_FD, ENDPOINT_DIR };
@@ -49,14 +51,23 @@ void endpoint_text(const struct endpoint *e, char *ret, size_t len);
  * Makes a connected socket; for ENDPOINT_FD a duplicate of the inherited
  * descriptor. It tries once, and waits for the connection within the patience.
  * A server whose queue of connections is full is not waited for: -EAGAIN.
+ * From a privileged vsock port if this process may have one: by that a server can tell who is root.
  */
 int endpoint_connect(const struct endpoint *e, const struct patience *p, int *ret_fd, char *err,
 		     size_t err_len);
 
+/* The file of a Unix socket: who may connect to it. */
+struct socket_file {
+	mode_t mode;
+	uid_t uid; /* (uid_t)-1: stays this process's */
+	gid_t gid; /* likewise */
+};
+
 /*
- * Makes a listening socket; an old Unix socket that nobody listens on is replaced.
- * For ENDPOINT_FD: a duplicate of the inherited descriptor, and *ret_connected tells
- * whether that is a connection already, to be served once, instead of a listening socket.
+ * Makes a listening socket, for its owner alone if file is NULL; an old Unix socket that nobody
+ * listens on is replaced. For ENDPOINT_FD: a duplicate of the inherited descriptor, and
+ * *ret_connected tells whether that is a connection already, to be served once, instead of a
+ * listening socket.
  */
-int endpoint_listen(const struct endpoint *e, int *ret_fd, bool *ret_connected, char *err,
-		    size_t err_len);
+int endpoint_listen(const struct endpoint *e, const struct socket_file *file, int *ret_fd,
+		    bool *ret_connected, char *err, size_t err_len);

@@ -310,7 +310,7 @@ static int listen_at_path(int backlog)
 	char err[256];
 	int fd;
 
-	assert_int_equal(endpoint_listen(&a.e, &fd, &connected, err, sizeof(err)), 0);
+	assert_int_equal(endpoint_listen(&a.e, NULL, &fd, &connected, err, sizeof(err)), 0);
 	assert_int_equal(listen(fd, backlog), 0);
 	return fd;
 }

@@ -182,7 +182,7 @@ static int listen_on(const char *text, int *ret_fd, bool *ret_connected, char *e
 	struct endpoint e = parsed(text, true);
 
 	err[0] = '\0';
-	return endpoint_listen(&e, ret_fd, ret_connected, err, 256);
+	return endpoint_listen(&e, NULL, ret_fd, ret_connected, err, 256);
 }
 
 static int connect_to(const char *text, int *ret_fd, char *err)

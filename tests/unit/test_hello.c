@@ -153,7 +153,7 @@ static void played_start(struct played *p)
 	char err[256];
 
 	p->connections = p->greetings = p->others = 0;
-	assert_int_equal(endpoint_listen(&e, &p->listener, &connected, err, sizeof(err)), 0);
+	assert_int_equal(endpoint_listen(&e, NULL, &p->listener, &connected, err, sizeof(err)), 0);
 	p->done = eventfd(0, EFD_CLOEXEC);
 	assert_true(p->done >= 0);
 	assert_int_equal(pthread_create(&p->thread, NULL, played_main, p), 0);
