@@ -55,13 +55,14 @@ struct mount_settings {
 	uint64_t page_cache, node_cache;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
 	bool xattr, acl, no_open, read_only, allow_other, allow_suid, allow_dev;
-	const char *plain_base, *fsname, *stats, *log_level;
+	const char *plain_base, *fsname, *stats, *log_level, *secret_file;
 	char mount_flags[256]; /* generic options for the kernel */
 	/* the rest of the command line */
 	bool foreground, debug, fake, remount;
 	char source[PATH_MAX];
 	char mountpoint[PATH_MAX]; /* absolute */
 	sigset_t signals;	   /* that end the mount; blocked */
+	struct secret secret;	   /* with secret_file */
 };
 
 static const struct option_spec mount_options[] = {
@@ -214,6 +215,7 @@ static bool has_option(const char *list, const char *name)
 static const char *extended_only(const struct mount_settings *s)
 {
 	return s->proto == PROTO_EXTENDED ? "proto=extended"
+	       : s->secret_file != NULL	  ? "secret_file"
 	       : s->acl			  ? "acl"
 	       : s->no_open		  ? "no_open"
 	       : s->locks == LOCKS_HOST	  ? "locks=host"
@@ -550,6 +552,7 @@ static int connect_and_run(const struct mount_settings *s, const struct endpoint
 		.timeo_ms = s->soft ? s->timeo / 1000000 : 0,
 		.push = s->cache == CACHE_LEASE,
 		.acl = s->acl,
+		.secret = s->secret_file != NULL ? &s->secret : NULL,
 		.stats = stats,
 	};
 	struct cache_options options = {
@@ -617,6 +620,13 @@ static int run(struct mount_settings *s)
 		return usage_error("%s", err);
 	if (endpoint_check(&e, err, sizeof(err)) < 0) {
 		log_err("%s: %s", s->source, err);
+		return 1;
+	}
+	if (s->secret_file != NULL && e.kind == ENDPOINT_DIR)
+		return usage_error("%s", "option secret_file: the server of dir: is our own");
+	if (s->secret_file != NULL &&
+	    secret_read(s->secret_file, &s->secret, err, sizeof(err)) < 0) {
+		log_err("%s", err);
 		return 1;
 	}
 	if (realpath(s->mountpoint, absolute) == NULL || stat(absolute, &st) < 0) {

@@ -23,6 +23,7 @@
 #include "host/state.h"
 #include "plain_host/plain_host.h"
 #include "transport/endpoint.h"
+#include "transport/secret.h"
 
 #include "owner.h"
 #include "ready.h"
@@ -34,7 +35,7 @@ enum { EXIT_USAGE = 2 };
 struct settings {
 	/* of the table */
 	const char *listen, *allow; /* the last one of each */
-	const char *socket_owner;
+	const char *socket_owner, *secret_file;
 	uint64_t socket_mode;
 	const char *plain_prefix, *pidfile, *squash, *state_dir, *stats, *log_level;
 	int xdev, plain_links, sandbox;
@@ -45,6 +46,7 @@ struct settings {
 	uid_t squash_uid;
 	gid_t squash_gid;
 	struct admit admit;
+	struct secret secret; /* with secret_file */
 	struct socket_file socket_file;
 	struct endpoint endpoints[LISTEN_MAX];
 	size_t n_endpoints;
@@ -486,11 +488,13 @@ static int open_state(const struct settings *s, struct state **ret, char *err, s
 }
 
 /* Everything that lies outside of the export is opened here. */
-static int prepare(const struct settings *s, struct sandbox *box, struct outside *o,
+static int prepare(struct settings *s, struct sandbox *box, struct outside *o,
 		   struct stats **ret_stats, char *err, size_t err_len)
 {
-	int r = make_stats(s, ret_stats, err, err_len);
+	int r = s->secret_file != NULL ? secret_read(s->secret_file, &s->secret, err, err_len) : 0;
 
+	if (r == 0)
+		r = make_stats(s, ret_stats, err, err_len);
 	if (r == 0 && *ret_stats != NULL && s->stats == NULL)
 		(void)sandbox_leave(box, stats_path(*ret_stats));
 	if (r == 0)
@@ -519,6 +523,7 @@ static int run(const struct settings *s, struct sandbox *box, struct outside *o,
 		.squash_uid = s->squash_uid,
 		.squash_gid = s->squash_gid,
 		.admit = &s->admit,
+		.secret = s->secret_file != NULL ? &s->secret : NULL,
 		.xdev = s->xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
 		.privileged = sandbox_privileged(box),
 		.confined = sandbox_confines(box),
@@ -578,11 +583,11 @@ static int serve_directory(struct settings *s)
 
 int main(int argc, char **argv)
 {
-	struct settings s = {.plain_prefix = "/workspace",
-			     .log_level = "notice",
-			     .socket_mode = 0600,
-			     .session_grace = UINT64_C(60) * 1000000000,
-			     .ack_timeout = UINT64_C(10) * 1000000000};
+	static struct settings s = {.plain_prefix = "/workspace",
+				    .log_level = "notice",
+				    .socket_mode = 0600,
+				    .session_grace = UINT64_C(60) * 1000000000,
+				    .ack_timeout = UINT64_C(10) * 1000000000};
 	char err[512] = "";
 
 	log_init("vsockfsd", LOG_NOTICE);

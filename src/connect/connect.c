@@ -80,23 +80,28 @@ static bool asks_to_resume(const struct dialling *d)
 	return d->options->resume && d->endpoint->kind != ENDPOINT_FD;
 }
 
-/* resume: what a session that is to go on is known by; NULL: a new one. */
-static int send_hello(const struct dialling *d, struct stream *s, const struct msg *resume)
+static int send_hello(struct stream *s, struct msg *hello)
 {
-	const struct connect_options *o = d->options;
 	unsigned char data[HELLO_DATA_MAX];
 	CLEANUP(plain_buf_done) struct plain_buf frame = {0};
 	struct plain_request request = {.op = MSG_HELLO};
-	struct msg hello = resume != NULL ? *resume : (struct msg){0};
 
-	MSG_SET(&hello, version, HELLO_VERSION);
+	MSG_SET(hello, version, HELLO_VERSION);
+	request.data = (struct slice){data, hello_encode(hello, data)};
+	int r = plain_request_encode(&request, &frame);
+	return r < 0 ? r : stream_send_plain(s, frame.data, frame.len);
+}
+
+/* resume: what a session that is to go on is known by; NULL: a new one. */
+static struct msg whole_hello(const struct dialling *d, const struct msg *resume)
+{
+	const struct connect_options *o = d->options;
+	struct msg hello = resume != NULL ? *resume : (struct msg){0};
 	uint64_t features = (o->push ? HELLO_PUSH : 0u) | (o->acl ? HELLO_ACL : 0u) |
 			    (asks_to_resume(d) ? HELLO_RESUME : 0u);
 	if (features != 0)
 		MSG_SET(&hello, features, features);
-	request.data = (struct slice){data, hello_encode(&hello, data)};
-	int r = plain_request_encode(&request, &frame);
-	return r < 0 ? r : stream_send_plain(s, frame.data, frame.len);
+	return hello;
 }
 
 /* The slices of a hello point into the frame: of them the secret is used. */
@@ -145,26 +150,104 @@ static enum answer judge(const struct dialling *d, const struct plain_reply *rep
 	return ANSWER_REFUSED;
 }
 
-/* Sends HELLO on ret->stream, and tells what kind of server answered. */
-static enum answer say_hello(const struct dialling *d, const struct msg *resume,
-			     struct dialled *ret)
+struct answer_frame {
+	unsigned char *buf;
+	size_t cap, len;
+	struct plain_reply reply; /* points into buf */
+};
+
+static void answer_frame_done(struct answer_frame *f)
 {
-	struct stream *s = ret->stream;
-	CLEANUP_FREE unsigned char *buf = NULL;
-	size_t cap = 0, len = 0;
-	struct plain_reply reply;
+	free(f->buf);
+}
+
+/* Sends hello and receives what is answered; ANSWER_EXTENDED if that is a reply. */
+static enum answer exchange(const struct dialling *d, struct stream *s, struct msg *hello,
+			    struct answer_frame *ret)
+{
 	const char *why;
-	int r = send_hello(d, s, resume);
+	int r = send_hello(s, hello);
 
 	if (r < 0)
 		return r == -EHOSTDOWN || r == -ETIMEDOUT ? ANSWER_NOBODY : ANSWER_CLOSED;
-	r = stream_recv_plain(s, HELLO_TAKEN_MAX + 64, &buf, &cap, &len, -1);
-	if (r == 0 && plain_reply_decode(buf, len, &reply, &why) == 0)
-		return judge(d, &reply, ret);
+	r = stream_recv_plain(s, HELLO_TAKEN_MAX + 64, &ret->buf, &ret->cap, &ret->len, -1);
+	if (r == 0 && plain_reply_decode(ret->buf, ret->len, &ret->reply, &why) == 0)
+		return ANSWER_EXTENDED;
 	if (r < 0 && r != -EPROTO)
 		return r == -ETIMEDOUT ? ANSWER_SILENT : ANSWER_CLOSED;
 	(void)fail(d, 0, "what answered is no vsockfs server");
 	return ANSWER_GARBAGE;
+}
+
+/* ---- the secret ---- */
+
+/* The server's nonce, if the reply is a challenge. */
+static bool is_challenge(const struct plain_reply *reply, unsigned char *ret)
+{
+	struct msg m = {0};
+
+	if (reply->err >= 0 || hello_decode(reply->data, &m) < 0 || !MSG_HAS(&m, nonce) ||
+	    m.nonce.len != SECRET_NONCE_LEN)
+		return false;
+	memcpy(ret, m.nonce.data, SECRET_NONCE_LEN);
+	return true;
+}
+
+/* Of a server that greets: whether it has the secret, too. */
+static bool has_secret(const struct dialling *d, const struct secret_nonces *nonces,
+		       const struct plain_reply *reply)
+{
+	struct msg m = {0};
+
+	return hello_decode(reply->data, &m) == 0 && MSG_HAS(&m, proof) &&
+	       secret_proved(d->options->secret, SECRET_SERVER, nonces, m.proof.data, m.proof.len);
+}
+
+/*
+ * As exchange, where a secret is to be proved. The first HELLO asks for the challenge and says
+ * nothing else: who has not shown that he has the secret is told as little as can be. A server that
+ * asks for no secret may be anybody's.
+ */
+static enum answer exchange_proofs(const struct dialling *d, struct stream *s, struct msg *hello,
+				   struct answer_frame *ret)
+{
+	unsigned char proof[SECRET_PROOF_LEN];
+	struct secret_nonces nonces;
+	struct msg first = {0};
+
+	if (secret_nonce(nonces.client) < 0) {
+		(void)fail(d, 0, "no random numbers are to be had");
+		return ANSWER_GARBAGE;
+	}
+	MSG_SET(&first, nonce, ((struct slice){nonces.client, SECRET_NONCE_LEN}));
+	enum answer answer = exchange(d, s, &first, ret);
+	if (answer != ANSWER_EXTENDED)
+		return answer;
+	if (!is_challenge(&ret->reply, nonces.server)) {
+		if (ret->reply.err != 0) /* refused, or plain */
+			return answer;
+		(void)fail(d, 0, "the server does not ask for the secret of secret_file");
+		return ANSWER_REFUSED;
+	}
+	secret_prove(d->options->secret, SECRET_CLIENT, &nonces, proof);
+	MSG_SET(hello, proof, ((struct slice){proof, SECRET_PROOF_LEN}));
+	answer = exchange(d, s, hello, ret);
+	if (answer != ANSWER_EXTENDED || ret->reply.err != 0 || has_secret(d, &nonces, &ret->reply))
+		return answer;
+	(void)fail(d, 0, "the server does not have the secret of secret_file");
+	return ANSWER_REFUSED;
+}
+
+/* Sends HELLO on ret->stream, and tells what kind of server answered. */
+static enum answer say_hello(const struct dialling *d, const struct msg *resume,
+			     struct dialled *ret)
+{
+	CLEANUP(answer_frame_done) struct answer_frame frame = {0};
+	struct msg hello = whole_hello(d, resume);
+	enum answer answer = (d->options->secret != NULL ? exchange_proofs : exchange)(
+		d, ret->stream, &hello, &frame);
+
+	return answer == ANSWER_EXTENDED ? judge(d, &frame.reply, ret) : answer;
 }
 
 /* ---- a greeting without an answer ---- */

@@ -7,6 +7,7 @@
 #include "core/backend.h"
 #include "core/stats.h"
 #include "transport/endpoint.h"
+#include "transport/secret.h"
 
 enum proto { PROTO_AUTO, PROTO_EXTENDED, PROTO_PLAIN };
 
@@ -32,6 +33,9 @@ struct connect_options {
 	bool acl;	   /* ask for POSIX ACLs */
 	uint32_t uid, gid; /* plain mode: owner that files show, if the server tells none */
 	bool owner_fixed;  /* that owner is shown in any case */
+	/* To be proved to the server, which has to prove it in turn; outlives the backend. NULL:
+	 * none. */
+	const struct secret *secret;
 	struct stats *stats;
 	void (*lost)(void *arg); /* the link is lost; called once, on the reader */
 	void *lost_arg;

@@ -29,10 +29,11 @@ struct connection {
 	void *done_arg;
 	pthread_t main;
 	_Atomic bool finished;
-	_Atomic bool spoken; /* a whole message has come */
+	_Atomic bool spoken; /* a whole message has come, of one who has the secret if there is one */
 	uint64_t since;	     /* ns */
 	struct stream *stream;
 	struct turns *turns;
+	struct challenge challenge; /* main */
 
 	pthread_mutex_t mutex;
 	struct greeted greeted; /* mutex; set once, before other threads; empty at the end */
@@ -129,7 +130,7 @@ static int handle_hello(struct connection *c, const struct plain_request *q)
 	struct plain_buf out = {0};
 	struct greeted greeted = {0};
 
-	greeting_answer(c->host, c->id, q->data, data, &reply, &greeted);
+	greeting_answer(c->host, c->id, q->data, data, &reply, &c->challenge, &greeted);
 	{
 		SCOPE_LOCK(&c->mutex);
 		c->greeted = greeted;
@@ -140,7 +141,26 @@ static int handle_hello(struct connection *c, const struct plain_request *q)
 	plain_buf_done(&out);
 	if (r < 0)
 		return r;
-	return greeted.session != NULL ? 1 : reply.err == -ENOSYS ? 0 : -ENODATA;
+	if (greeted.session != NULL) {
+		atomic_store(&c->spoken, true);
+		return 1;
+	}
+	return reply.err == -ENOSYS || c->challenge.asked ? 0 : -ENODATA;
+}
+
+/* Where a secret is demanded: the plain protocol has no words for one. */
+static int refuse_plain(struct connection *c)
+{
+	const struct plain_reply reply = {.err = -EACCES};
+	struct plain_buf out = {0};
+
+	log_warning("client %llu: refused: a client of the plain protocol has no secret",
+		    (unsigned long long)c->id);
+	int r = plain_reply_encode(&reply, &out);
+	if (r == 0)
+		r = stream_send_plain(c->stream, out.data, out.len);
+	plain_buf_done(&out);
+	return r < 0 ? r : -ENODATA;
 }
 
 static int handle_plain(struct connection *c, struct plain_session **plain,
@@ -152,6 +172,8 @@ static int handle_plain(struct connection *c, struct plain_session **plain,
 	size_t len;
 	int r = 0;
 
+	if (h->config->secret != NULL)
+		return refuse_plain(c);
 	if (*plain == NULL)
 		r = server->session_new(h->export, h->nodes, h->promises, plain);
 	uint64_t start = stats_now();
@@ -178,7 +200,7 @@ static int serve_plain(struct connection *c)
 		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &buf, &cap, &len, -1);
 		if (r == 0)
 			r = plain_request_decode(buf, len, &q, &why);
-		if (r == 0)
+		if (r == 0 && c->host->config->secret == NULL)
 			atomic_store(&c->spoken, true);
 		if (r == -EPROTO)
 			log_warning("client %llu: malformed plain message: %s; connection closed",

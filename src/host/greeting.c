@@ -128,10 +128,61 @@ static const char *wrong_hello(int decoded, const struct msg *hello)
 	return NULL;
 }
 
-void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
-		     struct plain_reply *reply, struct greeted *ret)
+/* ---- the secret ---- */
+
+static bool is_nonce(const struct msg *m)
 {
-	unsigned char token[MSG_TOKEN_LEN];
+	return MSG_HAS(m, nonce) && m->nonce.len == SECRET_NONCE_LEN;
+}
+
+/* A client that has no secret at all sends no nonce, and is refused for good. */
+static const char *ask(const struct msg *hello, struct challenge *c)
+{
+	if (!is_nonce(hello))
+		return "a secret is needed (secret_file)";
+	if (secret_nonce(c->nonces.server) < 0)
+		return "no random numbers are to be had";
+	memcpy(c->nonces.client, hello->nonce.data, SECRET_NONCE_LEN);
+	c->asked = true;
+	return "prove that you have the secret";
+}
+
+/*
+ * NULL: the client has the secret, or needs none; then p->proof, in proof, tells the client that
+ * this server has it too. Else the reason to refuse the client, which may be the challenge.
+ */
+static const char *authenticate(const struct secret *secret, const struct msg *hello,
+				struct challenge *c, unsigned char proof[SECRET_PROOF_LEN],
+				struct msg *p)
+{
+	if (secret == NULL)
+		return NULL;
+	if (!c->asked)
+		return ask(hello, c);
+	c->asked = false; /* one answer to each */
+	if (!MSG_HAS(hello, proof) ||
+	    !secret_proved(secret, SECRET_CLIENT, &c->nonces, hello->proof.data, hello->proof.len))
+		return "the secret is another one";
+	secret_prove(secret, SECRET_SERVER, &c->nonces, proof);
+	MSG_SET(p, proof, ((struct slice){proof, SECRET_PROOF_LEN}));
+	return NULL;
+}
+
+static size_t encode_refusal(const char *why, const struct challenge *c, unsigned char *buf)
+{
+	struct msg m = {0};
+
+	if (!c->asked)
+		return hello_encode_refusal(why, buf);
+	MSG_SET(&m, reason, ((struct slice){why, strlen(why)}));
+	MSG_SET(&m, nonce, ((struct slice){c->nonces.server, SECRET_NONCE_LEN}));
+	return hello_encode(&m, buf);
+}
+
+void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
+		     struct plain_reply *reply, struct challenge *challenge, struct greeted *ret)
+{
+	unsigned char token[MSG_TOKEN_LEN], proof[SECRET_PROOF_LEN];
 	struct msg hello = {0}, p = {0};
 	int r = hello_decode(data, &hello);
 
@@ -140,12 +191,16 @@ void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigne
 		return;
 	}
 	const char *why = wrong_hello(r, &hello);
-	r = why != NULL ? -EPROTO : greet(h, client, &hello, &p, token, ret);
+	r = why != NULL ? -EPROTO : 0;
+	if (r == 0) {
+		why = authenticate(h->config->secret, &hello, challenge, proof, &p);
+		r = why != NULL ? -EACCES : greet(h, client, &hello, &p, token, ret);
+	}
 	reply->err = msg_errno(r);
 	if (r < 0 && why == NULL)
 		why = r == -EAGAIN ? "the session is still busy" : strerror(-r);
-	if (r < 0 && r != -EAGAIN)
+	if (r < 0 && r != -EAGAIN && !challenge->asked)
 		log_warning("client %llu: refused: %s", (unsigned long long)client, why);
-	reply->data =
-		(struct slice){buf, r < 0 ? hello_encode_refusal(why, buf) : hello_encode(&p, buf)};
+	reply->data = (struct slice){buf, r < 0 ? encode_refusal(why, challenge, buf)
+						: hello_encode(&p, buf)};
 }

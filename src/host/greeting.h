@@ -6,7 +6,10 @@
 
 #include <stdint.h>
 
+#include <stdbool.h>
+
 #include "core/msg.h"
+#include "transport/secret.h"
 
 struct host;
 struct plain_reply;
@@ -19,10 +22,20 @@ struct greeted {
 	uint64_t seq;		 /* then: the last invalidation that the client has heard of */
 };
 
+/* What a connection has been asked that is to prove that it has the server's secret. Zeros:
+ * nothing. */
+struct challenge {
+	bool asked;
+	struct secret_nonces nonces;
+};
+
 /*
  * Answers HELLO, whose data is given; the reply's goes to buf (HELLO_DATA_MAX bytes). err 0:
  * *ret is the client's. -ENOSYS: this is no HELLO of ours, and the connection remains plain. Any
  * other: the client is refused; -EAGAIN: for the moment.
+ *
+ * A server with a secret refuses the first HELLO with a challenge: asked, which was not, is set.
+ * The client answers it with another HELLO.
  */
 void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
-		     struct plain_reply *reply, struct greeted *ret);
+		     struct plain_reply *reply, struct challenge *challenge, struct greeted *ret);

@@ -18,6 +18,7 @@
 
 struct admit;
 struct plain_server;
+struct secret;
 struct server;
 struct state;
 struct stats;
@@ -40,9 +41,10 @@ struct server_config {
 	bool squash;
 	uid_t squash_uid;
 	gid_t squash_gid;
-	const struct admit *admit; /* who may connect; NULL: everybody who can */
-	bool privileged;	   /* it was, whatever is left of that by now */
-	bool confined;		   /* by Landlock, to dir */
+	const struct admit *admit;   /* who may connect; NULL: everybody who can */
+	const struct secret *secret; /* that clients have to have; NULL: none */
+	bool privileged;	     /* it was, whatever is left of that by now */
+	bool confined;		     /* by Landlock, to dir */
 	enum xdev xdev;
 	unsigned session_grace_ms; /* how long a client that is away keeps its session, */
 	unsigned session_lease_ms; /* and its locks; 0: 10 s */

@@ -504,25 +504,21 @@ size_t codec_encode(const struct msg *m, unsigned char *buf, size_t cap)
 	return FRAME_HEADER + w.len;
 }
 
+/* What a value may take besides its key and 9 bytes. */
+#define MORE_UINT(v)   0
+#define MORE_BYTES(v)  (v).len
+#define MORE_TIME(v)   12
+#define MORE_ATTR(v)   160 /* 17 integers */
+#define MORE_STATFS(v) 80
+
 size_t codec_encode_bound(const struct msg *m)
 {
-	/* An integer takes 2 + 9 bytes with its key, attributes 2 + 1 + 17 * 9; strings come on
-	 * top. */
 	size_t n = FRAME_HEADER + 3 + (size_t)__builtin_popcountll(m->present) * 11;
 
-	if (MSG_HAS(m, name))
-		n += m->name.len;
-	if (MSG_HAS(m, name2))
-		n += m->name2.len;
-	if (MSG_HAS(m, groups))
-		n += m->groups.len;
-	if (MSG_HAS(m, reason))
-		n += m->reason.len;
-	n += (MSG_HAS(m, slot) ? m->slot.len : 0) + (MSG_HAS(m, token) ? m->token.len : 0);
-	n += (size_t)(MSG_HAS(m, attr) + MSG_HAS(m, attr2) + MSG_HAS(m, attr3)) * 160;
-	n += (size_t)(MSG_HAS(m, atime) + MSG_HAS(m, mtime)) * 12;
-	n += (size_t)MSG_HAS(m, fs) * 80;
-	return n;
+#define FIELD(key, name, kind, text) n += MSG_HAS(m, name) ? MORE_##kind(m->name) : 0;
+#include "core/fields.def"
+#undef FIELD
+	return n - (MSG_HAS(m, payload) ? m->payload.len : 0); /* which is not part of the head */
 }
 
 size_t codec_payload_head(const struct msg *m)
