@@ -18,6 +18,7 @@
 #include "core/stats.h"
 #include "host/admit.h"
 #include "host/creds.h"
+#include "host/owners.h"
 #include "host/sandbox.h"
 #include "host/server.h"
 #include "host/state.h"
@@ -34,7 +35,7 @@ enum { EXIT_USAGE = 2 };
 
 struct settings {
 	/* of the table */
-	const char *listen, *allow; /* the last one of each */
+	const char *listen, *allow, *map_uid, *map_gid; /* the last one of each */
 	const char *socket_owner, *secret_file;
 	uint64_t socket_mode;
 	const char *plain_prefix, *pidfile, *squash, *state_dir, *stats, *log_level;
@@ -45,6 +46,7 @@ struct settings {
 	const char *dir;
 	uid_t squash_uid;
 	gid_t squash_gid;
+	struct owners owners;
 	struct admit admit;
 	struct secret secret; /* with secret_file */
 	struct socket_file socket_file;
@@ -100,6 +102,17 @@ static int take_allow(struct settings *s, char *err, size_t err_len)
 	return r;
 }
 
+static int take_range(struct id_ranges *ranges, const char *option, const char *text, char *err,
+		      size_t err_len)
+{
+	char why[256];
+	int r = id_ranges_parse(ranges, text, why, sizeof(why));
+
+	if (r < 0)
+		(void)snprintf(err, err_len, "%s: %s", option, why);
+	return r;
+}
+
 /* What may be given several times is taken as it comes. */
 static int take_repeated(struct settings *s, char *err, size_t err_len)
 {
@@ -107,7 +120,11 @@ static int take_repeated(struct settings *s, char *err, size_t err_len)
 		: s->allow != NULL ? take_allow(s, err, err_len)
 				   : 0;
 
-	s->listen = s->allow = NULL;
+	if (s->map_uid != NULL)
+		r = take_range(&s->owners.uid, "--map-uid", s->map_uid, err, err_len);
+	if (s->map_gid != NULL)
+		r = take_range(&s->owners.gid, "--map-gid", s->map_gid, err, err_len);
+	s->listen = s->allow = s->map_uid = s->map_gid = NULL;
 	return r;
 }
 
@@ -133,6 +150,11 @@ static bool take_squash(struct settings *s)
 
 	return at == NULL ||
 	       (take_id(&at, ':', &s->squash_uid) && take_id(&at, '\0', &s->squash_gid));
+}
+
+static bool maps(const struct settings *s)
+{
+	return s->owners.uid.n > 0 || s->owners.gid.n > 0;
 }
 
 static bool take_socket_file(struct settings *s)
@@ -181,6 +203,9 @@ static int parse(struct settings *s, int argc, char **argv, char *err, size_t er
 			       s->plain_prefix);
 	else if (!take_squash(s))
 		(void)snprintf(err, err_len, "--squash '%s' is not U:G, two numbers", s->squash);
+	else if (s->squash != NULL && maps(s))
+		(void)snprintf(err, err_len,
+			       "--squash and --map-uid or --map-gid exclude each other");
 	else if (!take_socket_file(s))
 		(void)snprintf(err, err_len, "--socket-owner '%s': no such user or group",
 			       s->socket_owner);
@@ -365,9 +390,10 @@ static void warn_of_plants(const struct settings *s)
 	if (!creds_privileged() || s->read_only || s->squash != NULL)
 		return;
 	if (!s->no_setid)
-		log_notice("guests can make set-user-ID files of any owner in '%s'%s; "
+		log_notice("guests can make set-user-ID files of any owner%s in '%s'%s; "
 			   "--no-setid or --squash=U:G forbids it",
-			   s->dir, s->special ? ", and device nodes" : "");
+			   s->owners.uid.n > 0 ? " that --map-uid names" : "", s->dir,
+			   s->special ? ", and device nodes" : "");
 	else if (s->special)
 		log_notice("guests can make device nodes in '%s'; --squash=U:G forbids it", s->dir);
 }
@@ -522,6 +548,7 @@ static int run(const struct settings *s, struct sandbox *box, struct outside *o,
 		.squash = s->squash != NULL,
 		.squash_uid = s->squash_uid,
 		.squash_gid = s->squash_gid,
+		.owners = maps(s) ? &s->owners : NULL,
 		.admit = &s->admit,
 		.secret = s->secret_file != NULL ? &s->secret : NULL,
 		.xdev = s->xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,

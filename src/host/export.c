@@ -19,11 +19,13 @@
 #include "host/creds.h"
 #include "host/export_priv.h"
 #include "host/filesystem.h"
+#include "host/owners.h"
 
-#define SETID	    (S_ISUID | S_ISGID)
-#define CLIMB_MAX   4096 /* directories above each other */
-#define HINT_MAX    64	 /* of them that are climbed in one call */
-#define LOG_PAUSE_S 5	 /* between two lines of one kind that a guest can cause */
+#define SETID	      (S_ISUID | S_ISGID)
+#define MAKES_TMPFILE (O_TMPFILE & ~O_DIRECTORY)
+#define CLIMB_MAX     4096 /* directories above each other */
+#define HINT_MAX      64   /* of them that are climbed in one call */
+#define LOG_PAUSE_S   5	   /* between two lines of one kind that a guest can cause */
 
 static int sys_openat2(int dirfd, const char *name, struct open_how *how)
 {
@@ -69,6 +71,9 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
 
 	if (e->read_only && changes(flags))
 		return -EROFS;
+	int r = flags & (O_CREAT | MAKES_TMPFILE) ? export_changeable(e, dirfd) : 0;
+	if (r < 0)
+		return r;
 	for (int i = 0; i < 16; i++) {
 		int fd = sys_openat2(dirfd, name, &how);
 
@@ -81,6 +86,53 @@ int export_open(const struct export *e, int dirfd, const char *name, int flags, 
 			break;
 	}
 	return errno == EXDEV ? -ENOENT : -errno;
+}
+
+/* ---- ids ---- */
+
+uid_t export_shown_uid(const struct export *e, uid_t uid)
+{
+	return e->squash ? e->uid : e->owners != NULL ? id_to_guest(&e->owners->uid, uid) : uid;
+}
+
+gid_t export_shown_gid(const struct export *e, gid_t gid)
+{
+	return e->squash ? e->gid : e->owners != NULL ? id_to_guest(&e->owners->gid, gid) : gid;
+}
+
+static int to_host(const struct id_ranges *r, uint64_t id, uint32_t *ret)
+{
+	static const struct id_ranges same = {.n = 0};
+
+	return id_to_host(r != NULL ? r : &same, id, ret) ? 0 : -EPERM;
+}
+
+int export_host_uid(const struct export *e, uint64_t uid, uid_t *ret)
+{
+	return to_host(e->owners != NULL ? &e->owners->uid : NULL, uid, ret);
+}
+
+int export_host_gid(const struct export *e, uint64_t gid, gid_t *ret)
+{
+	return to_host(e->owners != NULL ? &e->owners->gid : NULL, gid, ret);
+}
+
+const struct owners *export_owners(const struct export *e)
+{
+	return e->owners;
+}
+
+int export_changeable(const struct export *e, int fd)
+{
+	struct stat st;
+
+	if (e->owners == NULL)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return id_has_guest(&e->owners->uid, st.st_uid) && id_has_guest(&e->owners->gid, st.st_gid)
+		       ? 0
+		       : -EPERM;
 }
 
 /* ---- objects ---- */
@@ -102,12 +154,16 @@ static int reopen(const struct export *e, int object, int flags, int *ret_fd)
 
 int export_reopen(const struct export *e, int object, int flags, int *ret_fd)
 {
+	int r = changes(flags) ? export_changeable(e, object) : 0;
+
+	if (r < 0)
+		return r;
 	if (!e->read_only || (flags & O_PATH))
 		return reopen(e, object, flags, ret_fd);
 	if (changes(flags))
 		return -EROFS;
 	/* Reading changes the access time; only the owner may ask the kernel not to (open(2)). */
-	int r = reopen(e, object, flags | O_NOATIME, ret_fd);
+	r = reopen(e, object, flags | O_NOATIME, ret_fd);
 	return r == -EPERM ? reopen(e, object, flags, ret_fd) : r;
 }
 
@@ -141,8 +197,8 @@ int export_attr(const struct export *e, int fd, struct attr *ret)
 				       makedev(stx.stx_dev_major, stx.stx_dev_minor), stx.stx_ino),
 		.mode = stx.stx_mode,
 		.nlink = stx.stx_nlink,
-		.uid = e->squash ? e->uid : stx.stx_uid,
-		.gid = e->squash ? e->gid : stx.stx_gid,
+		.uid = export_shown_uid(e, stx.stx_uid),
+		.gid = export_shown_gid(e, stx.stx_gid),
 		.rdev = (uint64_t)stx.stx_rdev_major << 32 | stx.stx_rdev_minor,
 		.size = stx.stx_size,
 		.blocks = stx.stx_blocks,
@@ -166,11 +222,13 @@ bool export_no_acl(int fd, mode_t mode)
 int export_chmod(const struct export *e, int object, mode_t mode)
 {
 	char name[16];
-
 	struct stat st;
 
 	if (e->read_only)
 		return -EROFS;
+	int r = export_changeable(e, object);
+	if (r < 0)
+		return r;
 	/* A directory's set-group-ID bit is allowed: it says which group new files get. */
 	if (e->no_setid && (mode & SETID) && !(fstat(object, &st) == 0 && S_ISDIR(st.st_mode)))
 		mode &= ~(mode_t)SETID;
@@ -203,6 +261,9 @@ int export_link(const struct export *e, int object, int dirfd, const char *name)
 
 	if (e->read_only)
 		return -EROFS;
+	int r = export_changeable(e, object);
+	if (r < 0)
+		return r;
 	/* AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH. The magic link does not, and leads to the
 	 * object even if the object is a symbolic link itself. */
 	return linkat(e->proc, fd_name(object, from), dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno
@@ -486,6 +547,7 @@ int export_new(const struct server_config *config, struct export **ret, char *er
 	e->confined = config->confined;
 	e->uid = config->squash_uid;
 	e->gid = config->squash_gid;
+	e->owners = config->owners;
 	e->privileged = config->privileged || creds_privileged();
 	e->resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
 		     (config->xdev == XDEV_HIDE ? RESOLVE_NO_XDEV : 0);

@@ -48,6 +48,22 @@ bool export_assumes(const struct export *e);
 bool export_no_setid(const struct export *e);
 /* True if all files are shown as one owner's, whose ids are then in *ret_uid and *ret_gid. */
 bool export_squashed(const struct export *e, uid_t *ret_uid, gid_t *ret_gid);
+/*
+ * Ids of the host as the guest is shown them. To the host: -EPERM for what is no id there, and all
+ * that a client says about ids passes by here.
+ */
+uid_t export_shown_uid(const struct export *e, uid_t uid);
+gid_t export_shown_gid(const struct export *e, gid_t gid);
+int export_host_uid(const struct export *e, uint64_t uid, uid_t *ret);
+int export_host_gid(const struct export *e, uint64_t gid, gid_t *ret);
+/* For ACLs; NULL if ids are the same on both sides. */
+const struct owners *export_owners(const struct export *e);
+/*
+ * -EPERM for an object whose owner or group the guest does not have (HAS_UNMAPPED_ID of the
+ * kernel): neither it nor, for a directory, its names are to be changed. The functions here that
+ * change ask by themselves.
+ */
+int export_changeable(const struct export *e, int fd);
 /* True if the server can apply the umask of a request's caller. */
 bool export_masks(const struct export *e);
 /* The root as an object; the export's own, not to be closed. */

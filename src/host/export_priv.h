@@ -14,6 +14,7 @@ struct export {
 	bool read_only, special, privileged, masks, no_setid, squash, confined;
 	uid_t uid; /* with squash */
 	gid_t gid;
+	const struct owners *owners; /* NULL: ids are the same on both sides */
 	bool plain_follow;
 	char *plain_prefix; /* without '/' at its end */
 	struct filesystems *filesystems;

@@ -52,6 +52,8 @@ static int describe(const struct host *h, const struct greeted *g, const struct 
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	bool squashed = export_squashed(h->export, &uid, &gid);
+	uid = export_shown_uid(h->export, uid);
+	gid = export_shown_gid(h->export, gid);
 	MSG_SET(p, features,
 		(export_privileged(h->export) && !squashed ? HELLO_ROOT : 0u) |
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |

@@ -12,6 +12,7 @@
 #include "host/export.h"
 #include "host/hnode.h"
 #include "host/ops.h"
+#include "host/owners.h"
 
 #define XATTR_LIST_MAX_ 65536 /* XATTR_LIST_MAX of the kernel */
 #define XATTR_VALUE_MAX 65536
@@ -103,9 +104,14 @@ static int set_owner(const struct request *r, int fd)
 		uid = gid =
 			UINT32_MAX; /* the id is the one shown already: only the ctime changes */
 	}
-	return fchownat(fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
-		       ? -errno
-		       : 0;
+	own_uid = (uid_t)-1;
+	own_gid = (gid_t)-1;
+	/* As chown(2) in a user namespace (make_kuid). */
+	if ((uid < UINT32_MAX && export_host_uid(r->host->export, uid, &own_uid) < 0) ||
+	    (gid < UINT32_MAX && export_host_gid(r->host->export, gid, &own_gid) < 0))
+		return -EINVAL;
+	return fchownat(fd, "", own_uid, own_gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno
+											   : 0;
 }
 
 static struct timespec to_timespec(uint64_t valid, uint64_t now, uint64_t set,
@@ -159,6 +165,8 @@ int op_SETATTR(struct request *r)
 	int e = request_writable(r);
 	if (e == 0)
 		e = (through_file ? request_pin_open : request_pin)(r, q->node, INV_ATTR, &p);
+	if (e == 0 && !through_file)
+		e = export_changeable(r->host->export, p.fd);
 	if (e == 0 && (q->valid & SET_SIZE))
 		e = set_size(r, &p);
 	/* A chown without owner and group sets nothing, but the ctime changes. */
@@ -268,6 +276,8 @@ int op_GETXATTR(struct request *r)
 	ssize_t n = getxattr(path, name, r->buf, size);
 	if (n < 0)
 		return -errno;
+	if (size > 0 && is_acl(name, strlen(name)) && export_owners(r->host->export) != NULL)
+		acl_to_guest(export_owners(r->host->export), r->buf, (size_t)n);
 	MSG_SET(&r->p, size, (uint64_t)n);
 	if (size > 0)
 		MSG_SET(&r->p, payload, ((struct slice){r->buf, (size_t)n}));
@@ -281,9 +291,12 @@ int op_GETXATTR(struct request *r)
 static int set_xattr(struct request *r, const char *path, const char *name)
 {
 	gid_t groups[MSG_GROUPS_MAX];
+	const struct owners *owners = export_owners(r->host->export);
 	bool acl = is_acl(name, strlen(name));
-	int e = acl ? request_assume(r, (struct creds_caller){.owner = true}, groups) : 0;
+	int e = acl && owners != NULL ? acl_to_host(owners, r->buf, r->q.payload.len) : 0;
 
+	if (e == 0 && acl)
+		e = request_assume(r, (struct creds_caller){.owner = true}, groups);
 	if (e == 0 && setxattr(path, name, r->buf, r->q.payload.len, (int)r->q.flags) < 0)
 		e = -errno;
 	creds_restore(r->creds);
@@ -303,6 +316,8 @@ int op_SETXATTR(struct request *r)
 	if (e == 0)
 		e = xattr_target(r, &p, name, path);
 	if (e == 0)
+		e = export_changeable(r->host->export, p.fd);
+	if (e == 0)
 		e = set_xattr(r, path, name);
 	if (e < 0)
 		return e;
@@ -319,6 +334,8 @@ int op_REMOVEXATTR(struct request *r)
 
 	if (e == 0)
 		e = xattr_target(r, &p, name, path);
+	if (e == 0)
+		e = export_changeable(r->host->export, p.fd);
 	if (e == 0 && removexattr(path, name) < 0)
 		e = -errno;
 	if (e < 0)

@@ -146,10 +146,17 @@ int request_writable(const struct request *r)
 	return export_read_only(r->host->export) ? -EROFS : 0;
 }
 
+/* Of the caller's supplementary groups. */
+static gid_t group_at(const struct msg *q, size_t i)
+{
+	const unsigned char *p = (const unsigned char *)q->groups.data + 4 * i;
+
+	return (gid_t)p[0] << 24 | (gid_t)p[1] << 16 | (gid_t)p[2] << 8 | p[3];
+}
+
 int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG_GROUPS_MAX])
 {
 	const struct msg *q = &r->q;
-	const unsigned char *p = q->groups.data;
 	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
 
 	like.umask = MSG_HAS(q, umask) ? (mode_t)(q->umask & 0777) : 0;
@@ -160,24 +167,29 @@ int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG
 	if (q->uid >= UINT32_MAX || q->gid >= UINT32_MAX || n > MSG_GROUPS_MAX ||
 	    (MSG_HAS(q, groups) && q->groups.len % 4 != 0))
 		return -EINVAL;
-	for (size_t i = 0; i < n; i++, p += 4)
-		groups[i] = (gid_t)p[0] << 24 | (gid_t)p[1] << 16 | (gid_t)p[2] << 8 | p[3];
-	like.uid = (uid_t)q->uid;
-	like.gid = (gid_t)q->gid;
+	if (!export_assumes(r->host->export))
+		return creds_assume(r->creds, false, &like);
+	int e = export_host_uid(r->host->export, q->uid, &like.uid);
+	if (e == 0)
+		e = export_host_gid(r->host->export, q->gid, &like.gid);
+	if (e < 0)
+		return e;
+	/* Of a group that is none on the host nobody is a member. */
+	for (size_t i = 0; i < n; i++)
+		if (export_host_gid(r->host->export, group_at(q, i), &groups[like.n_groups]) == 0)
+			like.n_groups++;
 	like.groups = groups;
-	like.n_groups = n;
 	return creds_assume(r->creds, export_assumes(r->host->export), &like);
 }
 
 static bool caller_in_group(const struct msg *q, gid_t gid)
 {
-	const unsigned char *p = q->groups.data;
 	size_t n = MSG_HAS(q, groups) ? q->groups.len / 4 : 0;
 
 	if (q->gid == gid)
 		return true;
-	for (; n > 0; n--, p += 4)
-		if (((gid_t)p[0] << 24 | (gid_t)p[1] << 16 | (gid_t)p[2] << 8 | p[3]) == gid)
+	for (size_t i = 0; i < n; i++)
+		if (group_at(q, i) == gid)
 			return true;
 	return false;
 }
@@ -191,7 +203,9 @@ void request_strip_ids(const struct request *r, int fd)
 	    !(st.st_mode & (S_ISUID | S_ISGID)))
 		return;
 	mode_t mode = st.st_mode & ~(mode_t)S_ISUID;
-	if ((mode & S_IXGRP) || (MSG_HAS(&r->q, gid) && !caller_in_group(&r->q, st.st_gid)))
+	if ((mode & S_IXGRP) ||
+	    (MSG_HAS(&r->q, gid) &&
+	     !caller_in_group(&r->q, export_shown_gid(r->host->export, st.st_gid))))
 		mode &= ~(mode_t)S_ISGID;
 	if (export_no_setid(r->host->export))
 		mode &= ~(mode_t)S_ISGID;

@@ -23,7 +23,9 @@ static int target(struct request *r, uint64_t node, struct slice name, struct pi
 
 	if (e == 0)
 		e = request_name(name, ret_name);
-	return e < 0 ? e : request_pin(r, node, INV_NAMES | INV_ATTR, dir);
+	if (e == 0)
+		e = request_pin(r, node, INV_NAMES | INV_ATTR, dir);
+	return e < 0 ? e : export_changeable(r->host->export, dir->fd);
 }
 
 /* Answers for a name whose node is known and has a descriptor; -EAGAIN if the object has to be

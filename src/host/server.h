@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 struct admit;
+struct owners;
 struct plain_server;
 struct secret;
 struct server;
@@ -41,6 +42,7 @@ struct server_config {
 	bool squash;
 	uid_t squash_uid;
 	gid_t squash_gid;
+	const struct owners *owners; /* whose ids are others in the guest; NULL: nobody's */
 	const struct admit *admit;   /* who may connect; NULL: everybody who can */
 	const struct secret *secret; /* that clients have to have; NULL: none */
 	bool privileged;	     /* it was, whatever is left of that by now */

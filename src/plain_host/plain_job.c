@@ -136,7 +136,14 @@ int plain_assume_caller(struct plain_job *j)
 {
 	struct creds_caller caller = {.uid = j->q->uid, .gid = j->q->gid};
 
-	(void)export_squashed(j->s->export, &caller.uid, &caller.gid);
+	if (!export_squashed(j->s->export, &caller.uid, &caller.gid)) {
+		int r = export_host_uid(j->s->export, j->q->uid, &caller.uid);
+
+		if (r == 0)
+			r = export_host_gid(j->s->export, j->q->gid, &caller.gid);
+		if (r < 0 && export_assumes(j->s->export))
+			return r;
+	}
 	return creds_assume(&j->s->creds, export_assumes(j->s->export), &caller);
 }
 

@@ -97,6 +97,9 @@ int plain_serve_times(struct plain_job *j)
 	if (r < 0)
 		return q->path.len == 0 && q->fh != 0 ? -EBADF : r;
 	int fd = open ? slot->fd : j->place.object;
+	r = export_changeable(j->s->export, fd);
+	if (r < 0)
+		return r;
 	if (utimensat(fd, "", ts, AT_EMPTY_PATH) < 0)
 		return -errno;
 	change_broke_fd(&j->s->change, fd, INV_ATTR, NULL);

@@ -42,7 +42,9 @@ static int walk_new(struct plain_job *j, struct slice path, struct export_place 
 {
 	int r = plain_walk(j->s, path, false, ret);
 
-	return r == 0 && ret->object >= 0 ? -EEXIST : r;
+	if (r == 0 && ret->object >= 0)
+		r = -EEXIST;
+	return r < 0 ? r : export_changeable(j->s->export, ret->dirfd);
 }
 
 /* The place of an object that is to be removed or renamed. */
@@ -50,7 +52,9 @@ static int walk_name(struct plain_job *j, struct slice path, struct export_place
 {
 	int r = plain_walk_existing(j->s, path, false, ret);
 
-	return r == 0 && is_root(ret) ? -EBUSY : r;
+	if (r == 0 && is_root(ret))
+		r = -EBUSY;
+	return r < 0 ? r : export_changeable(j->s->export, ret->dirfd);
 }
 
 int plain_serve_mkdir(struct plain_job *j)
@@ -170,6 +174,8 @@ int plain_serve_rename(struct plain_job *j)
 		r = plain_walk(j->s, j->q->new_path, false, &j->place2);
 	if (r == 0 && is_root(&j->place2))
 		r = -EBUSY;
+	if (r == 0)
+		r = export_changeable(j->s->export, j->place2.dirfd);
 	if (r < 0)
 		return r;
 	struct dirlock lock CLEANUP(dirlock_release) =
