@@ -551,6 +551,7 @@ static int connect_and_run(const struct mount_settings *s, const struct endpoint
 		.resume = s->reconnect != 0,
 		.timeo_ms = s->soft ? s->timeo / 1000000 : 0,
 		.push = s->cache == CACHE_LEASE,
+		.keep_files = s->cache == CACHE_LEASE,
 		.acl = s->acl,
 		.secret = s->secret_file != NULL ? &s->secret : NULL,
 		.stats = stats,

@@ -111,6 +111,7 @@ struct idle_file {
 	struct node *node;
 	uint64_t fh, flags;
 	uint64_t used;	 /* when a request last did */
+	uint64_t closed; /* cache.file_closes when it came */
 	uint32_t uses;	 /* requests in flight that go by it */
 	uint32_t access; /* O_RDONLY, O_WRONLY, O_RDWR */
 };
@@ -144,6 +145,7 @@ struct file {
 	uint32_t drop_count; /* how often blocks were dropped: what is copied meanwhile is void */
 	uint32_t appending;  /* opened for appending so often now */
 	uint32_t opens;	     /* opened so often now; not with no_open */
+	uint64_t closed;     /* cache.file_closes at its last close(2); 0: there was none */
 	uint32_t writing;    /* WRITEs in flight through the kernel's cache */
 	uint64_t writing_to; /* as far as these go */
 	uint32_t drops;	     /* invalidations of data that the kernel has still to be told */
@@ -237,6 +239,7 @@ struct cache {
 	/* open files that nobody uses */
 	struct idle_file *file_newest, *file_oldest;
 	size_t file_count;
+	uint64_t file_closes; /* how often one might have been kept: their clock */
 
 	/* pages */
 	struct hash_table blocks;

@@ -3,6 +3,12 @@
  * serves the next such open(2) of the same node: no round trip, and as it is a
  * descriptor of the server, no later unlink on the host takes it away.
  *
+ * As many are kept as the server grants. When that is full, a file is kept instead of the one that
+ * was closed the longest time ago only if it came back sooner than that: so of a walk over more
+ * files than fit, most stay for the next walk (the oldest going first would leave none), and one
+ * walk through a tree does not push out what is used every day, unless it is OLD_AFTER times as
+ * long as what is kept.
+ *
  * With no_open the kernel opens and closes without a word. Then an open file is
  * asked for when the first request wants to go by it, one for reading and one
  * for writing, and is kept: the former until the kernel forgets the node or there
@@ -22,7 +28,7 @@
 #include "cache/outbox.h"
 #include "core/cleanup.h"
 
-#define IDLE_MAX   1024			/* a descriptor of the server each */
+#define OLD_AFTER  4			/* closes for each file that is kept */
 #define WRITE_IDLE UINT64_C(1000000000) /* ns for which an unused one for writing is kept */
 
 static struct idle_file *idle_of(const struct node *n)
@@ -62,11 +68,16 @@ static void close_idle(struct cache *c, struct idle_file *f)
 	free(f);
 }
 
+static size_t idle_max(const struct cache *c)
+{
+	return atomic_load(&c->backend->info.idle_files);
+}
+
 static void evict_locked(struct cache *c)
 {
 	struct idle_file *f = c->file_oldest, *newer;
 
-	for (; f != NULL && c->file_count > IDLE_MAX; f = newer) {
+	for (; f != NULL && c->file_count > idle_max(c); f = newer) {
 		newer = f->newer;
 		if (f->uses == 0)
 			close_idle(c, f);
@@ -97,15 +108,33 @@ static int keep_locked(struct cache *c, struct node *n, const struct idle_file *
 	*f = *what;
 	f->node = n;
 	f->used = cache_now();
+	f->closed = c->file_closes;
 	link_idle(c, f);
 	return 0;
+}
+
+/* Whether a file that is closed now is worth more than the oldest of those that are kept. */
+static bool worth_keeping_locked(struct cache *c, struct node *n)
+{
+	struct file *file = file_of_locked(n);
+	uint64_t now = ++c->file_closes, last = file != NULL ? file->closed : 0;
+	const struct idle_file *oldest = c->file_oldest;
+
+	if (file != NULL)
+		file->closed = now;
+	if (c->file_count < idle_max(c))
+		return true;
+	if (oldest == NULL)
+		return false;
+	uint64_t age = now - oldest->closed;
+	return age > OLD_AFTER * idle_max(c) || (last != 0 && now - last < age);
 }
 
 void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t flags)
 {
 	const struct idle_file f = {.fh = fh, .flags = flags, .access = O_RDONLY};
 
-	if (n->nlookup == 0)
+	if (n->nlookup == 0 || !worth_keeping_locked(c, n))
 		cache_close_locked(c, fh);
 	else if (keep_locked(c, n, &f) == 0)
 		evict_locked(c);

@@ -13,7 +13,7 @@ void idle_close_locked(struct cache *c, struct node *n);
  * no_open: nobody knows who has the file open.
  */
 void idle_unnamed_locked(struct cache *c, struct node *n);
-/* Keeps fh for the next open(2); closes the oldest above the bound. */
+/* Keeps fh for the next open(2), or closes it, or the oldest, above the bound. */
 void idle_keep_locked(struct cache *c, struct node *n, uint64_t fh, uint64_t flags);
 /* The server is out of descriptors, and some of them were only kept for later: OPEN is sent again.
  */

@@ -31,6 +31,7 @@ struct connect_options {
 	uint64_t timeo_ms; /* see link.h */
 	bool push;	   /* ask for INV and RESET */
 	bool acl;	   /* ask for POSIX ACLs */
+	bool keep_files;   /* ask how many open files may be kept for later */
 	uint32_t uid, gid; /* plain mode: owner that files show, if the server tells none */
 	bool owner_fixed;  /* that owner is shown in any case */
 	/* To be proved to the server, which has to prove it in turn; outlives the backend. NULL:

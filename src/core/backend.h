@@ -102,6 +102,9 @@ struct backend_ops {
 	void (*free)(struct backend *b);
 };
 
+#define IDLE_FILES     1024  /* backend_info.idle_files of a server that does not say */
+#define IDLE_FILES_MAX 65536 /* and at most */
+
 /* The facts that the negotiation found out. */
 struct backend_info {
 	/*
@@ -124,6 +127,7 @@ struct backend_info {
 	atomic_bool umask;	 /* the server applies the caller's umask */
 	atomic_bool gives_up;	 /* the host may execute files that a client has open for writing */
 	_Atomic uint32_t server_uid, server_gid;
+	_Atomic uint32_t idle_files; /* open files that may be kept though nobody uses them */
 };
 
 /* Reads the items of a payload's sequence, for code that must not use the codec

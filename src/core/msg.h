@@ -230,6 +230,7 @@ enum hello_feature {
 	HELLO_RESUME = 1 << 8,	/* the session is to outlive, or outlives, its connection */
 	HELLO_RESUMED = 1 << 9, /* reply: it is the session that was asked for */
 	HELLO_LOCKS_LOST = 1 << 10, /* reply, resumed: its locks were released meanwhile */
+	HELLO_FILES = 1 << 11,	    /* request: asks how many open files it may keep for later */
 };
 
 #define MSG_TOKEN_LEN 16 /* bytes of HELLO's token */

@@ -47,6 +47,8 @@ static int describe(const struct host *h, const struct greeted *g, const struct 
 	}
 	MSG_SET(p, version, q->version < HELLO_VERSION ? q->version : HELLO_VERSION);
 	MSG_SET(p, slots, SESSION_SLOTS);
+	if (q->features & HELLO_FILES) /* clients of before end at what they do not know */
+		MSG_SET(p, files, handles_granted(session_handles(s)));
 	MSG_SET(p, epoch, h->epoch);
 	MSG_SET(p, session, session_id(s));
 	uid_t uid = geteuid();

@@ -10,9 +10,35 @@
 #include "host/export.h"
 #include "host/state.h"
 
-void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget)
+#define GRANT_MAX 16384 /* open files that one client may keep for later */
+
+/*
+ * The session gets seven eighths of what the sessions before it have left: one client alone keeps
+ * nearly as much as there is, and for the next one there is always some.
+ */
+static size_t take_grant(struct handle_budget *b)
 {
-	*t = (struct handles){.nodes = nodes, .budget = budget};
+	size_t before = atomic_load(&b->granted), all = b->max - b->max / 8, mine;
+
+	do {
+		size_t rest = all > before ? all - before : 0;
+
+		mine = rest - rest / 8;
+		if (mine > GRANT_MAX)
+			mine = GRANT_MAX;
+	} while (!atomic_compare_exchange_weak(&b->granted, &before, before + mine));
+	return mine;
+}
+
+size_t handles_granted(const struct handles *t)
+{
+	return t->granted;
+}
+
+void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget, bool keeps)
+{
+	*t = (struct handles){
+		.nodes = nodes, .budget = budget, .granted = keeps ? take_grant(budget) : 0};
 	(void)pthread_mutex_init(&t->mutex, NULL);
 }
 
@@ -25,6 +51,7 @@ void handles_done(struct handles *t)
 		handle_put(t, s->value);
 	}
 	idmap_done(&t->map);
+	atomic_fetch_sub(&t->budget->granted, t->granted);
 	(void)pthread_mutex_destroy(&t->mutex);
 }
 

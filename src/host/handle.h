@@ -5,7 +5,9 @@
  * and is never used again. handle_get takes a reference, so that CLOSE can
  * come while a READ is still running; the file is closed with the last one.
  * Thread-safe. The number of handles of all sessions together is bounded by
- * the budget they share: -ENFILE, never a silent loss.
+ * the budget they share: -ENFILE, never a silent loss. A client may keep open what nobody uses, up
+ * to what its session is granted of that budget; the grants leave an eighth of it to what is in
+ * use.
  */
 #pragma once
 
@@ -21,7 +23,7 @@
 struct state;
 
 struct handle_budget {
-	_Atomic size_t used;
+	_Atomic size_t used, granted; /* granted: of `max`, to keep for later */
 	size_t max;
 };
 
@@ -47,12 +49,17 @@ struct handles {
 	struct handle_budget *budget;
 	struct state *state; /* handles_use_record */
 	uint32_t session;    /* its record; 0: none */
+	size_t granted;	     /* constant */
 	pthread_mutex_t mutex;
 	struct idmap map; /* fh to struct handle */
 	uint64_t last;
 };
 
-void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget);
+/* keeps: the client asks how many open files it may keep. */
+void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget,
+		  bool keeps);
+/* How many open files the client may keep that nobody uses. */
+size_t handles_granted(const struct handles *t);
 /* The session is in the state: its open files are, too. Before the first of them. */
 void handles_use_record(struct handles *t, struct state *state, uint32_t session);
 /* An open file of the state, opened anew: fd is taken over, also on failure. */

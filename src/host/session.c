@@ -381,7 +381,7 @@ int session_new(struct host *host, uint64_t id, uint64_t features, struct sessio
 	way_init(&s->way);
 	(void)pthread_mutex_init(&s->mutex, NULL);
 	(void)pthread_cond_init(&s->settled, NULL);
-	handles_init(&s->handles, host->nodes, &host->handles);
+	handles_init(&s->handles, host->nodes, &host->handles, (features & HELLO_FILES) != 0);
 	int r = lock_session_new(host->locks, &s->locks);
 	if (r == 0)
 		r = dirs_new(&s->dirs);

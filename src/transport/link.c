@@ -585,6 +585,9 @@ void link_set_facts(struct link *l, const struct msg *hello)
 	i->gives_up = (hello->features & HELLO_GIVE_UP) != 0;
 	i->server_uid = (uint32_t)hello->uid;
 	i->server_gid = (uint32_t)hello->gid;
+	i->idle_files = !MSG_HAS(hello, files)		? IDLE_FILES
+			: hello->files > IDLE_FILES_MAX ? IDLE_FILES_MAX
+							: (uint32_t)hello->files;
 	stats_set(l->options.stats, STAT_conn_epoch, hello->epoch);
 }
 

@@ -167,6 +167,7 @@ static inline struct fake *fake_new(void)
 	f->base.ops = &fake_ops;
 	f->base.sequences = &codec_sequences;
 	f->base.info.root_node = FAKE_ROOT;
+	f->base.info.idle_files = IDLE_FILES;
 	return f;
 }
 

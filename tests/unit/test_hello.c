@@ -233,6 +233,7 @@ static void expect_extended(struct played *p, const struct connect_options *o)
 	assert_true(out.info.server_root);
 	assert_int_equal(out.info.root_node, 1);
 	assert_true(out.info.epoch == 81985529216486895);
+	assert_int_equal(out.info.idle_files, IDLE_FILES); /* it does not say */
 	assert_int_equal(p->connections, 1);
 }
 

@@ -180,6 +180,33 @@ static void test_locks(void **state)
 	assert_in_range(open_now() - before, locks, SHARE);
 }
 
+/* Each client gets most of what the others have left, and gives it back; some stays for all. */
+static void test_granted_files(void **state)
+{
+	enum { ALL = FDS / 2 / 5 * 3 };
+	struct fixture *f = *state;
+	struct host_client *other = calloc(1, sizeof(*other));
+
+	assert_non_null(other);
+	assert_false(MSG_HAS(&f->c.hello, files)); /* has not asked */
+	host_client_stop(&f->c);
+	host_client_start_with(&f->c, &f->hs, HELLO_FILES);
+	uint64_t rest = ALL - ALL / 8 - f->c.hello.files;
+	assert_in_range(f->c.hello.files, ALL / 2, ALL - ALL / 8);
+	host_client_start_with(other, &f->hs, HELLO_FILES);
+	uint64_t second = other->hello.files, again = 0;
+	assert_in_range(second, rest / 2, rest);
+	host_client_stop(other);
+	/* the server may not have seen it off yet */
+	for (int i = 0; i < 10000 && again != second; i++) {
+		host_client_start_with(other, &f->hs, HELLO_FILES);
+		again = other->hello.files;
+		host_client_stop(other);
+	}
+	assert_int_equal(again, second);
+	free(other);
+}
+
 static int setup_few_nodes(void **state)
 {
 	const struct server_config config = {.nodes_max = 40};
@@ -226,6 +253,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_open_files),
 		T(test_unlinked),
+		T(test_granted_files),
 		T(test_locks),
 		cmocka_unit_test_setup_teardown(test_locks, setup_read_only, teardown),
 		cmocka_unit_test_setup_teardown(test_nodes, setup_few_nodes, teardown),

@@ -210,6 +210,7 @@ static struct world *world_with(uint64_t slots, size_t send_queue, uint64_t feat
 	MSG_SET(&hello, session, 79);
 	MSG_SET(&hello, features, HELLO_READONLY | HELLO_PUSH | features);
 	MSG_SET(&hello, uid, 1000);
+	MSG_SET(&hello, files, 5000);
 	const struct link_options options = {.send_queue = send_queue,
 					     .timeo_ms = timeo,
 					     .stats = w->stats,
@@ -332,6 +333,7 @@ static void test_hello(void **state)
 	assert_int_equal(info->epoch, 78);
 	assert_int_equal(info->server_uid, 1000);
 	assert_int_equal(info->server_gid, 0);
+	assert_int_equal(info->idle_files, 5000);
 	assert_ptr_equal(w->b->sequences, &codec_sequences);
 	world_free(w);
 }

@@ -49,7 +49,8 @@ static bool read_at(struct world *w, uint64_t ino, uint64_t off, size_t size, si
 	assert_int_equal(a->reply.err, 0);
 	assert_int_equal(a->len, len);
 	if (len > 0)
-		assert_memory_equal(a->data, bytes + off, len < sizeof(a->data) ? len : sizeof(a->data));
+		assert_memory_equal(a->data, bytes + off,
+				    len < sizeof(a->data) ? len : sizeof(a->data));
 	assert_int_equal(stats_get(w->stats, STAT_cache_page_hits) - hits, hit);
 	free(a);
 	return hit;
@@ -123,9 +124,9 @@ static void test_end_of_file(void **state)
 static void test_pages_end(void **state)
 {
 	enum { INV, ATTR, RESET, WRITE, TRUNCATE, FALLOCATE, COPY, OPEN, CHMOD, EXPIRY, HOWS };
-	static const enum msg_op ops[] = {[WRITE] = MSG_WRITE,	 [TRUNCATE] = MSG_SETATTR,
-					  [FALLOCATE] = MSG_FALLOCATE, [COPY] = MSG_COPY,
-					  [OPEN] = MSG_OPEN,	 [CHMOD] = MSG_SETATTR};
+	static const enum msg_op ops[] = {
+		[WRITE] = MSG_WRITE, [TRUNCATE] = MSG_SETATTR, [FALLOCATE] = MSG_FALLOCATE,
+		[COPY] = MSG_COPY,   [OPEN] = MSG_OPEN,	       [CHMOD] = MSG_SETATTR};
 
 	(void)state;
 	for (int how = 0; how < HOWS; how++) {
@@ -329,8 +330,8 @@ static uint64_t open_cached(struct world *w, uint64_t ino, uint64_t flags)
 
 static void test_opened_again(void **state)
 {
-	static const uint64_t others[] = {O_WRONLY, O_RDWR, O_TRUNC, O_DIRECT, O_SYNC, O_DSYNC,
-					  O_NOATIME};
+	static const uint64_t others[] = {O_WRONLY, O_RDWR,  O_TRUNC,  O_DIRECT,
+					  O_SYNC,   O_DSYNC, O_NOATIME};
 	struct world *w = world_new();
 	uint64_t ino = look_up_file(w, "f", 50), other = look_up_file(w, "g", 51);
 	uint64_t first = opened(w->c, 7), second = opened(w->c, 8), third = opened(w->c, 9);
@@ -433,6 +434,57 @@ static void test_idle_files_are_bounded(void **state)
 	world_free(w);
 }
 
+/* Opens and closes each file; how often from the cache. */
+static unsigned walk_files(struct world *w, const uint64_t *inos, unsigned n)
+{
+	unsigned hits = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t fh = open_cached(w, inos[i], O_RDONLY);
+
+		hits += fh != UINT64_MAX;
+		cache_close(w->c, inos[i], fh != UINT64_MAX ? fh : opened(w->c, 1000 + inos[i]),
+			    true);
+	}
+	return hits;
+}
+
+/* A walk over more files than are kept finds most of these again, and leaves what is used daily. */
+static void test_idle_files_resist_a_walk(void **state)
+{
+	enum { KEPT = 64, DAILY = 8, FILES = 100, NEW = KEPT * 6 };
+	struct world *w = world_new();
+	uint64_t walked[NEW], daily[DAILY];
+	char name[16];
+
+	(void)state;
+	w->f->base.info.idle_files = KEPT;
+	for (unsigned i = 0; i < NEW; i++) {
+		(void)snprintf(name, sizeof(name), "f%u", i);
+		walked[i] = look_up_file(w, name, 2000 + i);
+	}
+	for (unsigned i = 0; i < DAILY; i++) {
+		(void)snprintf(name, sizeof(name), "d%u", i);
+		daily[i] = look_up_file(w, name, 3000 + i);
+	}
+	assert_int_equal(walk_files(w, daily, DAILY), 0);
+	for (unsigned pass = 0; pass < 3; pass++) {
+		assert_int_equal(walk_files(w, walked, FILES), pass == 0 ? 0 : KEPT - DAILY);
+		assert_int_equal(walk_files(w, daily, DAILY), DAILY);
+	}
+	/* a file that is used again and again comes in, instead of what was not for longer */
+	assert_int_equal(walk_files(w, &walked[FILES - 1], 1), 0);
+	assert_int_equal(walk_files(w, &walked[FILES - 1], 1), 1);
+	/* what is not used any more goes, after a while */
+	(void)walk_files(w, walked, NEW);
+	assert_true(walk_files(w, &walked[NEW - FILES], FILES) > KEPT / 4);
+	/* a server that grants less is believed, at the next close */
+	w->f->base.info.idle_files = 4;
+	(void)walk_files(w, &walked[NEW - 1], 1);
+	assert_true(walk_files(w, walked, NEW) <= 4);
+	world_free(w);
+}
+
 /* The server is out of descriptors, and we hold some: once more, without them. */
 static void test_out_of_descriptors(void **state)
 {
@@ -455,10 +507,9 @@ static void test_out_of_descriptors(void **state)
 
 			if (idle > 0)
 				cache_close(w->c, other, opened(w->c, 7), true);
-			struct asked *a =
-			    cases[i].op == MSG_OPEN
-				? ask(w->c, MSG_OPEN, ino)
-				: ask_name(w, cases[i].op, CACHE_ROOT, "new");
+			struct asked *a = cases[i].op == MSG_OPEN
+						  ? ask(w->c, MSG_OPEN, ino)
+						  : ask_name(w, cases[i].op, CACHE_ROOT, "new");
 			struct call *call = fake_take(w->f, 0);
 			struct msg m = reply_err(NO_STAMP, (uint64_t)cases[i].err);
 			call->done(call, &m);
@@ -486,20 +537,21 @@ static void test_out_of_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_kept_when_asked_again),
-	    TEST(test_blocks),
-	    TEST(test_end_of_file),
-	    TEST(test_pages_end),
-	    TEST(test_late_reads),
-	    TEST(test_create_truncates),
-	    TEST(test_direct_reads),
-	    TEST(test_pages_from_the_cache_are_told),
-	    TEST(test_page_budget),
-	    TEST(test_opened_again),
-	    TEST(test_not_opened_without_attributes),
-	    TEST(test_idle_files_are_closed),
-	    TEST(test_idle_files_are_bounded),
-	    TEST(test_out_of_descriptors),
+		TEST(test_kept_when_asked_again),
+		TEST(test_blocks),
+		TEST(test_end_of_file),
+		TEST(test_pages_end),
+		TEST(test_late_reads),
+		TEST(test_create_truncates),
+		TEST(test_direct_reads),
+		TEST(test_pages_from_the_cache_are_told),
+		TEST(test_page_budget),
+		TEST(test_opened_again),
+		TEST(test_not_opened_without_attributes),
+		TEST(test_idle_files_are_closed),
+		TEST(test_idle_files_are_bounded),
+		TEST(test_idle_files_resist_a_walk),
+		TEST(test_out_of_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
