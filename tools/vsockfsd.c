@@ -113,7 +113,7 @@ static int take_range(struct id_ranges *ranges, const char *option, const char *
 	return r;
 }
 
-/* What may be given several times is taken as it comes. */
+/* Options that may be given several times are taken as they come. */
 static int take_repeated(struct settings *s, char *err, size_t err_len)
 {
 	int r = s->listen != NULL  ? take_listen(s, err, err_len)

@@ -22,7 +22,7 @@ struct greeted {
 	uint64_t seq;		 /* then: the last invalidation that the client has heard of */
 };
 
-/* What a connection has been asked that is to prove that it has the server's secret. Zeros:
+/* The challenge of a connection that is to prove that it has the server's secret. Zeros:
  * nothing. */
 struct challenge {
 	bool asked;

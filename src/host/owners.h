@@ -33,7 +33,7 @@ struct owners {
 int id_ranges_parse(struct id_ranges *r, const char *text, char *err, size_t err_len);
 
 bool id_has_guest(const struct id_ranges *r, uint32_t host);
-/* What the guest is shown. */
+/* The id that the guest is shown. */
 uint32_t id_to_guest(const struct id_ranges *r, uint32_t host);
 /* False: this id of the guest is none on the host; *ret is untouched. */
 bool id_to_host(const struct id_ranges *r, uint64_t guest, uint32_t *ret);

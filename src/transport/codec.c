@@ -504,7 +504,7 @@ size_t codec_encode(const struct msg *m, unsigned char *buf, size_t cap)
 	return FRAME_HEADER + w.len;
 }
 
-/* What a value may take besides its key and 9 bytes. */
+/* Bytes that a value may take besides its key and 9 more. */
 #define MORE_UINT(v)   0
 #define MORE_BYTES(v)  (v).len
 #define MORE_TIME(v)   12

@@ -30,7 +30,7 @@ static int refuse(int r, const char *path, const char *why, char *err, size_t er
 	return r;
 }
 
-/* What is wrong with the file: whoever could read it could mount, and NULL: nothing. */
+/* Why the file cannot hold a secret, for whoever could read it could mount; NULL: it can. */
 static const char *wrong_file(const struct stat *st)
 {
 	if (!S_ISREG(st->st_mode))
