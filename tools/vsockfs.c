@@ -52,7 +52,7 @@ struct mount_settings {
 		dir_timeout;			/* ns, or TIMEOUT_UNSET */
 	uint64_t lease, connect_timeout, timeo; /* ns */
 	bool soft;
-	uint64_t page_cache, node_cache;
+	uint64_t page_cache, node_cache, list_after;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
 	bool xattr, acl, no_open, read_only, allow_other, allow_suid, allow_dev;
 	const char *plain_base, *fsname, *stats, *log_level, *secret_file;
@@ -560,6 +560,7 @@ static int connect_and_run(const struct mount_settings *s, const struct endpoint
 		.lease = s->lease,
 		.page_budget = s->page_cache,
 		.node_budget = s->node_cache,
+		.list_after = s->list_after,
 		.no_open = s->no_open,
 		.stats = stats,
 	};
@@ -687,6 +688,7 @@ int main(int argc, char **argv)
 		.lease = UINT64_C(10000000000),
 		.page_cache = 64u << 20,
 		.node_cache = 262144,
+		.list_after = 2,
 		.connect_timeout = UINT64_C(10) * 1000000000,
 		.timeo = UINT64_C(60) * 1000000000,
 		.reconnect = 1,

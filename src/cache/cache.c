@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/ahead_fetch.h"
 #include "cache/attrs.h"
 #include "cache/drop.h"
 #include "cache/files.h"
@@ -199,6 +200,7 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 	c->backend = backend;
 	c->options = *options;
 	c->empty_node = node_empty_locked;
+	c->fetch_ahead = ahead_fetch;
 	c->pushed = backend->info.push && backend->ops->listen != NULL;
 	c->leased = c->pushed && backend->info.watch &&
 		    (options->cap.attr | options->cap.entry | options->cap.negative |

@@ -59,6 +59,7 @@ struct cache_options {
 	uint64_t page_budget;	/* bytes */
 	uint64_t node_budget;	/* nodes that the kernel has forgotten; absent names as well */
 	bool no_open;		/* the kernel opens without asking; needs promises */
+	uint64_t list_after;	/* look-ups that miss, until a directory is listed; 0: for ever */
 	struct stats *stats;
 };
 
@@ -175,7 +176,9 @@ struct cache_req {
 	bool let_go;  /* its task was killed: the kernel keeps no page locked for it */
 	bool retried; /* OPEN: once more after idle files were closed */
 	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
-	struct cache_req *waiting;  /* the next one that waits for the same open file */
+	struct cache_req *waiting;  /* the next one that waits for the same open file, or listing */
+	bool waited;		    /* LOOKUP: for a listing, once */
+	bool counted[2];	    /* in dir.changing of node and node2 */
 	uint64_t had[2];	    /* RENAME: what the kernel has under the names; 0: not known */
 	uint8_t name_len[2];
 	char names[2][MSG_NAME_MAX + 1];

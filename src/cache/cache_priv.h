@@ -89,16 +89,21 @@ struct dentry {
 /* The part of a node that only directories have. */
 struct dir {
 	struct dentry *first, *last;
-	uint64_t names_bumped; /* generation of the names */
-	uint64_t until;	       /* complete and ordered hold until then */
-	uint32_t changes;      /* of the list of names: tells cursors that they are void */
-	uint32_t busy;	       /* requests in flight that hold the kernel's lock of it */
-	uint32_t held;	       /* of these, those whose reply waits for notifications */
-	uint8_t build;	       /* number of the listing that is being put together; 0: none */
-	uint8_t last_build;    /* 7 bits */
-	bool complete;	       /* there are no names but those known */
-	bool ordered;	       /* and they are a listing, with offsets */
-	bool parked;	       /* an invalidation waits for busy to be 0 */
+	uint64_t names_bumped;	   /* generation of the names */
+	uint64_t until;		   /* complete and ordered hold until then */
+	uint32_t changes;	   /* of the list of names: tells cursors that they are void */
+	uint32_t busy;		   /* requests in flight that hold the kernel's lock of it */
+	uint32_t held;		   /* of these, those whose reply waits for notifications */
+	uint32_t changing;	   /* changes of names of ours in flight */
+	uint32_t misses;	   /* look-ups since a listing was fetched ahead: see ahead.c */
+	struct cache_req *waiting; /* look-ups that wait for the first batch of one */
+	uint8_t aheads;		   /* listings that were fetched ahead so far */
+	bool ahead, ahead_first;   /* one is being fetched; and its first batch has not come */
+	uint8_t build;		   /* number of the listing that is being put together; 0: none */
+	uint8_t last_build;	   /* 7 bits */
+	bool complete;		   /* there are no names but those known */
+	bool ordered;		   /* and they are a listing, with offsets */
+	bool parked;		   /* an invalidation waits for busy to be 0 */
 };
 
 /*
@@ -202,6 +207,7 @@ struct cache {
 	uint32_t slot_count; /* slot 0 is none */
 	struct hash_table by_server, names;
 	void (*empty_node)(struct cache *c, struct node *n); /* node_empty_locked, from above */
+	void (*fetch_ahead)(struct cache *c, uint64_t ino);  /* ahead_fetch, from above */
 	size_t node_count;
 	uint64_t clock;			/* generations */
 	struct piece *forgets, *closes; /* of messages in the making; NULL: there is nothing */

@@ -570,6 +570,18 @@ static void fetched(struct cache_req *r, const struct cache_reply *reply)
 	r->listing_done(r, &out);
 }
 
+bool listing_goes_on(struct listing *l, uint64_t *ret_off)
+{
+	struct cache *c = l->cache;
+
+	SCOPE_LOCK(&l->lock);
+	SCOPE_LOCK(&c->lock);
+	const struct node *n = node_find_locked(c, l->ino);
+	struct dir *dir = n != NULL ? dir_if_any(n) : NULL;
+	l->stands = *ret_off = l->build_off;
+	return dir != NULL && !l->end && building(l, dir);
+}
+
 void listing_fetch(struct listing *l, struct cache_req *r, uint64_t off, bool plus)
 {
 	struct cache_reply failed = {0};

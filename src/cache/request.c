@@ -81,6 +81,46 @@ static void unsure_request_locked(struct cache *c, struct cache_req *r)
 
 /* ---- from submission to reply ---- */
 
+static void count_change(struct cache_req *r, unsigned i, struct node *n)
+{
+	struct dir *dir = dir_of_locked(n);
+
+	if (dir == NULL)
+		return;
+	dir->changing++;
+	r->counted[i] = true;
+}
+
+static void count_changes_locked(struct cache_req *r)
+{
+	uint32_t changes = msg_changes(&r->call.req);
+
+	if ((changes & TRAIT_CHANGES_NAME) != 0)
+		count_change(r, 0, r->node);
+	if ((changes & TRAIT_CHANGES_NAME2) != 0)
+		count_change(r, 1, r->node2);
+}
+
+void request_changed_locked(struct cache_req *r)
+{
+	if (r->counted[0])
+		r->node->dir->changing--;
+	if (r->counted[1])
+		r->node2->dir->changing--;
+	r->counted[0] = r->counted[1] = false;
+}
+
+/*
+ * For a listing of our own the kernel holds no lock that would keep changes of names away. One that
+ * is in flight may be in it or not, whatever its reply will leave: nothing of it is kept.
+ */
+static bool meets_a_change(const struct cache_req *r)
+{
+	const struct dir *dir = r->own ? dir_if_any(r->node) : NULL;
+
+	return dir != NULL && dir->changing > 0;
+}
+
 static void lock_locked(struct cache_req *r, unsigned i, struct node *n)
 {
 	struct dir *dir = n != NULL ? dir_of_locked(n) : NULL;
@@ -103,10 +143,12 @@ static struct node *named_locked(struct cache *c, const struct cache_req *r, uns
 }
 
 /* Before its names are unsure. */
-static void request_locks_locked(struct cache *c, struct cache_req *r)
+void request_locks_locked(struct cache *c, struct cache_req *r)
 {
 	uint64_t op = r->call.req.op;
 
+	if (r->own || r->locks[0] != NULL)
+		return;
 	if (msg_is(op, TRAIT_LOCKS))
 		lock_locked(r, 0, r->node);
 	if (msg_is(op, TRAIT_CHANGES_NAME2))
@@ -199,7 +241,8 @@ void request_leaves_locked(struct cache *c, struct cache_req *r)
 	request_locks_locked(c, r);
 	request_bump_locked(c, r);
 	unsure_request_locked(c, r);
-	r->submitted = c->clock;
+	count_changes_locked(r);
+	r->submitted = meets_a_change(r) ? 0 : c->clock;
 	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
 	if (pages && !r->unpaged && !(writes && r->direct)) {
 		kernel_data_noted_locked(r->node);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/ahead.h"
 #include "cache/answer.h"
 #include "cache/files.h"
 #include "cache/in_kernel_names.h"
@@ -13,6 +14,7 @@
 #include "cache/pages.h"
 #include "cache/reply.h"
 #include "cache/request.h"
+#include "cache/submit.h"
 #include "core/cleanup.h"
 
 /* ---- replies ---- */
@@ -38,7 +40,8 @@ static void cache_done(struct call *call, const struct msg *m)
 {
 	struct cache_req *r = (struct cache_req *)call;
 	struct cache *c = r->cache;
-	bool held = false;
+	bool held = false, listed = r->own && r->listing != NULL;
+	uint64_t ino = r->node->id;
 	struct cache_reply out = {.err = (int)m->err, .msg = m, .ret_held = &held};
 	struct cache_holds holds;
 
@@ -47,6 +50,7 @@ static void cache_done(struct call *call, const struct msg *m)
 	(void)pthread_rwlock_rdlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	reply_locked(c, r, m, &out);
+	request_changed_locked(r);
 	files_put_locked(c, r);
 	if (m->err == 0 && msg_is(call->req.op, TRAIT_OPENS))
 		take_file_locked(c, m->fh, &out);
@@ -60,6 +64,8 @@ static void cache_done(struct call *call, const struct msg *m)
 	(void)pthread_rwlock_unlock(&c->gate);
 	if (!held)
 		cache_delivered(c, &holds);
+	if (listed)
+		cache_go_on(c, ino);
 }
 
 void cache_hold(struct cache *c, const struct cache_req *r, struct cache_holds *ret)
@@ -139,18 +145,26 @@ static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint
 	return 0;
 }
 
-void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2)
+/* The answer to a request that had waited has been given. */
+static void not_locked(struct cache *c, struct node *dir)
 {
-	bool maybe = answer_possible(r->call.req.op), answered = false;
+	if (dir == NULL)
+		return;
+	SCOPE_LOCK(&c->lock);
+	node_not_busy_locked(c, dir, false);
+}
+
+static void submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2)
+{
+	bool maybe = answer_possible(r->call.req.op), answered = false, waits = false,
+	     fetch = false;
 	struct answer a;
 	struct cache_query q = {.op = (enum msg_op)r->call.req.op, .task = r->task, .r = r};
+	struct node *locked = NULL;
 
 	a.out = (struct cache_reply){0};
 	a.buffer = NULL;
 	a.pages.count = 0;
-	r->cache = c;
-	r->call.done = cache_done;
-	keep_names(r);
 	q.name = (struct slice){r->names[0], r->name_len[0]};
 	if (maybe)
 		(void)pthread_rwlock_rdlock(&c->gate);
@@ -159,11 +173,14 @@ void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t i
 	a.out.err = begin_locked(c, r, ino, ino2);
 	if (a.out.err == 0) {
 		answered = maybe && answer_locked(c, &q, r->node, &a);
-		if (answered)
+		waits = !answered && ahead_waits_locked(c, r, &fetch);
+		if (answered || waits)
 			node_put_locked(c, r->node);
 		else
 			request_leaves_locked(c, r);
 	}
+	if (answered || a.out.err != 0)
+		locked = TAKE_PTR(r->locks[0]);
 	(void)pthread_mutex_unlock(&c->lock);
 	bool failed = a.out.err != 0 && !answered;
 	if (answered) {
@@ -173,10 +190,33 @@ void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t i
 	if (maybe)
 		(void)pthread_rwlock_unlock(&c->gate);
 	free(a.buffer);
-	if (failed)
+	if (fetch)
+		c->fetch_ahead(c, ino);
+	else if (failed)
 		complete_here(r, a.out.err);
-	else if (!answered)
+	else if (!answered && !waits)
 		files_submit(c, r);
+	not_locked(c, locked);
+}
+
+void cache_submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t ino2)
+{
+	r->cache = c;
+	r->call.done = cache_done;
+	keep_names(r);
+	submit(c, r, ino, ino2);
+}
+
+void cache_go_on(struct cache *c, uint64_t ino)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	struct cache_req *r = n != NULL ? ahead_take_locked(n) : NULL, *next;
+	(void)pthread_mutex_unlock(&c->lock);
+	for (; r != NULL; r = next) {
+		next = r->waiting;
+		submit(c, r, ino, 0);
+	}
 }
 
 bool cache_answer(struct cache *c, const struct cache_query *q,

@@ -336,6 +336,7 @@ static void what_reopen(void)
 		int host = open_file(in(root, name), O_WRONLY | O_CREAT | O_TRUNC);
 		put(host, from);
 		(void)close(host);
+		sync_mount(); /* the names of the directory are known by then, and this one is new */
 		if (read_all(in(mount, name), found, sizeof(found)) != from)
 			errx(3, "%s: not what was just made", name);
 		memset(text, 'b', to);

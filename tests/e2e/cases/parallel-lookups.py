@@ -50,7 +50,7 @@ for i in range(THREADS):
 server = subprocess.Popen([BIN + "/vsockfsd", "--listen", f"unix:{TMP}/s", HOST], stdin=subprocess.DEVNULL)
 try:
     wait_for(lambda: os.path.exists(TMP + "/s"), 10, "the server listens")
-    bash('mount_vfs "$1" "$2" "$3"', f"unix:{TMP}/s", AT, f"lease=600,stats={STATS}")
+    bash('mount_vfs "$1" "$2" "$3"', f"unix:{TMP}/s", AT, f"lease=600,list_after=0,stats={STATS}")
     os.stat(f"{AT}/d")
     there, most = held(server, [lambda i=i: os.stat(f"{AT}/d/there{i}").st_size for i in range(THREADS)], THREADS,
                        "look-ups of names that are there")

@@ -6,7 +6,7 @@
 import os
 import sys
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import HOST, MNT, check, counter, fence, same, wait_for
+from lib import HOST, MNT, TMP, bash, check, counter, fence, same, umount_vfs, wait_for
 
 if os.environ["VFS_TRANSPORT"] == "bind":
     print("a bind mount counts nothing")
@@ -17,13 +17,18 @@ MANY = 2000  # files: more than the 1024 open ones that are kept over a server t
 def trips(what, work, most, least=0):
     """Runs work and counts the round trips that the mount makes meanwhile; how many there were."""
     settle()
-    before = counter("rpc.requests") - counter("rpc.own")
+    before = asked()
     work()
     settle()
-    made = counter("rpc.requests") - counter("rpc.own") - before
+    made = asked() - before
     print(f"# {what}: {made} round trips", flush=True)
     check(least <= made <= most, f"{what}: {made} round trips, at least {least} and at most {most} were expected")
     return made
+
+
+def asked():
+    """Round trips that somebody waited for: not the client's own looks at the sizes of open files."""
+    return counter("rpc.requests") - counter("rpc.own")
 
 
 def settle():
@@ -59,4 +64,57 @@ def many_files():
     trips(f"{MANY} files read again", lambda: read_all(f"{MNT}/many", MANY), 0)
 
 
+def scattered():
+    """Look-ups in directories that nobody has listed: one of them, and one listing for all the others, absent names too."""
+    for d in range(20):
+        os.makedirs(f"{HOST}/scattered/d{d}")
+        for i in range(30):
+            open(f"{HOST}/scattered/d{d}/f{i}", "wb").close()
+    fence(MNT)
+    at = f"{MNT}/scattered"
+
+    def stat_all():
+        for i in range(60):  # from one directory to the next, as who looks for headers does
+            for d in range(20):
+                same("is there", i < 30, os.path.exists(f"{at}/d{d}/f{i}"))
+    # scattered itself and each of its directories are looked up, too; the second miss there is a listing as well
+    trips("1,200 names in 20 directories, cold", stat_all, 2 * 20 + 4, 2 * 20)
+    trips("the same, warm", stat_all, 0)
+    settle()
+
+
+def scattered_once_more(options, least, most):
+    """Where it does not pay, or may not be, each name is asked for by itself."""
+    at = f"{TMP}/again"
+    os.makedirs(at, exist_ok=True)
+    bash('mount_vfs "$1" "$2" "$3"', os.environ["VFS_SOURCE"], at, f"{options},stats={TMP}/again.stats")
+    for i in range(10):
+        os.path.exists(f"{at}/scattered/d0/f{i}")
+    made, ahead = (counter(name, f"{TMP}/again.stats") for name in ("rpc.requests", "cache.listings_ahead"))
+    print(f"# {options}: {made} round trips, {ahead} listings", flush=True)
+    check(least <= made <= most, f"{options}: {made} round trips")
+    check((ahead > 0) == (most < 10), f"{options}: {ahead} directories were listed")
+    umount_vfs(at)
+
+
+def huge():
+    """Two names in a large directory do not fetch it."""
+    os.mkdir(f"{HOST}/huge")
+    for i in range(20000):
+        os.mknod(f"{HOST}/huge/f{i:05}")
+    if os.stat(f"{HOST}/huge").st_size < 100000:
+        print("# the size of a directory says nothing here", flush=True)
+        return
+    fence(MNT)
+    bytes_before, ahead = counter("rpc.bytes_received"), counter("cache.listings_ahead")
+    trips("two names in a large directory", lambda: [os.stat(f"{MNT}/huge/f{i:05}") for i in (7, 19999)], 3, 2)
+    same("listings fetched ahead", 0, counter("cache.listings_ahead") - ahead)
+    check(counter("rpc.bytes_received") - bytes_before < 2000, "little was fetched")
+
+
 many_files()
+scattered()
+scattered_once_more("cache=lease", 3, 6)
+scattered_once_more("list_after=0", 10, 14)
+scattered_once_more("cache=ttl", 10, 14)
+huge()
