@@ -39,7 +39,7 @@ struct settings {
 	const char *socket_owner, *secret_file;
 	uint64_t socket_mode;
 	const char *plain_prefix, *pidfile, *squash, *state_dir, *stats, *log_level;
-	int xdev, plain_links, sandbox;
+	int xdev, symlinks, plain_links, sandbox;
 	uint64_t session_grace, ack_timeout; /* ns */
 	bool read_only, special, no_setid, reserved_port, help, version;
 	/* the rest */
@@ -552,6 +552,7 @@ static int run(const struct settings *s, struct sandbox *box, struct outside *o,
 		.admit = &s->admit,
 		.secret = s->secret_file != NULL ? &s->secret : NULL,
 		.xdev = s->xdev == 1 ? XDEV_HIDE : XDEV_FOLLOW,
+		.symlinks = (enum symlinks)s->symlinks,
 		.privileged = sandbox_privileged(box),
 		.confined = sandbox_confines(box),
 		.session_grace_ms = (unsigned)(s->session_grace / 1000000),

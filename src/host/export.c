@@ -553,7 +553,15 @@ int export_new(const struct server_config *config, struct export **ret, char *er
 		     (config->xdev == XDEV_HIDE ? RESOLVE_NO_XDEV : 0);
 	(void)umask(0);
 	e->masks = creds_can_mask();
-	int r = setup(e, config, err, err_len);
+	e->symlinks = config->symlinks;
+	e->links_mutex = calloc(1, sizeof(*e->links_mutex));
+	int r = e->links_mutex == NULL ? -ENOMEM : 0;
+	if (r < 0)
+		(void)snprintf(err, err_len, "out of memory");
+	else
+		(void)pthread_mutex_init(e->links_mutex, NULL);
+	if (r == 0)
+		r = setup(e, config, err, err_len);
 	if (r < 0) {
 		export_free(e);
 		return r;
@@ -569,6 +577,9 @@ void export_free(struct export *e)
 	filesystems_free(e->filesystems);
 	cleanup_close(&e->root);
 	cleanup_close(&e->proc);
+	if (e->links_mutex != NULL)
+		(void)pthread_mutex_destroy(e->links_mutex);
+	free(e->links_mutex);
 	free(e->plain_prefix);
 	free(e);
 }

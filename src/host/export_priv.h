@@ -1,6 +1,8 @@
 /* The export, for export.c and walk.c. */
 #pragma once
 
+#include <pthread.h>
+
 #include "host/export.h"
 
 /* clang-format takes "export" for the keyword of C++. */
@@ -15,6 +17,8 @@ struct export {
 	uid_t uid; /* with squash */
 	gid_t gid;
 	const struct owners *owners; /* NULL: ids are the same on both sides */
+	enum symlinks symlinks;
+	pthread_mutex_t *links_mutex; /* see links.h */
 	bool plain_follow;
 	char *plain_prefix; /* without '/' at its end */
 	struct filesystems *filesystems;

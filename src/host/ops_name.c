@@ -12,6 +12,7 @@
 #include "host/dirlock.h"
 #include "host/export.h"
 #include "host/hnode.h"
+#include "host/links.h"
 #include "host/ops.h"
 #include "host/watch.h"
 
@@ -99,10 +100,10 @@ static int make_node(const struct request *r, const struct pinned *dir, const ch
 	uint64_t rdev = rdev_of(r);
 	int e;
 
+	if (S_ISLNK(mode))
+		return links_symlink(r->host->export, (const char *)r->buf, dir->fd, name);
 	if (S_ISDIR(mode))
 		e = mkdirat(dir->fd, name, mode & 07777);
-	else if (S_ISLNK(mode))
-		e = symlinkat((const char *)r->buf, dir->fd, name);
 	else
 		e = mknodat(dir->fd, name, export_no_setid(r->host->export) ? mode & ~06000u : mode,
 			    makedev((unsigned)(rdev >> 32), (unsigned)(rdev & UINT32_MAX)));
@@ -228,7 +229,7 @@ int op_LINK(struct request *r)
 	if (e == 0)
 		e = request_pin(r, r->q.node, INV_ATTR, &file);
 	if (e == 0)
-		e = export_link(r->host->export, file.fd, dir.fd, name);
+		e = links_link(r->host->export, file.fd, dir.fd, name);
 	if (e < 0)
 		return e;
 	hnode_renamed(r->host->nodes, file.node, dir.node, name, dir.seen);
@@ -338,6 +339,20 @@ static int look_and_rename(struct request *r, const struct pinned *from, const c
 	return 0;
 }
 
+/* Called with the lock of links.h: whether the objects may be where they would be. */
+static int may_rename(struct request *r, const struct pinned *from, const struct victim *moved,
+		      const struct pinned *to, const char *name2, unsigned flags)
+{
+	const struct export *x = r->host->export;
+	CLEANUP_CLOSE int other = -1;
+	int e = links_may_move(x, moved->fd, from->fd, to->fd);
+
+	if (e < 0 || !(flags & RENAME_EXCHANGE))
+		return e;
+	e = export_open(x, to->fd, name2, O_PATH, 0, &other);
+	return e < 0 ? e : links_may_move(x, other, to->fd, from->fd);
+}
+
 int op_RENAME(struct request *r)
 {
 	CLEANUP_PINNED struct pinned from = {0}, to = {0};
@@ -354,7 +369,13 @@ int op_RENAME(struct request *r)
 		return e;
 	struct dirlock lock CLEANUP(dirlock_release) = dirlock_take(from.fd, to.fd);
 	victim_find(r, &from, name, &moved);
-	e = look_and_rename(r, &from, name, &to, name2, flags, &other);
+	{
+		pthread_mutex_t *links CLEANUP(cleanup_unlock) = links_lock(r->host->export);
+
+		e = links != NULL ? may_rename(r, &from, &moved, &to, name2, flags) : 0;
+		if (e == 0)
+			e = look_and_rename(r, &from, name, &to, name2, flags, &other);
+	}
 	if (e < 0)
 		return e;
 	victim_again(&moved);

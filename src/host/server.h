@@ -27,6 +27,9 @@ struct watch_group;
 
 enum xdev { XDEV_FOLLOW, XDEV_HIDE };
 
+/* Symbolic links that clients make: all, those that stay inside (links.h), none. */
+enum symlinks { SYMLINKS_ALLOW, SYMLINKS_RELATIVE, SYMLINKS_DENY };
+
 struct server_config {
 	const char *dir;	  /* exported directory */
 	const char *plain_prefix; /* the path by which plain clients call dir, "/workspace" */
@@ -48,6 +51,7 @@ struct server_config {
 	bool privileged;	     /* it was, whatever is left of that by now */
 	bool confined;		     /* by Landlock, to dir */
 	enum xdev xdev;
+	enum symlinks symlinks;
 	unsigned session_grace_ms; /* how long a client that is away keeps its session, */
 	unsigned session_lease_ms; /* and its locks; 0: 10 s */
 	unsigned ack_ms;	   /* how long a change waits for another client's ACK; 0: 10 s */

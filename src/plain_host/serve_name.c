@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "host/dirlock.h"
 #include "host/hnode.h"
+#include "host/links.h"
 #include "plain_host/plain_job.h"
 #include "transport/codec.h"
 
@@ -166,6 +167,18 @@ static void tell_linked(struct plain_job *j)
 	hnode_unref(j->s->nodes, n);
 }
 
+static int rename_place(struct plain_job *j)
+{
+	const struct export_place *from = &j->place, *to = &j->place2;
+	pthread_mutex_t *links CLEANUP(cleanup_unlock) = links_lock(j->s->export);
+	int r = links != NULL ? links_may_move(j->s->export, from->object, from->dirfd, to->dirfd)
+			      : 0;
+
+	if (r == 0 && renameat(from->dirfd, from->name, to->dirfd, to->name) < 0)
+		r = -errno;
+	return r;
+}
+
 int plain_serve_rename(struct plain_job *j)
 {
 	int r = walk_name(j, j->q->path, &j->place);
@@ -183,8 +196,9 @@ int plain_serve_rename(struct plain_job *j)
 	look_again(j, &j->place);
 	look_again(j, &j->place2);
 	uint64_t seen = j->s->nodes != NULL ? hnodes_seen(j->s->nodes) : 0;
-	if (renameat(j->place.dirfd, j->place.name, j->place2.dirfd, j->place2.name) < 0)
-		return -errno;
+	r = rename_place(j);
+	if (r < 0)
+		return r;
 	tell_renamed(j, seen);
 	plain_broke_name(j, &j->place);
 	plain_broke_name(j, &j->place2);
@@ -276,8 +290,7 @@ int plain_serve_symlink(struct plain_job *j)
 		r = plain_assume_caller(j);
 	if (r < 0)
 		return r;
-	if (symlinkat(text, j->place.dirfd, j->place.name) < 0)
-		r = -errno;
+	r = links_symlink(j->s->export, text, j->place.dirfd, j->place.name);
 	creds_restore(&j->s->creds);
 	return r < 0 ? r : made(j);
 }
@@ -308,7 +321,7 @@ int plain_serve_link(struct plain_job *j)
 	if (r == 0 && S_ISDIR(j->place.mode))
 		r = -EPERM;
 	if (r == 0)
-		r = export_link(j->s->export, j->place.object, j->place2.dirfd, j->place2.name);
+		r = links_link(j->s->export, j->place.object, j->place2.dirfd, j->place2.name);
 	if (r < 0)
 		return r;
 	tell_linked(j);
