@@ -3,5 +3,6 @@
 
 #include "cache/cache_priv.h"
 
-/* What has waited for a listing of ino is answered, or goes to the host. Without the gate. */
+/* Requests that have waited for a listing of ino are answered, or go to the host. Without the gate.
+ */
 void cache_go_on(struct cache *c, uint64_t ino);
