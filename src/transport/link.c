@@ -340,6 +340,8 @@ static const char *impossible(const struct msg *req, const struct msg *reply)
 		return "an errno out of range";
 	if (!msg_reply_complete(req->op, reply))
 		return "a reply without a required field";
+	if (reply->err == 0 && MSG_HAS(reply, fh) && reply->fh == 0)
+		return "an open file of number 0";
 	if (claims_too_much(req, reply))
 		return "more bytes done than asked for";
 	if (claims_too_far(req, reply))

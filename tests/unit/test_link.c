@@ -867,6 +867,7 @@ enum hostile {
 	ERRNO_TOO_LARGE,
 	ERRNO_HUGE,
 	FIELD_MISSING,
+	NO_FILE,
 	NO_ID,
 	A_REQUEST,
 	GARBAGE,
@@ -915,6 +916,10 @@ static void misbehave(struct world *w, enum hostile kind, uint64_t id, uint64_t 
 		return;
 	case FIELD_MISSING:
 		MSG_SET(&m, size, 1);
+		break;
+	case NO_FILE:
+		MSG_SET(&m, payload, SLICE("x"));
+		MSG_SET(&m, fh, 0);
 		break;
 	case NO_ID:
 		m.present = 0;
