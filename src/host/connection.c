@@ -29,8 +29,9 @@ struct connection {
 	void *done_arg;
 	pthread_t main;
 	_Atomic bool finished;
-	_Atomic bool spoken; /* a whole message has come, of one who has the secret if there is one */
-	uint64_t since;	     /* ns */
+	_Atomic bool
+		spoken; /* a whole message has come, of one who has the secret if there is one */
+	uint64_t since; /* ns */
 	struct stream *stream;
 	struct turns *turns;
 	struct challenge challenge; /* main */
@@ -130,7 +131,7 @@ static int handle_hello(struct connection *c, const struct plain_request *q)
 	struct plain_buf out = {0};
 	struct greeted greeted = {0};
 
-	greeting_answer(c->host, c->id, q->data, data, &reply, &c->challenge, &greeted);
+	greeting_answer(c->host, c->id, c->stream, q->data, data, &reply, &c->challenge, &greeted);
 	{
 		SCOPE_LOCK(&c->mutex);
 		c->greeted = greeted;

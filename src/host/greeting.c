@@ -79,13 +79,13 @@ static int describe(const struct host *h, const struct greeted *g, const struct 
 }
 
 /* The session that the client asks for, or a new one. */
-static int find_session(struct host *h, uint64_t id, const struct msg *q, struct greeted *g,
-			unsigned char token[MSG_TOKEN_LEN])
+static int find_session(struct host *h, uint64_t id, struct stream *stream, const struct msg *q,
+			struct greeted *g, unsigned char token[MSG_TOKEN_LEN])
 {
 	int r = -ENOENT;
 
 	if (MSG_HAS(q, token) && MSG_HAS(q, session) && q->epoch == h->epoch)
-		r = sessions_take(h->sessions, q->session, q->token, &g->session, token);
+		r = sessions_take(h->sessions, q->session, q->token, stream, &g->session, token);
 	if (r == 0) {
 		g->resumed = true;
 		g->seq = q->seq;
@@ -108,10 +108,10 @@ static void drop_session(const struct host *h, struct greeted *g)
 	*g = (struct greeted){0};
 }
 
-static int greet(struct host *h, uint64_t id, const struct msg *q, struct msg *p,
-		 unsigned char token[MSG_TOKEN_LEN], struct greeted *ret)
+static int greet(struct host *h, uint64_t id, struct stream *stream, const struct msg *q,
+		 struct msg *p, unsigned char token[MSG_TOKEN_LEN], struct greeted *ret)
 {
-	int r = find_session(h, id, q, ret, token);
+	int r = find_session(h, id, stream, q, ret, token);
 
 	if (r == 0 && session_resumes(ret->session))
 		MSG_SET(p, token, ((struct slice){token, MSG_TOKEN_LEN}));
@@ -183,8 +183,9 @@ static size_t encode_refusal(const char *why, const struct challenge *c, unsigne
 	return hello_encode(&m, buf);
 }
 
-void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
-		     struct plain_reply *reply, struct challenge *challenge, struct greeted *ret)
+void greeting_answer(struct host *h, uint64_t client, struct stream *stream, struct slice data,
+		     unsigned char *buf, struct plain_reply *reply, struct challenge *challenge,
+		     struct greeted *ret)
 {
 	unsigned char token[MSG_TOKEN_LEN], proof[SECRET_PROOF_LEN];
 	struct msg hello = {0}, p = {0};
@@ -198,7 +199,7 @@ void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigne
 	r = why != NULL ? -EPROTO : 0;
 	if (r == 0) {
 		why = authenticate(h->config->secret, &hello, challenge, proof, &p);
-		r = why != NULL ? -EACCES : greet(h, client, &hello, &p, token, ret);
+		r = why != NULL ? -EACCES : greet(h, client, stream, &hello, &p, token, ret);
 	}
 	reply->err = msg_errno(r);
 	if (r < 0 && why == NULL)

@@ -14,6 +14,7 @@
 struct host;
 struct plain_reply;
 struct session;
+struct stream;
 
 /* The session of a client that has said HELLO. */
 struct greeted {
@@ -35,7 +36,8 @@ struct challenge {
  * other: the client is refused; -EAGAIN: for the moment.
  *
  * A server with a secret refuses the first HELLO with a challenge: asked, which was not, is set.
- * The client answers it with another HELLO.
+ * The client answers it with another HELLO. stream: the client's.
  */
-void greeting_answer(struct host *h, uint64_t client, struct slice data, unsigned char *buf,
-		     struct plain_reply *reply, struct challenge *challenge, struct greeted *ret);
+void greeting_answer(struct host *h, uint64_t client, struct stream *stream, struct slice data,
+		     unsigned char *buf, struct plain_reply *reply, struct challenge *challenge,
+		     struct greeted *ret);

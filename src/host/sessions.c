@@ -12,6 +12,7 @@
 #include "host/promise.h"
 #include "host/session.h"
 #include "host/state.h"
+#include "transport/stream.h"
 
 #define SETTLE_MS 1000 /* a client that asks for its session waits so long for its own requests */
 #define BUSY_MS	  100  /* locks that were to be released while a request runs are looked at again */
@@ -26,6 +27,8 @@ struct entry {
 	struct entry *next;
 	struct session *session; /* a reference */
 	enum way_state state;
+	struct stream
+		*taker; /* STATE_TAKEN: on which it is to go on; NULL: none that could be ended */
 	uint64_t away_since; /* ns */
 	uint32_t record;     /* of the state; 0: none */
 	bool unconfirmed;    /* token[1] is good as well */
@@ -36,6 +39,7 @@ struct sessions {
 	struct state *state; /* NULL: none */
 	unsigned grace_ms, lease_ms;
 	pthread_mutex_t mutex;
+	pthread_cond_t released; /* one is not taken any more */
 	/* mutex: */
 	struct entry *first;
 	size_t away;
@@ -99,6 +103,10 @@ static void set_state_locked(struct sessions *t, struct entry *e, enum way_state
 {
 	t->away += (state == STATE_AWAY) - (size_t)(e->state == STATE_AWAY);
 	e->state = state;
+	if (state != STATE_TAKEN) {
+		e->taker = NULL;
+		(void)pthread_cond_broadcast(&t->released);
+	}
 	if (state == STATE_AWAY)
 		e->away_since = promise_clock();
 }
@@ -158,19 +166,39 @@ static struct entry *find_token_locked(const struct sessions *t, uint64_t id, st
 	return NULL;
 }
 
-int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct session **ret,
-		  unsigned char new_token[MSG_TOKEN_LEN])
+/*
+ * That session, if it can be taken. A connection that is about to have it, and maybe has gone
+ * silent, makes way for this one, which knows the secret as well.
+ */
+static struct entry *claim_locked(struct sessions *t, uint64_t id, struct slice token)
+{
+	uint64_t end = promise_clock() + (uint64_t)SETTLE_MS * 1000000;
+	const struct timespec deadline = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
+	struct entry *e;
+	int r = 0;
+
+	while ((e = find_token_locked(t, id, token)) != NULL && e->state == STATE_TAKEN &&
+	       e->taker != NULL && r == 0) {
+		stream_shutdown(e->taker);
+		r = pthread_cond_clockwait(&t->released, &t->mutex, CLOCK_MONOTONIC, &deadline);
+	}
+	return e;
+}
+
+int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct stream *taker,
+		  struct session **ret, unsigned char new_token[MSG_TOKEN_LEN])
 {
 	int r = draw(new_token);
 
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&t->mutex);
-	struct entry *e = find_token_locked(t, id, token);
+	struct entry *e = claim_locked(t, id, token);
 	struct session *s = e != NULL && e->state != STATE_TAKEN ? e->session : NULL;
 	if (s != NULL) {
 		session_ref(s);
 		set_state_locked(t, e, STATE_TAKEN);
+		e->taker = taker;
 	}
 	(void)pthread_mutex_unlock(&t->mutex);
 	if (s == NULL)
@@ -372,6 +400,7 @@ int sessions_new(unsigned grace_ms, unsigned lease_ms, struct state *state, stru
 	t->lease_ms = lease_ms;
 	t->state = state;
 	(void)pthread_mutex_init(&t->mutex, NULL);
+	(void)pthread_cond_init(&t->released, NULL);
 	*ret = t;
 	return 0;
 }
@@ -382,6 +411,7 @@ void sessions_free(struct sessions *t)
 		return;
 	while (t->first != NULL)
 		end(remove_locked(t, t->first));
+	(void)pthread_cond_destroy(&t->released);
 	(void)pthread_mutex_destroy(&t->mutex);
 	free(t);
 }

@@ -20,6 +20,7 @@
 struct session;
 struct sessions;
 struct state;
+struct stream;
 
 #define SESSIONS_GRACE_MS 60000
 #define SESSIONS_AWAY_MAX 1024 /* of clients that are away; of more, the longest goes */
@@ -36,11 +37,12 @@ int sessions_add(struct sessions *t, struct session *s, unsigned char token[MSG_
 int sessions_restore(struct sessions *t, struct session *s, uint32_t record);
 /*
  * The session with this number and secret, with a reference: cut and settled, and given to nobody
- * else until sessions_taken; new_token is its new secret. -ENOENT: there is none. -EAGAIN: what
- * was asked before is still being executed, or another connection is taking it.
+ * else until sessions_taken; new_token is its new secret. taker: what is shut down, if another one
+ * comes with the secret meanwhile. -ENOENT: there is none. -EAGAIN: what was asked before is still
+ * being executed, or another connection has not let go of it.
  */
-int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct session **ret,
-		  unsigned char new_token[MSG_TOKEN_LEN]);
+int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct stream *taker,
+		  struct session **ret, unsigned char new_token[MSG_TOKEN_LEN]);
 /* The client has spoken after sessions_take: it knows the new secret. */
 void sessions_confirm(struct sessions *t, const struct session *s);
 /* It has been attached, or the connection on which it was to be is lost. */

@@ -30,7 +30,7 @@ static int setup_world(void **state)
 	(void)setup(&inner);
 	w->f = inner;
 	w->host.export = w->f->e;
-	w->host.handles.max = 10;
+	share_pool_init(&w->host.handles, 10);
 	assert_int_equal(hnodes_new(w->f->e, 10, &w->host.nodes), 0);
 	assert_int_equal(promises_new(w->host.nodes, 0, 0, NULL, &w->host.promises), 0);
 	assert_int_equal(locks_new(w->f->e, w->host.nodes, 10, &w->host.locks), 0);
@@ -261,7 +261,8 @@ static int take(struct kept *k)
 {
 	unsigned char next[MSG_TOKEN_LEN];
 	struct session *s;
-	int r = sessions_take(k->all, 9, (struct slice){k->token, MSG_TOKEN_LEN}, &s, next);
+	int r = sessions_take(k->all, 9, (struct slice){k->token, MSG_TOKEN_LEN}, NULL, &s,
+			      next);
 
 	if (r == 0) {
 		memcpy(k->token, next, sizeof(next));
