@@ -15,13 +15,18 @@
 #include "host/export_priv.h"
 
 #define LINKS_MAX 40 /* as the kernel's MAXSYMLINKS */
+/*
+ * Components, and directories that are climbed through for "..": a path of 4095 bytes with 40 links
+ * of 4095 bytes each, up and down a deep tree, makes millions of them.
+ */
+#define STEPS_MAX 8192
 
 struct walk {
 	const struct export *e;
 	int dir;    /* the directory that was reached; owned */
 	char *todo; /* the rest of the path; owned */
 	char *at;   /* in todo */
-	unsigned links;
+	unsigned links, steps;
 };
 
 /* The part of path below plain_prefix, NULL if it is not below. */
@@ -62,7 +67,9 @@ static int go_up(struct walk *w)
 	int fd = openat(w->dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	int r = export_contains(w->e, fd, NULL);
+	unsigned depth = 0;
+	int r = export_contains(w->e, fd, &depth);
+	w->steps += depth;
 	if (r <= 0) {
 		(void)close(fd);
 		return r < 0 ? r
@@ -134,6 +141,9 @@ static int step(struct walk *w, enum walk_links links, struct export_place *ret)
 	char name[MSG_NAME_MAX + 1];
 	struct stat st = {0};
 	bool last;
+
+	if (w->steps++ > STEPS_MAX)
+		return -ELOOP;
 	int r = next_name(w, name, &last);
 
 	if (r < 0)

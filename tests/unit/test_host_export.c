@@ -175,6 +175,37 @@ static void test_walk(void **state)
 	assert_int_equal(walk(f, "/workspace/l41", WALK_FOLLOW, &ino), -ELOOP);
 }
 
+/* Down a deep tree and up again: each ".." climbs to the root, and so the work has a limit. */
+static void test_walk_far(void **state)
+{
+	static const struct {
+		unsigned depth;
+		int result;
+	} tries[] = {{60, 0}, {600, -ELOOP}};
+	struct fixture *f = *state;
+	int at = dup(f->fd);
+	ino_t ino;
+
+	for (unsigned i = 0; i < 600; i++) {
+		assert_int_equal(mkdirat(at, "d", 0755), 0);
+		int below = openat(at, "d", O_PATH | O_CLOEXEC);
+		assert_true(below >= 0);
+		(void)close(at);
+		at = below;
+	}
+	(void)close(at);
+	for (size_t t = 0; t < sizeof(tries) / sizeof(tries[0]); t++) {
+		char path[4096] = "/workspace/";
+		size_t len = strlen(path);
+
+		for (unsigned i = 0; i < 2 * tries[t].depth; i++)
+			len += (size_t)snprintf(path + len, sizeof(path) - len, "%s",
+						i < tries[t].depth ? "d/" : "../");
+		assert_true(len < sizeof(path));
+		assert_int_equal(walk(f, path, WALK_FOLLOW, &ino), tries[t].result);
+	}
+}
+
 /* ---- others swap links and move directories while we look ---- */
 
 struct swapper {
@@ -397,6 +428,7 @@ int main(void)
 		cmocka_unit_test(test_idmap),
 		cmocka_unit_test(test_name_check),
 		T(test_walk),
+		T(test_walk_far),
 		T(test_confinement),
 		T(test_contains),
 		T(test_file_inside),
