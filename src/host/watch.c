@@ -58,10 +58,18 @@ struct watch {
 	pthread_mutex_t mutex;
 	_Atomic uint64_t drains; /* how many have begun; changes with the mutex held */
 	/* mutex: */
-	uint64_t mounts; /* fingerprint of the mounts inside */
-	unsigned below;	 /* how many mounts inside are not that of the root */
-	uint64_t seen;	 /* when the events at hand were read */
+	uint64_t seen; /* when the events at hand were read */
 	unsigned char *buf;
+
+	/*
+	 * Fences are done one after the other, before `mutex`, and those that wait for one are
+	 * done with the next: so they keep nobody else from `mutex`, however many come.
+	 */
+	pthread_mutex_t fencing;
+	_Atomic uint64_t fences; /* how many have begun; changes with fencing held */
+	/* fencing: */
+	uint64_t mounts;   /* fingerprint of the mounts inside */
+	atomic_uint below; /* how many mounts inside are not that of the root; read by anybody */
 };
 
 /* ---- one event ---- */
@@ -274,10 +282,13 @@ static uint64_t fingerprint(const struct watch *w, unsigned *ret_below)
 	return sum;
 }
 
+/* fencing is held: that file takes long to read. */
 static void check_mounts_locked(struct watch *w)
 {
-	uint64_t now = fingerprint(w, &w->below);
+	unsigned below;
+	uint64_t now = fingerprint(w, &below);
 
+	atomic_store(&w->below, below);
 	if (now == w->mounts)
 		return;
 	w->mounts = now;
@@ -300,8 +311,7 @@ bool watch_single(struct watch *w)
 {
 	if (!w->started || w->mountinfo < 0)
 		return false;
-	SCOPE_LOCK(&w->mutex);
-	return w->below == 0;
+	return atomic_load(&w->below) == 0;
 }
 
 void watch_drain(struct watch *w)
@@ -316,8 +326,13 @@ void watch_fence(struct watch *w)
 {
 	if (!w->started)
 		return;
-	SCOPE_LOCK(&w->mutex);
-	drain_locked(w);
+	uint64_t before = w->fences;
+
+	SCOPE_LOCK(&w->fencing);
+	if (w->fences != before) /* another one has begun since the call, and is done */
+		return;
+	atomic_fetch_add(&w->fences, 1);
+	watch_drain(w);
 	/* In any case: poll(2) does not report that a mount has moved with a directory above it. */
 	check_mounts_locked(w);
 }
@@ -334,11 +349,12 @@ static void *watch_main(void *arg)
 	while (p[1].revents == 0) {
 		if (poll(p, 3, -1) < 0)
 			continue; /* EINTR */
-		SCOPE_LOCK(&w->mutex);
 		if (p[0].revents != 0)
-			drain_locked(w);
-		if (p[2].revents != 0)
+			watch_drain(w);
+		if (p[2].revents != 0) {
+			SCOPE_LOCK(&w->fencing);
 			check_mounts_locked(w);
+		}
 	}
 	return NULL;
 }
@@ -521,7 +537,9 @@ static int start(struct watch *w, const struct watch_group *group)
 	if (r < 0)
 		return r;
 	w->mountinfo = open(MOUNTINFO_SELF, O_RDONLY | O_CLOEXEC);
-	w->mounts = fingerprint(w, &w->below);
+	unsigned below;
+	w->mounts = fingerprint(w, &below);
+	atomic_store(&w->below, below);
 	w->buf = malloc(BUFFER_SIZE);
 	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (w->buf == NULL || w->stop < 0)
@@ -564,6 +582,7 @@ int watch_new(struct export *e, struct hnodes *nodes, struct promises *promises,
 		.rename = FAN_RENAME,
 	};
 	(void)pthread_mutex_init(&w->mutex, NULL);
+	(void)pthread_mutex_init(&w->fencing, NULL);
 	int r = start(w, group);
 	if (r < 0) {
 		filesystems_watch(export_filesystems(e), NULL, NULL);
@@ -591,6 +610,7 @@ void watch_free(struct watch *w)
 	cleanup_close(&w->group.fd);
 	cleanup_close(&w->mountinfo);
 	cleanup_close(&w->stop);
+	(void)pthread_mutex_destroy(&w->fencing);
 	(void)pthread_mutex_destroy(&w->mutex);
 	free(w->buf);
 	free(w->root);
