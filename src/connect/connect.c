@@ -314,6 +314,7 @@ static int redial(struct dialler *base, const struct msg *resume, const struct p
 	if (r == 0)
 		r = stream_new(fd, &ret->stream);
 	if (r == 0) {
+		stream_enlarge(ret->stream);
 		stream_set_patience(ret->stream, p);
 		r = verdict(&d, say_hello(&d, resume, ret));
 		if (r < 0)
@@ -412,6 +413,7 @@ static int greet(const struct dialling *d, int fd, struct backend **ret)
 		stream_free(server.stream);
 		return fail(d, -EPROTO, "out of memory or file descriptors");
 	}
+	stream_enlarge(server.stream);
 	stream_set_patience(server.stream, &patience);
 	enum answer answer = say_hello(d, NULL, &server);
 	if (answer == ANSWER_EXTENDED)

@@ -15,12 +15,14 @@
 #include "host/plain_server.h"
 #include "host/promise.h"
 #include "host/sessions.h"
+#include "host/share.h"
 #include "host/slots.h"
 #include "plain/plain_codec.h"
 #include "transport/hello.h"
 #include "transport/stream.h"
 
-#define RESUME_MS 5000 /* for all that a client tells before its session goes on */
+#define RESUME_MS  5000		      /* for all that a client tells before its session goes on */
+#define PLAIN_SURE ((size_t)64 << 10) /* bytes of one message, and all of the first one */
 
 struct connection {
 	struct host *host;
@@ -33,6 +35,7 @@ struct connection {
 		spoken; /* a whole message has come, of one who has the secret if there is one */
 	uint64_t since; /* ns */
 	struct stream *stream;
+	struct share buffers; /* of the stream's */
 	struct turns *turns;
 	struct challenge challenge; /* main */
 
@@ -164,41 +167,91 @@ static int refuse_plain(struct connection *c)
 	return r < 0 ? r : -ENODATA;
 }
 
-static int handle_plain(struct connection *c, struct plain_session **plain,
+/* It has said what it wants, so it is worth large buffers, if there are some. */
+static void enlarge(struct connection *c)
+{
+	if (share_take(&c->buffers, STREAM_BUFFERS))
+		stream_enlarge(c->stream);
+}
+
+/* The memory that large messages of a plain client take. */
+struct plain_room {
+	struct share bytes;
+	size_t request, reply; /* of these; 0 for a small one */
+};
+
+/* *have becomes what a buffer of this size counts for: false if that is more than the share. */
+static bool resize(struct share *bytes, size_t *have, size_t size)
+{
+	size_t want = size > PLAIN_SURE ? size : 0;
+
+	if (want < *have)
+		share_give(bytes, *have - want);
+	else if (want > *have && !share_take(bytes, want - *have))
+		return false;
+	*have = want;
+	return true;
+}
+
+static bool may_buffer(void *arg, size_t size)
+{
+	struct plain_room *room = arg;
+
+	return resize(&room->bytes, &room->request, size);
+}
+
+/* What a large message has needed goes before the next one. */
+static void shrink(unsigned char **buf, size_t *cap, struct plain_room *room)
+{
+	if (*cap <= PLAIN_SURE)
+		return;
+	free(TAKE_PTR(*buf));
+	*cap = 0;
+	(void)may_buffer(room, 0);
+}
+
+static int handle_plain(struct connection *c, struct plain_session **plain, struct plain_room *room,
 			const struct plain_request *q)
 {
 	const struct plain_server *server = c->host->config->plain;
 	const struct host *h = c->host;
 	const void *reply;
-	size_t len;
+	size_t len = 0;
 	int r = 0;
 
 	if (h->config->secret != NULL)
 		return refuse_plain(c);
+	if (*plain == NULL)
+		enlarge(c);
 	if (*plain == NULL)
 		r = server->session_new(h->export, h->nodes, h->promises, plain);
 	uint64_t start = stats_now();
 	if (r == 0)
 		r = server->handle(*plain, q, &reply, &len);
 	stats_executed(h->config->stats, 0, stats_now() - start, 0);
-	if (r == 0)
-		r = stream_send_plain(c->stream, reply, len);
-	return r;
+	/* It is kept until the next one is made. */
+	if (r == 0 && !resize(&room->bytes, &room->reply, len))
+		return -ENOBUFS;
+	return r < 0 ? r : stream_send_plain(c->stream, reply, len);
 }
 
 /* Returns 1 when the client has said HELLO, or -errno at the end of the connection. */
 static int serve_plain(struct connection *c)
 {
 	struct plain_session *plain = NULL;
-	CLEANUP_FREE unsigned char *buf = NULL;
-	size_t cap = 0, len = 0;
+	unsigned char *buf = NULL;
+	size_t cap = 0, len = 0, limit = PLAIN_SURE;
+	struct plain_room room = {0};
 	int r = 0;
 
+	share_init(&room.bytes, &c->host->bytes);
+	stream_set_room(c->stream, may_buffer, &room);
 	while (r == 0) {
 		struct plain_request q;
 		const char *why = "a frame of length 0 or more than the limit";
 
-		r = stream_recv_plain(c->stream, PLAIN_FRAME_MAX, &buf, &cap, &len, -1);
+		r = stream_recv_plain(c->stream, limit, &buf, &cap, &len, -1);
+		limit = PLAIN_FRAME_MAX;
 		if (r == 0)
 			r = plain_request_decode(buf, len, &q, &why);
 		if (r == 0 && c->host->config->secret == NULL)
@@ -211,9 +264,13 @@ static int serve_plain(struct connection *c)
 				 strerror(-r));
 		if (r < 0)
 			break;
-		r = q.op == PLAIN_HELLO ? handle_hello(c, &q) : handle_plain(c, &plain, &q);
+		r = q.op == PLAIN_HELLO ? handle_hello(c, &q) : handle_plain(c, &plain, &room, &q);
+		shrink(&buf, &cap, &room);
 	}
+	stream_set_room(c->stream, NULL, NULL);
 	c->host->config->plain->session_free(plain);
+	free(buf);
+	share_give(&room.bytes, atomic_load(&room.bytes.own));
 	return r;
 }
 
@@ -287,6 +344,7 @@ static int begin_session(struct connection *c)
 
 	if (r < 0)
 		return r;
+	enlarge(c);
 	(void)attach(c);
 	if (resumed)
 		session_resumed(s, c->greeted.seq);
@@ -373,6 +431,7 @@ static void drop(struct connection *c)
 {
 	turns_free(c->turns);
 	stream_free(c->stream);
+	share_give(&c->buffers, atomic_load(&c->buffers.own));
 	(void)pthread_mutex_destroy(&c->mutex);
 	free(c);
 }
@@ -391,10 +450,11 @@ int connection_new(struct host *host, uint64_t id, int fd, void (*done)(void *ar
 	c->done = done;
 	c->done_arg = arg;
 	c->since = promise_clock();
+	share_init(&c->buffers, &host->buffers);
 	(void)pthread_mutex_init(&c->mutex, NULL);
 	int r = stream_new(fd, &c->stream);
 	if (r == 0)
-		r = turns_new(c->stream, fd, &c->turns);
+		r = turns_new(c->stream, fd, &host->threads, &c->turns);
 	if (r == 0)
 		r = start_main(c);
 	if (r < 0) {

@@ -58,9 +58,11 @@ static int was_refused(struct request *r, int result)
 }
 
 /*
- * Messages after which nothing may be received before they have had their
+ * Messages after which nothing is received before they have had their
  * effect: a lock that waits must be known when its CANCEL comes, and a lock
- * that a CLOSE releases is free for the next SETLK.
+ * that a CLOSE releases is free for the next SETLK. Those that cost next to nothing
+ * (PING, FENCE, ACK, FORGET) are so as well: a flood of them keeps one thread busy and not all
+ * that the connection may have.
  */
 static bool in_order(const struct msg *q)
 {

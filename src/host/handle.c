@@ -13,12 +13,13 @@
 #define GRANT_MAX 16384 /* open files that one client may keep for later */
 
 /*
- * The session gets seven eighths of what the sessions before it have left: one client alone keeps
- * nearly as much as there is, and for the next one there is always some.
+ * A share is half of everything at most. Of that half the session gets seven eighths of what the
+ * sessions before it have left: one client alone keeps nearly as much as it may have, and for the
+ * next one there is always some.
  */
-static size_t take_grant(struct handle_budget *b)
+static size_t take_grant(struct handle_pool *p)
 {
-	size_t before = atomic_load(&b->granted), all = b->max - b->max / 8, mine;
+	size_t before = atomic_load(&p->granted), all = p->pool.max / 2, mine;
 
 	do {
 		size_t rest = all > before ? all - before : 0;
@@ -26,7 +27,7 @@ static size_t take_grant(struct handle_budget *b)
 		mine = rest - rest / 8;
 		if (mine > GRANT_MAX)
 			mine = GRANT_MAX;
-	} while (!atomic_compare_exchange_weak(&b->granted, &before, before + mine));
+	} while (!atomic_compare_exchange_weak(&p->granted, &before, before + mine));
 	return mine;
 }
 
@@ -35,10 +36,11 @@ size_t handles_granted(const struct handles *t)
 	return t->granted;
 }
 
-void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget, bool keeps)
+void handles_init(struct handles *t, struct hnodes *nodes, struct handle_pool *pool, bool keeps)
 {
 	*t = (struct handles){
-		.nodes = nodes, .budget = budget, .granted = keeps ? take_grant(budget) : 0};
+		.nodes = nodes, .pool = pool, .granted = keeps ? take_grant(pool) : 0};
+	share_init(&t->share, &pool->pool);
 	(void)pthread_mutex_init(&t->mutex, NULL);
 }
 
@@ -51,21 +53,13 @@ void handles_done(struct handles *t)
 		handle_put(t, s->value);
 	}
 	idmap_done(&t->map);
-	atomic_fetch_sub(&t->budget->granted, t->granted);
+	atomic_fetch_sub(&t->pool->granted, t->granted);
 	(void)pthread_mutex_destroy(&t->mutex);
-}
-
-static int take_budget(struct handle_budget *b)
-{
-	if (atomic_fetch_add(&b->used, 1) < b->max)
-		return 0;
-	atomic_fetch_sub(&b->used, 1);
-	return -ENFILE;
 }
 
 bool handles_room(const struct handles *t)
 {
-	return atomic_load(&t->budget->used) < t->budget->max;
+	return share_room(&t->share);
 }
 
 static void keep_record(const struct handles *t, uint32_t record, uint64_t fh)
@@ -82,10 +76,9 @@ static int add(struct handles *t, struct hnode *n, int fd, const struct state_fi
 	       uint32_t record, uint64_t *ret_fh)
 {
 	CLEANUP_CLOSE int owned = fd;
-	int r = take_budget(t->budget);
 
-	if (r < 0)
-		return r;
+	if (!share_take(&t->share, 1))
+		return -ENFILE;
 	struct handle *h = calloc(1, sizeof(*h));
 	if (h != NULL) {
 		SCOPE_LOCK(&t->mutex);
@@ -113,7 +106,7 @@ static int add(struct handles *t, struct hnode *n, int fd, const struct state_fi
 		}
 	}
 	free(h);
-	atomic_fetch_sub(&t->budget->used, 1);
+	share_give(&t->share, 1);
 	return -ENOMEM;
 }
 
@@ -177,7 +170,7 @@ void handle_put(struct handles *t, struct handle *h)
 	(void)pthread_mutex_destroy(&h->position);
 	(void)pthread_mutex_destroy(&h->writable);
 	free(h);
-	atomic_fetch_sub(&t->budget->used, 1);
+	share_give(&t->share, 1);
 }
 
 struct handle *handle_remove(struct handles *t, uint64_t fh)
@@ -213,15 +206,16 @@ void handle_list(struct handles *t, uint64_t fh)
 		((struct handle *)s->value)->listed = true;
 }
 
-uint64_t handles_unlisted(struct handles *t)
+size_t handles_unlisted(struct handles *t, uint64_t *fhs, size_t max)
 {
 	struct idmap_slot *s = NULL;
+	size_t n = 0;
 
 	SCOPE_LOCK(&t->mutex);
-	while ((s = idmap_next(&t->map, s)) != NULL)
+	while (n < max && (s = idmap_next(&t->map, s)) != NULL)
 		if (!((const struct handle *)s->value)->listed)
-			return s->key;
-	return 0;
+			fhs[n++] = s->key;
+	return n;
 }
 
 /* ---- what the host may execute ---- */

@@ -4,10 +4,9 @@
  * A handle belongs to its session: its number means nothing to another one,
  * and is never used again. handle_get takes a reference, so that CLOSE can
  * come while a READ is still running; the file is closed with the last one.
- * Thread-safe. The number of handles of all sessions together is bounded by
- * the budget they share: -ENFILE, never a silent loss. A client may keep open what nobody uses, up
- * to what its session is granted of that budget; the grants leave an eighth of it to what is in
- * use.
+ * Thread-safe. The number of handles of all sessions together is bounded, and each
+ * has a share of them (share.h): -ENFILE, never a silent loss. A client may keep open what nobody
+ * uses, up to what its session is granted of that.
  */
 #pragma once
 
@@ -19,12 +18,13 @@
 
 #include "host/hnode.h"
 #include "host/idmap.h"
+#include "host/share.h"
 
 struct state;
 
-struct handle_budget {
-	_Atomic size_t used, granted; /* granted: of `max`, to keep for later */
-	size_t max;
+struct handle_pool {
+	struct share_pool pool;
+	atomic_size_t granted; /* of it, to keep for later */
 };
 
 struct handle {
@@ -46,7 +46,8 @@ struct handle {
 
 struct handles {
 	struct hnodes *nodes;
-	struct handle_budget *budget;
+	struct handle_pool *pool;
+	struct share share;
 	struct state *state; /* handles_use_record */
 	uint32_t session;    /* its record; 0: none */
 	size_t granted;	     /* constant */
@@ -56,8 +57,7 @@ struct handles {
 };
 
 /* keeps: the client asks how many open files it may keep. */
-void handles_init(struct handles *t, struct hnodes *nodes, struct handle_budget *budget,
-		  bool keeps);
+void handles_init(struct handles *t, struct hnodes *nodes, struct handle_pool *pool, bool keeps);
 /* How many open files the client may keep that nobody uses. */
 size_t handles_granted(const struct handles *t);
 /* The session is in the state: its open files are, too. Before the first of them. */
@@ -82,11 +82,11 @@ void handle_put(struct handles *t, struct handle *h); /* NULL is allowed */
 
 /*
  * The files that the client has open after a connection was lost: those that are not listed since
- * handles_unlist are told one by one, 0 at the end. No other request runs meanwhile.
+ * handles_unlist are told, so many at once. No other request runs meanwhile.
  */
 void handles_unlist(struct handles *t);
 void handle_list(struct handles *t, uint64_t fh);
-uint64_t handles_unlisted(struct handles *t);
+size_t handles_unlisted(struct handles *t, uint64_t *fhs, size_t max);
 
 /* The handle with its last number's reference, which the caller puts; NULL if there is none. */
 struct handle *handle_remove(struct handles *t, uint64_t fh);

@@ -175,6 +175,8 @@ int lock_session_new(struct locks *t, struct lock_session **ret)
 	if (s == NULL)
 		return -ENOMEM;
 	s->locks = t;
+	share_init(&s->fds, &t->fds);
+	share_init(&s->waiting, &t->waiting);
 	*ret = s;
 	return 0;
 }
@@ -182,21 +184,11 @@ int lock_session_new(struct locks *t, struct lock_session **ret)
 /* A node on which the session has a lock or a waiter, with a reference; NULL if there is none. */
 static struct lock_node *next_node(struct lock_session *s)
 {
-	struct locks *t = s->locks;
-	struct idmap_slot *slot = NULL;
-
-	SCOPE_LOCK(&t->mutex);
-	while ((slot = idmap_next(&t->map, slot)) != NULL) {
-		struct lock_node *ln = slot->value;
-
-		for (struct lock_file *f = ln->files; f != NULL; f = f->next) {
-			if (f->session == s) {
-				ln->refs++;
-				return ln;
-			}
-		}
-	}
-	return NULL;
+	SCOPE_LOCK(&s->locks->mutex);
+	if (s->first == NULL)
+		return NULL;
+	s->first->node->refs++;
+	return s->first->node;
 }
 
 bool lock_session_holds(const struct lock_session *s)
@@ -254,7 +246,8 @@ int locks_new(const struct export *e, struct hnodes *nodes, size_t fd_max, struc
 	}
 	t->export = e;
 	t->nodes = nodes;
-	t->fd_max = fd_max;
+	share_pool_init(&t->fds, fd_max);
+	share_pool_init(&t->waiting, LOCK_WAITERS_ALL);
 	(void)pthread_mutex_init(&t->mutex, NULL);
 	(void)pthread_condattr_init(&ca);
 	(void)pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);

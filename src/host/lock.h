@@ -27,6 +27,7 @@
 
 #define LOCK_SIGNAL	 (SIGRTMIN + 5)
 #define LOCK_WAITERS_MAX 128   /* of a session; more: ENOLCK */
+#define LOCK_WAITERS_ALL 1024  /* of all sessions; each is a thread */
 #define LOCK_RANGES_MAX	 65536 /* of a session */
 
 struct export;

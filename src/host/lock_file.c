@@ -120,7 +120,7 @@ static void close_file(struct locks *t, struct lock_file *f)
 {
 	cleanup_close(&f->guests);
 	cleanup_close(&f->fd);
-	atomic_fetch_sub(&t->fds, fds_of(t, f->bsd));
+	share_give(&f->session->fds, fds_of(t, f->bsd));
 	free(f->fhs);
 	free(f->records);
 	free(f);
@@ -136,11 +136,11 @@ int lock_file_make(struct lock_session *s, struct lock_node *ln, const struct lo
 		return -ENOMEM;
 	size_t fds = fds_of(t, q->bsd);
 
-	if (atomic_fetch_add(&t->fds, fds) + fds > t->fd_max) {
-		atomic_fetch_sub(&t->fds, fds);
+	if (!share_take(&s->fds, fds)) {
 		free(f);
 		return -ENOLCK;
 	}
+	f->session = s;
 	f->fd = f->guests = -1;
 	f->bsd = q->bsd;
 	int r = open_for_locks(t, ln->node, q->bsd, &f->fd);
@@ -150,11 +150,15 @@ int lock_file_make(struct lock_session *s, struct lock_node *ln, const struct lo
 		close_file(t, f);
 		return r;
 	}
-	f->session = s;
 	f->owner = q->owner;
 	SCOPE_LOCK(&t->mutex);
+	f->node = ln;
 	f->next = ln->files;
 	ln->files = f;
+	f->next_own = s->first;
+	if (f->next_own != NULL)
+		f->next_own->prev_own = f;
+	s->first = f;
 	s->files++;
 	*ret = f;
 	return 0;
@@ -171,6 +175,9 @@ void lock_settle(struct locks *t, struct lock_node *ln, struct lock_file *f)
 		while (*at != f)
 			at = &(*at)->next;
 		*at = f->next;
+		*(f->prev_own != NULL ? &f->prev_own->next_own : &f->session->first) = f->next_own;
+		if (f->next_own != NULL)
+			f->next_own->prev_own = f->prev_own;
 		f->session->files--;
 	}
 	close_file(t, f);

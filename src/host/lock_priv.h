@@ -15,10 +15,13 @@
 
 #include "host/idmap.h"
 #include "host/lock.h"
+#include "host/share.h"
 
 /* One owner's open file description. */
 struct lock_file {
 	struct lock_file *next;
+	struct lock_file *next_own, *prev_own; /* of the session's; locks.mutex */
+	struct lock_node *node;
 	struct lock_session *session;
 	uint64_t owner;
 	bool bsd;
@@ -66,10 +69,12 @@ struct lock_session {
 	struct locks *locks;
 	struct state *state;
 	uint32_t record; /* the session's; 0: none */
+	struct share fds, waiting;
 	_Atomic size_t files;
 	_Atomic size_t ranges;
 
 	/* locks.mutex */
+	struct lock_file *first;
 	struct waiter *waiters;
 	size_t n_waiters; /* that have not left */
 	bool ending;
@@ -78,8 +83,7 @@ struct lock_session {
 struct locks {
 	const struct export *export;
 	struct hnodes *nodes;
-	size_t fd_max;
-	_Atomic size_t fds;
+	struct share_pool fds, waiting;
 	pthread_attr_t attr;
 	pthread_mutex_t mutex;
 	pthread_cond_t cond; /* a waiter left */

@@ -9,22 +9,27 @@
 #include "core/cleanup.h"
 #include "host/lock_priv.h"
 
+#define DEADLOCK_STEPS	100000	/* the search ends there, as the kernel's after 10 owners */
 #define CANCEL_AGAIN_NS 2000000 /* a signal may come just before the system call it is to end */
 #define CANCEL_TRIES	500	/* then lock_cancel leaves it to the file system */
 
 /*
  * True if the owner of w waits, over any number of other owners, for itself. All
- * that is read here is covered by t->mutex. A breadth-first search over waiters;
- * the mark is the search's number.
+ * that is read here is covered by t->mutex, which nobody else gets meanwhile. A breadth-first
+ * search over waiters; the mark is the search's number.
  */
 static bool deadlock_locked(struct locks *t, struct waiter *w)
 {
 	struct waiter *first = w, *last = w;
+	size_t steps = 0;
 
 	w->mark = ++t->search;
 	w->queued = NULL;
 	for (; first != NULL; first = first->queued) {
 		for (struct lock_file *f = first->node->files; f != NULL; f = f->next) {
+			steps += 1 + (f->bsd ? 0 : f->ranges.n);
+			if (steps > DEADLOCK_STEPS)
+				return false;
 			if (f == first->file || f->bsd ||
 			    ranges_conflict(&f->ranges, first->q.start, first->q.end,
 					    first->q.type) == NULL)
@@ -131,6 +136,7 @@ void lock_reap(struct lock_session *s, bool all)
 			*at = w->next;
 		}
 		(void)pthread_join(w->thread, NULL);
+		share_give(&s->waiting, 1);
 		lock_node_put(t, w->node);
 		free(w);
 	}
@@ -150,12 +156,15 @@ int lock_start_waiter(struct lock_session *s, struct lock_node *ln, struct lock_
 	w->q = *q;
 	w->wait = *wait;
 	SCOPE_LOCK(&t->mutex);
-	int r = s->n_waiters >= LOCK_WAITERS_MAX || s->ending ? -ENOLCK : 0;
+	bool room = s->n_waiters < LOCK_WAITERS_MAX && !s->ending && share_take(&s->waiting, 1);
+	int r = room ? 0 : -ENOLCK;
 	if (r == 0 && !q->bsd && deadlock_locked(t, w))
 		r = -EDEADLK;
 	if (r == 0)
 		r = -pthread_create(&w->thread, &t->attr, waiter_main, w);
 	if (r < 0) {
+		if (room)
+			share_give(&s->waiting, 1);
 		free(w);
 		return r == -EAGAIN ? -ENOLCK : r; /* no thread: not "somebody has it" */
 	}

@@ -108,6 +108,8 @@ static int fill(struct listing_reply *l, int fd, uint64_t *off)
 	char buf[DIRENTS_MAX] __attribute__((aligned(8)));
 
 	for (;;) {
+		if (session_ending(l->r->session))
+			return -ECONNRESET;
 		ssize_t n = getdents64(fd, buf, dirents_len(l));
 
 		if (n <= 0) /* ENOENT: the directory has been removed (IS_DEADDIR) */
@@ -141,7 +143,7 @@ static int removed(struct request *r, int error)
 	return -ENOENT; /* as getdents(2) */
 }
 
-int op_READDIRPLUS(struct request *r)
+static int list(struct request *r)
 {
 	CLEANUP_PINNED struct pinned dir = {0};
 	CLEANUP_CLOSE int fd = -1;
@@ -180,4 +182,13 @@ int op_READDIRPLUS(struct request *r)
 	if (e == 0)
 		dirs_give(session_dirs(r->session), dir.node, take_fd(&fd), off);
 	return 0;
+}
+
+int op_READDIRPLUS(struct request *r)
+{
+	if (!session_listing_begin(r->session))
+		return -ECONNRESET;
+	int e = list(r);
+	session_listing_end(r->session);
+	return e;
 }

@@ -28,13 +28,15 @@ int op_GOODBYE(struct request *r)
 	return OP_NO_REPLY;
 }
 
-/* A client that is told the totals so often need not ask for them. */
+/* A client that is told the totals so often need not ask for them. What tells them may hang. */
 int op_PING(struct request *r)
 {
 	int e = op_FENCE(r);
 
-	if (e == 0 && watch_single(r->host->watch))
+	if (e == 0 && watch_single(r->host->watch) && session_tells_totals(r->session)) {
+		turn_pass(&r->turn);
 		(void)request_statfs(r, export_root(r->host->export));
+	}
 	return e;
 }
 

@@ -14,6 +14,7 @@
 #include "host/hnode.h"
 #include "host/idmap.h"
 #include "host/pending.h"
+#include "host/share.h"
 #include "host/way.h"
 #include "transport/codec.h"
 
@@ -43,6 +44,7 @@ struct promise_session {
 	pthread_cond_t done; /* sent, acked, lagging or an `ended` has changed */
 	/* mutex: */
 	struct idmap nodes; /* node id to struct hnode */
+	struct share told;  /* as many as there are in nodes */
 	uint64_t seq;	    /* the sequence of the last broken promise */
 	uint64_t sent, acked;
 	uint64_t taken;			/* by the pusher: what it has sent, or is sending */
@@ -64,8 +66,7 @@ struct promises {
 	struct hnodes *nodes;
 	struct stats *stats;
 	unsigned ack_ms;
-	size_t nodes_max;
-	atomic_size_t n_nodes; /* of all sessions */
+	struct share_pool told; /* the nodes of all sessions */
 	atomic_uint n_pushing;
 	pthread_rwlock_t lock;
 	struct promise_session *pushing; /* lock */
@@ -128,31 +129,24 @@ int promise_node(struct promise_session *s, uint64_t id, unsigned arm, struct st
 	return 0;
 }
 
-/*
- * A session may have as many nodes as are left for all others. So one session alone gets
- * no more than half of nodes_max, and a session that comes later still finds some.
- */
-static bool may_tell_locked(const struct promise_session *s)
-{
-	size_t told = atomic_load(&s->promises->n_nodes), max = s->promises->nodes_max;
-
-	return told < max && s->nodes.used < max - told;
-}
-
 static int tell(struct promise_session *s, struct hnode *n, unsigned arm, struct stamp *stamp,
 		bool *ret_first)
 {
 	SCOPE_LOCK(&s->mutex);
-	if (idmap_get(&s->nodes, hnode_id(n)) == NULL && !may_tell_locked(s))
-		return -ENFILE;
-	struct idmap_slot *slot = idmap_put(&s->nodes, hnode_id(n));
-	if (slot == NULL)
-		return -ENOMEM;
-	*ret_first = slot->value == NULL;
-	if (*ret_first) {
+	struct idmap_slot *slot = idmap_get(&s->nodes, hnode_id(n));
+
+	*ret_first = slot == NULL;
+	if (slot == NULL) {
+		if (!share_take(&s->told, 1))
+			return -ENFILE;
+		slot = idmap_put(&s->nodes, hnode_id(n));
+		if (slot == NULL) {
+			share_give(&s->told, 1);
+			*ret_first = false;
+			return -ENOMEM;
+		}
 		hnode_ref(n);
 		slot->value = n;
-		atomic_fetch_add(&s->promises->n_nodes, 1);
 	}
 	slot->n += ONE_REPLY;
 	arm_locked(s, slot, arm, stamp);
@@ -224,7 +218,7 @@ bool promise_forget(struct promise_session *s, uint64_t id, uint64_t n)
 		}
 		gone = slot->value;
 		idmap_del(&s->nodes, id);
-		atomic_fetch_sub(&s->promises->n_nodes, 1);
+		share_give(&s->told, 1);
 	}
 	record_told(s, gone);
 	hnode_unref(s->promises->nodes, gone);
@@ -632,6 +626,7 @@ int promise_session_new(struct promises *t, struct promise_session **ret)
 	if (s == NULL)
 		return -ENOMEM;
 	s->promises = t;
+	share_init(&s->told, &t->told);
 	atomic_store(&s->refs, 1);
 	(void)pthread_mutex_init(&s->mutex, NULL);
 	(void)pthread_cond_init(&s->work, NULL);
@@ -703,6 +698,16 @@ void promise_session_stop(struct promise_session *s)
 	(void)pthread_rwlock_unlock(&t->lock);
 }
 
+bool promise_session_ended(const struct promise_session *s)
+{
+	return atomic_load(&s->ended);
+}
+
+size_t promise_session_nodes(const struct promise_session *s)
+{
+	return atomic_load(&s->told.own);
+}
+
 void promise_session_free(struct promise_session *s)
 {
 	struct idmap_slot *slot = NULL;
@@ -725,7 +730,7 @@ void promise_session_free(struct promise_session *s)
 		hnode_untold(s->promises->nodes, slot->value, s->record);
 		hnode_unref(s->promises->nodes, slot->value);
 	}
-	atomic_fetch_sub(&s->promises->n_nodes, s->nodes.used);
+	share_give(&s->told, s->nodes.used);
 	idmap_done(&s->nodes);
 	pending_done(&s->pending);
 	session_unref(s);
@@ -741,7 +746,7 @@ int promises_new(struct hnodes *nodes, unsigned ack_ms, size_t nodes_max, struct
 	t->nodes = nodes;
 	t->stats = stats;
 	t->ack_ms = ack_ms > 0 ? ack_ms : PROMISE_ACK_MS;
-	t->nodes_max = nodes_max > 0 ? nodes_max : NODES_MAX;
+	share_pool_init(&t->told, nodes_max > 0 ? nodes_max : NODES_MAX);
 	(void)pthread_rwlock_init(&t->lock, NULL);
 	*ret = t;
 	return 0;

@@ -65,7 +65,9 @@ void promise_cut(struct promise_session *s);
 void promise_resume(struct promise_session *s, uint64_t seq);
 bool promise_pushing(const struct promise_session *s);
 void promise_session_stop(struct promise_session *s);
-void promise_session_free(struct promise_session *s); /* NULL is allowed */
+bool promise_session_ended(const struct promise_session *s);
+void promise_session_free(struct promise_session *s);	       /* NULL is allowed */
+size_t promise_session_nodes(const struct promise_session *s); /* that it was told of */
 
 /* ---- the nodes of a session ---- */
 

@@ -26,16 +26,20 @@
 #include "host/session.h"
 #include "host/sessions.h"
 #include "host/state.h"
+#include "host/turns.h"
 #include "host/watch.h"
 
-#define LISTENERS_MAX	16
-#define SESSIONS_MAX	1024
-#define SILENT_MS	5000 /* a client says something within that, or may have to go */
-#define SILENT_MAX	64   /* that are on their way out */
-#define ACCEPT_PAUSE_MS 100
-#define HEARTBEAT_MS	1000
-#define NODE_FDS_MAX	32768
-#define FDS_ENOUGH	8192 /* with less, a build in a guest may run into the limit */
+#define LISTENERS_MAX	   16
+#define SESSIONS_MAX	   1024
+#define SILENT_MS	   5000 /* a client says something within that, or may have to go */
+#define SILENT_MAX	   64	/* that are on their way out */
+#define ACCEPT_PAUSE_MS	   100
+#define HEARTBEAT_MS	   1000
+#define NODE_FDS_MAX	   32768
+#define PLAIN_BYTES_SHARED ((size_t)512 << 20)
+#define SOCKET_BYTES_SHARED                                                                        \
+	((size_t)512 << 20) /* the other connections have what the system gives */
+#define FDS_ENOUGH 8192	    /* with less, a build in a guest may run into the limit */
 
 struct client {
 	struct client *next;
@@ -112,7 +116,10 @@ static int setup(struct server *s, char *err, size_t err_len)
 		return r;
 	s->host.config = &s->config;
 	/* A fifth is left for listings, sockets and files that are open for a moment. */
-	s->host.handles.max = (fds - node_fds) / 5 * 3;
+	share_pool_init(&s->host.handles.pool, (fds - node_fds) / 5 * 3);
+	share_pool_init(&s->host.threads, TURNS_THREADS_SHARED);
+	share_pool_init(&s->host.bytes, PLAIN_BYTES_SHARED);
+	share_pool_init(&s->host.buffers, SOCKET_BYTES_SHARED);
 	s->host.state = s->config.state;
 	r = hnodes_new(s->host.export, node_fds, &s->host.nodes);
 	if (r == 0)
@@ -313,7 +320,7 @@ static void sample(struct server *s)
 	stats_set(stats, STAT_proc_heartbeat, stats_now());
 	stats_set(stats, STAT_server_nodes, hnodes_count(s->host.nodes));
 	stats_set(stats, STAT_server_away, sessions_away(s->host.sessions));
-	stats_set(stats, STAT_server_files, atomic_load(&s->host.handles.used));
+	stats_set(stats, STAT_server_files, atomic_load(&s->host.handles.pool.used));
 }
 
 /* Of two waits, of which -1 is for ever. */

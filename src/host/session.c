@@ -17,7 +17,9 @@
 #include "host/way.h"
 #include "transport/codec.h"
 
-#define GONE_MAX 4096 /* nodes that are looked for at once */
+#define GONE_MAX  4096		      /* nodes or open files that are looked for at once */
+#define TOTALS_NS UINT64_C(500000000) /* between two tellings of the totals */
+#define TRIM_MIN  65536		      /* nodes of a session whose memory goes back to the system */
 
 struct session {
 	struct host *host;
@@ -40,6 +42,9 @@ struct session {
 	atomic_uint_fast64_t gen; /* of the connection; changed under the mutex */
 	bool cut;		  /* there is none */
 	unsigned executing;	  /* requests */
+	unsigned listings;	  /* in the making */
+	pthread_cond_t listed;	  /* one of them is made */
+	uint64_t totals;	  /* when the totals were told last; ns */
 };
 
 /* ---- the parts of a session ---- */
@@ -112,6 +117,35 @@ void session_forget(struct session *s, uint64_t id, uint64_t n)
 {
 	if (promise_forget(s->promises, id, n))
 		dirs_forget(s->dirs, id);
+}
+
+bool session_tells_totals(struct session *s)
+{
+	uint64_t now = promise_clock();
+
+	SCOPE_LOCK(&s->mutex);
+	if (s->totals != 0 && now - s->totals < TOTALS_NS)
+		return false;
+	s->totals = now;
+	return true;
+}
+
+bool session_listing_begin(struct session *s)
+{
+	SCOPE_LOCK(&s->mutex);
+	while (s->listings == SESSION_LISTINGS && !session_ending(s) && !s->cut)
+		(void)pthread_cond_wait(&s->listed, &s->mutex);
+	if (session_ending(s) || s->cut)
+		return false;
+	s->listings++;
+	return true;
+}
+
+void session_listing_end(struct session *s)
+{
+	SCOPE_LOCK(&s->mutex);
+	s->listings--;
+	(void)pthread_cond_signal(&s->listed);
 }
 
 bool session_acl(const struct session *s)
@@ -187,6 +221,7 @@ void session_cut(struct session *s, uint64_t gen)
 	way_break(&s->way, gen); /* whoever is sending fails */
 	(void)way_set(&s->way, NULL);
 	promise_cut(s->promises);
+	(void)pthread_cond_broadcast(&s->listed);
 }
 
 bool session_settle(struct session *s, unsigned ms)
@@ -256,13 +291,19 @@ static void close_file(struct session *s, uint64_t fh)
 	handle_put(&s->handles, h);
 }
 
-static void forget_uncounted(struct session *s)
+/* Without memory for the numbers both stay until the session ends. */
+static void drop_unlisted(struct session *s)
 {
 	CLEANUP_FREE uint64_t *ids = malloc(GONE_MAX * sizeof(*ids));
 	size_t n;
 
 	if (ids == NULL)
-		return; /* until the session ends */
+		return;
+	do {
+		n = handles_unlisted(&s->handles, ids, GONE_MAX);
+		for (size_t i = 0; i < n; i++)
+			close_file(s, ids[i]);
+	} while (n == GONE_MAX);
 	do {
 		n = promise_recount_gone(s->promises, ids, GONE_MAX);
 		for (size_t i = 0; i < n; i++)
@@ -274,14 +315,12 @@ static void forget_uncounted(struct session *s)
 static void settle(struct session *s)
 {
 	const struct slots_settle replies = {.kept = count_reply, .arg = s};
-	uint64_t ids[SESSION_SLOTS], fh;
+	uint64_t ids[SESSION_SLOTS];
 
 	size_t n = slots_settle(s->slots, &replies, ids);
 	for (size_t i = 0; i < n; i++)
 		lock_cancel(s->locks, ids[i]);
-	while ((fh = handles_unlisted(&s->handles)) != 0)
-		close_file(s, fh);
-	forget_uncounted(s);
+	drop_unlisted(s);
 }
 
 int session_resume(struct session *s, const struct msg *q, const char **ret_why)
@@ -337,6 +376,8 @@ bool session_locks_lost(const struct session *s)
 
 static void session_free(struct session *s)
 {
+	bool trim = s->promises != NULL && promise_session_nodes(s->promises) >= TRIM_MIN;
+
 	if (s->promises != NULL)
 		session_stop(s);
 	lock_session_free(s->locks);
@@ -345,6 +386,7 @@ static void session_free(struct session *s)
 	promise_session_free(s->promises);
 	slots_free(s->slots);
 	way_done(&s->way);
+	(void)pthread_cond_destroy(&s->listed);
 	(void)pthread_cond_destroy(&s->settled);
 	(void)pthread_mutex_destroy(&s->mutex);
 	state_give(s->host->state, STATE_SESSIONS, s->record); /* all that had its number is gone */
@@ -352,7 +394,10 @@ static void session_free(struct session *s)
 	/* The sanitizers have a heap of their own: there this call would be the first to set up
 	   glibc's, which two threads must not do at once. */
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-	(void)malloc_trim(0); /* of a million nodes the last one may hold the whole heap */
+	if (trim) /* of a million nodes the last one may hold the whole heap */
+		(void)malloc_trim(0);
+#else
+	(void)trim;
 #endif
 }
 
@@ -381,6 +426,7 @@ int session_new(struct host *host, uint64_t id, uint64_t features, struct sessio
 	way_init(&s->way);
 	(void)pthread_mutex_init(&s->mutex, NULL);
 	(void)pthread_cond_init(&s->settled, NULL);
+	(void)pthread_cond_init(&s->listed, NULL);
 	handles_init(&s->handles, host->nodes, &host->handles, (features & HELLO_FILES) != 0);
 	int r = lock_session_new(host->locks, &s->locks);
 	if (r == 0)
@@ -407,4 +453,11 @@ int session_push(struct session *s)
 void session_stop(struct session *s)
 {
 	promise_session_stop(s->promises);
+	SCOPE_LOCK(&s->mutex);
+	(void)pthread_cond_broadcast(&s->listed);
+}
+
+bool session_ending(const struct session *s)
+{
+	return promise_session_ended(s->promises);
 }

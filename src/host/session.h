@@ -50,9 +50,13 @@ struct host {
 	struct promises *promises;
 	struct watch *watch;
 	struct sessions *sessions;
-	struct state *state; /* what outlives the process; NULL: nothing */
-	struct handle_budget handles;
-	atomic_bool fds_short; /* the lack of file descriptors has been logged */
+	struct state *state;	    /* what outlives the process; NULL: nothing */
+	struct handle_pool handles; /* open files */
+	struct share_pool
+		threads; /* that execute requests, beyond those that each connection has */
+	struct share_pool buffers; /* bytes of large buffers of the sockets of sessions */
+	struct share_pool bytes; /* of what plain clients send, beyond what each may in any case */
+	atomic_bool fds_short;	 /* the lack of file descriptors has been logged */
 	uint64_t epoch; /* random: another value tells a client that the server was started again */
 };
 
@@ -70,6 +74,7 @@ int session_push(struct session *s);
 /* The session is ending: wakes the threads that wait for other clients on behalf of this session,
  * and those that wait for this session. Any thread. */
 void session_stop(struct session *s);
+bool session_ending(const struct session *s);
 
 /*
  * The connection gen is lost, or another one comes: its stream is shut down, and when this returns
@@ -114,6 +119,15 @@ struct lock_session *session_locks(struct session *s);
 struct dirs *session_dirs(struct session *s);
 struct promise_session *session_promises(struct session *s);
 void session_forget(struct session *s, uint64_t id, uint64_t n);
+/* Whether it is time to tell the client the totals of the file system: not with each PING. */
+bool session_tells_totals(struct session *s);
+/*
+ * Around the making of a listing with attributes, which is work for thousands of requests: a
+ * session has so many in the making, and the others wait.
+ */
+#define SESSION_LISTINGS 2
+bool session_listing_begin(struct session *s); /* false: nobody waits for it any more */
+void session_listing_end(struct session *s);
 bool session_acl(const struct session *s); /* the client has asked for POSIX ACLs */
 
 /* Makes p the reply to request id: an error instead if the result is negative. */

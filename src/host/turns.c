@@ -8,6 +8,7 @@
 
 #include "core/cleanup.h"
 #include "host/session.h"
+#include "host/share.h"
 #include "transport/stream.h"
 
 struct turns {
@@ -30,8 +31,9 @@ struct turns {
 	bool closing;
 	pthread_t threads[TURNS_THREADS_MAX + SESSION_SLOTS];
 	unsigned n_threads;
-	unsigned idle;	  /* threads that wait for the turn */
-	unsigned waiting; /* threads that wait for acknowledgements of other clients */
+	struct share shared; /* as many as there are beyond TURNS_THREADS_SURE */
+	unsigned idle;	     /* threads that wait for the turn */
+	unsigned waiting;    /* threads that wait for acknowledgements of other clients */
 };
 
 static void arm(struct turns *t, int fd, uint32_t events)
@@ -51,10 +53,16 @@ static void *thread_main(void *arg)
 
 static void spawn_locked(struct turns *t)
 {
-	if (t->idle == 0 && t->n_threads - t->waiting < TURNS_THREADS_MAX && !t->closing &&
-	    t->n_threads < sizeof(t->threads) / sizeof(t->threads[0]) &&
-	    pthread_create(&t->threads[t->n_threads], NULL, thread_main, t) == 0)
+	bool sure = t->n_threads < TURNS_THREADS_SURE;
+
+	if (t->idle > 0 || t->n_threads - t->waiting >= TURNS_THREADS_MAX || t->closing ||
+	    t->n_threads == sizeof(t->threads) / sizeof(t->threads[0]) ||
+	    (!sure && !share_take(&t->shared, 1)))
+		return;
+	if (pthread_create(&t->threads[t->n_threads], NULL, thread_main, t) == 0)
 		t->n_threads++;
+	else if (!sure)
+		share_give(&t->shared, 1);
 }
 
 bool turn_take(struct turn *turn)
@@ -110,7 +118,7 @@ void turn_return(struct turn *turn)
 
 /* ---- setting up and ending ---- */
 
-int turns_new(struct stream *stream, int fd, struct turns **ret)
+int turns_new(struct stream *stream, int fd, struct share_pool *threads, struct turns **ret)
 {
 	struct turns *t = calloc(1, sizeof(*t));
 
@@ -118,6 +126,7 @@ int turns_new(struct stream *stream, int fd, struct turns **ret)
 		return -ENOMEM;
 	t->stream = stream;
 	t->fd = fd;
+	share_init(&t->shared, threads);
 	(void)pthread_mutex_init(&t->mutex, NULL);
 	t->epoll = epoll_create1(EPOLL_CLOEXEC);
 	t->event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -166,6 +175,7 @@ void turns_free(struct turns *t)
 {
 	if (t == NULL)
 		return;
+	share_give(&t->shared, atomic_load(&t->shared.own));
 	cleanup_close(&t->epoll);
 	cleanup_close(&t->event);
 	(void)pthread_mutex_destroy(&t->mutex);

@@ -12,7 +12,11 @@
 #include <stdbool.h>
 
 #define TURNS_THREADS_MAX 32 /* besides the first, and those that wait for other clients */
+#define TURNS_THREADS_SURE                                                                         \
+	1 /* of these, those that a connection has however many others there are */
+#define TURNS_THREADS_SHARED 512 /* beyond these, of all connections: share.h */
 
+struct share_pool;
 struct stream;
 struct turns;
 
@@ -21,8 +25,8 @@ struct turn {
 	bool mine;
 };
 
-/* fd: that of the stream; both are borrowed. 0 or -errno. */
-int turns_new(struct stream *stream, int fd, struct turns **ret);
+/* fd: that of the stream; all are borrowed. 0 or -errno. */
+int turns_new(struct stream *stream, int fd, struct share_pool *threads, struct turns **ret);
 int turns_start(struct turns *t, void (*work)(void *arg), void *arg);
 /* No thread gets a turn from now on. True for the first call. Any thread. */
 bool turns_end(struct turns *t);

@@ -345,6 +345,8 @@ int plain_client_new(int fd, const struct plain_options *o, struct backend **ret
 	if (r < 0)
 		(void)snprintf(err, err_len, "cannot start: %s", strerror(-r));
 	else
+		stream_enlarge(wire->stream);
+	if (r == 0)
 		r = start(c, err, err_len);
 	if (r < 0) {
 		client_free(&c->base);

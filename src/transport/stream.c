@@ -23,7 +23,7 @@
  */
 #define READ_AHEAD 4096
 
-#define SOCKET_BUFFER (4 << 20)
+#define SOCKET_BUFFER (4 << 20) /* the kernel doubles it */
 
 #define LOOK_AGAIN_MS 50 /* how often it is tried whether somebody is behind a port by now */
 
@@ -34,19 +34,18 @@ struct stream {
 	pthread_mutex_t send_lock;
 	bool bounded; /* by patience: system calls do not block, all waiting is done in wait_fd */
 	struct patience patience;
+	bool (*room)(void *arg, size_t size); /* stream_set_room; NULL: there is room */
+	void *room_arg;
 
 	/* Receiving; one thread at a time. buf[at, end) is read but not used. */
 	size_t at, end;
 	unsigned char buf[READ_AHEAD];
 };
 
-/*
- * Room for a few large frames, so that a sender seldom waits for the receiver
- * in the middle of a frame. Best effort: without CAP_NET_ADMIN the buffers
- * cannot become larger than the system's limit.
- */
-static void enlarge_buffers(int fd)
+/* Best effort: without CAP_NET_ADMIN the buffers cannot become larger than the system's limit. */
+void stream_enlarge(struct stream *s)
 {
+	int fd = s->fd;
 	const int size = SOCKET_BUFFER;
 	const uint64_t vsock_size = SOCKET_BUFFER;
 
@@ -71,8 +70,6 @@ int stream_new(int fd, struct stream **ret)
 	(void)pthread_mutex_init(&s->send_lock, NULL);
 	s->wake = -1;
 	int r = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ? -errno : 0;
-	if (r == 0)
-		enlarge_buffers(fd);
 	if (r == -ENOTSOCK) {
 		s->wake = eventfd(0, EFD_CLOEXEC);
 		r = s->wake < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno
@@ -310,6 +307,12 @@ static int wait_readable(struct stream *s, const struct timespec *deadline)
 	}
 }
 
+void stream_set_room(struct stream *s, bool (*room)(void *arg, size_t size), void *arg)
+{
+	s->room = room;
+	s->room_arg = arg;
+}
+
 int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_t *cap,
 		      size_t *ret_len, int timeout_ms)
 {
@@ -335,6 +338,8 @@ int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_
 				size_t more = *cap < 8192 ? 16384 : *cap * 2;
 				if (more > limit)
 					more = limit;
+				if (s->room != NULL && !s->room(s->room_arg, more))
+					return -ENOBUFS;
 				unsigned char *p = realloc(*buf, more);
 				if (p == NULL)
 					return -ENOMEM;

@@ -19,6 +19,12 @@ struct stream;
 
 /* Takes over fd, also on failure. */
 int stream_new(int fd, struct stream **ret);
+/*
+ * Room for a few large frames, so that a sender seldom waits for the receiver in the middle of one:
+ * at most STREAM_BUFFERS bytes in all, of the kernel's memory.
+ */
+#define STREAM_BUFFERS ((size_t)8 << 20)
+void stream_enlarge(struct stream *s);
 void stream_free(struct stream *s);
 
 /* Wakes every thread that waits in this stream and makes it fail. Any thread. */
@@ -90,4 +96,6 @@ ssize_t stream_try_send(struct stream *s, const void *a, size_t a_len, const voi
  */
 int stream_recv_plain(struct stream *s, size_t limit, unsigned char **buf, size_t *cap,
 		      size_t *ret_len, int timeout_ms);
+/* From now on such a buffer grows only where `room` allows for its new size: else -ENOBUFS. */
+void stream_set_room(struct stream *s, bool (*room)(void *arg, size_t size), void *arg);
 int stream_send_plain(struct stream *s, const void *data, size_t len);
