@@ -27,11 +27,13 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/options.h"
+#include "core/outlive.h"
 #include "core/stats.h"
 #include "fuse/fs.h"
 #include "host/server.h"
 #include "plain_host/plain_host.h"
 #include "remount.h"
+#include "supervise.h"
 #include "watchdog.h"
 
 enum { EXIT_USAGE = 2 };
@@ -51,7 +53,7 @@ struct mount_settings {
 	uint64_t attr_timeout, entry_timeout, negative_timeout,
 		dir_timeout;			/* ns, or TIMEOUT_UNSET */
 	uint64_t lease, connect_timeout, timeo; /* ns */
-	bool soft;
+	bool soft, supervise;
 	uint64_t page_cache, node_cache, list_after;
 	uint64_t readahead, max_background, send_queue, uid, gid, umask;
 	bool xattr, acl, no_open, read_only, allow_other, allow_suid, allow_dev;
@@ -63,6 +65,7 @@ struct mount_settings {
 	char mountpoint[PATH_MAX]; /* absolute */
 	sigset_t signals;	   /* that end the mount; blocked */
 	struct secret secret;	   /* with secret_file */
+	struct supervised supervised;
 };
 
 static const struct option_spec mount_options[] = {
@@ -428,7 +431,33 @@ static void *wait_for_signal(void *arg)
 	return NULL;
 }
 
-static int run_mount(const struct mount_settings *s, struct cache *cache, struct stats *stats)
+/* The mount exists: whoever waits for that hears of it. */
+static int begin(const struct mount_settings *s, struct fs *fs, const struct endpoint *e,
+		 const struct connect_options *connect, struct backend *b)
+{
+	int r = 0;
+
+	if (s->supervised.takes_over) {
+		r = fs_take_over(fs);
+		if (r == 0)
+			r = transport_go_on(b, e, connect);
+	} else if (s->supervised.is) {
+		supervised_mounted(fs_device(fs), fs_connection(fs));
+	} else {
+		watchdog_start(s->mountpoint, fs_connection(fs));
+	}
+	if (r == 0 && s->supervised.is)
+		supervised_ready();
+	if (r == 0 && s->supervised.is && !s->foreground)
+		background_detach();
+	if (r == 0)
+		background_ready();
+	return r;
+}
+
+static int run_mount(const struct mount_settings *s, struct cache *cache,
+		     const struct endpoint *endpoint, const struct connect_options *connect,
+		     struct stats *stats)
 {
 	struct fs_options options = {
 		.fsname = s->fsname != NULL ? s->fsname : s->source,
@@ -447,6 +476,9 @@ static int run_mount(const struct mount_settings *s, struct cache *cache, struct
 		.max_background = (unsigned)s->max_background,
 		.readahead = (unsigned)s->readahead,
 		.debug = s->debug,
+		.takes_over = s->supervised.takes_over,
+		.device_fd = s->supervised.device_fd,
+		.restart = supervised_restart,
 		.stats = stats,
 	};
 	struct stop_watch watch = {.signals = s->signals};
@@ -462,9 +494,9 @@ static int run_mount(const struct mount_settings *s, struct cache *cache, struct
 	watch.fs = fs;
 	int e = pthread_create(&thread, NULL, wait_for_signal, &watch);
 	if (e == 0) {
-		watchdog_start(s->mountpoint, fs_connection(fs));
-		background_ready();
-		e = -fs_run(fs);
+		e = -begin(s, fs, endpoint, connect, cache_backend(cache));
+		if (e == 0)
+			e = -fs_run(fs);
 		atomic_store(&watch.ended, true);
 		(void)pthread_kill(thread, SIGTERM); /* ends sigwait, if nothing has yet */
 		(void)pthread_join(thread, NULL);
@@ -500,6 +532,8 @@ static int make_stats(const struct mount_settings *s, struct stats **ret)
 	}
 	stats_text(*ret, TEXT_proc_program, "vsockfs " VSOCKFS_VERSION);
 	stats_text(*ret, TEXT_mount_point, s->mountpoint);
+	if (outlive != NULL)
+		stats_add(*ret, STAT_client_restarts, outlive->restarts);
 	stats_text(*ret, TEXT_mount_source, s->fsname != NULL ? s->fsname : s->source);
 	return 0;
 }
@@ -573,7 +607,12 @@ static int connect_and_run(const struct mount_settings *s, const struct endpoint
 	char err[512];
 	int result = 1;
 
-	if (transport_connect(e, &connect, &backend, err, sizeof(err)) < 0) {
+	if (s->supervised.takes_over) {
+		if (transport_take_over(&connect, &backend) < 0) {
+			log_err("out of memory");
+			return 1;
+		}
+	} else if (transport_connect(e, &connect, &backend, err, sizeof(err)) < 0) {
 		char where[ENDPOINT_TEXT_MAX];
 
 		endpoint_text(e, where, sizeof(where));
@@ -584,7 +623,7 @@ static int connect_and_run(const struct mount_settings *s, const struct endpoint
 		const char *why = missing(s, cache);
 
 		if (why == NULL) {
-			result = run_mount(s, cache, stats);
+			result = run_mount(s, cache, e, &connect, stats);
 		} else {
 			log_err("%s", why);
 			backend->ops->shutdown(backend);
@@ -610,13 +649,49 @@ static int mount_answers(void *arg)
 	return -1;
 }
 
-static int run(struct mount_settings *s)
+/* In the place of another client nothing is looked up in the mount, where nobody would answer. */
+static int find_mountpoint(struct mount_settings *s)
+{
+	char absolute[PATH_MAX];
+	struct stat st;
+
+	if (s->supervised.takes_over) {
+		(void)copy_text(s->mountpoint, sizeof(s->mountpoint), outlive->mountpoint);
+		return 0;
+	}
+	if (realpath(s->mountpoint, absolute) == NULL || stat(absolute, &st) < 0) {
+		log_err("%s: %m", s->mountpoint);
+		return -1;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		log_err("%s: not a directory", s->mountpoint);
+		return -1;
+	}
+	(void)copy_text(s->mountpoint, sizeof(s->mountpoint), absolute);
+	if (outlive != NULL)
+		(void)copy_text(outlive->mountpoint, sizeof(outlive->mountpoint), absolute);
+	return 0;
+}
+
+/* What keeps a mount from being supervised; NULL: nothing. */
+static const char *not_supervised(const struct mount_settings *s, const struct endpoint *e)
+{
+	const char *why = NULL;
+
+	if (s->no_open)
+		return "with no_open nobody knows what is open";
+	if (s->proto == PROTO_PLAIN || !s->reconnect || e->kind == ENDPOINT_FD ||
+	    e->kind == ENDPOINT_DIR)
+		return "there is no session that could go on";
+	return supervise_possible(&why) ? NULL : why;
+}
+
+static int run(char **argv, struct mount_settings *s)
 {
 	struct endpoint e;
-	char err[512], absolute[PATH_MAX];
+	char err[512];
 	struct stats *stats;
 	pid_t server = -1;
-	struct stat st;
 
 	if (endpoint_parse(s->source, false, &e, err, sizeof(err)) < 0)
 		return usage_error("%s", err);
@@ -631,26 +706,27 @@ static int run(struct mount_settings *s)
 		log_err("%s", err);
 		return 1;
 	}
-	if (realpath(s->mountpoint, absolute) == NULL || stat(absolute, &st) < 0) {
-		log_err("%s: %m", s->mountpoint);
+	if (find_mountpoint(s) < 0)
 		return 1;
-	}
-	if (!S_ISDIR(st.st_mode)) {
-		log_err("%s: not a directory", s->mountpoint);
-		return 1;
-	}
-	(void)copy_text(s->mountpoint, sizeof(s->mountpoint), absolute);
 	if (s->fake)
 		return 0;
 
-	background_start(s->foreground, mount_answers, s);
-	(void)signal(SIGPIPE, SIG_IGN);
 	sigset_t signals;
 	(void)sigemptyset(&signals);
 	(void)sigaddset(&signals, SIGTERM);
 	(void)sigaddset(&signals, SIGINT);
 	(void)sigaddset(&signals, SIGHUP);
 
+	if (s->supervise && !s->supervised.is) {
+		const char *why = not_supervised(s, &e);
+
+		if (why != NULL)
+			return usage_error("option supervise: %s", why);
+		background_start(s->foreground, mount_answers, s);
+		return supervise(argv, s->mountpoint, background_ready);
+	}
+	background_start(s->foreground || s->supervised.is, mount_answers, s);
+	(void)signal(SIGPIPE, SIG_IGN);
 	if (e.kind == ENDPOINT_DIR) {
 		if (start_embedded(s, &e, &e.fd, &server) < 0)
 			return 1;
@@ -703,6 +779,8 @@ int main(int argc, char **argv)
 	if (argc > 0 && strcmp(argv[0], WATCHDOG_NAME) == 0)
 		return watchdog_main(argc, argv);
 	log_init("vsockfs", LOG_NOTICE);
+	if (!supervised_begin(&s.supervised))
+		return 1;
 	s.allow_other = geteuid() == 0;
 	int r = parse_arguments(&s, argc, argv, &list);
 	if (r == 0) {
@@ -710,7 +788,7 @@ int main(int argc, char **argv)
 			log_init("vsockfs", LOG_DEBUG);
 		else if (s.log_level != NULL)
 			log_init("vsockfs", log_level_parse(s.log_level));
-		r = !s.remount ? run(&s) : s.fake ? 0 : remount(s.mountpoint, list);
+		r = !s.remount ? run(argv, &s) : s.fake ? 0 : remount(s.mountpoint, list);
 	}
 	free(list);
 	return r < 0 ? 0 : r;

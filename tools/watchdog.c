@@ -24,7 +24,7 @@ static int connections(void)
 	return fsmount(fs, FSMOUNT_CLOEXEC, 0);
 }
 
-static int open_abort(unsigned connection)
+int watchdog_abort_file(unsigned connection)
 {
 	char path[32];
 	CLEANUP_CLOSE int dir = connections();
@@ -45,7 +45,7 @@ static _Noreturn void become(int fd, pid_t parent)
 
 void watchdog_start(const char *mountpoint, unsigned connection)
 {
-	CLEANUP_CLOSE int fd = open_abort(connection);
+	CLEANUP_CLOSE int fd = watchdog_abort_file(connection);
 	pid_t self = getpid(), pid = fd < 0 ? -1 : fork();
 
 	if (pid == 0)

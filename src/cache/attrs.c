@@ -53,6 +53,7 @@ static void keep_attr(struct node *n, const struct attr *a)
 	n->flags &= ~(uint32_t)NODE_NO_ACL;
 	if ((a->flags & ATTR_NO_ACL) != 0)
 		n->flags |= NODE_NO_ACL;
+	node_outlive_locked(n);
 }
 
 void node_attr(const struct node *n, struct attr *ret)
@@ -83,6 +84,7 @@ void node_identify(struct node *n, const struct attr *a)
 		n->attr.ino = a->ino;
 	if (n->attr.mode == 0)
 		n->attr.mode = a->mode;
+	node_outlive_locked(n);
 }
 
 bool node_other_type(const struct node *n, const struct attr *a)

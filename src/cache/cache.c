@@ -18,15 +18,18 @@
 #include "cache/outbox.h"
 #include "cache/pages.h"
 #include "cache/push.h"
+#include "cache/restore.h"
 #include "cache/resume.h"
 #include "cache/timed.h"
 #include "core/cleanup.h"
+#include "core/outlive.h"
 
 /* ---- what the kernel gives back ---- */
 
 static void forget_locked(struct cache *c, struct node *n, uint64_t count)
 {
 	n->nlookup -= count < n->nlookup ? count : n->nlookup;
+	node_outlive_locked(n);
 	if (n->nlookup > 0)
 		return;
 	kernel_data_forgotten_locked(n);
@@ -69,6 +72,31 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again)
 	cache_forget_flush(c);
 }
 
+void cache_not_gained(struct cache *c, uint64_t unique)
+{
+	for (uint32_t i = 0; i < OUTLIVE_GAINS; i++) {
+		struct outlive_gain *g = &outlive->gain[i];
+
+		if (g->unique != unique)
+			continue;
+		cache_forget(c, g->ino, 1);
+		g->unique = 0;
+	}
+}
+
+void cache_settle_doubt(struct cache *c, uint64_t ino, bool gone)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	struct node *n = node_find_locked(c, ino);
+	bool doubted = n != NULL && (n->flags & NODE_DOUBTED) != 0;
+	uint64_t refs = doubted && gone ? n->nlookup : 0;
+	if (doubted)
+		n->flags &= ~(uint32_t)NODE_DOUBTED;
+	(void)pthread_mutex_unlock(&c->lock);
+	if (refs > 0)
+		cache_forget(c, ino, refs);
+}
+
 /* ---- single questions ---- */
 
 void cache_mark_locked(struct cache *c, uint64_t ino)
@@ -76,8 +104,10 @@ void cache_mark_locked(struct cache *c, uint64_t ino)
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 
-	if (n != NULL)
+	if (n != NULL) {
 		n->flags |= NODE_LOCKED;
+		node_outlive_locked(n);
+	}
 }
 
 bool cache_is_locked(struct cache *c, uint64_t ino)
@@ -101,7 +131,7 @@ bool cache_kernel_knows(struct cache *c, uint64_t ino)
 	SCOPE_LOCK(&c->lock);
 	struct node *n = node_find_locked(c, ino);
 
-	return n != NULL && n->nlookup > 0;
+	return n != NULL && n->nlookup > 0 && (n->flags & NODE_DOUBTED) == 0;
 }
 
 bool cache_dir_park(struct cache *c, uint64_t ino, bool late)
@@ -190,6 +220,19 @@ static const struct backend_events events = {.pushed = cache_pushed,
 					     .holds = cache_holds,
 					     .locks_lost = cache_locks_lost};
 
+static int root_new_locked(struct cache *c)
+{
+	struct node *root = node_named_locked(c, c->backend->info.root_node);
+
+	if (root == NULL)
+		return -ENOMEM;
+	root->nlookup = 1; /* never forgotten */
+	root->refs = 0;
+	root->attr.mode = S_IFDIR;
+	node_outlive_locked(root);
+	return 0;
+}
+
 int cache_new(struct backend *backend, const struct cache_options *options, struct cache **ret)
 {
 	struct cache *c = calloc(1, sizeof(*c));
@@ -215,16 +258,11 @@ int cache_new(struct backend *backend, const struct cache_options *options, stru
 	(void)pthread_rwlock_init(&c->gate, &attr);
 	(void)pthread_rwlockattr_destroy(&attr);
 	(void)pthread_mutex_lock(&c->lock);
-	struct node *root = node_named_locked(c, backend->info.root_node);
-	if (root != NULL) {
-		root->nlookup = 1; /* never forgotten */
-		root->refs = 0;
-		root->attr.mode = S_IFDIR;
-	}
+	int r = outlive != NULL && outlive->begun ? cache_restore_locked(c) : root_new_locked(c);
 	(void)pthread_mutex_unlock(&c->lock);
-	if (root == NULL) {
+	if (r < 0) {
 		cache_free(c);
-		return -ENOMEM;
+		return r;
 	}
 	if (backend->ops->listen != NULL)
 		backend->ops->listen(backend, &events, c);

@@ -188,11 +188,25 @@ struct cache_req {
 struct cache_holds {
 	struct node *node, *node2;
 	struct node *busy[REQUEST_LOCKS];
+	uint32_t gain; /* outlive_gain_hold */
 	bool held;
 };
 
+/*
+ * In the place of a client that was killed (core/outlive.h) it begins with the nodes and names that
+ * the kernel holds, of which nothing else is known: cache_drop of all makes the kernel ask.
+ */
 int cache_new(struct backend *backend, const struct cache_options *options, struct cache **ret);
 void cache_free(struct cache *c);
+/*
+ * The kernel does not know a node that a client before us has told it of: what gave it back may
+ * have been lost with that client, or a task has not digested the answer yet. Later it is looked at
+ * once more: gone, if the kernel does not know it still, gives it back.
+ */
+void cache_doubt(struct cache *c, uint64_t ino);
+void cache_settle_doubt(struct cache *c, uint64_t ino, bool gone);
+/* The answer with which the kernel would have got a reference has not come to it. */
+void cache_not_gained(struct cache *c, uint64_t unique);
 struct backend *cache_backend(struct cache *c);
 
 /* Sets where invalidations go; NULL: nowhere. Before the first request, and at the end. */
@@ -250,6 +264,15 @@ void cache_close(struct cache *c, uint64_t ino, uint64_t fh, bool again);
  */
 void cache_keep_open(struct cache *c, uint64_t ino, uint64_t fh, uint64_t flags,
 		     uint64_t reply_flags);
+
+/* The server's number of an open file. */
+uint64_t cache_server_file(struct cache *c, uint64_t fh);
+/*
+ * An open file of the server's that a client had who was killed: its number here, 0 without memory.
+ * The kernel turns out not to have it: as it was before.
+ */
+uint64_t cache_restore_file(struct cache *c, uint64_t ino, uint64_t server, bool appending);
+void cache_unrestore_file(struct cache *c, uint64_t ino, uint64_t fh, bool appending);
 
 /* A file was opened or closed; appending: for that, past the kernel's cache. */
 void cache_opened(struct cache *c, uint64_t ino, bool opened, bool appending);
@@ -416,6 +439,9 @@ uint64_t cache_find_path(struct cache *c, const char *path);
  * is queued by it is part of a fence.
  */
 void cache_drop_timed(struct cache *c);
+
+/* Takes back all that the kernel has from a client that was killed: anything may have changed. */
+void cache_drop_restored(struct cache *c);
 
 /* Forgets what is kept of a node, in the kernel as well; 0: of all. */
 void cache_drop(struct cache *c, uint64_t ino);

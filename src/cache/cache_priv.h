@@ -36,6 +36,7 @@ enum node_flag {
 	NODE_SIZE = 1 << 7,	   /* the kernel has another size than attr: file.size.has */
 	NODE_TIMED = 1 << 8,	   /* in cache.timed */
 	NODE_NO_ACL = 1 << 9,	   /* attr: nothing but the mode decides access */
+	NODE_DOUBTED = 1 << 10,	   /* see cache_doubt */
 };
 
 struct node {
@@ -77,6 +78,7 @@ struct dentry {
 	struct dentry *next, *prev; /* in its directory, in the order of the listing */
 	uint64_t off;		    /* where the listing goes on behind it */
 	uint32_t until;		    /* the cap, in units of TICK */
+	uint32_t outlives;	    /* outlive_name, while told */
 	uint8_t kind, type, len;    /* enum name_kind, DT_* */
 	uint8_t build : 7;	    /* see dir.build */
 	uint8_t told : 1;	    /* the kernel may hold it */

@@ -165,6 +165,18 @@ void cache_drop_timed(struct cache *c)
 
 /* ---- on demand ---- */
 
+void cache_drop_restored(struct cache *c)
+{
+	(void)pthread_rwlock_wrlock(&c->gate);
+	(void)pthread_mutex_lock(&c->lock);
+	c->by_host = true;
+	cache_drop_all_locked(c);
+	c->by_host = false;
+	(void)pthread_mutex_unlock(&c->lock);
+	(void)pthread_rwlock_unlock(&c->gate);
+	cache_forget_flush(c);
+}
+
 void cache_drop(struct cache *c, uint64_t ino)
 {
 	(void)pthread_rwlock_wrlock(&c->gate);

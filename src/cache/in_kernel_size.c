@@ -65,10 +65,11 @@ static void has_locked(struct node *n, uint64_t size)
 	struct file *f = size != n->attr.size ? file_of_locked(n) : NULL;
 
 	n->flags &= ~(uint32_t)NODE_SIZE;
-	if (f == NULL)
-		return;
-	f->size.has = size;
-	n->flags |= NODE_SIZE;
+	if (f != NULL) {
+		f->size.has = size;
+		n->flags |= NODE_SIZE;
+	}
+	node_outlive_locked(n);
 }
 
 void size_unknown_locked(struct node *n)
@@ -114,6 +115,7 @@ static void sets_locked(struct node *n, uint64_t size, uint32_t task)
 		return;
 	k->set = size > k->set ? size : k->set;
 	k->set_by = task;
+	node_outlive_locked(n);
 }
 
 void size_written_locked(struct cache_req *r, const struct msg *m)

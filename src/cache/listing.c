@@ -205,7 +205,7 @@ static void promised_attributes(struct cache *c, struct dentry *d, struct node *
 	node_attr(n, &ret->attr);
 	ret->attr_ttl = n->attr_until - now;
 	ret->entry_ttl = until - now;
-	d->told = 1;
+	name_told_locked(d, true);
 }
 
 /* Fills in what the kernel may keep of an entry; leaves ino 0 if that is nothing. */

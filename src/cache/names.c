@@ -8,6 +8,7 @@
 #include "cache/in_kernel_names.h"
 #include "cache/names.h"
 #include "cache/node.h"
+#include "core/outlive.h"
 
 static uint32_t name_hash(const struct node *dir, const char *name, size_t len)
 {
@@ -71,9 +72,22 @@ static void set_kind(struct cache *c, struct dentry *d, enum name_kind kind)
 	d->kind = (uint8_t)kind;
 }
 
+void name_told_locked(struct dentry *d, bool told)
+{
+	if (told && d->outlives == 0)
+		d->outlives = outlive_name(d->dir->id, d->name, d->len);
+	if (!told) {
+		outlive_unname(d->outlives);
+		d->outlives = 0;
+	}
+	d->told = told;
+}
+
 void name_remove_locked(struct cache *c, struct dentry *d)
 {
 	struct dir *dir = d->dir->dir;
+
+	name_told_locked(d, false);
 
 	if (name_in_build(d))
 		dir->build = 0; /* what is being put together would lack it */
@@ -126,6 +140,21 @@ static struct dentry *get(struct cache *c, struct node *node, const char *name, 
 	list_add(dir, d);
 	stats_add(c->options.stats, STAT_cache_names, 1);
 	return d;
+}
+
+int name_restore_locked(struct cache *c, struct node *dir, const char *name, size_t len,
+			uint32_t outlives)
+{
+	struct dentry *d = get(c, dir, name, len);
+
+	if (d == NULL)
+		return -ENOMEM;
+	if (d->outlives != 0)
+		outlive_unname(outlives); /* noted twice */
+	else
+		d->outlives = outlives;
+	d->told = 1;
+	return 0;
 }
 
 struct dentry *name_set_node_locked(struct cache *c, struct node *dir, const char *name, size_t len,
@@ -183,7 +212,7 @@ void name_lose_node_locked(struct cache *c, struct dentry *d, const struct node 
 	}
 	set_kind(c, d, NAME_LISTED);
 	d->ino = n->attr.ino;
-	d->told = 0; /* the kernel has no inode for it */
+	name_told_locked(d, false); /* the kernel has no inode for it */
 }
 
 void name_unsure_locked(struct cache *c, struct node *node, const char *name, size_t len)
@@ -251,13 +280,13 @@ int name_answer_locked(struct cache *c, struct node *node, const char *name, siz
 		return -EAGAIN;
 	*ret_ttl = until - now;
 	if (d->kind == NAME_ABSENT) {
-		d->told = 1;
+		name_told_locked(d, true);
 		return 0;
 	}
 	struct node *n = d->kind == NAME_NODE ? node_find_locked(c, d->id) : NULL;
 	if (n == NULL || !node_fresh_locked(c, n, now) || (n->flags & NODE_PROMISED) == 0)
 		return -EAGAIN;
-	d->told = 1;
+	name_told_locked(d, true);
 	*ret = n;
 	return 1;
 }

@@ -26,6 +26,11 @@ struct dentry *name_set_listed_locked(struct cache *c, struct node *dir, const c
 /* A change of ours begins, or ended nobody knows how. */
 void name_unsure_locked(struct cache *c, struct node *dir, const char *name, size_t len);
 /* The name is gone, and the kernel knows. */
+/* The kernel may hold it from now on, or does not any more. */
+void name_told_locked(struct dentry *d, bool told);
+/* One that the kernel may hold, and of which nothing else is known. 0 or -errno. */
+int name_restore_locked(struct cache *c, struct node *dir, const char *name, size_t len,
+			uint32_t outlives);
 void name_remove_locked(struct cache *c, struct dentry *d);
 /* The node that d leads to is about to be freed. */
 void name_lose_node_locked(struct cache *c, struct dentry *d, const struct node *n);

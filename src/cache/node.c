@@ -1,9 +1,11 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "cache/node.h"
 #include "cache/outbox.h"
 #include "core/cleanup.h"
+#include "core/outlive.h"
 
 /*
  * ---- ids and memory: nodes live in chunks, and the number of a node's slot is half its id ----
@@ -197,6 +199,8 @@ static void idle_del(struct cache *c, struct node *n)
 
 static void free_node(struct cache *c, struct node *n)
 {
+	n->nlookup = 0;
+	node_outlive_locked(n);
 	idle_del(c, n);
 	if (node_may_be_gone(n))
 		space_moves_locked(c);
@@ -234,6 +238,19 @@ void nodes_evict_locked(struct cache *c)
 
 /* ---- references ---- */
 
+void node_outlive_locked(const struct node *n)
+{
+	if (outlive == NULL)
+		return;
+	const struct outlive_node record = {.id = n->id,
+					    .server = n->server,
+					    .nlookup = n->nlookup,
+					    .size = node_kernel_size(n),
+					    .mode = n->attr.mode,
+					    .locked = (n->flags & NODE_LOCKED) != 0};
+	outlive_node(&record);
+}
+
 struct node *node_get_locked(struct cache *c, uint64_t id)
 {
 	struct node *n = node_find_locked(c, id);
@@ -265,7 +282,10 @@ void node_put_locked(struct cache *c, struct node *n)
 
 void node_known_locked(struct cache *c, struct node *n)
 {
+	outlive_gain(n->id);
 	n->nlookup++;
+	n->flags &= ~(uint32_t)NODE_DOUBTED;
+	node_outlive_locked(n);
 	if (n->flags & NODE_IDLE) {
 		idle_del(c, n);
 		n->flags |= NODE_VISITED;
@@ -296,6 +316,88 @@ struct node *node_named_locked(struct cache *c, uint64_t server)
 	n->server_refs++;
 	n->refs++;
 	return n;
+}
+
+/* ---- in the place of another client ---- */
+
+/* What the kernel has of it is not known; what it has it may have as it likes. */
+static int restore_node(struct cache *c, struct node *n, const struct outlive_node *o)
+{
+	*n = (struct node){.id = o->id,
+			   .server = o->server,
+			   .nlookup = o->nlookup,
+			   .bumped = 1,
+			   .attr = {.mode = o->mode},
+			   .server_refs = 1,
+			   .flags = o->locked ? NODE_LOCKED : 0u};
+	if (S_ISREG(o->mode)) {
+		struct file *f = file_of_locked(n);
+
+		if (f == NULL)
+			return -ENOMEM;
+		f->size.has = n->attr.size = o->size;
+		f->used = true;
+		n->flags |= NODE_SIZE;
+	}
+	if (hash_add(&c->by_server, &n->by_server, (uint32_t)hash_mix(n->server)) < 0)
+		return -ENOMEM;
+	c->node_count++;
+	stats_add(c->options.stats, STAT_cache_nodes, 1);
+	return 0;
+}
+
+static int restore_chunk(struct cache *c, uint32_t chunk)
+{
+	uint32_t first = chunk * NODES_PER_CHUNK, used = chunk == 0;
+
+	if (chunk / CHUNKS_PER_PAGE == c->chunks.count && paged_grow(&c->chunks) < 0)
+		return -ENOMEM;
+	struct chunk *k = chunk_at(c, chunk);
+	c->slot_count += NODES_PER_CHUNK;
+	for (uint32_t i = 0; i < NODES_PER_CHUNK; i++) {
+		const struct outlive_node *o = outlive_node_at(first + i);
+
+		used += o->nlookup > 0;
+		if (o->id >> 32 >= k->uses && o->id != 0)
+			k->uses = (uint32_t)(o->id >> 32) + 1;
+	}
+	if (used == 0)
+		return 0;
+	k->nodes = calloc(NODES_PER_CHUNK, sizeof(struct node));
+	if (k->nodes == NULL)
+		return -ENOMEM;
+	k->fresh = NODES_PER_CHUNK;
+	k->used = used;
+	for (uint32_t i = 0; i < NODES_PER_CHUNK; i++) {
+		const struct outlive_node *o = outlive_node_at(first + i);
+		struct node *n = &k->nodes[i];
+
+		if (o->nlookup > 0) {
+			int r = restore_node(c, n, o);
+
+			if (r < 0)
+				return r;
+			continue;
+		}
+		*n = (struct node){.id = (uint64_t)k->uses << 32 | (first + i), .flags = NODE_FREE};
+		if (first + i == 0)
+			continue; /* no id is 0 */
+		n->older = k->free_slot;
+		k->free_slot = first + i;
+	}
+	if (used == NODES_PER_CHUNK)
+		page_of(c, chunk)->full++;
+	return 0;
+}
+
+int nodes_restore_locked(struct cache *c)
+{
+	uint32_t chunks = (outlive->node_slots + NODES_PER_CHUNK - 1) / NODES_PER_CHUNK;
+	int r = 0;
+
+	for (uint32_t i = 0; i < chunks && r == 0; i++)
+		r = restore_chunk(c, i);
+	return r;
 }
 
 void nodes_free(struct cache *c)

@@ -41,11 +41,25 @@ void nodes_free(struct cache *c);
 struct node *node_named_locked(struct cache *c, uint64_t server);
 struct node *node_find_server_locked(struct cache *c, uint64_t server);
 
+/* The size that the kernel has, or will when it has digested what was answered. */
+static inline uint64_t node_kernel_size(const struct node *n)
+{
+	if ((n->flags & NODE_SIZE) == 0)
+		return n->attr.size;
+	const struct kernel_size *k = &n->file->size;
+	return k->set > k->has ? k->set : k->has;
+}
+
 /* Its last name may have gone: blocks become free with what is given back of it. */
 static inline bool node_may_be_gone(const struct node *n)
 {
 	return n->attr.nlink == 0 || n->attr_until == 0;
 }
+
+/* Its record for whoever takes our place: to be called when anything in it has changed. */
+void node_outlive_locked(const struct node *n);
+/* All that the records tell of. 0 or -errno; before any node was made. */
+int nodes_restore_locked(struct cache *c);
 
 /* One more reference of the kernel's: see node_told_locked. */
 void node_known_locked(struct cache *c, struct node *n);

@@ -8,6 +8,7 @@
 #include "cache/stamps.h"
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/outlive.h"
 
 /* ---- acknowledgements ---- */
 
@@ -103,6 +104,8 @@ void cache_pushed(void *arg, const struct msg *m)
 	(void)pthread_rwlock_wrlock(&c->gate);
 	(void)pthread_mutex_lock(&c->lock);
 	c->last_seq = m->seq;
+	if (outlive != NULL)
+		outlive->seq = m->seq;
 	c->changed_at = cache_now() - (MSG_HAS(m, age) ? m->age : 0);
 	c->by_host = true;
 	bool reset = m->op == MSG_RESET; /* or INV */

@@ -140,7 +140,7 @@ static uint64_t install_name_locked(struct cache *c, const struct msg *m, struct
 		return 0;
 	uint64_t cap = node != NULL ? c->options.cap.entry : c->options.cap.negative;
 	if (cap > 0)
-		d->told = 1;
+		name_told_locked(d, true);
 	return cap;
 }
 

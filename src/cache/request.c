@@ -10,6 +10,7 @@
 #include "cache/request.h"
 #include "cache/timed.h"
 #include "core/cleanup.h"
+#include "core/outlive.h"
 
 /* O_TMPFILE: the name that comes with it is the kernel's own. */
 bool request_is_nameless(const struct msg *m)
@@ -242,7 +243,9 @@ void request_leaves_locked(struct cache *c, struct cache_req *r)
 	request_bump_locked(c, r);
 	unsure_request_locked(c, r);
 	count_changes_locked(r);
-	r->submitted = meets_a_change(r) ? 0 : c->clock;
+	/* of what was answered to another client nobody knows what has come since */
+	bool resent = (r->call.unique & OUTLIVE_RESENT) != 0;
+	r->submitted = resent || meets_a_change(r) ? 0 : c->clock;
 	/* a mapping of a file opened with O_DIRECT has pages, and reads them with its flags */
 	if (pages && !r->unpaged && !(writes && r->direct)) {
 		kernel_data_noted_locked(r->node);

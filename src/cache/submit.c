@@ -16,6 +16,7 @@
 #include "cache/request.h"
 #include "cache/submit.h"
 #include "core/cleanup.h"
+#include "core/outlive.h"
 
 /* ---- replies ---- */
 
@@ -45,6 +46,8 @@ static void cache_done(struct call *call, const struct msg *m)
 	struct cache_reply out = {.err = (int)m->err, .msg = m, .ret_held = &held};
 	struct cache_holds holds;
 
+	outlive_unique = call->unique & ~OUTLIVE_RESENT;
+
 	if (msg_is(call->req.op, TRAIT_OPENS) && files_open_again(c, call, m->err, &r->retried))
 		return;
 	(void)pthread_rwlock_rdlock(&c->gate);
@@ -61,6 +64,8 @@ static void cache_done(struct call *call, const struct msg *m)
 	if (closes) /* before somebody acts upon the reply: see files_put_locked */
 		cache_forget_flush(c);
 	r->done(r, &out); /* r may be gone */
+	outlive_gained();
+	outlive_unique = 0;
 	(void)pthread_rwlock_unlock(&c->gate);
 	if (!held)
 		cache_delivered(c, &holds);
@@ -72,6 +77,7 @@ void cache_hold(struct cache *c, const struct cache_req *r, struct cache_holds *
 {
 	take_holds(r, ret);
 	ret->held = true;
+	ret->gain = outlive_gain_hold();
 	SCOPE_LOCK(&c->lock);
 	for (unsigned i = 0; i < REQUEST_LOCKS; i++)
 		if (ret->busy[i] != NULL)
@@ -81,6 +87,7 @@ void cache_hold(struct cache *c, const struct cache_req *r, struct cache_holds *
 void cache_delivered(struct cache *c, const struct cache_holds *h)
 {
 	(void)pthread_mutex_lock(&c->lock);
+	outlive_gain_end(h->gain);
 	for (unsigned i = 0; i < REQUEST_LOCKS; i++)
 		node_not_busy_locked(c, h->busy[i], h->held);
 	node_put_locked(c, h->node);
@@ -186,6 +193,7 @@ static void submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t 
 	if (answered) {
 		answer_copy(&a);
 		r->done(r, &a.out);
+		outlive_gained();
 	}
 	if (maybe)
 		(void)pthread_rwlock_unlock(&c->gate);
@@ -233,8 +241,10 @@ bool cache_answer(struct cache *c, const struct cache_query *q,
 		size_arrives_locked(n, q->op, q->task, false);
 	bool answered = n != NULL && answer_locked(c, q, n, &a);
 	(void)pthread_mutex_unlock(&c->lock);
-	if (answered)
+	if (answered) {
 		done(arg, &a.out);
+		outlive_gained();
+	}
 	(void)pthread_rwlock_unlock(&c->gate);
 	return answered;
 }

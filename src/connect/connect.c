@@ -342,14 +342,19 @@ static int keep(const struct dialling *d, struct backend *b)
 
 /* ---- what follows from the answer ---- */
 
+static struct link_options link_options_of(const struct connect_options *o)
+{
+	return (struct link_options){.send_queue = o->send_queue,
+				     .timeo_ms = o->timeo_ms,
+				     .stats = o->stats,
+				     .lost = o->lost,
+				     .lost_arg = o->lost_arg};
+}
+
 static int go_extended(const struct dialling *d, const struct dialled *server, struct backend **ret)
 {
 	const struct connect_options *o = d->options;
-	struct link_options options = {.send_queue = o->send_queue,
-				       .timeo_ms = o->timeo_ms,
-				       .stats = o->stats,
-				       .lost = o->lost,
-				       .lost_arg = o->lost_arg};
+	const struct link_options options = link_options_of(o);
 
 	stream_set_patience(server->stream, NULL);
 	int r = link_new(server, &options, ret);
@@ -438,6 +443,20 @@ static int greet(const struct dialling *d, int fd, struct backend **ret)
 	default: /* the reason is in d->err already */
 		return -EPROTO;
 	}
+}
+
+int transport_take_over(const struct connect_options *o, struct backend **ret)
+{
+	const struct link_options options = link_options_of(o);
+
+	return link_take_over(&options, ret);
+}
+
+int transport_go_on(struct backend *b, const struct endpoint *e, const struct connect_options *o)
+{
+	const struct dialling d = {.endpoint = e, .options = o};
+
+	return keep(&d, b);
 }
 
 int transport_connect(const struct endpoint *e, const struct connect_options *o,

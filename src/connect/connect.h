@@ -45,3 +45,10 @@ struct connect_options {
 /* 0 or -errno, with the reason as one line in err; the caller names the address. */
 int transport_connect(const struct endpoint *e, const struct connect_options *o,
 		      struct backend **ret, char *err, size_t err_len);
+
+/*
+ * In the place of a client that was killed (core/outlive.h): a backend whose calls wait until
+ * transport_go_on makes its connection again, with the session of before. 0 or -errno.
+ */
+int transport_take_over(const struct connect_options *o, struct backend **ret);
+int transport_go_on(struct backend *b, const struct endpoint *e, const struct connect_options *o);

@@ -41,15 +41,21 @@ struct call {
 	void *dest;
 	size_t dest_len;
 
+	/* The kernel's number of the request that it is about; 0: none. */
+	uint64_t unique;
+
 	/* These belong to the backend. */
 	struct call *next;
 	uint64_t id;
+	uint32_t at; /* its place in the table of calls */
 	bool queued;
 	struct stats_span span;
 	uint32_t slot;	  /* TRAIT_ONCE: of its session, once `use` is not 0 */
 	uint32_t slot_at; /* where that stands in wire; 0: nowhere */
 	uint64_t use;
+	uint64_t digest; /* of the request, for whoever takes our place */
 	bool cancelled; /* cancel was called: so it is for the next connection, too */
+	bool kept;	/* answered, and the slot waits for `settled` */
 	size_t wire_len;
 	unsigned char *wire; /* wire_inline, or memory from malloc */
 	unsigned char wire_inline[CALL_WIRE_INLINE];
@@ -83,6 +89,11 @@ struct backend_events {
 struct backend_ops {
 	/* Never waits for the host; may wait for room in a bounded queue. */
 	void (*submit)(struct backend *b, struct call *call);
+	/*
+	 * The kernel has the answer to a call with a number of its own: nobody will ask for it again.
+	 * May be NULL.
+	 */
+	void (*settled)(struct backend *b, struct call *call);
 	/* Waits while `full` is set. For threads that need not read further requests meanwhile. */
 	void (*wait_room)(struct backend *b);
 	/*

@@ -16,6 +16,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/outlive.h"
 #include "fuse/fs_priv.h"
 #include "fuse/trace.h"
 #include "fuse/tuning.h"
@@ -345,6 +346,14 @@ static void verb_watch(struct control *c, struct peer *p, char **words, size_t n
 	update_wanted(c);
 }
 
+/* The answer comes from whoever starts us again: by then we may have gone. */
+static void verb_restart(const struct control *c, struct peer *p)
+{
+	if (outlive == NULL || c->fs->options.restart == NULL || !c->fs->options.restart(p->fd))
+		(void)say(p,
+			  "error this mount has no supervisor: it was mounted without supervise");
+}
+
 static void request(struct control *c, struct peer *p, char *line)
 {
 	char *words[WORDS_MAX], *save = NULL;
@@ -364,6 +373,8 @@ static void request(struct control *c, struct peer *p, char *line)
 		verb_drop(c, p, words + 1, n - 1);
 	else if (strcmp(verb, "sync") == 0 && n == 1)
 		verb_sync(c, p);
+	else if (strcmp(verb, "restart") == 0 && n == 1)
+		verb_restart(c, p);
 	else if (strcmp(verb, "trace") == 0)
 		verb_trace(c, p, words + 1, n - 1);
 	else if (strcmp(verb, "watch") == 0)

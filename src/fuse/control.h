@@ -13,6 +13,8 @@
  *   drop PATH...            forget what is kept of these
  *   drop --everything
  *   sync                    answered when what the host did before is visible
+ *   restart                 the program on the disk takes the place of this one, if
+ *                           the mount is supervised; answered when it has
  *   trace on|off            every request goes to the log of the mount
  *   watch NS                from here on one line per request that took NS or
  *                           longer, until the peer hangs up: time uid pid op

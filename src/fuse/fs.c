@@ -118,12 +118,16 @@ int fs_open(struct cache *cache, const struct fs_options *options, const char *m
 	capture.buf = why;
 	capture.len = sizeof(why);
 	int r = session_new(fs, &fs->se);
-	if (r == 0 && channel == NULL) {
+	if (r == 0 && options->takes_over) {
+		fs->device_channel = channel_device(options->device_fd);
+		channel = &fs->device_channel;
+	} else if (r == 0 && channel == NULL) {
 		fs->mounted = fuse_session_mount(fs->se, mountpoint) == 0;
 		r = fs->mounted ? 0 : -EIO;
 	}
 	if (r == 0) {
-		fs->device_channel = channel_device(fuse_session_fd(fs->se));
+		if (channel == NULL)
+			fs->device_channel = channel_device(fuse_session_fd(fs->se));
 		fs->channel = channel != NULL ? channel : &fs->device_channel;
 		r = channel_attach(fs);
 	}
@@ -151,7 +155,13 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 
 	if (r < 0)
 		return r;
-	r = notify_start(fs->notify);
+	if (options->takes_over) {
+		r = init_replay(fs);
+		if (r == 0)
+			r = kfiles_restore(fs);
+	}
+	if (r == 0)
+		r = notify_start(fs->notify);
 	if (r == 0)
 		r = control_new(fs, &fs->control);
 	if (r < 0) {
@@ -171,6 +181,20 @@ unsigned fs_connection(const struct fs *fs)
 	unsigned minor;
 
 	return sscanf(fs->device, "%*u:%u", &minor) == 1 ? minor : 0;
+}
+
+int fs_device(const struct fs *fs)
+{
+	return fs->channel->fd;
+}
+
+int fs_take_over(struct fs *fs)
+{
+	int r = loop_take_over(fs);
+
+	if (r == 0)
+		cache_drop_restored(fs->cache);
+	return r;
 }
 
 int fs_run(struct fs *fs)
@@ -252,9 +276,9 @@ void fs_free(struct fs *fs)
 		channel_detach(fs);
 		fuse_session_destroy(fs->se);
 	}
-	while (fs->files != NULL) /* of a mount that was taken away from its users */
-		kfile_free(fs, fs->files);
+	kfiles_free(fs);
 	krequests_free(fs);
+	free(fs->doubts);
 	control_free(fs->control);
 	(void)pthread_mutex_destroy(&fs->lock);
 	(void)pthread_rwlock_destroy(&fs->forcing);

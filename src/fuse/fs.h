@@ -39,6 +39,11 @@ struct fs_options {
 	unsigned max_background;
 	unsigned readahead; /* bytes; 0 leaves the kernel's */
 	bool debug;
+	bool takes_over; /* in the place of a client that was killed: there is a mount already, */
+	int device_fd;	 /* whose /dev/fuse this is */
+	/* Starts the program again in the mount; tells the peer fd of the control socket how that
+	 * went. False: that cannot be. */
+	bool (*restart)(int fd);
 	struct stats *stats;
 };
 
@@ -55,6 +60,14 @@ int fs_mount(struct cache *cache, const struct fs_options *options, const char *
 
 /* The number of the FUSE connection; 0 if it is not known. */
 unsigned fs_connection(const struct fs *fs);
+
+/* The descriptor of /dev/fuse. */
+int fs_device(const struct fs *fs);
+/*
+ * Between fs_mount that takes over and fs_run: what the kernel had sent to the client of before,
+ * and was not answered, is submitted, and all that the kernel keeps is taken back. 0 or -errno.
+ */
+int fs_take_over(struct fs *fs);
 
 int fs_run(struct fs *fs);
 void fs_stop(struct fs *fs);

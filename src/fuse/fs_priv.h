@@ -8,6 +8,7 @@
 
 #include "cache/cache.h"
 #include "cache/listing.h"
+#include "core/paged.h"
 #include "fuse/channel.h"
 #include "fuse/fs.h"
 #include "fuse/fuse_api.h"
@@ -30,6 +31,7 @@ struct fs {
 	struct control *control;
 	struct trace *trace; /* of control; NULL before it starts */
 	bool mounted;
+	bool replaying;	     /* the kernel's INIT, for libfuse alone */
 	char device[32];     /* "MAJOR:MINOR" */
 	bool expire_entries; /* the kernel knows of entries that only expire */
 	bool masks;	     /* the kernel leaves the caller's umask to us */
@@ -40,7 +42,9 @@ struct fs {
 	pthread_mutex_t lock;	    /* the fields below */
 	struct krequest *in_flight; /* every request that waits for the host */
 	struct kfile *files;	    /* open ones: what is left at the end is freed */
-	struct krequest *spare;	    /* freed requests, to be used again */
+	struct paged kfiles;	    /* by number; who knows a number needs no lock to look */
+	uint64_t numbers, free_number;
+	struct krequest *spare; /* freed requests, to be used again */
 	unsigned spare_count;
 	void *buffers[BUFFERS_MAX]; /* receive buffers that requests gave back */
 	unsigned buffer_count;
@@ -50,17 +54,22 @@ struct fs {
 	pthread_cond_t watch; /* a request was interrupted, or watch_ends */
 	bool watch_ends;
 	bool lease_changed; /* by whoever signals watch */
+	uint64_t *doubts;   /* nodes that the kernel did not know when we took over; the watch's, */
+	size_t n_doubts;    /* which looks again at */
+	uint64_t doubt_at;
 };
 
-/* An open file, in fuse_file_info.fh; that is 0 with no_open. */
+/* An open file or directory, whose number is in fuse_file_info.fh; that is 0 with no_open. */
 struct kfile {
-	uint64_t fh;	    /* the server's */
-	bool flush;	    /* its file system may report errors at close */
-	bool writes;	    /* open for writing */
-	bool direct;	    /* FOPEN_DIRECT_IO: written past the kernel's cache */
-	bool again;	    /* another open(2) may have it when this one is closed */
-	atomic_bool locked; /* a lock was granted through it */
-	atomic_bool lost;   /* which the server has released since: nothing is done any more */
+	uint64_t number;
+	struct listing *listing; /* of a directory; what follows is of files */
+	uint64_t fh;		 /* the server's */
+	bool flush;		 /* its file system may report errors at close */
+	bool writes;		 /* open for writing */
+	bool direct;		 /* FOPEN_DIRECT_IO: written past the kernel's cache */
+	bool again;		 /* another open(2) may have it when this one is closed */
+	atomic_bool locked;	 /* a lock was granted through it */
+	atomic_bool lost;	 /* which the server has released since: nothing is done any more */
 	struct kfile *prev, *next; /* fs.lock */
 };
 
@@ -200,14 +209,23 @@ void fs_fence_async(struct fs *fs, void (*done)(void *arg, int err, uint64_t seq
 
 /* ---- kfile.c ---- */
 
-static inline struct kfile *kfile_of(const struct fuse_file_info *fi)
-{
-	return (struct kfile *)(uintptr_t)fi->fh;
-}
+/* NULL for number 0, and for one that was released. */
+struct kfile *kfile_of(const struct fs *fs, const struct fuse_file_info *fi);
 
 /* NULL without memory. */
 struct kfile *kfile_new(struct fs *fs);
 void kfile_free(struct fs *fs, struct kfile *f); /* NULL is allowed */
+void kfiles_free(struct fs *fs);
+/* The kernel is about to hear that it is released: the number is used again only after that. */
+void kfile_released(const struct kfile *f);
+/* Its record for whoever takes our place, before the kernel gets the number by the answer to
+ * unique. */
+void kfile_outlive(const struct fs *fs, const struct kfile *f, fuse_ino_t ino, uint64_t unique);
+void kfile_was_locked(const struct fs *fs, struct kfile *f);
+void kfile_not_again(const struct fs *fs, struct kfile *f);
+/* All that the records tell of. 0 or -errno. */
+int kfiles_restore(struct fs *fs);
+void kfiles_not_opened(struct fs *fs, uint64_t unique);
 /* The server has released all locks: whoever had one must not go on as if he had it. */
 void kfiles_lose_locks(struct fs *fs);
 
@@ -239,6 +257,8 @@ int device_background(struct fs *fs, uint64_t n);
 
 /* libfuse's init. */
 void init_agree(void *userdata, struct fuse_conn_info *conn);
+/* libfuse is to be as it was when the kernel's INIT had been answered. 0 or -errno. */
+int init_replay(struct fs *fs);
 /* This thread reads a request; is about to write something; has handled the request. */
 void init_begin(const struct fuse_in_header *in);
 void init_reply(const struct iovec *iov, int count);
@@ -258,4 +278,6 @@ int fs_open(struct cache *cache, const struct fs_options *options, const char *m
 /* Reads one request and sees to it; buf is the thread's own. False: no more come. */
 bool loop_take(struct fs *fs, struct fuse_buf *buf);
 int loop_run(struct fs *fs);
+/* What the kernel had sent to a client that was killed: see fs_take_over. */
+int loop_take_over(struct fs *fs);
 void loop_stop(struct fs *fs); /* makes loop_run return, and waits until it does */

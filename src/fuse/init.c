@@ -1,9 +1,11 @@
 /* INIT: what is agreed with the kernel. */
+#include <errno.h>
 #include <linux/fuse.h>
 #include <string.h>
 #include <sys/uio.h>
 
 #include "core/log.h"
+#include "core/outlive.h"
 #include "fuse/fs_priv.h"
 
 /* Of newer kernels' <linux/fuse.h>. */
@@ -75,6 +77,10 @@ void init_begin(const struct fuse_in_header *in)
 		init_seen.flags = arg->flags;
 	if (init_seen.is_init && in->len >= sizeof(*in) + sizeof(*arg))
 		init_seen.flags2 = arg->flags2;
+	if (init_seen.is_init && outlive != NULL && in->len <= OUTLIVE_INIT_MAX) {
+		memcpy(outlive->init, in, in->len);
+		outlive->init_len = in->len;
+	}
 }
 
 /* Agrees on the flags of INIT for which this libfuse has no name. */
@@ -105,9 +111,28 @@ void init_done(struct fs *fs)
 
 	if (!init_seen.is_init)
 		return;
+	if (outlive != NULL)
+		outlive->begun = outlive->init_len > 0;
 	if (device_number(fs, dev, sizeof(dev)))
 		stats_text(fs->stats, TEXT_mount_device, dev);
 	int r = fs->options.readahead > 0 ? device_readahead(fs, fs->options.readahead) : 0;
 	if (r < 0)
 		log_debug("readahead: %s", strerror(-r));
+}
+
+int init_replay(struct fs *fs)
+{
+	unsigned char bytes[OUTLIVE_INIT_MAX];
+	struct fuse_buf buf = {.mem = bytes, .size = outlive->init_len};
+	char dev[32];
+
+	if (buf.size < sizeof(struct fuse_in_header) + sizeof(uint32_t[4]))
+		return -EPROTO;
+	memcpy(bytes, outlive->init, buf.size);
+	fs->replaying = true;
+	fuse_session_process_buf(fs->se, &buf);
+	fs->replaying = false;
+	if (device_number(fs, dev, sizeof(dev)))
+		stats_text(fs->stats, TEXT_mount_device, dev);
+	return fuse_session_exited(fs->se) ? -EPROTO : 0;
 }

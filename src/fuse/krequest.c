@@ -51,7 +51,7 @@ struct krequest *krequest_new(fuse_req_t req, enum msg_op op,
 	r->fs = fs;
 	r->req = req;
 	r->finish = finish;
-	r->unique = current.unique;
+	r->unique = r->creq.call.unique = current.unique;
 	r->pid = fuse_req_ctx(req)->pid;
 	r->creq.call.uid = uid_to_server(fs, fuse_req_ctx(req)->uid);
 	r->creq.call.gid = gid_to_server(fs, fuse_req_ctx(req)->gid);
@@ -67,6 +67,8 @@ void krequest_free(struct krequest *r)
 		cache_direct_write(fs->cache, r->ino, false);
 	if (r->cuts)
 		cache_cut_ends(fs->cache, r->ino);
+	if (r->creq.call.kept)
+		cache_backend(fs->cache)->ops->settled(cache_backend(fs->cache), &r->creq.call);
 	(void)pthread_mutex_lock(&fs->lock);
 	if (r->buffer != NULL && fs->buffer_count < BUFFERS_MAX) {
 		/* a fresh one costs a page fault per page on each WRITE */
@@ -545,12 +547,12 @@ bool krequest_file(struct krequest *r, const struct fuse_file_info *fi)
 		r->creq.by_node = true;
 		return true;
 	}
-	if (atomic_load(&kfile_of(fi)->lost)) {
+	if (atomic_load(&kfile_of(r->fs, fi)->lost)) {
 		(void)fuse_reply_err(r->req, EIO);
 		krequest_free(r);
 		return false;
 	}
-	REQUEST_SET(r, fh, kfile_of(fi)->fh);
+	REQUEST_SET(r, fh, kfile_of(r->fs, fi)->fh);
 	return true;
 }
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/outlive.h"
 #include "fuse/fs_priv.h"
 
 /*
@@ -26,6 +28,10 @@ _Static_assert(WORKERS <= WORKERS_MAX, "room in struct fs");
 #define KILL_CHECK_NS UINT64_C(100000000)
 
 #define OPCODE_TMPFILE 51 /* of newer kernels' <linux/fuse.h> */
+#define NOTIFY_RESEND  7  /* too */
+
+#define DOUBT_NS UINT64_C(10000000000) /* no task that can run takes so long to digest an answer   \
+					*/
 
 /* ---- workers ---- */
 
@@ -45,6 +51,7 @@ static bool intercept(struct fs *fs, struct fuse_buf *buf)
 	struct fuse_in_header *in = buf->mem;
 
 	current = (struct current){.unique = in->unique, .buf = buf};
+	outlive_unique = in->unique & ~OUTLIVE_RESENT;
 	init_begin(in);
 	account_begin(fs, in);
 	switch (in->opcode) {
@@ -99,6 +106,14 @@ static void wait_room(struct fs *fs)
 	(void)pthread_mutex_unlock(&fs->lock);
 }
 
+static void handle(struct fs *fs, struct fuse_buf *buf)
+{
+	if (intercept(fs, buf))
+		return;
+	fuse_session_process_buf(fs->se, buf);
+	init_done(fs);
+}
+
 bool loop_take(struct fs *fs, struct fuse_buf *buf)
 {
 	if (buf->mem == NULL)
@@ -112,11 +127,158 @@ bool loop_take(struct fs *fs, struct fuse_buf *buf)
 			log_err("cannot read requests of the kernel: %s", strerror(-n));
 		return false;
 	}
-	if (!intercept(fs, buf)) {
-		fuse_session_process_buf(fs->se, buf);
-		init_done(fs);
-	}
+	handle(fs, buf);
 	return true;
+}
+
+/* ---- in the place of a client that was killed ---- */
+
+/* From here on the kernel has all that was not answered at the head of its queue. */
+static int resend(struct fs *fs)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = NOTIFY_RESEND};
+	const struct iovec iov = {&out, sizeof(out)};
+
+	return fs->channel->send(fs->channel, &iov, 1) < 0 ? -errno : 0;
+}
+
+struct taken {
+	struct fuse_buf *buf;
+	size_t n, cap;
+};
+
+static int taken_add(struct taken *t, const struct fuse_buf *buf)
+{
+	if (t->n == t->cap) {
+		size_t cap = t->cap > 0 ? t->cap * 2 : 64;
+		struct fuse_buf *p = realloc(t->buf, cap * sizeof(*p));
+
+		if (p == NULL)
+			return -ENOMEM;
+		t->buf = p;
+		t->cap = cap;
+	}
+	t->buf[t->n++] = *buf;
+	return 0;
+}
+
+static const struct fuse_in_header *head_of(const struct fuse_buf *buf)
+{
+	return buf->mem;
+}
+
+static bool comes_first(const struct fuse_in_header *in)
+{
+	return in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET ||
+	       in->opcode == FUSE_INTERRUPT;
+}
+
+/* Up to the first request that was not sent before, which is taken as well. */
+static int take_resent(struct fs *fs, struct taken *resent, struct taken *others)
+{
+	struct pollfd p = {.fd = fs->channel->fd, .events = POLLIN};
+
+	while (poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0) {
+		struct fuse_buf buf = {0};
+		int n = fuse_session_receive_buf(fs->se, &buf);
+
+		if (n == -EINTR || n == -EAGAIN)
+			continue;
+		if (n <= 0)
+			return n < 0 ? n : -ENODEV;
+		const struct fuse_in_header *in = head_of(&buf);
+		bool again = (in->unique & OUTLIVE_RESENT) != 0 && in->opcode != FUSE_INTERRUPT;
+		int r = taken_add(again ? resent : others, &buf);
+		if (r < 0)
+			return r;
+		if (!again && !comes_first(in))
+			break;
+	}
+	return 0;
+}
+
+static int by_unique(const void *a, const void *b)
+{
+	uint64_t x = head_of(a)->unique, y = head_of(b)->unique;
+
+	return (x > y) - (x < y);
+}
+
+static void handle_all(struct fs *fs, struct taken *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		handle(fs, &t->buf[i]);
+		free(t->buf[i].mem);
+	}
+	free(t->buf);
+}
+
+static bool kernel_has(const struct fs *fs, uint64_t ino)
+{
+	return fuse_lowlevel_notify_inval_inode(fs->se, ino, -1, 0) != -ENOENT;
+}
+
+/*
+ * A client that is killed between reading a FORGET and noting it leaves a node too many behind, and
+ * news of that would be told again and again.
+ */
+static int look_for_doubts(struct fs *fs)
+{
+	for (uint32_t i = 0; i < outlive->node_slots; i++) {
+		const struct outlive_node *o = outlive_node_at(i);
+
+		if (o->nlookup == 0 || o->id == CACHE_ROOT || kernel_has(fs, o->id))
+			continue;
+		uint64_t *p = realloc(fs->doubts, (fs->n_doubts + 1) * sizeof(*p));
+		if (p == NULL)
+			return -ENOMEM;
+		fs->doubts = p;
+		fs->doubts[fs->n_doubts++] = o->id;
+		cache_doubt(fs->cache, o->id);
+	}
+	fs->doubt_at = cache_now() + DOUBT_NS;
+	return 0;
+}
+
+static void settle_doubts(struct fs *fs)
+{
+	for (size_t i = 0; i < fs->n_doubts; i++) {
+		bool gone = !kernel_has(fs, fs->doubts[i]);
+
+		cache_settle_doubt(fs->cache, fs->doubts[i], gone);
+		if (!gone)
+			notify_inval_range(fs->notify, fs->doubts[i], 0, 0);
+	}
+	fs->n_doubts = 0;
+	cache_forget_flush(fs->cache);
+}
+
+int loop_take_over(struct fs *fs)
+{
+	struct taken resent = {0}, others = {0};
+	int r = resend(fs);
+
+	if (r == 0)
+		r = take_resent(fs, &resent, &others);
+	if (r < 0)
+		return r; /* the mount ends, and the process */
+	if (resent.n > 0)
+		qsort(resent.buf, resent.n, sizeof(resent.buf[0]), by_unique);
+	for (size_t i = 0; i < resent.n; i++) {
+		uint64_t unique = head_of(&resent.buf[i])->unique & ~OUTLIVE_RESENT;
+
+		cache_not_gained(fs->cache, unique);
+		kfiles_not_opened(fs, unique);
+	}
+	log_notice("in the place of the client before: %zu requests come again", resent.n);
+	if (look_for_doubts(fs) < 0)
+		return -ENOMEM;
+	handle_all(fs, &resent);
+	handle_all(fs, &others);
+	/* Of all others the kernel has had the answer. */
+	for (uint32_t i = 0; i < OUTLIVE_GAINS; i++)
+		outlive->gain[i].unique = 0;
+	return 0;
 }
 
 static void *worker_main(void *arg)
@@ -152,6 +314,14 @@ static void *watch_main(void *arg)
 			(void)pthread_mutex_lock(&fs->lock);
 			continue;
 		}
+		if (fs->n_doubts > 0 && now >= fs->doubt_at) {
+			(void)pthread_mutex_unlock(&fs->lock);
+			settle_doubts(fs);
+			(void)pthread_mutex_lock(&fs->lock);
+			continue;
+		}
+		if (fs->n_doubts > 0 && fs->doubt_at < until)
+			until = fs->doubt_at;
 		if (krequests_check_killed_locked(fs) && now + KILL_CHECK_NS < until)
 			until = now + KILL_CHECK_NS;
 		if (until == UINT64_MAX) {

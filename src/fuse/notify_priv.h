@@ -52,9 +52,10 @@ struct notification {
 	void (*done)(void *arg);
 	void *arg;
 	struct notify *notify;
-	uint32_t serial; /* with settles: of node; */
-	uint32_t task;	 /* which is to go on, too, unless 0 */
-	uint64_t cpu;	 /* task_went_on */
+	uint32_t outlives; /* outlive_name, of an entry */
+	uint32_t serial;   /* with settles: of node; */
+	uint32_t task;	   /* which is to go on, too, unless 0 */
+	uint64_t cpu;	   /* task_went_on */
 	uint64_t node;
 	size_t name_len;
 	char name[];

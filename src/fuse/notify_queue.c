@@ -7,6 +7,7 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/outlive.h"
 #include "fuse/fs_priv.h"
 
 /* ---- items ---- */
@@ -250,6 +251,9 @@ void notify_add_locked(struct notify *n, struct notification *i, bool host)
 		free(i);
 		return;
 	}
+	/* whoever takes our place does it if we do not come to it */
+	if (i->entry && !i->settles && i->name_len > 0)
+		i->outlives = outlive_name(i->ino, i->name, i->name_len);
 	i->ticket = ++n->ticket;
 	i->older = n->newest;
 	*(i->older != NULL ? &i->older->newer : &n->oldest) = i;
@@ -270,6 +274,7 @@ void notify_add(struct notify *n, struct notification *i)
 
 void item_finish_locked(struct notify *n, struct notification *i)
 {
+	outlive_unname(i->outlives);
 	item_unhash_locked(n, i);
 	item_unchain_locked(n, i);
 	unpass_locked(n, i);

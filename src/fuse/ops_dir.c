@@ -3,38 +3,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/outlive.h"
 #include "fuse/fs_priv.h"
-
-static struct listing *listing_of(const struct fuse_file_info *fi)
-{
-	return (struct listing *)(uintptr_t)fi->fh;
-}
 
 /* No round trip: the first READDIR tells whether the host lets us in. */
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct listing *l;
-	int e = listing_new(req_fs(req)->cache, ino, &l);
+	struct fs *fs = req_fs(req);
+	struct kfile *f = kfile_new(fs);
+	int e = f != NULL ? listing_new(fs->cache, ino, &f->listing) : -ENOMEM;
 
 	if (e < 0) {
+		kfile_free(fs, f);
 		(void)fuse_reply_err(req, -e);
 		return;
 	}
-	fi->fh = (uint64_t)(uintptr_t)l;
-	if (cache_leased(req_fs(req)->cache)) {
+	fi->fh = f->number;
+	if (cache_leased(fs->cache)) {
 		/* the kernel keeps the listing until it is told otherwise */
 		fi->cache_readdir = 1;
 		fi->keep_cache = 1;
 	}
-	if (fuse_reply_open(req, fi) < 0)
-		listing_free(l);
+	kfile_outlive(fs, f, ino, current.unique);
+	if (fuse_reply_open(req, fi) < 0) {
+		listing_free(f->listing);
+		kfile_free(fs, f);
+	}
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct fs *fs = req_fs(req);
+	struct kfile *f = kfile_of(fs, fi);
+
 	(void)ino;
-	listing_free(listing_of(fi));
+	if (f != NULL) {
+		listing_free(f->listing);
+		kfile_released(f);
+	}
 	(void)fuse_reply_err(req, 0);
+	kfile_free(fs, f);
 }
 
 /* Adds e to buf if it fits; returns the bytes used, 0 if there is no room. */
@@ -93,6 +101,7 @@ static bool answer_readdir(struct fs *fs, fuse_req_t req, struct listing *l, uin
 		else
 			(void)fuse_reply_err(req, e == -EPROTO ? EIO : -e);
 	}
+	outlive_gained();
 	free(buf);
 	return !fetch;
 }
@@ -114,7 +123,7 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 			   struct fuse_file_info *fi, bool plus)
 {
 	struct fs *fs = req_fs(req);
-	struct listing *l = listing_of(fi);
+	struct listing *l = kfile_of(fs, fi)->listing;
 
 	/* rewinddir wants what is there now: a complete listing under a promise is that */
 	cache_reply_begin(fs->cache);

@@ -37,7 +37,7 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	r->file->fh = reply->fh;
 	r->file->flush = (reply->flags & OPEN_FLUSH) != 0;
 	r->fi.keep_cache = reply->keep;
-	r->fi.fh = (uint64_t)(uintptr_t)r->file;
+	r->fi.fh = r->file->number;
 	/*
 	 * The kernel takes the offset of an append from its own idea of the size
 	 * (fuse_perform_write); only without its page cache does a write elsewhere
@@ -60,6 +60,7 @@ static void opened(struct krequest *r, const struct cache_reply *reply)
 	 * before close(2) returns that the host may execute what was written.
 	 */
 	r->fi.noflush = !fs->options.host_locks && !r->file->flush && !r->file->writes;
+	kfile_outlive(fs, r->file, reply->ino != 0 ? reply->ino : r->ino, r->unique);
 }
 
 /* The file that CREATE opened serves whoever opens it next, too. */
@@ -158,17 +159,18 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = req_fs(req);
-	struct kfile *file = kfile_of(fi);
+	struct kfile *file = kfile_of(fs, fi);
 
-	if (file == NULL) { /* no_open, and CREATE was the first to open anything */
+	if (file == NULL) { /* no_open, and CREATE was the first to open anything; or once more */
 		(void)fuse_reply_err(req, 0);
 		return;
 	}
 	cache_opened(fs->cache, ino, false, file->direct);
 	/* one that kept errors back, or was locked through, ends here */
 	cache_close(fs->cache, ino, file->fh, file->again && !file->flush);
-	kfile_free(fs, file);
+	kfile_released(file);
 	(void)fuse_reply_err(req, 0);
+	kfile_free(fs, file);
 }
 
 /* The host's programs get ETXTBSY from it until RELEASE, which comes after close(2) has returned.
@@ -188,7 +190,7 @@ static bool keeps_from_executing(struct fs *fs, fuse_ino_t ino, const struct kfi
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = req_fs(req);
-	const struct kfile *file = kfile_of(fi);
+	const struct kfile *file = kfile_of(fs, fi);
 
 	if (fs->options.no_open) {
 		(void)fuse_reply_err(req, ENOSYS); /* and the kernel never asks again */
@@ -392,7 +394,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	r->off = (uint64_t)off;
 	r->size = size;
 	/* what is written back from a mapping comes from the kernel's cache */
-	r->creq.direct = !r->fs->options.no_open && kfile_of(fi)->direct && !fi->writepage;
+	r->creq.direct = !r->fs->options.no_open && kfile_of(r->fs, fi)->direct && !fi->writepage;
 	r->creq.writeback = fi->writepage;
 	r->creq.unpaged = current.unpaged && !fi->writepage;
 	r->past_pages = r->creq.direct;
@@ -472,7 +474,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 		return;
 	REQUEST_SET(r, off, (uint64_t)off_in);
 	if (!r->creq.by_node)
-		REQUEST_SET(r, fh2, kfile_of(fi_out)->fh);
+		REQUEST_SET(r, fh2, kfile_of(r->fs, fi_out)->fh);
 	REQUEST_SET(r, off2, (uint64_t)off_out);
 	REQUEST_SET(r, size, len < COPY_MAX ? len : COPY_MAX);
 	if (flags != 0)

@@ -65,7 +65,7 @@ static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 static void finish_locked(struct krequest *r, const struct cache_reply *reply)
 {
 	if (reply->err == 0)
-		atomic_store(&kfile_of(&r->fi)->locked, true);
+		kfile_was_locked(r->fs, kfile_of(r->fs, &r->fi));
 	finish_err(r, reply);
 }
 
@@ -78,7 +78,7 @@ static void set_lock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 	if (r == NULL || !krequest_file(r, fi))
 		return;
 	/* what was locked through an open file goes with it: it must not live on as another one */
-	kfile_of(fi)->again = false;
+	kfile_not_again(r->fs, kfile_of(r->fs, fi));
 	r->fi = *fi;
 	REQUEST_SET(r, owner, fi->lock_owner);
 	REQUEST_SET(r, pid, (uint64_t)(unsigned)lock->l_pid);

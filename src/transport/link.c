@@ -6,7 +6,9 @@
 #include <time.h>
 
 #include "core/cleanup.h"
+#include "core/hash.h"
 #include "core/log.h"
+#include "core/outlive.h"
 #include "transport/codec.h"
 
 #define GOODBYE_S 1 /* for which the end waits until the server has heard GOODBYE */
@@ -41,6 +43,7 @@ static int table_add_locked(struct link *l, struct call *call)
 	}
 	uint32_t at = l->free_index[--l->free_count];
 	l->table[at] = call;
+	call->at = at;
 	call->id = ++l->sequence << TABLE_BITS | at;
 	return 0;
 }
@@ -50,15 +53,24 @@ static struct call *table_find_locked(const struct link *l, uint64_t id)
 	uint64_t at = id & (TABLE_MAX - 1);
 	struct call *call = at < l->table_size ? l->table[at] : NULL;
 
-	return call != NULL && call->id == id ? call : NULL;
+	if (call != NULL && call->id == id)
+		return call;
+	for (uint32_t i = 0; i < l->old_count; i++)
+		if (l->old[i]->id == id)
+			return l->old[i];
+	return NULL;
 }
 
 static void table_remove_locked(struct link *l, const struct call *call)
 {
-	uint32_t at = (uint32_t)(call->id & (TABLE_MAX - 1));
+	uint32_t i = 0;
 
-	l->table[at] = NULL;
-	l->free_index[l->free_count++] = at;
+	l->table[call->at] = NULL;
+	l->free_index[l->free_count++] = call->at;
+	while (i < l->old_count && l->old[i] != call)
+		i++;
+	if (i < l->old_count)
+		l->old[i] = l->old[--l->old_count];
 }
 
 /* ---- slots ---- */
@@ -70,20 +82,109 @@ static void slots_init(struct link *l)
 		l->free_slots[i] = l->slots - 1 - i;
 }
 
-/* There is one for each call in flight. A call that is sent again has it already. */
+/* What the server tells one request from another by, but for its id and what our own state decides.
+ */
+static uint64_t digest_of(const struct msg *q)
+{
+	const uint64_t parts[] = {
+		q->present, q->op,    q->node,	q->node2, q->fh,
+		q->fh2,	    q->off,   q->off2,	q->size,  q->flags,
+		q->mode,    q->valid, q->owner, q->type,  MSG_HAS(q, payload) ? q->payload.len : 0};
+	uint64_t h = hash_bytes(q->name.data, MSG_HAS(q, name) ? q->name.len : 0, 0);
+
+	h = hash_bytes(q->name2.data, MSG_HAS(q, name2) ? q->name2.len : 0, h);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		h = hash_mix(h + parts[i]);
+	return h;
+}
+
+/* Before the request is sent: whoever takes our place sends it in the same slot. */
+static void slot_outlive(const struct call *call)
+{
+	if (outlive == NULL)
+		return;
+	struct outlive_slot *s = &outlive->slot[call->slot];
+	__atomic_store_n(&s->unique, 0, __ATOMIC_SEQ_CST);
+	s->use = call->use;
+	s->id = call->id;
+	s->digest = call->digest;
+	__atomic_store_n(&s->unique, call->unique & ~OUTLIVE_RESENT, __ATOMIC_SEQ_CST);
+}
+
+static void slot_free_locked(struct link *l, uint32_t slot)
+{
+	if (outlive != NULL)
+		__atomic_store_n(&outlive->slot[slot].unique, 0, __ATOMIC_SEQ_CST);
+	l->free_slots[l->free_slot_count++] = slot;
+}
+
+/* False: another call has the slot by now. */
+static bool slot_unkeep_locked(struct link *l, uint32_t slot)
+{
+	for (uint32_t i = 0; i < l->kept_count; i++) {
+		if (l->kept[i] != slot)
+			continue;
+		l->kept_count--;
+		memmove(&l->kept[i], &l->kept[i + 1], (l->kept_count - i) * sizeof(l->kept[0]));
+		return true;
+	}
+	return false;
+}
+
+/*
+ * There is one for each call in flight. A call that is sent again has it already. Answers may be
+ * held back until another request is answered: that one does not wait for their slots.
+ */
 static void slot_take_locked(struct link *l, struct call *call)
 {
 	if (call->slot_at == 0 || call->use != 0)
 		return;
+	if (l->free_slot_count == 0) {
+		uint32_t oldest = l->kept[0];
+
+		(void)slot_unkeep_locked(l, oldest);
+		slot_free_locked(l, oldest);
+	}
 	call->slot = l->free_slots[--l->free_slot_count];
 	call->use = ++l->slot_uses[call->slot];
+	slot_outlive(call);
 	wire_set_slot(call);
 }
 
-static void slot_give_locked(struct link *l, const struct call *call)
+static void slot_give_locked(struct link *l, struct call *call)
 {
 	if (call->use != 0)
-		l->free_slots[l->free_slot_count++] = call->slot;
+		slot_free_locked(l, call->slot);
+	call->use = 0;
+}
+
+/* The call has been answered: the kernel has not, yet. */
+static void slot_keep_locked(struct link *l, struct call *call)
+{
+	if (outlive == NULL || call->unique == 0 || call->use == 0) {
+		slot_give_locked(l, call);
+		return;
+	}
+	call->kept = true;
+	l->kept[l->kept_count++] = call->slot;
+}
+
+static void slot_settle_locked(struct link *l, struct call *call)
+{
+	if (!call->kept)
+		return;
+	call->kept = false;
+	if (l->slot_uses[call->slot] == call->use && slot_unkeep_locked(l, call->slot))
+		slot_free_locked(l, call->slot);
+	call->use = 0;
+}
+
+static void link_settled(struct backend *b, struct call *call)
+{
+	struct link *l = to_link(b);
+
+	SCOPE_LOCK(&l->lock);
+	slot_settle_locked(l, call);
 }
 
 /* ---- the queue; what the wire asks about it ---- */
@@ -162,6 +263,49 @@ static void link_sent_locked(void *arg, struct call *call)
 
 /* ---- the backend; any thread ---- */
 
+/* Its id is the one of before, which says nothing about its place. */
+static void take_id_locked(struct link *l, struct call *call, uint64_t id)
+{
+	l->old[l->old_count++] = call;
+	call->id = id;
+	MSG_SET(&call->req, id, id);
+}
+
+/*
+ * A request that the kernel sends again, and that had been sent to the server under a slot: it goes
+ * there under the same. One that would not be the same is not guessed at.
+ */
+static int claim_locked(struct link *l, struct call *call)
+{
+	uint64_t unique = call->unique & ~OUTLIVE_RESENT;
+	uint32_t at = 0;
+
+	if (outlive == NULL || !MSG_HAS(&call->req, slot))
+		return 0;
+	call->digest = digest_of(&call->req);
+	if ((call->unique & OUTLIVE_RESENT) == 0)
+		return 0;
+	while (at < l->slots && outlive->slot[at].unique != unique)
+		at++;
+	if (at == l->slots)
+		return 0; /* it had not been sent */
+	if (outlive->slot[at].digest != call->digest) {
+		log_err("%s, which the kernel sends again, is not what it was: it gets EIO",
+			msg_op_name(call->req.op));
+		return -EIO;
+	}
+	for (uint32_t i = 0; i < l->free_slot_count; i++) {
+		if (l->free_slots[i] != at)
+			continue;
+		l->free_slots[i] = l->free_slots[--l->free_slot_count];
+		take_id_locked(l, call, outlive->slot[at].id);
+		call->slot = at;
+		call->use = outlive->slot[at].use;
+		break;
+	}
+	return 0;
+}
+
 static int enqueue(struct link *l, struct call *call)
 {
 	static const unsigned char no_slot[MSG_SLOT_LEN]; /* set when it is sent */
@@ -175,16 +319,21 @@ static int enqueue(struct link *l, struct call *call)
 			return e;
 		MSG_SET(&call->req, id, call->id);
 	}
+	slot_settle_locked(l, call);
 	call->use = 0;
 	call->cancelled = false;
 	if (l->resumes && msg_is(call->req.op, TRAIT_ONCE))
 		MSG_SET(&call->req, slot, ((struct slice){no_slot, sizeof(no_slot)}));
-	int e = wire_encode(call);
+	int e = claim_locked(l, call);
+	if (e == 0)
+		e = wire_encode(call);
 	if (e < 0) {
 		if (call->done != NULL)
 			table_remove_locked(l, call);
 		return e;
 	}
+	if (call->use != 0)
+		wire_set_slot(call);
 	stats_rpc_queue(l->options.stats, &call->span, call->done == NULL);
 	queue_add_locked(l, call);
 	/* After a complete send the call may be gone. */
@@ -356,7 +505,7 @@ static void take_answered(struct link *l, struct wire *w, struct call *call)
 {
 	SCOPE_LOCK(&l->lock);
 	table_remove_locked(l, call);
-	slot_give_locked(l, call);
+	slot_keep_locked(l, call);
 	l->in_flight--;
 	wire_wake_locked(w);
 }
@@ -569,6 +718,7 @@ static void link_free(struct backend *b)
 
 static const struct backend_ops link_ops = {
 	.submit = link_submit,
+	.settled = link_settled,
 	.wait_room = link_wait_room,
 	.cancel = link_cancel,
 	.silent = link_silent,
@@ -593,6 +743,23 @@ void link_set_facts(struct link *l, const struct msg *hello)
 	stats_set(l->options.stats, STAT_conn_epoch, hello->epoch);
 }
 
+/* For whoever takes our place. */
+void link_outlive(const struct link *l, const struct msg *hello)
+{
+	if (outlive == NULL)
+		return;
+	struct outlive_session *s = &outlive->session;
+	s->features = hello->features;
+	s->uid = hello->uid;
+	s->gid = hello->gid;
+	s->slots = l->slots;
+	s->root = l->base.info.root_node;
+	s->epoch = l->base.info.epoch;
+	s->session = l->session;
+	_Static_assert(sizeof(s->token) == MSG_TOKEN_LEN, "of one length");
+	memcpy(s->token, l->token, sizeof(s->token));
+}
+
 /* Notes the facts that last as long as the session. */
 static void set_session(struct link *l, const struct dialled *server)
 {
@@ -611,6 +778,7 @@ static void set_session(struct link *l, const struct dialled *server)
 	l->session = hello->session;
 	memcpy(l->token, server->token, sizeof(l->token));
 	slots_init(l);
+	link_outlive(l, hello);
 }
 
 int link_connect_wire(struct link *l, struct stream *stream)
@@ -636,14 +804,12 @@ int link_connect_wire(struct link *l, struct stream *stream)
 	return 0;
 }
 
-int link_new(const struct dialled *server, const struct link_options *options, struct backend **ret)
+static struct link *link_alloc(const struct link_options *options)
 {
 	struct link *l = calloc(1, sizeof(*l));
 
-	if (l == NULL) {
-		stream_free(server->stream);
-		return -ENOMEM;
-	}
+	if (l == NULL)
+		return NULL;
 	l->base.ops = &link_ops;
 	l->base.sequences = &codec_sequences;
 	l->options = *options;
@@ -652,6 +818,47 @@ int link_new(const struct dialled *server, const struct link_options *options, s
 	(void)pthread_cond_init(&l->room, NULL);
 	(void)pthread_cond_init(&l->keep, NULL);
 	stats_text(l->options.stats, TEXT_conn_proto, "extended");
+	return l;
+}
+
+int link_take_over(const struct link_options *options, struct backend **ret)
+{
+	const struct outlive_session *s = &outlive->session;
+	struct dialled before = {.hello = {.features = s->features,
+					   .uid = s->uid,
+					   .gid = s->gid,
+					   .node = s->root,
+					   .epoch = s->epoch,
+					   .slots = s->slots,
+					   .session = s->session}};
+	struct link *l = link_alloc(options);
+
+	if (l == NULL)
+		return -ENOMEM;
+	memcpy(before.token, s->token, sizeof(before.token));
+	link_set_facts(l, &before.hello);
+	set_session(l, &before);
+	for (uint32_t i = 0; i < l->slots; i++) {
+		uint64_t sequence = outlive->slot[i].id >> TABLE_BITS;
+
+		l->slot_uses[i] = outlive->slot[i].use;
+		l->sequence = sequence > l->sequence ? sequence : l->sequence;
+	}
+	l->down = true;
+	l->why = "its client was replaced";
+	atomic_store(&l->base.away, true);
+	*ret = &l->base;
+	return 0;
+}
+
+int link_new(const struct dialled *server, const struct link_options *options, struct backend **ret)
+{
+	struct link *l = link_alloc(options);
+
+	if (l == NULL) {
+		stream_free(server->stream);
+		return -ENOMEM;
+	}
 	link_set_facts(l, &server->hello);
 	set_session(l, server);
 	int r = link_connect_wire(l, server->stream);

@@ -47,6 +47,13 @@ int link_new(const struct dialled *server, const struct link_options *options,
 	     struct backend **ret);
 
 /*
+ * The link of a client that takes the place of one that was killed (core/outlive.h): with the
+ * session of before, and without a wire. Calls of requests that come again wait in the queue,
+ * with the slots that they had; the keeper connects.
+ */
+int link_take_over(const struct link_options *options, struct backend **ret);
+
+/*
  * Gives the link a keeper, if its server resumes sessions. Before the first call. Takes over the
  * dialler, also on failure, and frees it at the end.
  */

@@ -31,6 +31,8 @@ struct link {
 	struct call **table;
 	uint32_t *free_index;
 	uint32_t table_size, free_count;
+	struct call *old[MSG_SLOTS_MAX]; /* those with an id of a client before */
+	uint32_t old_count;
 	uint64_t sequence;
 	bool down;	 /* the wire is lost, and the keeper makes another one */
 	bool overdue;	 /* it has been for longer than calls are to wait */
@@ -47,6 +49,8 @@ struct link {
 	uint64_t slot_uses[MSG_SLOTS_MAX]; /* of each slot, the number of its last use */
 	uint32_t free_slots[MSG_SLOTS_MAX];
 	uint32_t free_slot_count;
+	/* Of calls that were answered, and whose answer the kernel may not have: oldest first. */
+	uint32_t kept[MSG_SLOTS_MAX], kept_count;
 };
 
 /* ---- link.c ---- */
@@ -63,5 +67,6 @@ int link_connect_wire(struct link *l, struct stream *stream);
 /* Who hears, with its argument; NULL: nobody. */
 const struct backend_events *link_events(struct link *l, void **ret_arg);
 void link_set_facts(struct link *l, const struct msg *hello);
+void link_outlive(const struct link *l, const struct msg *hello);
 /* All calls end with err, and those that come from now on. */
 void link_end(struct link *l, const char *why);

@@ -106,6 +106,12 @@ static void tell_slots(struct telling *t)
 			if (call != NULL && call->use != 0)
 				slots[n++] = (struct msg_slot){call->slot, call->use};
 		}
+		/* and those of which whoever takes our place might send again what was answered */
+		for (uint32_t i = 0; i < t->link->kept_count && n < MSG_SLOTS_MAX; i++) {
+			uint32_t slot = t->link->kept[i];
+
+			slots[n++] = (struct msg_slot){slot, t->link->slot_uses[slot]};
+		}
 	}
 	for (size_t i = 0; i < n; i++)
 		t->len += codec_put_pair(slots[i].slot, slots[i].use, item(t, RESUME_SLOTS),
@@ -192,6 +198,7 @@ static int go_on(const struct keeper *k, struct dialled *d, char *err, size_t er
 		return -EPROTO;
 	}
 	memcpy(l->token, d->token, sizeof(l->token));
+	link_outlive(l, &d->hello);
 	/* Before RESUME: the server tells until it has taken that, and its answer may be lost. */
 	if ((d->hello.features & HELLO_LOCKS_LOST) != 0 && l->events != NULL)
 		l->events->locks_lost(l->events_arg);

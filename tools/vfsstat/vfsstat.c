@@ -222,6 +222,8 @@ static int run_verb(const char *verb, int n, char **words)
 		return usage_error("trace takes on or off");
 	if (n > 1 + trace)
 		return usage_error("unexpected operand '%s'", words[1 + trace]);
+	if (strcmp(verb, "restart") == 0)
+		return ask(n > 0 ? words[0] : NULL, "restart");
 	return ask(n > trace ? words[trace] : NULL, !trace			  ? "sync"
 						    : strcmp(words[0], "on") == 0 ? "trace on"
 										  : "trace off");
