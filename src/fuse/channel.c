@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/outlive.h"
 #include "fuse/fs_priv.h"
+
+#define PAGE 4096
 
 static ssize_t device_receive(struct channel *c, void *buf, size_t len)
 {
@@ -47,11 +50,26 @@ void channel_error(struct channel *c, uint64_t unique, int err)
 	}
 }
 
+/*
+ * A request that the kernel cannot copy here gets EIO (fuse_dev_do_read), and while a process is
+ * being killed it copies to no page that is yet to be made.
+ */
+static void make_pages(void *buf, size_t len)
+{
+	volatile unsigned char *p = buf;
+
+	for (size_t at = 0; at < len; at += PAGE)
+		p[at] = 0;
+	p[len - 1] = 0;
+}
+
 static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 {
 	struct fs *fs = userdata;
 
 	(void)fd;
+	if (outlive != NULL)
+		make_pages(buf, len);
 	return fs->channel->receive(fs->channel, buf, len);
 }
 

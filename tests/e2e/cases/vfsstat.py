@@ -404,6 +404,7 @@ ELSEWHERE = {
     "conn.since": ("tests/e2e/cases/reconnect-waiting.py", "conn.since"),
     "conn.tries": ("tests/e2e/cases/reconnect-waiting.py", "conn.tries"),
     "conn.resumed": ("tests/e2e/cases/reconnect.py", "conn.resumed"),
+    "client.restarts": ("tests/e2e/cases/supervise.py", "client.restarts"),
     "conn.locks_lost": ("tests/e2e/cases/reconnect-locks.py", "conn.locks_lost"),
     "server.away": ("tests/e2e/cases/reconnect-waiting.py", "server.away"),
     "server.resumed": ("tests/e2e/cases/reconnect.py", "server.resumed"),
