@@ -96,6 +96,7 @@ struct krequest {
 	fuse_ino_t ino, ino2;
 	uint64_t off;
 	size_t size;
+	size_t written; /* WRITE: bytes before off that another one has written (write_rest) */
 	bool plus;
 	bool past_pages; /* WRITE: cache_direct_write ends with it */
 	bool cuts;	 /* counted: cache_cut_begins */

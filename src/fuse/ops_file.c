@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cleanup.h"
 #include "core/fault.h"
 #include "fuse/fs_priv.h"
 
@@ -257,7 +258,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 static void write_reply(struct krequest *r)
 {
-	(void)fuse_reply_write(r->req, r->size);
+	(void)fuse_reply_write(r->req, r->written + r->size);
 	krequest_free(r);
 }
 
@@ -346,10 +347,56 @@ static void finish_direct_write(struct krequest *r, const struct cache_reply *re
 	notify_inval_first(n, r->ino, off, 0, moved ? append_waited : write_waited, r);
 }
 
+static void finish_write(struct krequest *r, const struct cache_reply *reply);
+
+/*
+ * Whether the kernel takes no short write: of pages that it writes back it would lose the rest
+ * without a word (fuse_writepage_end looks at the error alone), and of O_DIRECT, which it may have
+ * split, it would tell EIO (fuse_get_res_by_io).
+ */
+static bool wants_all(const struct krequest *r)
+{
+	return r->creq.writeback ||
+	       (r->creq.unpaged && !r->creq.direct && (r->creq.call.req.flags & O_DIRECT) != 0);
+}
+
+/* The host has written `done` of r's bytes: writes the others, or hears why they cannot be. */
+static void write_rest(struct krequest *r, size_t done, bool stale)
+{
+	struct krequest *rest = krequest_new(r->req, MSG_WRITE, finish_write);
+	const struct slice all = r->creq.call.req.payload;
+
+	if (stale) /* in case that the rest fails, behind which nothing is taken back */
+		notify_inval_range(r->fs->notify, r->ino, r->off, done);
+	if (rest == NULL) {
+		krequest_free(r);
+		return;
+	}
+	rest->unique = r->unique;
+	rest->pid = r->pid;
+	rest->ino = r->ino;
+	rest->off = r->off + done;
+	rest->size = r->size - done;
+	rest->written = r->written + done;
+	rest->fi = r->fi;
+	rest->creq.writeback = r->creq.writeback;
+	rest->creq.unpaged = r->creq.unpaged;
+	if (krequest_file(rest, &r->fi)) {
+		REQUEST_SET(rest, off, rest->off);
+		if (MSG_HAS(&r->creq.call.req, flags))
+			REQUEST_SET(rest, flags, r->creq.call.req.flags);
+		REQUEST_SET(rest, payload,
+			    ((struct slice){(const char *)all.data + done, rest->size}));
+		rest->buffer = TAKE_PTR(r->buffer);
+		krequest_submit(rest, rest->ino, 0);
+	}
+	krequest_free(r);
+}
+
 static void finish_write(struct krequest *r, const struct cache_reply *reply)
 {
 	struct notify *n = r->fs->notify;
-	const uint64_t off = r->off, len = r->size;
+	const uint64_t off = r->off - r->written, len = r->written + r->size;
 	const fuse_ino_t ino = r->ino;
 
 	if (reply->err != 0) {
@@ -357,12 +404,21 @@ static void finish_write(struct krequest *r, const struct cache_reply *reply)
 		krequest_free(r);
 		return;
 	}
+	if (reply->msg->size < r->size && wants_all(r)) {
+		if (reply->msg->size > 0) {
+			write_rest(r, reply->msg->size, reply->raced || reply->has_pages);
+		} else {
+			(void)fuse_reply_err(r->req, EIO);
+			krequest_free(r);
+		}
+		return;
+	}
 	r->size = reply->msg->size;
 	if (r->creq.direct) {
 		finish_direct_write(r, reply);
 		return;
 	}
-	bool moved = reply->msg->off != off, raced = reply->raced && !moved;
+	bool moved = reply->msg->off != r->off, raced = reply->raced && !moved;
 	/*
 	 * Behind an asynchronous write with O_DIRECT the kernel drops nothing
 	 * (generic_file_direct_write does that for one that it has waited for).
@@ -400,6 +456,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	r->past_pages = r->creq.direct;
 	if (r->past_pages)
 		cache_direct_write(r->fs->cache, ino, true);
+	r->fi = *fi;
 	if (!krequest_file(r, fi))
 		return;
 	REQUEST_SET(r, off, (uint64_t)off);

@@ -52,9 +52,9 @@ int op_READ(struct request *r)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && done == 0)
+		if (n < 0) /* a short reply would be the end of the file */
 			return -errno;
-		if (n <= 0)
+		if (n == 0)
 			break;
 		done += (size_t)n;
 	}
@@ -258,9 +258,9 @@ int op_COPY(struct request *r)
 	ssize_t n = copy_file_range(from.h->fd, &off, to.h->fd, &off2, len, (unsigned)r->q.flags);
 	e = n < 0 ? -errno : 0;
 	handle_write_end(r->host->export, to.h);
+	change_broke(&r->change, to.h->node, INV_ATTR | INV_DATA);
 	if (e < 0)
 		return e;
-	change_broke(&r->change, to.h->node, INV_ATTR | INV_DATA);
 	MSG_SET(&r->p, size, (uint64_t)n);
 	reply_attr(r, to.h);
 	return 0;

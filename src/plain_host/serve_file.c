@@ -161,7 +161,7 @@ int plain_serve_read(struct plain_job *j)
 		}
 		done += (size_t)n;
 	}
-	if (r < 0 && done == 0)
+	if (r < 0) /* a short reply would be the end of the file */
 		return r;
 	j->p->data = (struct slice){s->data, done};
 	return 0;

@@ -420,6 +420,59 @@ static void op_READ(struct kernel *k)
 	assert_err(q, EIO);
 }
 
+static void host_wrote(struct kernel *k, uint64_t off, uint64_t size)
+{
+	struct msg reply = done(k);
+
+	host_replies(k, MSG_WRITE, (MSG_SET(&reply, size, size), MSG_SET(&reply, off, off), &reply));
+}
+
+/* The rest of "short" that the host has not written, from `from` on. */
+static void assert_rest(struct kernel *k, uint64_t from)
+{
+	const struct msg *m = host_asked(k, MSG_WRITE);
+
+	assert_int_equal(m->fh, FH);
+	assert_int_equal(m->off, 10 + from);
+	assert_int_equal(m->payload.len, 6 - from);
+	assert_memory_equal(m->payload.data, "short" + from, 6 - from);
+}
+
+/*
+ * A program hears how much was written. Of pages that the kernel writes back nobody would: the host
+ * is asked for the rest, and says why not.
+ */
+static void short_writes(struct kernel *k, uint64_t ino, const struct fuse_write_in *like)
+{
+	struct fuse_write_in in = *like;
+	struct question *q;
+
+	in.size = 6;
+	q = kernel_ask(k, FUSE_WRITE, ino, ARG(in), STRING("short"));
+	host_wrote(k, 10, 4);
+	assert_int_equal(ANSWER(q, struct fuse_write_out)->size, 4);
+
+	in.write_flags = FUSE_WRITE_CACHE;
+	q = kernel_ask(k, FUSE_WRITE, ino, ARG(in), STRING("short"));
+	host_wrote(k, 10, 1);
+	assert_rest(k, 1);
+	host_wrote(k, 11, 3);
+	assert_rest(k, 4);
+	host_wrote(k, 14, 2);
+	assert_int_equal(ANSWER(q, struct fuse_write_out)->size, 6);
+
+	q = kernel_ask(k, FUSE_WRITE, ino, ARG(in), STRING("short"));
+	host_wrote(k, 10, 4);
+	assert_rest(k, 4);
+	host_says(k, MSG_WRITE, reply_err(NO_STAMP, ENOSPC));
+	assert_err(q, ENOSPC);
+
+	/* one who says neither, for ever */
+	q = kernel_ask(k, FUSE_WRITE, ino, ARG(in), STRING("short"));
+	host_wrote(k, 10, 0);
+	assert_err(q, EIO);
+}
+
 static void op_WRITE(struct kernel *k)
 {
 	uint64_t ino, fh = opened_file(k, &ino);
@@ -442,6 +495,7 @@ static void op_WRITE(struct kernel *k)
 	assert_memory_equal(host_asked(k, MSG_WRITE)->payload.data, "more", 5);
 	host_says(k, MSG_WRITE, reply_err(NO_STAMP, ENOSPC));
 	assert_err(q, ENOSPC);
+	short_writes(k, ino, &in);
 	/* root keeps the set-id bits, unless the kernel has seen that he has to lose them */
 	k->uid = 0;
 	for (uint32_t kill = 0; kill <= FUSE_WRITE_KILL_SUIDGID; kill += FUSE_WRITE_KILL_SUIDGID) {
