@@ -30,7 +30,7 @@ static int setup_world(void **state)
 	(void)setup(&inner);
 	w->f = inner;
 	w->host.export = w->f->e;
-	share_pool_init(&w->host.handles, 10);
+	share_pool_init(&w->host.handles.pool, 10);
 	assert_int_equal(hnodes_new(w->f->e, 10, &w->host.nodes), 0);
 	assert_int_equal(promises_new(w->host.nodes, 0, 0, NULL, &w->host.promises), 0);
 	assert_int_equal(locks_new(w->f->e, w->host.nodes, 10, &w->host.locks), 0);
