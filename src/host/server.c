@@ -1,6 +1,7 @@
 #include "host/server.h"
 
 #include <errno.h>
+#include <linux/vm_sockets.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -11,9 +12,11 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "core/stats.h"
 #include "host/admit.h"
@@ -44,6 +47,7 @@
 struct client {
 	struct client *next;
 	struct connection *connection;
+	uint64_t peer; /* whoever is the same has the same: peer_of */
 };
 
 struct server {
@@ -218,17 +222,52 @@ void server_free(struct server *s)
 }
 
 /*
- * Where there is no room for another client, one goes that has connected and then said nothing:
- * so those cannot keep the others out.
+ * Who is at the other end: a guest, by its vsock address; else a user of the Unix socket on which
+ * it was accepted, since each virtual machine monitor has one. 0: nobody knows.
  */
-static bool make_room_locked(const struct server *s)
+static uint64_t peer_of(int fd)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_un un;
+		struct sockaddr_vm vm;
+	} peer = {0}, own = {0};
+	socklen_t peer_len = sizeof(peer), own_len = sizeof(own), len = sizeof(struct ucred);
+	struct ucred cred = {0};
+
+	if (getpeername(fd, &peer.any, &peer_len) < 0)
+		return 0;
+	if (peer.any.sa_family == AF_VSOCK)
+		return hash_mix(peer.vm.svm_cid);
+	if (peer.any.sa_family != AF_UNIX || getsockname(fd, &own.any, &own_len) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return 0;
+	return hash_bytes(own.un.sun_path, sizeof(own.un.sun_path), cred.uid);
+}
+
+/* One may have as many connections as are left for all others. */
+static bool has_share_locked(const struct server *s, uint64_t peer)
+{
+	unsigned n = 0;
+
+	for (const struct client *c = s->clients; c != NULL; c = c->next)
+		n += c->peer == peer && !connection_finished(c->connection);
+	return s->n_clients < SESSIONS_MAX && n >= SESSIONS_MAX - s->n_clients;
+}
+
+/*
+ * Where there is no room for another client, one goes that has connected and then said nothing:
+ * so those cannot keep the others out. Of a peer that has its share, one of its own.
+ */
+static bool make_room_locked(const struct server *s, uint64_t peer)
 {
 	struct connection *found = NULL;
+	bool own = has_share_locked(s, peer);
 
-	if (s->n_clients < SESSIONS_MAX)
+	if (s->n_clients < SESSIONS_MAX && !own)
 		return true;
 	for (const struct client *c = s->clients; c != NULL; c = c->next)
-		if (!connection_finished(c->connection) &&
+		if (!connection_finished(c->connection) && (!own || c->peer == peer) &&
 		    (found == NULL || connection_silent(c->connection) > connection_silent(found)))
 			found = c->connection;
 	if (found == NULL || connection_silent(found) < SILENT_MS ||
@@ -261,8 +300,9 @@ int server_add(struct server *s, int fd)
 	if (c == NULL)
 		return -ENOMEM;
 	reap(s, false);
+	c->peer = peer_of(owned);
 	SCOPE_LOCK(&s->mutex);
-	if (!make_room_locked(s))
+	if (!make_room_locked(s, c->peer))
 		return -EMFILE;
 	int r = connection_new(&s->host, s->last_client + 1, take_fd(&owned), client_gone, s,
 			       &c->connection);
