@@ -267,6 +267,11 @@ def half(path, _):
     crowd(path, struct.pack(">I", 60 << 20) + bytes(60 << 10))
 
 
+def spoken(path, prefix):
+    """Each has asked something, once."""
+    crowd(path, frame(encode_request(1, path=prefix)))
+
+
 def bytes_(path, prefix):
     """Plain connections that send frames of 60 MiB, all but the last byte."""
     ok = frame(encode_request(1, path=prefix))
@@ -310,7 +315,7 @@ def threads(path, _):
 
 
 ATTACKS = {f.__name__.strip("_"): f for f in (listings, deaf_listings, fences, pings, oneway, locks, opens, walks, silent, half,
-                                              bytes_, threads)}
+                                              spoken, bytes_, threads)}
 
 
 def main():

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # A guest that wants everything for itself, in each of its ways, beside an honest mount: all that that one asks is answered, its
 # lease is never lost, and what the server takes stays below what doc/security.md says.
-# timeout: 300
+# timeout: 400
 # mounts: none
 import contextlib
 import fcntl
@@ -34,14 +34,28 @@ class World:
         self.at, self.mnt = f"{TMP}/{name}", f"{TMP}/{name}.mnt"
         os.mkdir(self.mnt)
         # pylint: disable-next=consider-using-with
-        self.server = subprocess.Popen([BIN + "/vsockfsd", "--listen", "unix:" + self.at, f"--pidfile={self.at}.pid",
+        self.server = subprocess.Popen([BIN + "/vsockfsd", "--listen", "unix:" + self.at, "--listen", f"unix:{self.at}.other",
+                                        f"--pidfile={self.at}.pid",
                                         f"--state-dir={self.at}.state", f"--stats={self.at}.server", "--plain-links=follow",
                                         "--log-level=error", HOST], stdin=subprocess.DEVNULL)
         wait_for(lambda: os.path.exists(self.at + ".pid") and os.path.getsize(self.at + ".pid"), SECONDS, "the server listens")
+        self.client = self.mount(self.at, self.mnt, f"stats={self.at}.stats")
+
+    @staticmethod
+    def mount(at, mnt, options):
         # pylint: disable-next=consider-using-with
-        self.client = subprocess.Popen([BIN + "/vsockfs", "-f", "-o", f"stats={self.at}.stats", "unix:" + self.at, self.mnt],
-                                       stdin=subprocess.DEVNULL)
-        wait_for(lambda: os.path.ismount(self.mnt), SECONDS, "the mount")
+        client = subprocess.Popen([BIN + "/vsockfs", "-f", "-o", options, "unix:" + at, mnt], stdin=subprocess.DEVNULL)
+        wait_for(lambda: os.path.ismount(mnt), SECONDS, "the mount")
+        return client
+
+    def another(self):
+        """Somebody else, by another socket, still comes in."""
+        mnt = self.mnt + ".other"
+        os.mkdir(mnt)
+        client = self.mount(self.at + ".other", mnt, "ro")
+        check(os.path.isdir(mnt + "/attacked"), "what is there")
+        subprocess.run(["umount", mnt], check=True)
+        same("the other client's end", 0, client.wait(SECONDS * SLOW))
 
     def taken(self):
         """Threads, descriptors and MiB of the server."""
@@ -101,6 +115,7 @@ def one(name):
     try:
         with attacked(name, world.at):
             honest(world, name)
+            world.another()
             threads, fds, mib = world.taken()
             same(f"{name}: leases lost", 0, counter("inval.resets", world.at + ".stats"))
             same(f"{name}: connections lost", 0, counter("conn.lost", world.at + ".stats"))
