@@ -40,7 +40,8 @@ static void arm(struct turns *t, int fd, uint32_t events)
 {
 	struct epoll_event ev = {.events = events};
 
-	(void)epoll_ctl(t->epoll, EPOLL_CTL_MOD, fd, &ev);
+	if (epoll_ctl(t->epoll, EPOLL_CTL_MOD, fd, &ev) < 0 && errno == ENOENT)
+		(void)epoll_ctl(t->epoll, EPOLL_CTL_ADD, fd, &ev); /* see turns_start */
 }
 
 static void *thread_main(void *arg)
@@ -151,6 +152,11 @@ int turns_start(struct turns *t, void (*work)(void *arg), void *arg)
 	if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->event, &later) < 0 ||
 	    epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->fd, &now) < 0)
 		return -errno; /* EPERM: epoll cannot wait for this kind of descriptor */
+	/* A client may send more right behind its last RESUME. */
+	if (stream_buffered(t->stream)) {
+		(void)epoll_ctl(t->epoll, EPOLL_CTL_DEL, t->fd, &now);
+		arm(t, t->event, EPOLLIN | EPOLLONESHOT);
+	}
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * A hostile guest: a session of a server over a small export of its own. The first byte says how
  * it speaks: bytes as they come, plain requests, or after HELLO messages of any fields, with ids
- * that the server has named.
+ * that the server has named; its session may go on over other connections.
  *
  * Nothing is expected of the answers. What is outside the export stays as it is, the session ends
  * with its connection (-timeout), and gives back every descriptor. No file grows above a limit
@@ -30,6 +30,8 @@
 
 #define FILE_MAX    (1 << 20)
 #define MESSAGE_MAX 48 /* of one session */
+#define GRACE_MS    40 /* for a session that this guest has lost its way to */
+#define RETURNS_MAX 4  /* to one session */
 
 static struct {
 	char base[64], dir[80], out[80];
@@ -43,6 +45,10 @@ static struct {
 	int fd;
 	struct head_buf head;
 	uint64_t last_id, seq;
+	/* of a session that may be resumed: */
+	bool resumes;
+	uint64_t session, epoch;
+	unsigned char token[MSG_TOKEN_LEN];
 } guest;
 
 /* ---- the export ---- */
@@ -160,9 +166,13 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	int fd = open(world.out, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	FUZZ_CHECK(fd >= 0 && write(fd, "untouched", 9) == 9 && close(fd) == 0);
 	FUZZ_CHECK(stat(world.out, &world.outside) == 0);
-	const struct server_config config = {
-		.dir = world.dir, .plain = &plain_host, .plain_prefix = "/w",
-		.plain_follow = true, .ack_ms = 20};
+	const struct server_config config = {.dir = world.dir,
+					     .plain = &plain_host,
+					     .plain_prefix = "/w",
+					     .plain_follow = true,
+					     .ack_ms = 20,
+					     .session_grace_ms = GRACE_MS,
+					     .session_lease_ms = GRACE_MS};
 	if (server_new(&config, &world.server, err, sizeof(err)) < 0) {
 		(void)fprintf(stderr, "%s\n", err);
 		exit(1);
@@ -176,7 +186,6 @@ static void connect_guest(void)
 {
 	int sv[2];
 
-	memset(&guest, 0, sizeof(guest));
 	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) == 0);
 	FUZZ_CHECK(server_add(world.server, sv[0]) == 0);
 	FUZZ_CHECK(stream_new(sv[1], &guest.stream) == 0);
@@ -189,7 +198,8 @@ static void pump(const uint8_t *data, size_t size, bool last)
 	char rest[65536];
 
 	while (size > 0 || last) {
-		struct pollfd p = {.fd = guest.fd, .events = (short)(POLLIN | (size ? POLLOUT : 0))};
+		struct pollfd p = {.fd = guest.fd,
+				   .events = (short)(POLLIN | (size ? POLLOUT : 0))};
 
 		(void)poll(&p, 1, -1);
 		if (p.revents & (POLLIN | POLLHUP | POLLERR) &&
@@ -284,18 +294,28 @@ static void speak_plain(struct fuzz_in *in)
 	}
 }
 
-static bool greet(struct fuzz_in *in, uint64_t features)
+static void note_session(const struct msg *m)
+{
+	guest.resumes = MSG_HAS(m, token) && m->token.len == MSG_TOKEN_LEN;
+	guest.session = m->session;
+	guest.epoch = m->epoch;
+	if (guest.resumes)
+		memcpy(guest.token, m->token.data, MSG_TOKEN_LEN);
+}
+
+/* 1, 0 if it is refused, and -1 at the end of the connection. */
+static int say_hello(struct fuzz_in *in, struct msg *hello)
 {
 	unsigned char data[HELLO_DATA_MAX], *buf = NULL;
 	struct plain_buf out = {0};
 	struct plain_reply p;
 	struct msg m = {0};
 	size_t cap = 0, len = 0;
+	bool refused = false;
 	const char *why;
 
-	MSG_SET(&m, version, HELLO_VERSION);
-	MSG_SET(&m, features, features);
-	struct plain_request q = {.op = PLAIN_HELLO, .data = {data, hello_encode(&m, data)}};
+	MSG_SET(hello, version, HELLO_VERSION);
+	struct plain_request q = {.op = PLAIN_HELLO, .data = {data, hello_encode(hello, data)}};
 	FUZZ_CHECK(plain_request_encode(&q, &out) == 0);
 	int r = stream_send_plain(guest.stream, out.data, out.len);
 	plain_buf_done(&out);
@@ -303,11 +323,115 @@ static bool greet(struct fuzz_in *in, uint64_t features)
 		r = stream_recv_plain(guest.stream, 65536, &buf, &cap, &len, -1);
 	if (r == 0) {
 		FUZZ_CHECK(plain_reply_decode(buf, len, &p, &why) == 0);
-		FUZZ_CHECK(p.err == 0 && hello_decode(p.data, &m) == 0);
+		refused = p.err != 0;
+		FUZZ_CHECK(!refused || MSG_HAS(hello, token));
+		FUZZ_CHECK(refused || hello_decode(p.data, &m) == 0);
+	}
+	if (r == 0 && !refused) {
 		fuzz_learn(in, m.node);
+		note_session(&m);
 	}
 	free(buf);
-	return r == 0;
+	return r < 0 ? -1 : refused ? 0 : (m.features & HELLO_RESUMED) != 0 ? 2 : 1;
+}
+
+static bool greet(struct fuzz_in *in, uint64_t features)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, features, features);
+	int r = say_hello(in, &m);
+	FUZZ_CHECK(r != 0);
+	return r > 0;
+}
+
+static void leave(void)
+{
+	stream_free(guest.stream);
+	head_buf_done(&guest.head);
+	guest.head = (struct head_buf){0};
+}
+
+static bool send_resume(uint64_t flags, uint64_t type, struct slice items)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, op, MSG_RESUME);
+	MSG_SET(&m, id, ++guest.last_id);
+	MSG_SET(&m, flags, flags);
+	MSG_SET(&m, type, type);
+	MSG_SET(&m, payload, items);
+	return stream_send(guest.stream, &m) == 0;
+}
+
+/* What it says that it has: items of the type, seldom of another. */
+static bool resume(struct fuzz_in *in)
+{
+	unsigned n = fuzz_byte(in) % 4;
+
+	for (unsigned i = 0; i <= n; i++) {
+		uint64_t type = fuzz_byte(in) % 16 == 15 ? fuzz_number(in) : fuzz_byte(in) % 3;
+		uint8_t how = fuzz_byte(in);
+		unsigned char buf[512];
+		size_t len = 0;
+
+		for (unsigned k = 0; k < how % 8; k++)
+			len += type == RESUME_FILES || how >= 250
+				       ? codec_put_uint(fuzz_number(in), buf + len,
+							sizeof(buf) - len)
+				       : codec_put_pair(fuzz_number(in), fuzz_number(in), buf + len,
+							sizeof(buf) - len);
+		uint64_t flags =
+			how >= 240 ? fuzz_number(in)
+				   : (i == 0 ? RESUME_FIRST : 0u) | (i == n ? RESUME_LAST : 0u);
+		if (!send_resume(flags, type, (struct slice){buf, len}))
+			return false;
+	}
+	return true;
+}
+
+/* Over another connection: with what the server told, seldom with something else. */
+static int come_back(struct fuzz_in *in, bool honest)
+{
+	struct msg m = {0};
+
+	leave();
+	connect_guest();
+	uint8_t how = honest ? 0 : fuzz_byte(in);
+	MSG_SET(&m, features, HELLO_RESUME | (how & 1 ? HELLO_PUSH : 0u));
+	MSG_SET(&m, session, how & 2 && how & 4 ? fuzz_number(in) : guest.session);
+	MSG_SET(&m, epoch, how & 8 && how & 16 ? fuzz_number(in) : guest.epoch);
+	MSG_SET(&m, seq, how & 32 ? fuzz_number(in) : guest.seq);
+	if (how >= 248)
+		guest.token[0] ^= 1;
+	MSG_SET(&m, token, ((struct slice){guest.token, MSG_TOKEN_LEN}));
+	return say_hello(in, &m);
+}
+
+/* False at the end of the connection. */
+static bool go_on(struct fuzz_in *in)
+{
+	int r = come_back(in, false);
+
+	if (r <= 0)
+		return false;
+	if (r == 1) /* it is another session */
+		return true;
+	return resume(in);
+}
+
+/* Nothing of it is to be left. */
+static void say_goodbye(struct fuzz_in *in)
+{
+	struct msg m = {0};
+
+	MSG_SET(&m, op, MSG_GOODBYE);
+	if (!guest.resumes || stream_send(guest.stream, &m) == 0)
+		return;
+	if (come_back(in, true) != 2 ||
+	    !send_resume(RESUME_FIRST | RESUME_LAST, RESUME_NODES, (struct slice){0}))
+		return;
+	(void)stream_send(guest.stream, &m);
 }
 
 /* Takes what comes up to the reply to this id; false at the end of the connection. */
@@ -354,7 +478,7 @@ static void sequence(struct fuzz_in *in, struct msg *q, unsigned char buf[64])
 static bool one_message(struct fuzz_in *in)
 {
 	struct msg q = {0}, ping = {0};
-	unsigned char buf[64];
+	unsigned char buf[64], slot[MSG_SLOT_LEN];
 	uint8_t how = fuzz_byte(in);
 
 	q.op = fuzz_op(in);
@@ -370,6 +494,12 @@ static bool one_message(struct fuzz_in *in)
 		MSG_SET(&q, id, how % 16 == 14 ? guest.last_id : ++guest.last_id);
 	if (q.op == MSG_ACK && how & 1)
 		MSG_SET(&q, seq, guest.seq);
+	if (guest.resumes && how & 8) {
+		const struct msg_slot at = {(uint32_t)fuzz_number(in) % 4, fuzz_byte(in) % 8};
+
+		msg_slot_put(at, slot);
+		MSG_SET(&q, slot, ((struct slice){slot, sizeof(slot)}));
+	}
 	MSG_SET(&ping, op, MSG_PING);
 	MSG_SET(&ping, id, ++guest.last_id);
 	if (stream_send(guest.stream, &q) < 0)
@@ -381,11 +511,19 @@ static bool one_message(struct fuzz_in *in)
 
 static void speak_extended(struct fuzz_in *in)
 {
-	if (!greet(in, fuzz_byte(in)))
+	uint8_t features = fuzz_byte(in);
+	unsigned returns = 0;
+
+	if (!greet(in, features | (features & 1 ? HELLO_RESUME : 0u)))
 		return;
-	for (unsigned i = 0; i < MESSAGE_MAX && in->left > 0; i++)
-		if (!one_message(in))
-			return;
+	for (unsigned i = 0; i < MESSAGE_MAX && in->left > 0; i++) {
+		bool back = guest.resumes && fuzz_byte(in) >= 224;
+
+		if (back ? !go_on(in) : !one_message(in)) {
+			if (!guest.resumes || ++returns > RETURNS_MAX)
+				return;
+		}
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -393,6 +531,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_in in = {.at = data, .left = size};
 
 	fill();
+	memset(&guest, 0, sizeof(guest));
 	connect_guest();
 	switch (fuzz_byte(&in) % 4) {
 	case 0:
@@ -408,12 +547,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	default:
 		speak_extended(&in);
 	}
-	stream_free(guest.stream);
-	head_buf_done(&guest.head);
+	say_goodbye(&in);
+	leave();
 	FUZZ_CHECK(server_run(world.server, true) == 0); /* until the session is gone */
 	size_t fds = count_descriptors(false);
 	if (world.fds == 0) /* the first session has had all that is made once */
 		world.fds = fds;
+	/* Of a session whose secret this guest has lost: with each client the server looks around.
+	 */
+	for (unsigned i = 0; fds != world.fds && i < 100; i++) {
+		(void)usleep(GRACE_MS * 1000 / 10);
+		connect_guest();
+		leave();
+		FUZZ_CHECK(server_run(world.server, true) == 0);
+		fds = count_descriptors(false);
+	}
 	if (fds != world.fds)
 		(void)count_descriptors(true);
 	FUZZ_CHECK(fds == world.fds);

@@ -891,6 +891,37 @@ static void test_taken_twice(void **state)
 	free(second);
 }
 
+/* What comes in one piece with the last RESUME is executed without waiting for more. */
+static void test_right_behind(void **state)
+{
+	struct fixture *f = *state;
+	struct host_items nodes = root_and(f, 1);
+	struct msg resume = {0}, ping = {0}, p;
+	unsigned char buf[1024];
+
+	host_client_lose(&f->c);
+	say_hello_again(f);
+	MSG_SET(&resume, op, MSG_RESUME);
+	MSG_SET(&resume, id, HOST_RESUME_ID);
+	MSG_SET(&resume, type, RESUME_NODES);
+	MSG_SET(&resume, flags, RESUME_FIRST | RESUME_LAST);
+	MSG_SET(&resume, payload, ((struct slice){nodes.buf, nodes.len}));
+	MSG_SET(&ping, op, MSG_PING);
+	MSG_SET(&ping, id, 7);
+	size_t n = codec_encode(&resume, buf, sizeof(buf));
+	memcpy(buf + n, nodes.buf, nodes.len);
+	n += nodes.len;
+	n += codec_encode(&ping, buf + n, sizeof(buf) - n);
+	assert_int_equal(stream_send_raw(f->c.stream, buf, n, NULL, 0), 0);
+	assert_int_equal(host_resumed(&f->c), 0);
+	do {
+		p = (struct msg){0};
+		const char *why;
+		assert_int_equal(stream_recv(f->c.stream, &f->c.head, &p, &why), 0);
+	} while (MSG_HAS(&p, op));
+	assert_int_equal(p.id, 7);
+}
+
 /* ---- what no client of ours sends ---- */
 
 static void test_resume_out_of_place(void **state)
@@ -1002,6 +1033,7 @@ int main(void)
 		T(test_clones),
 		T(test_secret_not_heard),
 		T(test_taken_twice),
+		T(test_right_behind),
 		T(test_resume_out_of_place),
 		T(test_malformed_resume),
 		T(test_no_resume),
