@@ -159,7 +159,7 @@ static void slot_give_locked(struct link *l, struct call *call)
 }
 
 /* The call has been answered: the kernel has not, yet. */
-static void slot_keep_locked(struct link *l, struct call *call)
+static void slot_keep_locked(struct link *l, struct call *call, const struct msg *reply)
 {
 	if (outlive == NULL || call->unique == 0 || call->use == 0) {
 		slot_give_locked(l, call);
@@ -167,6 +167,8 @@ static void slot_keep_locked(struct link *l, struct call *call)
 	}
 	call->kept = true;
 	l->kept[l->kept_count++] = call->slot;
+	l->kept_node[call->slot] =
+		reply->err == 0 && msg_is(call->req.op, TRAIT_NAMES_OBJECT) ? reply->node : 0;
 }
 
 static void slot_settle_locked(struct link *l, struct call *call)
@@ -501,11 +503,12 @@ static const char *impossible(const struct msg *req, const struct msg *reply)
 }
 
 /* The whole reply has been received: the call is not in flight any more. */
-static void take_answered(struct link *l, struct wire *w, struct call *call)
+static void take_answered(struct link *l, struct wire *w, struct call *call,
+			  const struct msg *reply)
 {
 	SCOPE_LOCK(&l->lock);
 	table_remove_locked(l, call);
-	slot_keep_locked(l, call);
+	slot_keep_locked(l, call, reply);
 	l->in_flight--;
 	wire_wake_locked(w);
 }
@@ -522,7 +525,7 @@ static const char *receive_reply(struct link *l, struct wire *w, struct msg *rep
 	int e = wire_rest(w, reply, call->dest, call->dest_len);
 	if (e < 0)
 		return strerror(-e);
-	take_answered(l, w, call);
+	take_answered(l, w, call, reply);
 	wire_release(call);
 	/* The kernel's own file systems treat a link that is damaged on the disk so, too. */
 	if (reply->err == 0 && msg_is(call->req.op, TRAIT_TARGET) && MSG_HAS(reply, payload) &&

@@ -51,6 +51,8 @@ struct link {
 	uint32_t free_slot_count;
 	/* Of calls that were answered, and whose answer the kernel may not have: oldest first. */
 	uint32_t kept[MSG_SLOTS_MAX], kept_count;
+	uint64_t kept_node[MSG_SLOTS_MAX]; /* by slot: of which the answer told a reference; 0: none
+					    */
 };
 
 /* ---- link.c ---- */

@@ -40,6 +40,13 @@ struct telling {
 	size_t len;
 	bool begun; /* one has been sent */
 	int error;
+	/*
+	 * Slots whose answer we have, and which whoever takes our place might have to use again:
+	 * the server counts what their answers tell, as of those that we have not, and we do not.
+	 */
+	struct msg_slot kept[MSG_SLOTS_MAX];
+	uint64_t kept_node[MSG_SLOTS_MAX];
+	size_t n_kept;
 	unsigned char buf[ITEMS_MAX];
 };
 
@@ -83,6 +90,8 @@ static void tell_node(void *arg, uint64_t node, uint64_t n)
 {
 	struct telling *t = arg;
 
+	for (size_t i = 0; i < t->n_kept; i++)
+		n -= t->kept_node[i] == node && n > 0;
 	t->len += codec_put_pair(node, n, item(t, RESUME_NODES), ITEM_BYTES);
 }
 
@@ -91,6 +100,19 @@ static void tell_file(void *arg, uint64_t fh)
 	struct telling *t = arg;
 
 	t->len += codec_put_uint(fh, item(t, RESUME_FILES), ITEM_BYTES);
+}
+
+static void note_kept(struct telling *t)
+{
+	const struct link *l = t->link;
+
+	SCOPE_LOCK(&t->link->lock);
+	for (; t->n_kept < l->kept_count; t->n_kept++) {
+		uint32_t slot = l->kept[t->n_kept];
+
+		t->kept[t->n_kept] = (struct msg_slot){slot, l->slot_uses[slot]};
+		t->kept_node[t->n_kept] = l->kept_node[slot];
+	}
 }
 
 /* The calls that are sent again. */
@@ -106,13 +128,9 @@ static void tell_slots(struct telling *t)
 			if (call != NULL && call->use != 0)
 				slots[n++] = (struct msg_slot){call->slot, call->use};
 		}
-		/* and those of which whoever takes our place might send again what was answered */
-		for (uint32_t i = 0; i < t->link->kept_count && n < MSG_SLOTS_MAX; i++) {
-			uint32_t slot = t->link->kept[i];
-
-			slots[n++] = (struct msg_slot){slot, t->link->slot_uses[slot]};
-		}
 	}
+	for (size_t i = 0; i < t->n_kept && n < MSG_SLOTS_MAX; i++)
+		slots[n++] = t->kept[i];
 	for (size_t i = 0; i < n; i++)
 		t->len += codec_put_pair(slots[i].slot, slots[i].use, item(t, RESUME_SLOTS),
 					 ITEM_BYTES);
@@ -141,6 +159,7 @@ static int tell_session(struct link *l, struct stream *s)
 	if (t == NULL)
 		return -ENOMEM;
 	*t = (struct telling){.link = l, .stream = s};
+	note_kept(t);
 	void *arg;
 	const struct backend_events *events = link_events(l, &arg);
 	if (events != NULL) {
