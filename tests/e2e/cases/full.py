@@ -124,8 +124,8 @@ def write_until(fd, code, flags=""):
     fail(f"write {flags} never failed")
 
 
-def writes(code):
-    for flags in "O_RDWR", "O_APPEND", "O_SYNC", "O_DIRECT", "O_TRUNC":
+def writes(code, all_flags=("O_RDWR", "O_APPEND", "O_SYNC", "O_DIRECT", "O_TRUNC")):
+    for flags in all_flags:
         leave(5 * CHUNK + PAGE)
         name = f"written.{flags}"
         fd = os.open(f"{guest}/{name}", os.O_RDWR | os.O_CREAT | getattr(os, flags), 0o644)
@@ -278,6 +278,11 @@ writes(errno.ENOSPC)
 mapped(errno.ENOSPC)
 others(errno.ENOSPC)
 names(errno.ENOSPC)
+s.end()
+note("the same by the plain protocol")
+s = Server(options="proto=plain,plain_base=/workspace")
+writes(errno.ENOSPC, ("O_RDWR", "O_APPEND", "O_DIRECT"))
+mapped(errno.ENOSPC)
 s.end()
 run("umount", host)
 
