@@ -33,3 +33,8 @@ note "without libseccomp only where that was asked for"
 rm -f pc/libseccomp.pc
 refused 'VSOCKFS_SECCOMP=OFF' cmake -S "$VFS_TOP" -B seccomp
 must cmake -S "$VFS_TOP" -B seccomp -DVSOCKFS_SECCOMP=OFF
+
+note "without libnettle it is said, and built"
+rm -f pc/nettle.pc
+cmake -S "$VFS_TOP" -B nettle -DVSOCKFS_SECCOMP=OFF >said 2>&1 || fail "$(tail -n 3 said)"
+must grep -q 'nettle is missing' said
