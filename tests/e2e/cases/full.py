@@ -327,7 +327,8 @@ if loops:
 
     note("a disk that fails: it ends in the middle of a file")
     make_disk(image, 64 << 20)
-    loop = run("losetup", "-f", "--show", image)
+    run("mount", "-o", "loop", image, host)  # the loop device goes with the mount
+    loop = run("findmnt", "-no", "SOURCE", host)
     size = 16 * CHUNK
 
     def disk_size(n):
@@ -348,7 +349,6 @@ if loops:
         os.close(fd)
 
     try:
-        run("mount", loop, host)
         s = Server()
         fd = os.open(guest + "/file", os.O_RDWR | os.O_CREAT)
         os.posix_fallocate(fd, 0, size)
@@ -407,7 +407,6 @@ if loops:
     finally:
         subprocess.run(["umount", "-l", guest], capture_output=True)
         subprocess.run(["umount", "-l", host], capture_output=True)
-        subprocess.run(["losetup", "-d", loop], capture_output=True)
 else:
     note("no loop devices: no small disk, and none that fails")
 
