@@ -54,6 +54,7 @@ try:
     os.mkdir(f"{AT}/another")
     umount_vfs(AT)
 finally:
-    bash('umount "$VFS_HOST/void" 2>/dev/null || :')
     server.terminate()
     server.wait()
+    # not before: until it has seen the client off, it has the names of that directory's listing open
+    bash('umount "$VFS_HOST/void" 2>/dev/null || :')
