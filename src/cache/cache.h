@@ -163,6 +163,7 @@ struct cache_req {
 	uint64_t submitted; /* generation clock */
 	struct pages_wanted {
 		uint32_t blocks; /* READ: bits, from the block `first` on */
+		bool once;	 /* OPEN: for the kernel's first READ */
 		uint32_t drop_count;
 		uint64_t first;
 	} keep;

@@ -253,6 +253,7 @@ struct cache {
 	struct hash_table blocks;
 	struct block *block_newest, *block_oldest, *block_hand;
 	size_t block_bytes;
+	unsigned brought, brought_read; /* with OPEN; and of these, those that were read: a while */
 
 	/* totals of the file system: as told by the last PING, or since */
 	struct fsinfo fs;

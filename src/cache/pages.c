@@ -3,6 +3,7 @@
  * has dropped in between. What the kernel holds is not kept a second time. And
  * READs that may bring it old bytes again.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +14,8 @@
 
 #define BLOCK_SHIFT 17 /* 128 KiB, the kernel's smallest readahead */
 #define BLOCK_SIZE  ((uint64_t)1 << BLOCK_SHIFT)
+#define OPEN_BYTES  (64u << 10) /* of what comes with OPEN */
+#define OPEN_TRIES  64u		/* opens that tell whether files are read that are opened */
 
 struct block {
 	atomic_uint refs; /* the cache, and whoever copies it */
@@ -23,6 +26,7 @@ struct block {
 	struct block *newer, *older;
 	uint32_t len; /* less than a block: the end of the file is in it */
 	bool visited;
+	bool once; /* came with OPEN: of no use once the kernel has read it to the end */
 	unsigned char data[];
 };
 
@@ -96,13 +100,15 @@ void pages_evict_locked(struct cache *c)
 
 /* ---- keeping: blocks are copied without the lock ---- */
 
-static struct block *block_new(struct node *n, uint64_t index, const void *data, size_t len)
+static struct block *block_new(struct node *n, uint64_t index, const void *data, size_t len,
+			       bool once)
 {
 	struct block *b = malloc(sizeof(*b) + len);
 
 	if (b == NULL)
 		return NULL;
-	*b = (struct block){.refs = 1, .node = n, .index = index, .len = (uint32_t)len};
+	*b = (struct block){
+		.refs = 1, .node = n, .index = index, .len = (uint32_t)len, .once = once};
 	memcpy(b->data, data, len);
 	return b;
 }
@@ -154,6 +160,40 @@ struct pages_wanted pages_want_locked(struct cache *c, struct node *n, uint64_t 
 	return w;
 }
 
+/* At least a quarter of the last ones was read; if not, one of OPEN_TRIES / 4 is tried. */
+static bool pays_locked(struct cache *c)
+{
+	if (c->brought >= OPEN_TRIES) {
+		c->brought /= 2;
+		c->brought_read /= 2;
+	}
+	return c->brought++ < OPEN_TRIES / 4 || c->brought_read * 4 >= c->brought ||
+	       c->brought % (OPEN_TRIES / 4) == 0;
+}
+
+uint64_t pages_with_open_locked(struct cache *c, const struct node *n, const struct msg *m)
+{
+	const uint64_t other = O_ACCMODE | O_TRUNC | O_DIRECT | O_NOATIME;
+	bool opens = msg_is(m->op, TRAIT_OPENS) && !msg_is(m->op, TRAIT_NAMES_OBJECT);
+
+	if (!opens || !c->leased || (m->flags & other) != O_RDONLY || !S_ISREG(n->attr.mode) ||
+	    n->attr.version == 0 || n->attr.size == 0 || n->attr.size >= OPEN_BYTES ||
+	    c->options.page_budget < OPEN_BYTES || is_appended(n) || find(c, n, 0) != NULL ||
+	    !pays_locked(c))
+		return 0;
+	return n->attr.size + 1 + n->attr.size / 4;
+}
+
+struct pages_wanted pages_brought_locked(struct cache *c, struct node *n, size_t len)
+{
+	struct file *f = c->options.page_budget > 0 && len > 0 ? file_of_locked(n) : NULL;
+
+	return f == NULL || len >= BLOCK_SIZE ? (struct pages_wanted){0}
+					      : (struct pages_wanted){.blocks = 1,
+								      .once = true,
+								      .drop_count = f->drop_count};
+}
+
 void pages_keep(struct cache *c, struct node *n, uint64_t off, struct slice data,
 		const struct pages_wanted *w)
 {
@@ -168,7 +208,7 @@ void pages_keep(struct cache *c, struct node *n, uint64_t off, struct slice data
 			continue;
 		uint64_t left = data.len - from;
 		new[i] = block_new(n, w->first + i, (const char *)data.data + from,
-				   left < BLOCK_SIZE ? left : BLOCK_SIZE);
+				   left < BLOCK_SIZE ? left : BLOCK_SIZE, w->once);
 	}
 	SCOPE_LOCK(&c->lock);
 	bool same = n->file->drop_count == w->drop_count;
@@ -207,6 +247,12 @@ bool pages_read_locked(struct cache *c, struct node *n, uint64_t off, size_t siz
 		b->visited = true;
 		(void)atomic_fetch_add(&b->refs, 1);
 		ret->blocks[ret->count++] = b;
+		if (b->once) {
+			c->brought_read += from == 0;
+			if (from + size >= b->len)
+				drop(c, b);
+			break;
+		}
 		if (b->len < BLOCK_SIZE)
 			break;
 	}

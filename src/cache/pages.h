@@ -23,6 +23,13 @@ void pages_evict_locked(struct cache *c);
  */
 struct pages_wanted pages_want_locked(struct cache *c, struct node *n, uint64_t off, size_t asked,
 				      size_t len);
+/*
+ * How many bytes of the file OPEN is to bring: more than it has, so that all of it comes; 0: none.
+ * A small file that is opened is read, as a rule; where that turns out not to be so, few are asked
+ * for.
+ */
+uint64_t pages_with_open_locked(struct cache *c, const struct node *n, const struct msg *m);
+struct pages_wanted pages_brought_locked(struct cache *c, struct node *n, size_t len);
 /* Keeps them, unless the node's were dropped meanwhile. Without the lock, but for a moment. */
 void pages_keep(struct cache *c, struct node *n, uint64_t off, struct slice data,
 		const struct pages_wanted *w);

@@ -323,6 +323,8 @@ struct facts {
 static void take_open(struct cache *c, struct cache_req *r, const struct msg *m,
 		      const struct facts *f, struct cache_reply *out)
 {
+	if (f->good && MSG_HAS(m, payload))
+		r->keep = pages_brought_locked(c, r->node, m->payload.len);
 	if ((r->call.req.flags & O_TRUNC) == 0) {
 		/* what we write ourselves is in the kernel's pages */
 		out->keep = f->promised;

@@ -6,6 +6,7 @@
 #include "cache/ahead.h"
 #include "cache/answer.h"
 #include "cache/files.h"
+#include "cache/in_kernel.h"
 #include "cache/in_kernel_names.h"
 #include "cache/in_kernel_size.h"
 #include "cache/node.h"
@@ -152,6 +153,17 @@ static int begin_locked(struct cache *c, struct cache_req *r, uint64_t ino, uint
 	return 0;
 }
 
+static void leaves_locked(struct cache *c, struct cache_req *r)
+{
+	uint64_t bytes = kernel_has_data_locked(r->node)
+				 ? 0
+				 : pages_with_open_locked(c, r->node, &r->call.req);
+
+	if (bytes != 0)
+		MSG_SET(&r->call.req, size, bytes);
+	request_leaves_locked(c, r);
+}
+
 /* The answer to a request that had waited has been given. */
 static void not_locked(struct cache *c, struct node *dir)
 {
@@ -184,7 +196,7 @@ static void submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t 
 		if (answered || waits)
 			node_put_locked(c, r->node);
 		else
-			request_leaves_locked(c, r);
+			leaves_locked(c, r);
 	}
 	if (answered || a.out.err != 0)
 		locked = TAKE_PTR(r->locks[0]);

@@ -95,14 +95,43 @@ static int open_node(struct request *r, const struct pinned *p)
 	return e;
 }
 
+/* The client asks for the content along with the open file. */
+static bool wants_content(const struct msg *q)
+{
+	return MSG_HAS(q, size) && q->size > 0 && (q->flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY;
+}
+
+/* All of it, if that is less than was asked for; else, or on an error, READ tells. */
+static void bring_content(struct request *r, const struct pinned *p)
+{
+	CLEANUP_HANDLE struct handle_ref file = {0};
+	size_t done = 0, size = (size_t)r->q.size;
+	ssize_t n;
+
+	if (!wants_content(&r->q) || r->p.attr.size >= size ||
+	    request_handle(r, r->p.fh, &file) < 0)
+		return;
+	while ((n = pread(file.h->fd, r->buf + done, size - done, (off_t)done)) > 0)
+		done += (size_t)n;
+	if (n == 0 && done < size) {
+		MSG_SET(&r->p, payload, ((struct slice){r->buf, done}));
+		(void)request_attr(r, p->node, file.h->fd, &r->p.attr); /* the access time moved */
+	}
+}
+
 int op_OPEN(struct request *r)
 {
 	CLEANUP_PINNED struct pinned p = {0};
-	int e = check_flags(r, r->q.flags);
+	bool content = wants_content(&r->q);
+	int e = content && r->q.size > MSG_PAYLOAD_MAX ? -EINVAL : check_flags(r, r->q.flags);
 
 	if (e == 0)
-		e = request_pin(r, r->q.node, INV_ATTR, &p);
-	return e < 0 ? e : open_node(r, &p);
+		e = request_pin(r, r->q.node, content ? INV_ATTR | INV_DATA : INV_ATTR, &p);
+	if (e == 0)
+		e = open_node(r, &p);
+	if (e == 0)
+		bring_content(r, &p);
+	return e;
 }
 
 /* ---- CREATE ---- */

@@ -274,7 +274,10 @@ void slots_executed(struct slots *t, uint32_t slot, const struct msg *reply)
 
 	if (s->state != SLOT_BEGUN || s->id != reply->id)
 		return;
-	s->reply = keep_reply(reply);
+	struct msg kept = *reply;
+	if (msg_is(s->op, TRAIT_OPENS)) /* the content of a file is to be had by READ as well */
+		kept.present &= ~MSG_BIT(payload);
+	s->reply = keep_reply(&kept);
 	s->state = SLOT_EXECUTED;
 	record_executed_locked(t, s, reply);
 }

@@ -974,10 +974,49 @@ static void test_readdir(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* All of a small file comes with OPEN, to who asks for more than it has and only reads. */
+static void test_open_brings_content(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg q = {0}, p;
+	static const struct {
+		uint64_t size, flags;
+		bool brings;
+	} cases[] = {
+		{6, O_RDONLY, true},   {MSG_PAYLOAD_MAX, O_RDONLY, true},
+		{5, O_RDONLY, false},  {0, O_RDONLY, false},
+		{100, O_WRONLY, false}, {100, O_RDWR, false},
+	};
+
+	host_put(&f->hs, "content", "12345");
+	assert_int_equal(host_lookup(c, c->root, "content", &p), 0);
+	uint64_t node = p.node;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		MSG_SET(&q, node, node);
+		MSG_SET(&q, flags, cases[i].flags);
+		MSG_SET(&q, size, cases[i].size);
+		assert_int_equal(host_call(c, MSG_OPEN, &q, &p), 0);
+		if (MSG_HAS(&p, payload) != cases[i].brings)
+			fail_msg("case %zu", i);
+		if (cases[i].brings) {
+			assert_int_equal(p.payload.len, 5);
+			assert_memory_equal(p.payload.data, "12345", 5);
+		}
+		host_close(c, p.fh);
+	}
+	MSG_SET(&q, flags, O_RDONLY);
+	MSG_SET(&q, size, MSG_PAYLOAD_MAX + 1);
+	assert_int_equal(host_call(c, MSG_OPEN, &q, &p), -EINVAL);
+	assert_int_equal(host_open(c, node, O_RDONLY, &p), 0);
+	assert_false(MSG_HAS(&p, payload)); /* a client of before */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_file),
+		T(test_open_brings_content),
 		T(test_names),
 		T(test_symlink),
 		T(test_rename),

@@ -432,6 +432,34 @@ static void test_rename_to_itself(void **state)
 }
 
 /* A promise is broken once; what was not promised is not told. */
+static void test_content_with_open_is_promised(void **state)
+{
+	struct fixture *f = *state;
+	struct known k;
+
+	if (!watched(f))
+		skip();
+	foreign(f, prepare);
+	learn(&f->c, &k);
+	for (uint64_t size = 0; size <= 100; size += 100) { /* 0: its content is not asked for */
+		struct msg q = {0}, p;
+
+		foreign(f, do_append); /* uses up what was promised before */
+		(void)host_fence(&f->c);
+		host_clear(&f->c);
+		MSG_SET(&q, node, k.file);
+		MSG_SET(&q, flags, O_RDONLY);
+		MSG_SET(&q, size, size);
+		assert_int_equal(host_call(&f->c, MSG_OPEN, &q, &p), 0);
+		assert_true(MSG_HAS(&p, stamp));
+		assert_int_equal(MSG_HAS(&p, payload), size > 0);
+		foreign(f, do_append);
+		(void)host_fence(&f->c);
+		assert_int_equal(host_told(&f->c, k.file, NULL) & INV_DATA,
+				 size > 0 ? INV_DATA : 0);
+	}
+}
+
 static void test_consumed(void **state)
 {
 	struct fixture *f = *state;
@@ -1583,6 +1611,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_create_race, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_make_race, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_directories, setup_push, teardown),
+		cmocka_unit_test_setup_teardown(test_content_with_open_is_promised, setup_push,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_consumed, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_no_push, setup_push, teardown),
 		cmocka_unit_test_setup_teardown(test_fence, setup_push, teardown),

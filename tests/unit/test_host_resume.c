@@ -372,6 +372,29 @@ static void test_create_again(void **state)
 	assert_int_equal(host_read(&f->c, first.fh, 0, 10, &p), -EBADF);
 }
 
+/* The content that came with OPEN is not kept for a second time. */
+static void test_open_again(void **state)
+{
+	struct fixture *f = *state;
+	struct msg q = {0}, first, second;
+	struct host_items nodes = root_and(f, 1), slots = one_slot(3, 1);
+
+	host_put(&f->hs, "content", "12345");
+	assert_int_equal(host_lookup(&f->c, f->c.root, "content", &first), 0);
+	host_item_pair(&nodes, first.node, 1);
+	MSG_SET(&q, node, first.node);
+	MSG_SET(&q, flags, O_RDONLY);
+	MSG_SET(&q, size, 100);
+	send_once(&f->c, MSG_OPEN, &q, 3, 1);
+	assert_int_equal(expect_reply(&f->c, &q, &first), 0);
+	assert_true(MSG_HAS(&first, payload));
+	lose_and_come_back(f, &nodes, NULL, &slots);
+	send_once(&f->c, MSG_OPEN, &q, 3, 1);
+	assert_int_equal(expect_reply(&f->c, &q, &second), 0);
+	assert_int_equal(second.fh, first.fh);
+	assert_false(MSG_HAS(&second, payload));
+}
+
 /* The second request of that number is not the one of before: never answered from the cache. */
 static void test_another_request(void **state)
 {
@@ -1015,6 +1038,7 @@ int main(void)
 		T(test_open_files),
 		T(test_locks_stay),
 		T(test_create_again),
+		T(test_open_again),
 		T(test_another_request),
 		T(test_stalled),
 		T(test_waits_for_another_client),

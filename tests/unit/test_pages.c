@@ -356,6 +356,131 @@ static void test_opened_again(void **state)
 	world_free(w);
 }
 
+/* An open(2) for reading that asks the host: how many bytes it asks for, and whether they came. */
+static uint64_t open_asks(struct world *w, uint64_t ino, uint64_t flags, struct msg *content)
+{
+	struct asked *a = asked_new(MSG_OPEN);
+	static uint64_t fh = 500;
+
+	MSG_SET(&a->req.call.req, flags, flags);
+	cache_submit(w->c, &a->req, ino, 0);
+	assert_int_equal(a->completions, 0);
+	const struct msg *q = &a->req.call.req;
+	uint64_t asked = MSG_HAS(q, size) ? q->size : 0;
+	MSG_SET(content, fh, ++fh);
+	answer(w->f, a, content);
+	assert_int_equal(a->reply.err, 0);
+	cache_close(w->c, ino, a->reply.fh, false);
+	free(a);
+	return asked;
+}
+
+static uint64_t file_of_size(struct world *w, const char *name, uint64_t node, uint64_t size)
+{
+	struct asked *a = ask_name(w, MSG_LOOKUP, CACHE_ROOT, name);
+	struct msg m = reply_node(w, w->seq, node, FILE_MODE, size);
+
+	answer(w->f, a, &m);
+	uint64_t ino = a->reply.ino;
+	free(a);
+	return ino;
+}
+
+static struct msg with_content(struct world *w, uint64_t stamp, size_t len)
+{
+	struct msg m = reply_attr(w, stamp, FILE_MODE, len);
+
+	MSG_SET(&m, payload, ((struct slice){bytes, len}));
+	return m;
+}
+
+/* A small file comes with OPEN, and is kept until the kernel has read it. */
+static void test_content_with_open(void **state)
+{
+	struct world *w = world_new();
+	uint64_t ino = file_of_size(w, "f", 50, 5000);
+	struct msg m = with_content(w, w->seq, 5000);
+
+	(void)state;
+	assert_in_range(open_asks(w, ino, O_RDONLY, &m), 5001, 64 * KIB);
+	assert_int_equal(stats_get(w->stats, STAT_cache_pages), 5000);
+	assert_true(read_at(w, ino, 0, 4096, 5000));
+	assert_true(read_at(w, ino, 4096, 4096, 5000));
+	assert_int_equal(stats_get(w->stats, STAT_cache_pages), 0);
+	/* the kernel has pages by now: no more is asked for */
+	m = reply_attr(w, w->seq, FILE_MODE, 5000);
+	assert_int_equal(open_asks(w, ino, O_RDONLY, &m), 0);
+	assert_false(read_at(w, ino, 0, 4096, 5000));
+	world_free(w);
+}
+
+/* Not to be kept: what an invalidation or a change of ours has overtaken, or has no promise. */
+static void test_content_with_open_is_void(void **state)
+{
+	enum { OVERTAKEN, LATER, CHANGED, UNPROMISED, HOWS };
+
+	(void)state;
+	for (int how = 0; how < HOWS; how++) {
+		struct world *w = world_new();
+		uint64_t ino = file_of_size(w, "f", 50, 5000), stamp = w->seq;
+		struct asked *a = asked_new(MSG_OPEN), *change = NULL;
+
+		MSG_SET(&a->req.call.req, flags, O_RDONLY);
+		cache_submit(w->c, &a->req, ino, 0);
+		if (how == OVERTAKEN)
+			(void)inv(w, 50, INV_ATTR | INV_DATA);
+		if (how == CHANGED) {
+			change = asked_new(MSG_SETATTR);
+			MSG_SET(&change->req.call.req, valid, SET_SIZE);
+			MSG_SET(&change->req.call.req, size, 3000);
+			cache_submit(w->c, &change->req, ino, 0);
+		}
+		struct msg m = with_content(w, how == UNPROMISED ? NO_STAMP : stamp, 5000);
+		MSG_SET(&m, fh, 7);
+		done_with(w, a, m);
+		if (change != NULL && stats_get(w->stats, STAT_cache_pages) != 0)
+			fail_msg("while it is changed");
+		if (change != NULL)
+			done_with(w, change, reply_attr(w, stamp, FILE_MODE, 3000));
+		if (how == LATER)
+			(void)inv(w, 50, INV_ATTR | INV_DATA);
+		if (stats_get(w->stats, STAT_cache_pages) != 0)
+			fail_msg("case %d", how);
+		assert_false(read_at(w, ino, 0, 3000, 3000));
+		world_free(w);
+	}
+}
+
+/* Where it is of no use, or is not read, nothing or little is asked for. */
+static void test_content_not_asked_for(void **state)
+{
+	static const uint64_t others[] = {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_RDONLY | O_DIRECT};
+	struct world *w = world_new();
+	uint64_t large = file_of_size(w, "large", 50, 64 * KIB), empty = file_of_size(w, "e", 51, 0);
+	uint64_t small = file_of_size(w, "small", 52, 100);
+	struct msg m = reply_attr(w, w->seq, FILE_MODE, 64 * KIB);
+	unsigned asked = 0;
+
+	(void)state;
+	assert_int_equal(open_asks(w, large, O_RDONLY, &m), 0);
+	m = reply_attr(w, w->seq, FILE_MODE, 0);
+	assert_int_equal(open_asks(w, empty, O_RDONLY, &m), 0);
+	for (size_t i = 0; i < COUNT(others); i++) {
+		m = reply_attr(w, w->seq, FILE_MODE, 100);
+		assert_int_equal(open_asks(w, small, others[i], &m), 0);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "s%u", i);
+		uint64_t ino = file_of_size(w, name, 2000 + i, 100);
+		m = with_content(w, w->seq, 100);
+		asked += open_asks(w, ino, O_RDONLY, &m) != 0;
+	}
+	assert_in_range(asked, 16, 40);
+	world_free(w);
+}
+
 /* Only as long as what the open would tell is known. */
 static void test_not_opened_without_attributes(void **state)
 {
@@ -549,6 +674,9 @@ int main(void)
 		TEST(test_opened_again),
 		TEST(test_not_opened_without_attributes),
 		TEST(test_idle_files_are_closed),
+		TEST(test_content_with_open),
+		TEST(test_content_with_open_is_void),
+		TEST(test_content_not_asked_for),
 		TEST(test_idle_files_are_bounded),
 		TEST(test_idle_files_resist_a_walk),
 		TEST(test_out_of_descriptors),

@@ -4,11 +4,13 @@
 # mounts: unix
 # options: stats=$VFS_TMP/stats
 import ctypes
+import json
 import mmap
 import os
+import subprocess
 import sys
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import HOST, MNT, TMP, bash, check, counter, fence, same, umount_vfs, wait_for
+from lib import BIN, HOST, MNT, TMP, bash, check, counter, fence, same, umount_vfs, wait_for
 
 if os.environ["VFS_TRANSPORT"] == "bind":
     print("a bind mount counts nothing")
@@ -23,21 +25,29 @@ def trips(what, work, most, least=0):
     each page that the kernel has let go, which work returns.
     """
     settle()
-    before = asked()
+    before = figures()
     without = work() or 0
     settle()
-    made = asked() - before
+    after = figures()
+    made = asked(after) - asked(before)
     if most == 0:
         check(without < 40, f"{what}: {without} pages have gone")
         made -= without
-    print(f"# {what}: {made} round trips", flush=True)
+    by = " ".join(f"{name.split('.')[2]} {n - before.get(name, 0)}" for name, n in after.items()
+                  if name.startswith("rpc.op.") and name.endswith(".count") and n != before.get(name, 0))
+    print(f"# {what}: {made} round trips ({by})", flush=True)
     check(least <= made <= most, f"{what}: {made} round trips, at least {least} and at most {most} were expected")
     return made
 
 
-def asked():
+def figures():
+    return json.loads(subprocess.run([BIN + "/vfsstat", "--json", f"{TMP}/stats"], stdin=subprocess.DEVNULL, check=True,
+                                     stdout=subprocess.PIPE).stdout)
+
+
+def asked(figures):
     """Round trips that somebody waited for: not the client's own looks at the sizes of open files."""
-    return counter("rpc.requests") - counter("rpc.own")
+    return figures["rpc.requests"] - figures["rpc.own"]
 
 
 def settle():
@@ -81,8 +91,50 @@ def many_files():
     """More files than were once kept open are opened again without the host."""
     make("many", MANY)
     os.listdir(f"{MNT}/many")
-    trips(f"{MANY} files read for the first time", lambda: read_all(f"{MNT}/many", MANY), 3 * MANY, MANY)
+    trips(f"{MANY} files read for the first time", lambda: read_all(f"{MNT}/many", MANY), MANY + 10, MANY)
     trips(f"{MANY} files read again", lambda: read_all(f"{MNT}/many", MANY), 0)
+
+
+def small_files():
+    """The content of a small file comes with OPEN: one round trip each; not of a large one, nor for who only opens."""
+    make("small", 200)
+    with open(f"{HOST}/small/large", "wb") as f:
+        f.write(bytes(100_000))
+    fence(MNT)
+    os.listdir(f"{MNT}/small")
+    trips("200 small files of a listed directory, cold", lambda: read_all(f"{MNT}/small", 200), 200 + 4, 200)
+    trips("a file of 100,000 bytes", lambda: same("bytes", 100_000, len(open(f"{MNT}/small/large", "rb").read())), 3, 2)
+    with open(f"{HOST}/small/f7", "wb") as f:
+        f.write(b"longer than before")
+    fence(MNT)
+    with open(f"{MNT}/small/f7", "rb") as f:
+        same("what the host has made of it", b"longer than before", f.read())
+
+
+def changes():
+    """In a directory whose names are known a change is one round trip, and nothing is asked before or after it."""
+    os.mkdir(f"{HOST}/changes")
+    fence(MNT)
+    at = f"{MNT}/changes"
+    os.listdir(at)
+
+    def create(i):
+        os.close(os.open(f"{at}/f{i}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+
+    def write(i):
+        with open(f"{at}/w{i}", "wb") as f:
+            f.write(b"x" * 1000)
+    count = 40
+    steps = (("create and close", create, 1), ("create, write and close", write, 2),
+             ("mkdir", lambda i: os.mkdir(f"{at}/d{i}"), 1),
+             ("symlink", lambda i: os.symlink("x", f"{at}/s{i}"), 1),
+             ("rename", lambda i: os.rename(f"{at}/f{i}", f"{at}/g{i}"), 1),
+             ("rename over another", lambda i: os.rename(f"{at}/g{i}", f"{at}/w{i}"), 1),
+             ("chmod", lambda i: os.chmod(f"{at}/w{i}", 0o600), 1),
+             ("rmdir", lambda i: os.rmdir(f"{at}/d{i}"), 1),
+             ("unlink", lambda i: os.unlink(f"{at}/w{i}"), 1))
+    for what, step, each in steps:
+        trips(f"{count} x {what}", lambda step=step: [step(i) for i in range(count)], count * each + 2, count * each)
 
 
 def scattered():
@@ -134,6 +186,8 @@ def huge():
 
 
 many_files()
+small_files()
+changes()
 scattered()
 scattered_once_more("cache=lease", 3, 6)
 scattered_once_more("list_after=0", 10, 14)
