@@ -91,13 +91,14 @@ struct dentry {
 /* The part of a node that only directories have. */
 struct dir {
 	struct dentry *first, *last;
-	uint64_t names_bumped;	   /* generation of the names */
-	uint64_t until;		   /* complete and ordered hold until then */
-	uint32_t changes;	   /* of the list of names: tells cursors that they are void */
-	uint32_t busy;		   /* requests in flight that hold the kernel's lock of it */
-	uint32_t held;		   /* of these, those whose reply waits for notifications */
-	uint32_t changing;	   /* changes of names of ours in flight */
-	uint32_t misses;	   /* look-ups since a listing was fetched ahead: see ahead.c */
+	uint64_t names_bumped;	 /* generation of the names */
+	uint64_t until;		 /* complete and ordered hold until then */
+	uint32_t changes;	 /* of the list of names: tells cursors that they are void */
+	uint32_t busy;		 /* requests in flight that hold the kernel's lock of it */
+	uint32_t held;		 /* of these, those whose reply waits for notifications */
+	uint64_t looked, listed; /* generations: a LOOKUP, or a listing of our own, was answered */
+	uint32_t changing;	 /* changes of names of ours in flight */
+	uint32_t misses;	 /* look-ups since a listing was fetched ahead: see ahead.c */
 	struct cache_req *waiting; /* look-ups that wait for the first batch of one */
 	uint8_t aheads;		   /* listings that were fetched ahead so far */
 	bool ahead, ahead_first;   /* one is being fetched; and its first batch has not come */

@@ -42,6 +42,7 @@ struct listing {
 	bool cached;	     /* the entry that was peeked at is the cache's, not the batch's */
 	bool fresh;	     /* it has just come: true at a moment of this very request */
 	bool valid, end;     /* end: nothing follows the batch */
+	bool own;	     /* no reader has asked for it: the kernel keeps no look-up away */
 	uint64_t submitted;  /* generation clock of its request */
 	uint64_t arrived;    /* when it came: what it tells ages from then on */
 	struct msg stamp;    /* of the reply: its stamp, if it has one */
@@ -476,6 +477,7 @@ static struct node *install_node(struct listing *l, const struct dir_entry *e)
 static bool names_promised(const struct listing *l, struct node *dir)
 {
 	return dir != NULL && dir_of_locked(dir) != NULL &&
+	       (!l->own || dir->dir->looked <= l->submitted) &&
 	       stamp_good_listing_locked(l->cache, &l->stamp, dir->server) &&
 	       !node_names_bumped_since(dir, l->submitted);
 }
@@ -489,6 +491,8 @@ static int install_part(struct listing *l, struct slice *in, struct node *dir)
 
 	SCOPE_LOCK(&c->lock);
 	bool promised = names_promised(l, dir);
+	if (promised && l->own)
+		dir->dir->listed = ++c->clock;
 	bool first = l->count == 0;
 	if (promised && first && l->start == 0)
 		build_begin(l, dir->dir);
@@ -552,6 +556,7 @@ static void fetched(struct cache_req *r, const struct cache_reply *reply)
 		l->at = l->start;
 		l->end = (reply->msg->flags & READDIR_END) != 0 || payload.len == 0;
 		l->submitted = r->submitted;
+		l->own = r->own;
 		l->arrived = cache_now();
 		l->stamp = (struct msg){.present = reply->msg->present & MSG_BIT(stamp),
 					.stamp = reply->msg->stamp};

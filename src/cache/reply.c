@@ -256,6 +256,21 @@ static void bump_again_locked(struct cache *c, struct cache_req *r, struct node 
 }
 
 /*
+ * A LOOKUP and a listing of our own in one directory may be evaluated in either order, and names
+ * have no version. So what was submitted before the other was answered is not kept. True: a listing
+ * was.
+ */
+static bool looked_locked(struct cache *c, const struct cache_req *r)
+{
+	struct dir *dir = dir_if_any(r->node);
+
+	if (dir == NULL)
+		return false;
+	dir->looked = ++c->clock;
+	return dir->listed > r->submitted;
+}
+
+/*
  * The reply's attributes and names. They are tested against the generations before the request's
  * own second bump, and installed after it: what the reply tells has seen the request's change.
  */
@@ -277,6 +292,8 @@ static void install_reply_locked(struct cache *c, struct cache_req *r, const str
 	bool raced = (parent != NULL && node_names_bumped_since(parent, r->submitted)) ||
 		     (parent != NULL && msg_is(op, TRAIT_CHANGES_OBJECT) &&
 		      node_bumped_since(r->node, r->submitted));
+	if (msg_is(op, TRAIT_LOOKS_UP))
+		raced = raced || looked_locked(c, r);
 	const struct fact of_object = fact_of(r, object, MSG_HAS(m, attr), &m->attr);
 	const struct fact of_parent = fact_of(r, parent, MSG_HAS(m, attr2), &m->attr2);
 	const struct fact of_parent2 = fact_of(r, parent2, MSG_HAS(m, attr3), &m->attr3);
@@ -514,10 +531,11 @@ void reply_locked(struct cache *c, struct cache_req *r, const struct msg *m,
 	} else if (msg_changes(&r->call.req) != 0) {
 		request_bump_locked(c, r);
 	} else if (m->err == ENOENT && msg_is(op, TRAIT_LOOKS_UP)) {
-		out->entry_ttl =
-			node_names_bumped_since(r->node, r->submitted) || timed_out(c, r, m)
-				? 0
-				: install_name_locked(c, m, r->node, r->names[0], r->name_len[0],
-						      NULL);
+		out->entry_ttl = looked_locked(c, r) ||
+						 node_names_bumped_since(r->node, r->submitted) ||
+						 timed_out(c, r, m)
+					 ? 0
+					 : install_name_locked(c, m, r->node, r->names[0],
+							       r->name_len[0], NULL);
 	}
 }

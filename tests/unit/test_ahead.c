@@ -177,6 +177,34 @@ static void test_overtaken(void **state)
 	world_free(w);
 }
 
+/* A look-up and a listing that were on their way together: whichever comes second is not kept. */
+static void test_meets_a_look_up(void **state)
+{
+	(void)state;
+	for (int first = 0; first < 2; first++) {
+		struct world *w = ahead_world();
+		uint64_t dir = look_up_directory(w, SMALL);
+
+		struct asked *early = miss(w, dir, "f1"), *waits = miss(w, dir, "f0");
+		struct call *call = listing(w, 1);
+		if (first) /* it says that f1 is gone; the listing may have been read before */
+			done_with(w, early, reply_err(w->seq, ENOENT));
+		answer_listing(w, call, w->seq, 0, 3, true);
+		if (first) {
+			assert_int_equal(known_name(w, dir, "f1"), ABSENT);
+			done_with(w, waits, reply_err(w->seq, ENOENT));
+		} else {
+			was_answered(waits, 0);
+			struct msg m = reply_err(w->seq, ENOENT);
+			answer(w->f, early, &m);
+			assert_int_equal(early->reply.entry_ttl, 0);
+			free(early);
+			assert_int_not_equal(known_name(w, dir, "f1"), ABSENT);
+		}
+		world_free(w);
+	}
+}
+
 /* The server may not read the directory, or is gone; each listing takes twice the misses. */
 static void test_fails(void **state)
 {
@@ -231,6 +259,7 @@ static void test_does_not_pay(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_meets_a_look_up),
 		cmocka_unit_test(test_second_miss),    cmocka_unit_test(test_meets_a_change),
 		cmocka_unit_test(test_counts_as_busy), cmocka_unit_test(test_overtaken),
 		cmocka_unit_test(test_fails),	       cmocka_unit_test(test_does_not_pay),
