@@ -31,7 +31,7 @@
  * its notification is queued. cache.lock is never held across a backend call,
  * a completion or a call into libfuse.
  *
- * Units: times in nanoseconds, CLOCK_MONOTONIC; budgets in bytes and nodes.
+ * Units: times in nanoseconds of clock_now; budgets in bytes and nodes.
  */
 #pragma once
 

@@ -2,17 +2,13 @@
  * Until when and since when something is true: the clock, the lease, and the sequence numbers of
  * invalidations, with which the stamp of a reply is compared.
  */
-#include <time.h>
-
 #include "cache/stamps.h"
+#include "core/clock.h"
 #include "core/fault.h"
 
 uint64_t cache_now(void)
 {
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	return clock_now();
 }
 
 /* ---- the lease ---- */

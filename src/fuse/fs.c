@@ -107,17 +107,14 @@ int fs_open(struct cache *cache, const struct fs_options *options, const char *m
 	fs->stats = options->stats;
 	(void)pthread_rwlock_init(&fs->forcing, NULL);
 	(void)pthread_mutex_init(&fs->lock, NULL);
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&fs->watch, &attr);
-	(void)pthread_condattr_destroy(&attr);
 	fuse_set_log_func(fuse_log_line);
 
 	char why[512] = "", device[32];
 	capture.buf = why;
 	capture.len = sizeof(why);
-	int r = session_new(fs, &fs->se);
+	int r = alarm_init(&fs->watch);
+	if (r == 0)
+		r = session_new(fs, &fs->se);
 	if (r == 0 && options->takes_over) {
 		fs->device_channel = channel_device(options->device_fd);
 		channel = &fs->device_channel;
@@ -282,7 +279,7 @@ void fs_free(struct fs *fs)
 	control_free(fs->control);
 	(void)pthread_mutex_destroy(&fs->lock);
 	(void)pthread_rwlock_destroy(&fs->forcing);
-	(void)pthread_cond_destroy(&fs->watch);
+	alarm_done(&fs->watch);
 	free(fs->mountpoint);
 	free(fs);
 }

@@ -8,6 +8,7 @@
 
 #include "cache/cache.h"
 #include "cache/listing.h"
+#include "core/clock.h"
 #include "core/paged.h"
 #include "fuse/channel.h"
 #include "fuse/fs.h"
@@ -51,9 +52,9 @@ struct fs {
 	unsigned workers_waiting;
 	pthread_t workers[WORKERS_MAX];
 	unsigned worker_count, workers_joined;
-	pthread_cond_t watch; /* a request was interrupted, or watch_ends */
+	struct alarm watch; /* rings: a request was interrupted, or watch_ends */
 	bool watch_ends;
-	bool lease_changed; /* by whoever signals watch */
+	bool lease_changed; /* by whoever rings watch */
 	uint64_t *doubts;   /* nodes that the kernel did not know when we took over; the watch's, */
 	size_t n_doubts;    /* which looks again at */
 	uint64_t doubt_at;

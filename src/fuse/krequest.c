@@ -112,7 +112,7 @@ static void track(struct krequest *r)
 
 	SCOPE_LOCK(&fs->lock);
 	if (r->interrupted) /* which the kernel says once only */
-		(void)pthread_cond_signal(&fs->watch);
+		alarm_ring(&fs->watch);
 	r->prev = NULL;
 	r->next = fs->in_flight;
 	if (r->next != NULL)
@@ -621,7 +621,7 @@ bool krequest_interrupt(struct fs *fs, uint64_t unique)
 		return false;
 	stats_add(fs->stats, STAT_fuse_interrupts, 1);
 	r->interrupted = true;
-	(void)pthread_cond_signal(&fs->watch);
+	alarm_ring(&fs->watch);
 	if (r->waits_for_lock) {
 		struct backend *b = cache_backend(fs->cache);
 

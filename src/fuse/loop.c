@@ -324,13 +324,9 @@ static void *watch_main(void *arg)
 			until = fs->doubt_at;
 		if (krequests_check_killed_locked(fs) && now + KILL_CHECK_NS < until)
 			until = now + KILL_CHECK_NS;
-		if (until == UINT64_MAX) {
-			(void)pthread_cond_wait(&fs->watch, &fs->lock);
-			continue;
-		}
-		const struct timespec ts = {.tv_sec = (time_t)(until / 1000000000),
-					    .tv_nsec = (long)(until % 1000000000)};
-		(void)pthread_cond_timedwait(&fs->watch, &fs->lock, &ts);
+		(void)pthread_mutex_unlock(&fs->lock);
+		alarm_wait(&fs->watch, until);
+		(void)pthread_mutex_lock(&fs->lock);
 	}
 	return NULL;
 }
@@ -370,7 +366,7 @@ int loop_run(struct fs *fs)
 	}
 	(void)pthread_mutex_lock(&fs->lock);
 	fs->watch_ends = true;
-	(void)pthread_cond_signal(&fs->watch);
+	alarm_ring(&fs->watch);
 	(void)pthread_mutex_unlock(&fs->lock);
 	(void)pthread_join(watch, NULL);
 	return -e;

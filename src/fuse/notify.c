@@ -7,10 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/clock.h"
 #include "core/fault.h"
 #include "fuse/fs_priv.h"
 #include "fuse/mounts.h"
@@ -218,8 +218,7 @@ static void *notify_main(void *arg)
 		if (until == UINT64_MAX) {
 			(void)pthread_cond_wait(&s->work, &n->lock);
 		} else {
-			struct timespec ts = {.tv_sec = (time_t)(until / 1000000000),
-					      .tv_nsec = (long)(until % 1000000000)};
+			const struct timespec ts = clock_deadline(until);
 			(void)pthread_cond_timedwait(&s->work, &n->lock, &ts);
 		}
 	}

@@ -91,7 +91,7 @@ static void store_cache(struct fs *fs, const struct live_settings *old,
 	cache_set_options(fs->cache, &o);
 	SCOPE_LOCK(&fs->lock);
 	fs->lease_changed = true;
-	(void)pthread_cond_signal(&fs->watch);
+	alarm_ring(&fs->watch);
 }
 
 /* Settings that can be refused are set first. */

@@ -25,7 +25,7 @@
  *
  * Thread-safe. Locks, in this order: that of the list of sessions, that of one
  * session, that of its way. The hnodes' mutex is never taken inside these, and no lock is held
- * while sending. 0 or -errno; times in nanoseconds of CLOCK_MONOTONIC.
+ * while sending. 0 or -errno; times in nanoseconds of CLOCK_MONOTONIC (see core/clock.h).
  */
 #pragma once
 

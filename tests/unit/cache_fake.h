@@ -12,16 +12,18 @@
 
 #include <pthread.h>
 
-/* ---- the clock of stamps.c and the memory of node.c ---- */
+/* ---- the clock of clock.c and the memory of node.c ---- */
 
-static uint64_t fake_now = 1000000; /* ns */
+static uint64_t fake_now = 1000000; /* ns; time that goes on while the machine is suspended */
+static uint64_t fake_suspended;	    /* of it, as long as that was */
 static long fake_memory = -1;	    /* allocations that still succeed; -1: all */
 
 static inline int fake_clock_gettime(clockid_t clock, struct timespec *ts)
 {
-	(void)clock;
-	*ts = (struct timespec){.tv_sec = (time_t)(fake_now / 1000000000u),
-				.tv_nsec = (long)(fake_now % 1000000000u)};
+	uint64_t ns = fake_now - (clock == CLOCK_BOOTTIME ? 0 : fake_suspended);
+
+	*ts = (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+				.tv_nsec = (long)(ns % 1000000000u)};
 	return 0;
 }
 
@@ -44,11 +46,13 @@ static inline void *fake_malloc(size_t size)
 }
 
 #define clock_gettime fake_clock_gettime
-#define calloc	      fake_calloc
-#define malloc	      fake_malloc
+#include "core/clock.c"
+#undef clock_gettime
+
+#define calloc fake_calloc
+#define malloc fake_malloc
 #include "cache/node.c"
 #include "cache/stamps.c"
-#undef clock_gettime
 #undef calloc
 #undef malloc
 
@@ -88,6 +92,7 @@ struct fake {
 		uint64_t seq, flags;
 	} acks[64];
 	size_t n_acks;
+	unsigned n_silent; /* so often the link was taken for lost */
 	bool stuck;	   /* ACK stays on its way */
 	struct call *sending; /* which */
 	/* Where pushes go. */
@@ -156,7 +161,13 @@ static inline void fake_listen(struct backend *b, const struct backend_events *e
 	f->pushed_arg = arg;
 }
 
-static const struct backend_ops fake_ops = {.submit = fake_submit, .listen = fake_listen};
+static inline void fake_silent(struct backend *b)
+{
+	((struct fake *)b)->n_silent++;
+}
+
+static const struct backend_ops fake_ops = {
+	.submit = fake_submit, .listen = fake_listen, .silent = fake_silent};
 
 static inline struct fake *fake_new(void)
 {

@@ -947,6 +947,39 @@ static void test_end_without_a_tick(void **state)
 	world_free(w);
 }
 
+/* CLOCK_MONOTONIC stands still; nothing has woken anybody yet when the first question comes. */
+static void test_suspended(void **state)
+{
+	struct world *w = world_with_lease();
+	uint64_t ino = look_up_file(w, "f", 50);
+
+	(void)state;
+	(void)cache_tick(w->c);
+	pong(w, 0);
+	look_up_absent(w, CACHE_ROOT, "no", w->seq);
+	fake_now += BEAT;
+	(void)cache_tick(w->c); /* sends another PING */
+	assert_int_equal(known_size(w, ino), 50);
+	fake_suspended = 3600 * SECOND;
+	fake_now += fake_suspended;
+	assert_int_equal(known_size(w, ino), UNKNOWN);
+	assert_int_equal(known_name(w, CACHE_ROOT, "no"), UNKNOWN);
+	assert_int_equal(w->f->n_silent, 0);
+	(void)cache_tick(w->c);
+	assert_int_equal(w->f->n_silent, 1); /* the line is taken for lost at once */
+	assert_int_equal(told(w, TOLD_ATTR, ino, NULL), 1);
+	assert_int_equal(told(w, TOLD_ENTRY, CACHE_ROOT, "no"), 1);
+	assert_false(cache_link_alive(w->c));
+	/* the reply to the PING of before the night comes late: it is no sign of life */
+	pong(w, 0);
+	assert_false(cache_link_alive(w->c));
+	(void)cache_tick(w->c);
+	pong(w, 0);
+	assert_true(cache_link_alive(w->c));
+	fake_suspended = 0;
+	world_free(w);
+}
+
 /* A PING that failed is no sign of life; the next is sent when it is due. */
 static void test_link_error(void **state)
 {
@@ -1347,6 +1380,7 @@ int main(void)
 	    cmocka_unit_test(test_beats),
 	    cmocka_unit_test(test_silence),
 	    cmocka_unit_test(test_end_without_a_tick),
+	    cmocka_unit_test(test_suspended),
 	    cmocka_unit_test(test_link_error),
 	    cmocka_unit_test(test_space),
 	    cmocka_unit_test(test_space_given_back),

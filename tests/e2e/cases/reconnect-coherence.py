@@ -1,15 +1,16 @@
 #!/usr/bin/python3
 # What the host and another mount do while a connection is down is seen when it is back, and nothing old after a fence; two mounts
 # write, and one of them is cut. A client that does not acknowledge delays others once, by the server's --ack-timeout, and is right
-# when it goes on.
+# when it goes on; so is one that was stopped while the host changed what it knows.
 # timeout: 120
 # mounts: none
 # as: root user
 import os
 import signal
 import sys
+import time
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import HOST, get, put, same, wait_for
+from lib import HOST, check, get, put, same, wait_for
 from links import Line
 
 ROUNDS = 30
@@ -160,6 +161,38 @@ def silent(line, m, other):
     same("seen by the other", b"by it", get(f"{other.at}/file"))
 
 
+def stopped(line, m, other):
+    """Names, sizes, modes and contents: from the first question on nothing old is told once it is connected again."""
+    note("a client is stopped for longer than it is waited for, and the host changes what it knows")
+    make(HOST)
+    for mount in m, other:
+        mount.sync()
+    same("known before", known(HOST), known(m.at))
+    os.stat(f"{m.at}/d/grown")  # after it was read: its time of access was not known
+    silences, resumed = line.said("has not acknowledged"), m.count("conn.resumed")
+    os.kill(m.pid, signal.SIGSTOP)
+    try:
+        change(HOST)
+        put(f"{other.at}/d/written", b"and again")  # of which the server asks for an acknowledgement
+        wait_for(lambda: line.said("has not acknowledged") > silences, 20, "it is not waited for any more")
+        wait_for(lambda: line.count("server.away") == 1, 20, "it is away")
+        expected, size = known(HOST), os.stat(f"{HOST}/d/grown").st_size
+    finally:
+        begun = time.monotonic()
+        os.kill(m.pid, signal.SIGCONT)
+    asked, stale, old, last = 0, 0, begun, begun
+    while old == last or m.count("conn.resumed") == resumed:
+        for _ in range(100):  # of what the guest's kernel answers by itself
+            last, asked = time.monotonic(), asked + 1
+            if os.stat(f"{m.at}/d/grown").st_size != size:
+                stale, old = stale + 1, last
+        check(last < begun + 60, "still old after a minute")
+    note(f"after it went on: {stale} of {asked} answers were old, the last of them after {(old - begun) * 1000:.2f} ms")
+    m.sync()
+    same("known afterwards", expected, known(m.at))
+    remove(HOST)
+
+
 for opt in "", "cache=ttl", "cache=none", "no_open":
     note(f"options: {opt or 'none'}")
     with Line("line", ["--ack-timeout=1"]) as l:
@@ -173,3 +206,4 @@ for opt in "", "cache=ttl", "cache=none", "no_open":
 with Line("ack", ["--ack-timeout=1"]) as l:
     mount, second = l.mount(), l.mount(direct=True)
     silent(l, mount, second)
+    stopped(l, mount, second)
