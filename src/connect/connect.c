@@ -99,7 +99,8 @@ static struct msg whole_hello(const struct dialling *d, const struct msg *resume
 	struct msg hello = resume != NULL ? *resume : (struct msg){0};
 	uint64_t features = (o->push ? HELLO_PUSH : 0u) | (o->acl ? HELLO_ACL : 0u) |
 			    (o->keep_files ? HELLO_FILES : 0u) |
-			    (asks_to_resume(d) ? HELLO_RESUME : 0u);
+			    (asks_to_resume(d) ? HELLO_RESUME | HELLO_COPIES : 0u) |
+			    hello.features; /* HELLO_COPY */
 	if (features != 0)
 		MSG_SET(&hello, features, features);
 	return hello;

@@ -231,6 +231,9 @@ enum hello_feature {
 	HELLO_RESUMED = 1 << 9, /* reply: it is the session that was asked for */
 	HELLO_LOCKS_LOST = 1 << 10, /* reply, resumed: its locks were released meanwhile */
 	HELLO_FILES = 1 << 11,	    /* request: asks how many open files it may keep for later */
+	HELLO_COPIES = 1 << 12,	    /* HELLO_COPY and RESUME_USED are understood */
+	HELLO_COPY = 1 << 13, /* request: another copy of this client has gone on with its session;
+				 reply: this is a new one, and RESUME follows all the same */
 };
 
 #define MSG_TOKEN_LEN 16 /* bytes of HELLO's token */
@@ -240,6 +243,7 @@ enum resume_type {
 	RESUME_NODES = 0, /* [node, n]: references that the client has of it */
 	RESUME_FILES = 1, /* fh: files that it has open */
 	RESUME_SLOTS = 2, /* [slot, use]: requests that it will send again */
+	RESUME_USED = 3,  /* [slot, use]: the last use of each slot; before all others */
 };
 
 /* RESUME, field flags. */

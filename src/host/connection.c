@@ -10,6 +10,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/stats.h"
+#include "host/copied.h"
 #include "host/greeting.h"
 #include "host/ops.h"
 #include "host/plain_server.h"
@@ -286,26 +287,49 @@ static uint64_t attach(struct connection *c)
 	return gen;
 }
 
-/* One RESUME: 1 for the last, whose id is *ret_id. */
-static int take_resume(struct connection *c, struct head_buf *head, unsigned char *buf,
-		       uint64_t *ret_id)
+/* The RESUME messages of one client. */
+struct resuming {
+	struct head_buf head;
+	unsigned char *buf;
+	uint64_t id;  /* of the last one */
+	bool another; /* the session is another copy's: what follows is passed over */
+	struct copied copied;
+};
+
+static int take_resume(struct connection *c, const struct msg *q, struct resuming *t,
+		       const char **ret_why)
+{
+	struct session *s = c->greeted.session;
+
+	if (c->greeted.copied != NULL)
+		return copied_resume(s, c->greeted.copied, q, &t->copied, ret_why);
+	int r = t->another ? -ESTALE : session_resume(s, q, ret_why);
+	if (r >= 0)
+		sessions_confirm(c->host->sessions, s);
+	if (r != -ESTALE)
+		return r;
+	t->another = true;
+	return (q->flags & RESUME_LAST) != 0;
+}
+
+/* One RESUME: 1 for the last. */
+static int receive_resume(struct connection *c, struct resuming *t)
 {
 	const char *why = NULL;
 	struct msg q = {0};
-	int r = stream_recv(c->stream, head, &q, &why);
+	int r = stream_recv(c->stream, &t->head, &q, &why);
 
 	if (r == 0 && MSG_HAS(&q, payload)) {
-		r = stream_recv_payload(c->stream, buf, q.payload.len);
-		q.payload.data = buf;
+		r = stream_recv_payload(c->stream, t->buf, q.payload.len);
+		q.payload.data = t->buf;
 	}
 	if (r == 0 && (q.op != MSG_RESUME || !MSG_HAS(&q, id) || !msg_request_complete(&q))) {
 		why = "no RESUME";
 		r = -EPROTO;
 	}
 	if (r == 0) {
-		sessions_confirm(c->host->sessions, c->greeted.session);
-		r = session_resume(c->greeted.session, &q, &why);
-		*ret_id = q.id;
+		t->id = q.id;
+		r = take_resume(c, &q, t, &why);
 	}
 	if (r == -EPROTO)
 		log_warning("client %llu: malformed message: %s; connection closed",
@@ -313,50 +337,73 @@ static int take_resume(struct connection *c, struct head_buf *head, unsigned cha
 	return r;
 }
 
-/* Takes the client's list of all that it has of a session that goes on. Before the connection is
- * attached: nobody else sends. */
+/* Takes the client's list of all that it has of a session that goes on, or whose other copy does.
+ * Before the connection is attached: nobody else sends. -ESTALE: the session is another copy's. */
 static int serve_resume(struct connection *c)
 {
 	struct patience patience = patience_new(RESUME_MS, -1);
 	CLEANUP_FREE unsigned char *buf = malloc(MSG_PAYLOAD_MAX);
-	struct head_buf head = {0};
+	struct resuming t = {.buf = buf};
 	struct msg p = {0};
-	uint64_t id = 0;
 	int r = buf == NULL ? -ENOMEM : 0;
 
 	stream_set_patience(c->stream, &patience);
 	while (r == 0)
-		r = take_resume(c, &head, buf, &id);
-	head_buf_done(&head);
-	session_reply(&p, id, 0);
+		r = receive_resume(c, &t);
+	head_buf_done(&t.head);
+	session_reply(&p, t.id, t.another ? -ESTALE : 0);
+	if (t.copied.len > 0)
+		MSG_SET(&p, payload, ((struct slice){t.copied.fresh, t.copied.len}));
 	if (r > 0)
 		r = stream_send(c->stream, &p);
 	stream_set_patience(c->stream, NULL);
-	return r;
+	return r == 0 && t.another ? -ESTALE : r;
+}
+
+static void log_begin(const struct connection *c, const struct greeted *g)
+{
+	struct stats *stats = c->host->config->stats;
+	unsigned long long id = c->id;
+
+	if (g->resumed) {
+		stats_add(stats, STAT_server_resumed, 1);
+		log_info("client %llu: goes on as client %llu", id,
+			 (unsigned long long)session_id(g->session));
+	} else if (g->copied != NULL) {
+		stats_add(stats, STAT_server_copied, 1);
+		log_info("client %llu: was copied from client %llu, and has a session of its own",
+			 id, (unsigned long long)session_id(g->copied));
+	}
+}
+
+static void release_copied(struct connection *c)
+{
+	(void)pthread_mutex_lock(&c->mutex);
+	struct session *s = TAKE_PTR(c->greeted.copied);
+	(void)pthread_mutex_unlock(&c->mutex);
+	session_unref(s);
 }
 
 /* After HELLO: the session is the client's, from this connection. */
 static int begin_session(struct connection *c)
 {
-	struct session *s = c->greeted.session;
-	bool resumed = c->greeted.resumed;
-	int r = resumed ? serve_resume(c) : 0;
+	const struct greeted *g = &c->greeted;
+	bool goes_on = g->resumed || g->copied != NULL;
+	int r = goes_on ? serve_resume(c) : 0;
 
 	if (r < 0)
 		return r;
+	log_begin(c, g);
+	if (g->copied != NULL)
+		release_copied(c); /* which may end before this one does */
 	enlarge(c);
 	(void)attach(c);
-	if (resumed)
-		session_resumed(s, c->greeted.seq);
-	else
-		r = session_push(s);
-	sessions_taken(c->host->sessions, s, true);
-	if (r < 0 || !resumed)
-		return r;
-	stats_add(c->host->config->stats, STAT_server_resumed, 1);
-	log_info("client %llu: goes on as client %llu", (unsigned long long)c->id,
-		 (unsigned long long)session_id(s));
-	return 0;
+	if (!g->resumed)
+		r = session_push(g->session);
+	if (goes_on)
+		session_resumed(g->session, g->seq);
+	sessions_taken(c->host->sessions, g->session, true);
+	return r;
 }
 
 /* It stays for another connection to resume it, or ends with this one. */
@@ -371,6 +418,7 @@ static void end_session(struct connection *c)
 		gen = c->gen;
 		c->greeted = (struct greeted){0};
 	}
+	session_unref(g.copied);
 	if (g.session == NULL)
 		return;
 	if (!session_resumes(g.session)) {

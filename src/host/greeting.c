@@ -39,7 +39,7 @@ static int describe(const struct host *h, const struct greeted *g, const struct 
 
 	if (r < 0)
 		return r;
-	if (!g->resumed)
+	if (!g->resumed && g->copied == NULL)
 		r = promise_tell(session_promises(s), n, 0, &stamp);
 	if (r < 0) {
 		hnode_unref(h->nodes, n);
@@ -60,10 +60,10 @@ static int describe(const struct host *h, const struct greeted *g, const struct 
 		(export_privileged(h->export) && !squashed ? HELLO_ROOT : 0u) |
 			(export_read_only(h->export) ? HELLO_READONLY : 0u) |
 			(export_masks(h->export) ? HELLO_UMASK : 0u) | HELLO_GIVE_UP |
-			(q->features & HELLO_ACL) |
+			(q->features & (HELLO_ACL | HELLO_COPIES)) |
 			(q->features & HELLO_PUSH ? push_features(h) : 0u) |
 			(session_resumes(s) ? HELLO_RESUME : 0u) |
-			(g->resumed ? HELLO_RESUMED : 0u) |
+			(g->resumed ? HELLO_RESUMED : 0u) | (g->copied != NULL ? HELLO_COPY : 0u) |
 			(g->resumed && session_locks_lost(s) ? HELLO_LOCKS_LOST : 0u));
 	MSG_SET(p, uid, uid);
 	MSG_SET(p, gid, gid);
@@ -78,24 +78,36 @@ static int describe(const struct host *h, const struct greeted *g, const struct 
 	return r;
 }
 
+/* A new one; of a copy of another session's client, which is to go on with what that has. */
+static int add_session(struct host *h, uint64_t id, const struct msg *q, struct greeted *g,
+		       unsigned char token[MSG_TOKEN_LEN])
+{
+	int r = session_new(h, id, q->features, &g->session);
+
+	if (r == 0 && session_resumes(g->session))
+		r = sessions_add(h->sessions, g->session, token);
+	if (r == 0 && g->copied != NULL)
+		promise_use_numbers(session_promises(g->session));
+	return r;
+}
+
 /* The session that the client asks for, or a new one. */
 static int find_session(struct host *h, uint64_t id, struct stream *stream, const struct msg *q,
 			struct greeted *g, unsigned char token[MSG_TOKEN_LEN])
 {
+	const uint64_t copies = HELLO_COPIES | HELLO_RESUME;
+	bool asks = MSG_HAS(q, token) && MSG_HAS(q, session) && q->epoch == h->epoch;
 	int r = -ENOENT;
 
-	if (MSG_HAS(q, token) && MSG_HAS(q, session) && q->epoch == h->epoch)
+	g->seq = q->seq;
+	if (asks && (q->features & HELLO_COPY) == 0)
 		r = sessions_take(h->sessions, q->session, q->token, stream, &g->session, token);
-	if (r == 0) {
-		g->resumed = true;
-		g->seq = q->seq;
-	}
+	g->resumed = r == 0;
 	if (r != -ENOENT)
 		return r;
-	r = session_new(h, id, q->features, &g->session);
-	if (r == 0 && session_resumes(g->session))
-		r = sessions_add(h->sessions, g->session, token);
-	return r;
+	if (asks && (q->features & copies) == copies)
+		g->copied = sessions_copied(h->sessions, q->session, q->token);
+	return add_session(h, id, q, g, token);
 }
 
 static void drop_session(const struct host *h, struct greeted *g)
@@ -105,6 +117,7 @@ static void drop_session(const struct host *h, struct greeted *g)
 	else if (g->session != NULL)
 		sessions_remove(h->sessions, g->session);
 	session_unref(g->session);
+	session_unref(g->copied);
 	*g = (struct greeted){0};
 }
 

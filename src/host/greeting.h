@@ -20,6 +20,8 @@ struct stream;
 struct greeted {
 	struct session *session; /* a reference */
 	bool resumed;		 /* it has been taken (sessions.h), and RESUME follows */
+	struct session *copied;	 /* it is new, and RESUME follows: of a copy of this one's client. A
+				    reference; NULL: no copy */
 	uint64_t seq;		 /* then: the last invalidation that the client has heard of */
 };
 

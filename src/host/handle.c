@@ -141,6 +141,40 @@ int handle_restore(struct handles *t, struct hnode *n, int fd, uint32_t record)
 	return add(t, n, fd, state_at(t->state, STATE_FILES, record), record, &fh);
 }
 
+int handle_reopen(const struct export *e, int object, int flags, int *ret_fd)
+{
+	struct stat st;
+
+	if (fstat(object, &st) < 0)
+		return -errno;
+	int r = export_openable(st.st_mode);
+	if (r < 0)
+		return r;
+	r = export_reopen(e, object, flags, ret_fd);
+	if (r == -EPERM && (flags & O_NOATIME))
+		r = export_reopen(e, object, flags & ~O_NOATIME, ret_fd);
+	if (r == -EPERM) /* an append-only file */
+		r = export_reopen(e, object, (flags & ~O_NOATIME) | O_APPEND, ret_fd);
+	return r;
+}
+
+/* A description of its own: the copies do not share an offset. */
+int handle_copy(struct handles *t, const struct export *e, const struct handle *from, uint64_t fh)
+{
+	const struct state_file like = {
+		.fh = fh, .flags = (uint32_t)from->flags, .eager = from->eager};
+	int fd;
+	int r = handle_reopen(e, from->fd, from->flags, &fd);
+
+	if (r < 0)
+		return r;
+	uint32_t record = record_file(t, from->node, &like);
+	r = add(t, from->node, fd, &like, record, &fh);
+	if (r < 0)
+		state_give(t->state, STATE_FILES, record);
+	return r;
+}
+
 void handles_use_record(struct handles *t, struct state *state, uint32_t session)
 {
 	t->state = state;

@@ -76,6 +76,15 @@ bool handles_room(const struct handles *t);
  */
 int handle_add(struct handles *t, struct hnode *n, int fd, int flags, bool eager, uint64_t *ret_fh);
 
+/*
+ * Opens a file anew, as op_OPEN does: only regular files of the export, and only as the export
+ * allows.
+ */
+struct export;
+int handle_reopen(const struct export *e, int object, int flags, int *ret_fd);
+/* Opens the file of another session's handle for this one, under that number. 0 or -errno. */
+int handle_copy(struct handles *t, const struct export *e, const struct handle *from, uint64_t fh);
+
 /* NULL if no handle has that number; to be given back with handle_put. */
 struct handle *handle_get(struct handles *t, uint64_t fh);
 void handle_put(struct handles *t, struct handle *h); /* NULL is allowed */
@@ -101,7 +110,6 @@ struct handle *handle_remove(struct handles *t, uint64_t fh);
  * handle_give_up does nothing while a request writes, or where the file could not be opened for
  * writing again.
  */
-struct export;
 int handle_write_begin(const struct export *e, struct handle *h); /* 0 or -errno */
 void handle_write_end(const struct export *e, struct handle *h);
 void handle_give_up(const struct export *e, struct handle *h);

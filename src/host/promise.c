@@ -191,6 +191,11 @@ void promise_use_record(struct promise_session *s, uint32_t record, bool restore
 	s->restored = s->cut = restored;
 }
 
+void promise_use_numbers(struct promise_session *s)
+{
+	s->restored = s->cut = true;
+}
+
 bool promise_arm(struct promise_session *s, const struct hnode *n, unsigned arm,
 		 struct stamp *stamp)
 {

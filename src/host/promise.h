@@ -54,6 +54,8 @@ void promises_free(struct promises *t); /* NULL is allowed */
 int promise_session_new(struct promises *t, struct promise_session **ret);
 /* The session is in the state, and has been before this process if restored. Before any node. */
 void promise_use_record(struct promise_session *s, uint32_t record, bool restored);
+/* Its client has numbers of another session: promise_resume goes on from there. Before push. */
+void promise_use_numbers(struct promise_session *s);
 /*
  * From now on replies are stamped and changes pushed; the way must outlive free. resumes: the
  * session outlives what it leads to.

@@ -108,31 +108,13 @@ static void restore_places(struct restoring *r)
 	}
 }
 
-/* As op_OPEN does: only regular files of the export, and only what the export allows. */
-static int reopen_object(const struct export *e, int object, int flags, int *ret_fd)
-{
-	struct stat st;
-
-	if (fstat(object, &st) < 0)
-		return -errno;
-	int r = export_openable(st.st_mode);
-	if (r < 0)
-		return r;
-	r = export_reopen(e, object, flags, ret_fd);
-	if (r == -EPERM && (flags & O_NOATIME))
-		r = export_reopen(e, object, flags & ~O_NOATIME, ret_fd);
-	if (r == -EPERM) /* an append-only file */
-		r = export_reopen(e, object, (flags & ~O_NOATIME) | O_APPEND, ret_fd);
-	return r;
-}
-
 static int reopen(const struct restoring *r, struct hnode *n, uint32_t flags, int *ret_fd)
 {
 	int object, e = hnode_pin(r->host->nodes, n, &object);
 
 	if (e < 0)
 		return e;
-	e = reopen_object(r->host->export, object, ((int)flags & FILE_FLAGS) | O_CLOEXEC | O_NOCTTY,
+	e = handle_reopen(r->host->export, object, ((int)flags & FILE_FLAGS) | O_CLOEXEC | O_NOCTTY,
 			  ret_fd);
 	hnode_unpin(r->host->nodes, n);
 	return e;

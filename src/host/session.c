@@ -113,6 +113,11 @@ struct promise_session *session_promises(struct session *s)
 	return s->promises;
 }
 
+const struct export *session_export(const struct session *s)
+{
+	return s->host->export;
+}
+
 void session_forget(struct session *s, uint64_t id, uint64_t n)
 {
 	if (promise_forget(s->promises, id, n))
@@ -265,8 +270,10 @@ static int take_item(struct session *s, uint64_t type, struct slice *in)
 		promise_recount(s->promises, a, b);
 	else if (type == RESUME_FILES)
 		handle_list(&s->handles, a);
-	else if (!slots_claim(s->slots, a, b))
+	else if (type == RESUME_SLOTS ? !slots_claim(s->slots, a, b) : a >= SESSION_SLOTS)
 		return -EPROTO;
+	else if (type == RESUME_USED && slots_last_use(s->slots, a) > b)
+		return -ESTALE;
 	return 1;
 }
 
@@ -329,7 +336,7 @@ int session_resume(struct session *s, const struct msg *q, const char **ret_why)
 	int r;
 
 	*ret_why = "RESUME: not a sequence of what its type says";
-	if (q->type > RESUME_SLOTS)
+	if (q->type > RESUME_USED)
 		return -EPROTO;
 	if (q->flags & RESUME_FIRST) {
 		promise_recount_begin(s->promises);

@@ -92,7 +92,8 @@ void session_leave(struct session *s);
 /*
  * RESUME, of a session that is cut and settled; seq: the last invalidation that the client has
  * heard of, as HELLO told. 1 after the last of them: to be attached, then session_resumed; 0:
- * another one follows; -EPROTO with *ret_why.
+ * another one follows; -EPROTO with *ret_why; -ESTALE: the session has gone on since this client
+ * was copied, so it is another copy's.
  */
 int session_resume(struct session *s, const struct msg *q, const char **ret_why);
 void session_resumed(struct session *s, uint64_t seq);
@@ -116,6 +117,7 @@ void session_goodbye(struct session *s); /* it is of no use once its connection 
 bool session_said_goodbye(const struct session *s);
 struct handles *session_handles(struct session *s);
 struct lock_session *session_locks(struct session *s);
+const struct export *session_export(const struct session *s);
 struct dirs *session_dirs(struct session *s);
 struct promise_session *session_promises(struct session *s);
 void session_forget(struct session *s, uint64_t id, uint64_t n);

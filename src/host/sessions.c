@@ -14,8 +14,9 @@
 #include "host/state.h"
 #include "transport/stream.h"
 
-#define SETTLE_MS 1000 /* a client that asks for its session waits so long for its own requests */
-#define BUSY_MS	  100  /* locks that were to be released while a request runs are looked at again */
+#define SETTLE_MS  1000 /* a client that asks for its session waits so long for its own requests */
+#define FORMER_MAX 64	/* secrets of a session by which its client's copies are known */
+#define BUSY_MS	   100 /* locks that were to be released while a request runs are looked at again */
 
 enum way_state {
 	STATE_ATTACHED, /* it has a connection */
@@ -33,6 +34,8 @@ struct entry {
 	uint32_t record;     /* of the state; 0: none */
 	bool unconfirmed;    /* token[1] is good as well */
 	unsigned char token[2][MSG_TOKEN_LEN];
+	unsigned char former[FORMER_MAX][MSG_TOKEN_LEN];
+	size_t n_former; /* ever */
 };
 
 struct sessions {
@@ -166,6 +169,36 @@ static struct entry *find_token_locked(const struct sessions *t, uint64_t id, st
 	return NULL;
 }
 
+/* The secret is not good any more: of the oldest of more nothing is known. */
+static void retire(struct entry *e, const unsigned char token[MSG_TOKEN_LEN])
+{
+	memcpy(e->former[e->n_former++ % FORMER_MAX], token, MSG_TOKEN_LEN);
+}
+
+static bool was_good(const struct entry *e, struct slice token)
+{
+	bool was = false;
+
+	for (size_t i = 0; i < FORMER_MAX && i < e->n_former; i++)
+		was = equal(e->former[i], token) || was;
+	return was;
+}
+
+struct session *sessions_copied(struct sessions *t, uint64_t id, struct slice token)
+{
+	SCOPE_LOCK(&t->mutex);
+	struct entry *e = find_token_locked(t, id, token);
+
+	for (struct entry *i = t->first; i != NULL && e == NULL; i = i->next)
+		if (session_id(i->session) == id && !session_said_goodbye(i->session) &&
+		    was_good(i, token))
+			e = i;
+	if (e == NULL)
+		return NULL;
+	session_ref(e->session);
+	return e->session;
+}
+
 /*
  * That session, if it can be taken. A connection that is about to have it, and maybe has gone
  * silent, makes way for this one, which knows the secret as well.
@@ -209,7 +242,10 @@ int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct st
 	e = find_locked(t, s); /* a session that is taken stays in the list */
 	if (settled) {
 		/* The one that was good until now stays so until the client is heard of. */
-		if (!e->unconfirmed || equal(e->token[0], token))
+		bool newest = equal(e->token[0], token);
+		if (e->unconfirmed)
+			retire(e, e->token[newest]);
+		if (!e->unconfirmed || newest)
 			memcpy(e->token[1], e->token[0], MSG_TOKEN_LEN);
 		memcpy(e->token[0], new_token, MSG_TOKEN_LEN);
 		e->unconfirmed = true;
@@ -234,6 +270,7 @@ void sessions_confirm(struct sessions *t, const struct session *s)
 	if (e == NULL || !e->unconfirmed)
 		return;
 	e->unconfirmed = false;
+	retire(e, e->token[1]);
 	record_tokens(t, e);
 }
 

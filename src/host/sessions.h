@@ -1,8 +1,9 @@
 /*
  * The sessions that may be resumed, and with what: each has a secret, which only its client knows,
  * and a new one each time it is resumed. So of two clients that were copied with all that they
- * knew (a virtual machine that was restored twice) one gets the session, and the other is told
- * that it is gone. A client that has not heard the new secret may come with the one before.
+ * knew (a virtual machine that was restored twice) one gets the session, and the other, who knows
+ * a secret of before, one of its own (copied.h). A client that has not heard the new secret may
+ * come with the one before.
  *
  * A session that has lost its connection is kept for the grace time, and its locks for the lease
  * of the client: after that it answers nothing from what it was promised.
@@ -43,6 +44,11 @@ int sessions_restore(struct sessions *t, struct session *s, uint32_t record);
  */
 int sessions_take(struct sessions *t, uint64_t id, struct slice token, struct stream *taker,
 		  struct session **ret, unsigned char new_token[MSG_TOKEN_LEN]);
+/*
+ * The session with this number whose secret this is, or once was, with a reference: for a copy of
+ * its client, and left alone. NULL: there is none. The secrets of before are bounded.
+ */
+struct session *sessions_copied(struct sessions *t, uint64_t id, struct slice token);
 /* The client has spoken after sessions_take: it knows the new secret. */
 void sessions_confirm(struct sessions *t, const struct session *s);
 /* It has been attached, or the connection on which it was to be is lost. */

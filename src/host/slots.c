@@ -324,6 +324,12 @@ bool slots_claim(struct slots *t, uint64_t slot, uint64_t use)
 	return true;
 }
 
+uint64_t slots_last_use(struct slots *t, uint64_t slot)
+{
+	SCOPE_LOCK(&t->mutex);
+	return slot < t->count ? t->slot[slot].use : 0;
+}
+
 size_t slots_settle(struct slots *t, const struct slots_settle *to, uint64_t *ret_ids)
 {
 	size_t n = 0;

@@ -70,6 +70,8 @@ bool slots_restore(struct slots *t, uint32_t record);
  */
 void slots_unclaim(struct slots *t);
 bool slots_claim(struct slots *t, uint64_t slot, uint64_t use); /* false: there is no such slot */
+/* The last use of a slot that was begun; 0: none, or there is no such slot. */
+uint64_t slots_last_use(struct slots *t, uint64_t slot);
 struct slots_settle {
 	void (*kept)(void *arg, uint64_t op, const struct msg *reply);
 	void *arg;

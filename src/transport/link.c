@@ -584,6 +584,67 @@ struct call *link_take_any(struct link *l, bool oneway)
 	return NULL;
 }
 
+static bool among(uint32_t slot, uint64_t use, const struct msg_slot *slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slots[i].slot == slot && slots[i].use == use)
+			return true;
+	return false;
+}
+
+/* Requests that the kernel may send again after another client has taken our place: see
+ * claim_locked. */
+static void spoil_unsure(const struct link *l, const struct msg_slot *but, size_t n)
+{
+	for (uint32_t i = 0; outlive != NULL && i < l->slots; i++) {
+		struct outlive_slot *s = &outlive->slot[i];
+
+		if (!among(i, s->use, but, n))
+			s->digest = ~s->digest;
+	}
+}
+
+/* All that were sent are in the queue again. */
+static struct call *take_unsure_locked(struct link *l, const struct msg_slot *but, size_t n)
+{
+	struct call **at = &l->head, *taken = NULL;
+
+	l->tail = &l->head;
+	while (*at != NULL) {
+		struct call *call = *at;
+
+		if (call->done == NULL || call->use == 0 || among(call->slot, call->use, but, n)) {
+			at = l->tail = &call->next;
+			continue;
+		}
+		*at = call->next;
+		table_remove_locked(l, call);
+		slot_give_locked(l, call);
+		set_queued_locked(l, l->queued_bytes - wire_bytes(call));
+		call->next = taken;
+		taken = call;
+	}
+	return taken;
+}
+
+unsigned link_end_unsure(struct link *l, const struct msg_slot *but, size_t n)
+{
+	unsigned ended = 0;
+
+	(void)pthread_mutex_lock(&l->lock);
+	struct call *taken = take_unsure_locked(l, but, n);
+	spoil_unsure(l, but, n);
+	(void)pthread_mutex_unlock(&l->lock);
+	while (taken != NULL) {
+		struct call *call = taken;
+
+		taken = call->next;
+		link_call_fail(l, call, EIO);
+		ended++;
+	}
+	return ended;
+}
+
 static int by_id(const void *a, const void *b)
 {
 	uint64_t x = (*(struct call *const *)a)->id, y = (*(struct call *const *)b)->id;

@@ -44,6 +44,7 @@ struct link {
 
 	/* The session, if it can be resumed. */
 	bool resumes;
+	bool another; /* another copy of this client has gone on with it; the keeper's own */
 	uint64_t session;
 	unsigned char token[MSG_TOKEN_LEN];
 	uint64_t slot_uses[MSG_SLOTS_MAX]; /* of each slot, the number of its last use */
@@ -62,6 +63,9 @@ void link_call_fail(struct link *l, struct call *call, int err);
 /* Takes a call out, queued or not; NULL when none is left. oneway: of those without a reply only.
  */
 struct call *link_take_any(struct link *l, bool oneway);
+/* Of the calls that were sent under a slot, before the link was lost, ends all but these: nobody
+ * knows whether they were executed. Returns how many. */
+unsigned link_end_unsure(struct link *l, const struct msg_slot *but, size_t n);
 /* CANCEL for a call that is in the table, if its id is still `id`. */
 bool link_send_cancel(struct link *l, uint64_t id);
 /* Takes over the stream, also on failure. */

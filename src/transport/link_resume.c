@@ -136,30 +136,87 @@ static void tell_slots(struct telling *t)
 					 ITEM_BYTES);
 }
 
-/* The reply to the last RESUME, which nothing comes before. */
-static int receive_reply(struct stream *s)
+/* So far each slot has been used: by that the server knows whether this client is older than it. */
+static void tell_uses(struct telling *t)
+{
+	uint64_t uses[MSG_SLOTS_MAX];
+	{
+		SCOPE_LOCK(&t->link->lock);
+		memcpy(uses, t->link->slot_uses, sizeof(uses));
+	}
+	for (uint64_t i = 0; i < MSG_SLOTS_MAX; i++)
+		if (uses[i] != 0)
+			t->len += codec_put_pair(i, uses[i], item(t, RESUME_USED), ITEM_BYTES);
+}
+
+/*
+ * The reply to the last RESUME, which nothing comes before. Its payload, in t->buf, is *ret.
+ * -ESTALE: another copy of this client has gone on with the session.
+ */
+static int receive_reply(struct telling *t, struct slice *ret)
 {
 	struct head_buf head = {0};
 	struct msg m = {0};
 	const char *why;
-	int r = stream_recv(s, &head, &m, &why);
+	int r = stream_recv(t->stream, &head, &m, &why);
 
-	if (r == 0 && (MSG_HAS(&m, op) || !MSG_HAS(&m, id) || m.id != NO_ID || m.err != 0))
+	if (r == 0 && (MSG_HAS(&m, op) || !MSG_HAS(&m, id) || m.id != NO_ID))
 		r = -EPROTO;
+	if (r == 0 && m.err != 0)
+		r = m.err == ESTALE ? -ESTALE : -EPROTO;
+	*ret = (struct slice){t->buf, 0};
+	if (r == 0 && MSG_HAS(&m, payload)) {
+		ret->len = m.payload.len;
+		r = ret->len > sizeof(t->buf) ? -EPROTO
+					      : stream_recv_payload(t->stream, t->buf, ret->len);
+	}
 	head_buf_done(&head);
 	return r;
 }
 
-static int tell_session(struct link *l, struct stream *s)
+/*
+ * This client has a session of its own now, and another copy of it the one of before. Of the calls
+ * that were in flight those can be sent that the server has not begun for either.
+ */
+static void go_on_apart(struct link *l, struct slice fresh)
+{
+	struct msg_slot slots[MSG_SLOTS_MAX];
+	uint64_t slot, use;
+	size_t n = 0;
+
+	while (n < MSG_SLOTS_MAX && codec_get_pair(&fresh, &slot, &use) == 1)
+		if (slot < MSG_SLOTS_MAX)
+			slots[n++] = (struct msg_slot){(uint32_t)slot, use};
+	unsigned unsure = link_end_unsure(l, slots, n);
+	if (l->events != NULL)
+		l->events->locks_lost(l->events_arg);
+	stats_add(l->options.stats, STAT_conn_copied, 1);
+	stats_add(l->options.stats, STAT_conn_unsure, unsure);
+	log_warning("another copy of this client has gone on with its session: this one has a new "
+		    "one; %u requests that were in flight, and may have been executed, end with "
+		    "an error",
+		    unsure);
+}
+
+static int tell_session(struct link *l, const struct dialled *d)
 {
 	CLEANUP_FREE struct telling *t = malloc(sizeof(*t));
+	bool copy = (d->hello.features & HELLO_COPY) != 0;
+	struct slice fresh;
 	const struct backend_holds to = {
 		.begin = drop_oneways, .node = tell_node, .file = tell_file, .arg = t};
 
 	if (t == NULL)
 		return -ENOMEM;
-	*t = (struct telling){.link = l, .stream = s};
+	t->link = l;
+	t->stream = d->stream;
+	t->len = 0;
+	t->begun = false;
+	t->error = 0;
+	t->n_kept = 0;
 	note_kept(t);
+	if ((d->hello.features & HELLO_COPIES) != 0 && !copy)
+		tell_uses(t);
 	void *arg;
 	const struct backend_events *events = link_events(l, &arg);
 	if (events != NULL) {
@@ -170,7 +227,10 @@ static int tell_session(struct link *l, struct stream *s)
 	}
 	tell_slots(t);
 	send_items(t, true);
-	return t->error != 0 ? t->error : receive_reply(s);
+	int r = t->error != 0 ? t->error : receive_reply(t, &fresh);
+	if (r == 0 && copy)
+		go_on_apart(l, fresh);
+	return r;
 }
 
 /* ---- one connection ---- */
@@ -208,21 +268,26 @@ static int go_on(const struct keeper *k, struct dialled *d, char *err, size_t er
 	struct link *l = k->link;
 	struct patience patience = patience_new(RESUME_MS, k->stop_fd);
 	const char *why = worse(l, &d->hello);
+	bool copy = (d->hello.features & HELLO_COPY) != 0;
 
-	if (!(d->hello.features & HELLO_RESUMED))
+	if ((d->hello.features & (HELLO_RESUMED | HELLO_COPY)) == 0)
 		why = "the server has lost the session";
 	if (why != NULL) {
 		(void)snprintf(err, err_len, "%s", why);
 		stream_free(d->stream);
 		return -EPROTO;
 	}
-	memcpy(l->token, d->token, sizeof(l->token));
-	link_outlive(l, &d->hello);
+	if (!copy) { /* of a new session nobody knows before the reply to RESUME */
+		memcpy(l->token, d->token, sizeof(l->token));
+		link_outlive(l, &d->hello);
+	}
 	/* Before RESUME: the server tells until it has taken that, and its answer may be lost. */
 	if ((d->hello.features & HELLO_LOCKS_LOST) != 0 && l->events != NULL)
 		l->events->locks_lost(l->events_arg);
 	stream_set_patience(d->stream, &patience);
-	int r = tell_session(l, d->stream);
+	int r = tell_session(l, d);
+	if (r == -ESTALE)
+		l->another = true; /* it comes again, and says so */
 	if (r < 0) {
 		(void)snprintf(err, err_len, "the session could not be resumed: %s",
 			       r == -EPROTO ? "the answer makes no sense" : strerror(-r));
@@ -230,6 +295,10 @@ static int go_on(const struct keeper *k, struct dialled *d, char *err, size_t er
 		return r == -EPROTO ? -EIO : r;
 	}
 	stream_set_patience(d->stream, NULL);
+	l->another = false;
+	l->session = d->hello.session;
+	memcpy(l->token, d->token, sizeof(l->token));
+	link_outlive(l, &d->hello);
 	link_set_facts(l, &d->hello);
 	{
 		SCOPE_LOCK(&l->lock);
@@ -250,6 +319,8 @@ static int try_once(const struct keeper *k, char *err, size_t err_len)
 	MSG_SET(&resume, session, l->session);
 	MSG_SET(&resume, epoch, l->base.info.epoch);
 	MSG_SET(&resume, token, ((struct slice){l->token, sizeof(l->token)}));
+	if (l->another)
+		MSG_SET(&resume, features, HELLO_COPY);
 	void *arg;
 	const struct backend_events *events = link_events(l, &arg);
 	if (events != NULL)

@@ -41,6 +41,7 @@ import threading
 
 WAYS = ("to-server", "to-client")
 READ_SIZE = 64 << 10
+GREETING_SIZE = 4 << 10
 
 
 def connected(path):
@@ -59,6 +60,7 @@ class Connection:
     def __init__(self, client, server):
         self.sockets = client, server
         self.left, self.steps = {}, {}
+        self.greeting = b""  # what the server has said first
         self.pumps = len(WAYS)
         self.over = False
 
@@ -100,6 +102,11 @@ class FaultProxy:
         with self.changed:
             return {"accepted": self.accepted, "refused": self.refused, "cuts": self.cuts, "doubled": self.doubled,
                     "open": len(self.connections), "bytes": dict(self.bytes)}
+
+    def greetings(self):
+        """What the server has said first on the connections of now; more may follow."""
+        with self.changed:
+            return [c.greeting for c in self.connections]
 
     def cut(self):
         with self.changed:
@@ -248,6 +255,8 @@ class FaultProxy:
                 if c.steps[way] < 0:
                     return b"", True
             limits = [limits for limits in (self.once, c.left) if way in limits]
+            if way == "to-client" and len(c.greeting) < GREETING_SIZE:
+                c.greeting += data
             passed = min([len(data)] + [limit[way] for limit in limits])
             self.bytes[way] += passed
             for limit in limits:

@@ -641,8 +641,9 @@ static void test_flags(void **state)
 	static const struct value hello[] = {NAMED(HELLO_ROOT), NAMED(HELLO_READONLY), NAMED(HELLO_PUSH), NAMED(HELLO_WATCH),
 					     NAMED(HELLO_WATCH_DIRS), NAMED(HELLO_UMASK), NAMED(HELLO_ACL),
 					     NAMED(HELLO_GIVE_UP), NAMED(HELLO_RESUME), NAMED(HELLO_RESUMED),
-					     NAMED(HELLO_LOCKS_LOST), NAMED(HELLO_FILES)};
-	static const struct value resume_type[] = {NAMED(RESUME_NODES), NAMED(RESUME_FILES), NAMED(RESUME_SLOTS)};
+					     NAMED(HELLO_LOCKS_LOST), NAMED(HELLO_FILES),
+					     NAMED(HELLO_COPIES), NAMED(HELLO_COPY)};
+	static const struct value resume_type[] = {NAMED(RESUME_NODES), NAMED(RESUME_FILES), NAMED(RESUME_SLOTS), NAMED(RESUME_USED)};
 	static const struct value resume[] = {NAMED(RESUME_FIRST), NAMED(RESUME_LAST)};
 	static const struct value attr[] = {NAMED(ATTR_NO_ACL)};
 	static const struct value readdir[] = {NAMED(READDIR_PLAIN), NAMED(READDIR_END)};

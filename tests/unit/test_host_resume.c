@@ -872,6 +872,281 @@ static void test_clones(void **state)
 	lose_and_come_back(f, &nodes, NULL, NULL);
 }
 
+/* ---- a client that was copied ---- */
+
+/* All that it knows, at that moment. */
+static struct host_client *copy_client(const struct fixture *f)
+{
+	struct host_client *copy = calloc(1, sizeof(*copy));
+
+	assert_non_null(copy);
+	copy->hello = f->c.hello;
+	memcpy(copy->token, f->c.token, MSG_TOKEN_LEN);
+	copy->seq = f->c.seq;
+	copy->root = f->c.root;
+	copy->last_id = 1000;
+	return copy;
+}
+
+static void copy_done(struct host_client *copy)
+{
+	host_client_stop(copy);
+	free(copy);
+}
+
+/* It comes back as a client does that understands all of this. */
+static void copy_greets(struct fixture *f, struct host_client *copy, uint64_t features)
+{
+	unsigned char token[MSG_TOKEN_LEN];
+	struct msg m = {0};
+
+	memcpy(token, copy->token, sizeof(token));
+	MSG_SET(&m, features,
+		features | HELLO_COPIES | HELLO_RESUME | (copy->hello.features & HELLO_PUSH));
+	MSG_SET(&m, session, copy->hello.session);
+	MSG_SET(&m, epoch, copy->hello.epoch);
+	MSG_SET(&m, seq, copy->seq);
+	MSG_SET(&m, token, ((struct slice){token, sizeof(token)}));
+	host_client_reconnect(copy, &f->hs);
+	assert_int_equal(host_client_greet(copy, &m), 0);
+	assert_true(copy->hello.features & HELLO_COPIES);
+}
+
+/* The reply to RESUME: its err, and what may be sent again, in items. */
+static uint64_t copy_resumed(struct host_client *copy, struct host_items *items)
+{
+	struct msg p = {0};
+	const char *why;
+
+	assert_int_equal(stream_recv(copy->stream, &copy->head, &p, &why), 0);
+	assert_true(MSG_HAS(&p, id) && !MSG_HAS(&p, op));
+	assert_int_equal(p.id, HOST_RESUME_ID);
+	items->len = 0;
+	if (MSG_HAS(&p, payload)) {
+		items->len = p.payload.len;
+		assert_true(items->len <= sizeof(items->buf));
+		assert_int_equal(stream_recv_payload(copy->stream, items->buf, items->len), 0);
+	}
+	return p.err;
+}
+
+static struct host_items copy_tells(struct host_client *copy, const struct host_items *nodes,
+				    const struct host_items *files, const struct host_items *slots)
+{
+	struct host_items again;
+
+	assert_true(copy->hello.features & HELLO_COPY);
+	assert_false(copy->hello.features & HELLO_RESUMED);
+	host_resume(copy, RESUME_NODES, RESUME_FIRST, nodes);
+	host_resume(copy, RESUME_FILES, 0, files);
+	host_resume(copy, RESUME_SLOTS, RESUME_LAST, slots);
+	assert_int_equal(copy_resumed(copy, &again), 0);
+	return again;
+}
+
+/* The second one gets a session of its own, with its nodes and files, but for the locks. */
+static void test_copy(void **state)
+{
+	struct fixture *f = *state;
+	struct host_items nodes = root_and(f, 2), files = {0}, one = {0};
+	uint64_t fh = open_file(&f->c, f->a), closed = open_file(&f->c, f->a),
+		 others = open_by_other(f);
+	struct msg p, b;
+
+	assert_int_equal(host_lookup(&f->c, f->c.root, "a", &p), 0);
+	assert_int_equal(host_lookup(&f->c, f->c.root, "b", &b), 0);
+	assert_int_equal(lock_now(&f->c, fh, LOCK_TYPE_WRITE), 0);
+	struct host_client *copy = copy_client(f);
+	/* the first one goes on: with one of its files, and without b */
+	host_item(&one, fh);
+	lose_and_come_back(f, &nodes, &one, NULL);
+	host_item_pair(&nodes, b.node, 1);
+	host_item(&files, fh);
+	host_item(&files, closed);
+	copy_greets(f, copy, 0);
+	assert_true(copy->hello.session != f->c.hello.session);
+	assert_memory_not_equal(copy->token, f->c.token, MSG_TOKEN_LEN);
+	assert_int_equal(copy_tells(copy, &nodes, &files, NULL).len, 0);
+	assert_int_equal(host_getattr(copy, f->a, &p), 0);
+	assert_int_equal(stats_get(f->stats, STAT_server_copied), 1);
+	assert_int_equal(host_getattr(copy, b.node, &p), -ESTALE);
+	assert_int_equal(host_lookup(copy, copy->root, "b", &p), 0); /* again, by name */
+	assert_int_equal(host_read(copy, fh, 0, 10, &p), 0);
+	assert_int_equal(host_read(copy, closed, 0, 10, &p), -EBADF);
+	if (f->c.hello.features & HELLO_PUSH) {
+		(void)host_fence(copy);
+		assert_int_equal(copy->n_resets, 1);
+		assert_int_equal(f->c.n_resets, 0);
+	}
+	/* the lock is the first one's */
+	assert_int_equal(lock_now(copy, fh, LOCK_TYPE_WRITE), -EAGAIN);
+	assert_int_equal(lock_now(copy, fh, LOCK_TYPE_NONE), 0);
+	assert_int_equal(lock_now(&f->other, others, LOCK_TYPE_WRITE), -EAGAIN);
+	/* what one gives back the other has still */
+	host_close(copy, fh);
+	host_forget(copy, f->a, 1);
+	assert_int_equal(host_getattr(copy, f->a, &p), 0);
+	host_forget(copy, f->a, 1);
+	expect_forgotten(copy, f->a);
+	assert_int_equal(host_getattr(&f->c, f->a, &p), 0);
+	assert_int_equal(host_read(&f->c, fh, 0, 10, &p), 0);
+	assert_int_equal(lock_now(&f->c, fh, LOCK_TYPE_NONE), 0);
+	/* nothing of the first one's stays because there was a copy of it */
+	assert_int_equal(lock_now(&f->c, fh, LOCK_TYPE_WRITE), 0);
+	struct msg bye = {0};
+	host_post(&f->c, MSG_GOODBYE, &bye);
+	expect_end(&f->c);
+	while (lock_now(&f->other, others, LOCK_TYPE_WRITE) == -EAGAIN)
+		(void)sched_yield();
+	/* it comes back to its own */
+	nodes = root_and(f, 1);
+	host_client_lose(copy);
+	copy_greets(f, copy, 0);
+	assert_true(copy->hello.features & HELLO_RESUMED);
+	host_resume(copy, RESUME_NODES, RESUME_FIRST | RESUME_LAST, &nodes);
+	assert_int_equal(host_resumed(copy), 0);
+	copy_done(copy);
+}
+
+/* Sent again is only what was begun for neither. */
+static void test_copy_in_flight(void **state)
+{
+	struct fixture *f = *state;
+	struct host_items nodes = root_and(f, 1), mine = one_slot(0, 1), slots = {0};
+	struct msg begun = mkdir_request(f), not_begun = mkdir_request(f), p;
+	uint64_t slot, use;
+
+	MSG_SET(&not_begun, name, SLICE("second"));
+	MSG_SET(&not_begun, id, 2000);
+	send_once(&f->c, MSG_MKNOD, &begun, 0, 1);
+	wait_readable(&f->c);
+	struct host_client *copy = copy_client(f);
+	lose_and_come_back(f, &nodes, NULL, &mine);
+	send_once(&f->c, MSG_MKNOD, &begun, 0, 1);
+	assert_int_equal(expect_reply(&f->c, &begun, &p), 0);
+	host_item_pair(&slots, 0, 1);
+	host_item_pair(&slots, 7, 3);
+	copy_greets(f, copy, 0);
+	struct host_items again = copy_tells(copy, &nodes, NULL, &slots);
+	struct slice in = {again.buf, again.len};
+	assert_int_equal(codec_get_pair(&in, &slot, &use), 1);
+	assert_int_equal(slot, 7);
+	assert_int_equal(use, 3);
+	assert_int_equal(in.len, 0);
+	send_once(copy, MSG_MKNOD, &not_begun, 7, 3);
+	assert_int_equal(expect_reply(copy, &not_begun, &p), 0);
+	assert_int_equal(atomic_load(&mkdirs), 2); /* each of them once */
+	/* of the slots of one the other knows nothing */
+	MSG_SET(&not_begun, name, SLICE("third"));
+	MSG_SET(&not_begun, id, 2001);
+	send_once(&f->c, MSG_MKNOD, &not_begun, 7, 1);
+	assert_int_equal(expect_reply(&f->c, &not_begun, &p), 0);
+	copy_done(copy);
+}
+
+/*
+ * A snapshot is restored while the one that it was taken of goes on: the older one has a good
+ * secret, but not the session.
+ */
+static void test_copy_is_older(void **state)
+{
+	struct fixture *f = *state;
+	struct host_items nodes = root_and(f, 1), files = {0}, used = one_slot(3, 1), again;
+	uint64_t fh = open_file(&f->c, f->a), others = open_by_other(f);
+	struct msg q = create_request(f, "new"), p;
+
+	assert_int_equal(lock_now(&f->c, fh, LOCK_TYPE_WRITE), 0);
+	send_once(&f->c, MSG_CREATE, &q, 3, 1);
+	assert_int_equal(expect_reply(&f->c, &q, &p), 0);
+	struct host_client *copy = copy_client(f);
+	q = create_request(f, "newer");
+	send_once(&f->c, MSG_CREATE, &q, 3, 2);
+	assert_int_equal(expect_reply(&f->c, &q, &p), 0);
+	copy_greets(f, copy, 0);
+	assert_true(copy->hello.features & HELLO_RESUMED); /* so it seems */
+	host_resume(copy, RESUME_USED, RESUME_FIRST, &used);
+	host_resume(copy, RESUME_NODES, RESUME_LAST, &nodes);
+	assert_int_equal(copy_resumed(copy, &again), ESTALE);
+	expect_end(copy);
+	host_client_lose(copy);
+	/* the other one has lost its connection by that, and nothing else */
+	used = one_slot(3, 2);
+	host_item(&files, fh);
+	host_item(&files, p.fh);
+	host_item_pair(&nodes, p.node, 1);
+	host_client_lose(&f->c);
+	say_hello_again(f);
+	assert_true(f->c.hello.features & HELLO_RESUMED);
+	assert_false(f->c.hello.features & HELLO_LOCKS_LOST);
+	host_resume(&f->c, RESUME_USED, RESUME_FIRST, &used);
+	host_resume(&f->c, RESUME_FILES, 0, &files);
+	host_resume(&f->c, RESUME_NODES, RESUME_LAST, &nodes);
+	assert_int_equal(host_resumed(&f->c), 0);
+	assert_int_equal(lock_now(&f->other, others, LOCK_TYPE_WRITE), -EAGAIN);
+	/* now the older one asks for a session of its own, and disturbs nobody */
+	copy_greets(f, copy, HELLO_COPY);
+	(void)copy_tells(copy, &nodes, &files, NULL);
+	assert_int_equal(host_read(copy, fh, 0, 10, &p), 0);
+	q = create_request(f, "its own");
+	send_once(copy, MSG_CREATE, &q, 3, 2);
+	assert_int_equal(expect_reply(copy, &q, &p), 0);
+	assert_int_equal(host_read(&f->c, fh, 0, 10, &p), 0);
+	copy_done(copy);
+}
+
+/* Who has no secret of it, of now or of before, gets nothing of a session. */
+static void test_copy_forged(void **state)
+{
+	struct fixture *f = *state;
+	struct host_items nodes = root_and(f, 1);
+	struct host_client *copy = copy_client(f);
+	struct msg p;
+
+	lose_and_come_back(f, &nodes, NULL, NULL);
+	for (size_t i = 0; i < 2 * MSG_TOKEN_LEN; i++) {
+		struct host_client *forged = calloc(1, sizeof(*forged));
+
+		assert_non_null(forged);
+		forged->hello = copy->hello;
+		memcpy(forged->token, copy->token, MSG_TOKEN_LEN);
+		forged->token[i / 2] ^= 1;
+		copy_greets(f, forged, i % 2 ? HELLO_COPY : 0);
+		assert_false(forged->hello.features & (HELLO_COPY | HELLO_RESUMED));
+		assert_int_equal(host_getattr(forged, f->a, &p), -ESTALE);
+		copy_done(forged);
+	}
+	/* a message of a copy's that no client sends ends the copy alone */
+	copy_greets(f, copy, 0);
+	assert_true(copy->hello.features & HELLO_COPY);
+	host_resume(copy, RESUME_USED + 1, RESUME_FIRST, NULL);
+	expect_end(copy);
+	assert_int_equal(host_getattr(&f->c, f->a, &p), 0);
+	assert_int_equal(stats_get(f->stats, STAT_server_copied), 0);
+	copy_done(copy);
+}
+
+/* So many secrets of before are known; nothing of a copy that is older still. */
+static void test_copy_of_long_ago(void **state)
+{
+	struct fixture *f = *state;
+	struct host_items nodes = root_and(f, 1);
+	struct host_client *first = copy_client(f), *second;
+	struct msg p;
+
+	lose_and_come_back(f, &nodes, NULL, NULL);
+	second = copy_client(f);
+	for (int i = 0; i < 64; i++)
+		lose_and_come_back(f, &nodes, NULL, NULL);
+	copy_greets(f, first, 0);
+	assert_false(first->hello.features & (HELLO_COPY | HELLO_RESUMED));
+	assert_int_equal(host_getattr(first, f->a, &p), -ESTALE);
+	copy_greets(f, second, 0);
+	(void)copy_tells(second, &nodes, NULL, NULL);
+	assert_int_equal(host_getattr(second, f->a, &p), 0);
+	copy_done(first);
+	copy_done(second);
+}
+
 /* A client that has not heard the new secret comes with the one before. */
 static void test_secret_not_heard(void **state)
 {
@@ -969,7 +1244,7 @@ static void test_malformed_resume(void **state)
 		const char *bytes;
 		size_t len;
 	} cases[] = {
-		{3, "", 0},
+		{RESUME_USED + 1, "", 0},
 		{UINT64_MAX, "", 0},
 		{RESUME_NODES, "\x01", 1},		 /* no pair */
 		{RESUME_NODES, "\x82\x01", 2},		 /* half of one */
@@ -980,6 +1255,7 @@ static void test_malformed_resume(void **state)
 		{RESUME_FILES, "\x19\x01", 2},		 /* half a number */
 		{RESUME_SLOTS, "\x01", 1},		 /* no pair */
 		{RESUME_SLOTS, "\x82\x19\x01\x00\x01", 5}, /* slot 256 */
+		{RESUME_USED, "\x82\x19\x01\x00\x01", 5},
 		{RESUME_SLOTS, "\x82\x1b\x00\x00\x00\x01\x00\x00\x00\x00\x01", 11}, /* 2^32 */
 	};
 	struct fixture *f = *state;
@@ -1056,6 +1332,12 @@ int main(void)
 		T(test_taken_over),
 		T(test_wrong_secret),
 		T(test_clones),
+		T(test_copy),
+		T_PUSH(test_copy),
+		T(test_copy_in_flight),
+		T(test_copy_is_older),
+		T(test_copy_forged),
+		T(test_copy_of_long_ago),
 		T(test_secret_not_heard),
 		T(test_taken_twice),
 		T(test_right_behind),

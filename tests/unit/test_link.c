@@ -172,7 +172,7 @@ struct world {
 	bool may_dial, dial_waits; /* waits: until there is a server, or the end; else it fails */
 	struct msg dial_hello;
 	unsigned dials, freed;
-	uint64_t asked_session, asked_epoch, asked_seq;
+	uint64_t asked_session, asked_epoch, asked_seq, asked_features;
 	unsigned char asked_token[MSG_TOKEN_LEN];
 };
 
@@ -1336,6 +1336,7 @@ static int dial(struct dialler *d, const struct msg *resume, const struct patien
 	w->asked_session = resume->session;
 	w->asked_epoch = resume->epoch;
 	w->asked_seq = MSG_HAS(resume, seq) ? resume->seq : 0;
+	w->asked_features = MSG_HAS(resume, features) ? resume->features : 0;
 	memcpy(w->asked_token, resume->token.data, MSG_TOKEN_LEN);
 	(void)pthread_cond_broadcast(&changed);
 	(void)pthread_mutex_unlock(&lock);
@@ -1400,7 +1401,7 @@ struct told {
 	struct slice_copy {
 		unsigned char data[256];
 		size_t len;
-	} of[RESUME_SLOTS + 1];
+	} of[RESUME_USED + 1];
 	uint64_t id;
 };
 
@@ -1412,7 +1413,7 @@ static struct told receive_resume(struct world *w)
 	for (unsigned n = 0; !last; n++) {
 		struct msg m = receive_op(w, MSG_RESUME);
 
-		assert_true(m.type <= RESUME_SLOTS);
+		assert_true(m.type <= RESUME_USED);
 		assert_int_equal((m.flags & RESUME_FIRST) != 0, n == 0);
 		struct slice_copy *to = &t.of[m.type];
 		assert_true(to->len + m.payload.len <= sizeof(to->data));
@@ -1591,6 +1592,84 @@ static void test_tells_what_is_held(void **state)
 		tried_free(t);
 		assert_int_equal(lost, with);
 	}
+	world_free(w);
+}
+
+/*
+ * Another copy of this client has gone on with the session: so the server says at RESUME, and then
+ * at HELLO. Of the calls in flight the one goes on that the server names.
+ */
+static void test_copy(void **state)
+{
+	static const struct backend_events events = {
+	    .heard = heard, .holds = holds, .locks_lost = locks_lost};
+	struct world *w = world_kept(3, 0, 0);
+	struct tried *unsure = write_new(0, "a", 1), *fresh = write_new(10, "b", 1),
+		     *read = read_new(20, 1), *queued = write_new(30, "c", 1);
+	unsigned char buf[32];
+	unsigned lost = 0;
+
+	(void)state;
+	w->b->ops->listen(w->b, &events, &lost);
+	submit(w, unsure);
+	submit(w, fresh);
+	submit(w, read);
+	submit(w, queued); /* waits for a slot */
+	struct msg m = receive_op(w, MSG_WRITE);
+	const struct msg_slot first = slot_of(&m);
+	m = receive_op(w, MSG_WRITE);
+	const struct msg_slot second = slot_of(&m);
+	(void)receive_op(w, MSG_READ);
+	w->dial_hello.features |= HELLO_COPIES;
+	hang_up(w);
+	let_dial(w);
+	struct told told = receive_resume(w);
+	struct slice in = {told.of[RESUME_USED].data, told.of[RESUME_USED].len};
+	assert_pair(&in, first.slot, first.use);
+	assert_pair(&in, second.slot, second.use);
+	assert_int_equal(in.len, 0);
+	assert_int_equal(w->asked_features, 0);
+	w->dial_hello.features = HELLO_PUSH | HELLO_RESUME | HELLO_COPIES | HELLO_COPY;
+	w->dial_hello.session = 80;
+	reply_err(w, told.id, ESTALE);
+	hang_up(w);
+	let_dial(w);
+	assert_int_equal(w->asked_features, HELLO_COPY);
+	assert_int_equal(w->asked_session, 79);
+	told = receive_resume(w);
+	assert_int_equal(told.of[RESUME_USED].len, 0);
+	assert_waiting(unsure);
+	assert_int_equal(lost, 0);
+	reply_data(w, told.id, buf,
+		   codec_put_pair(second.slot, second.use, buf, sizeof(buf)));
+	wait_ended(unsure, EIO);
+	m = receive_op(w, MSG_WRITE);
+	assert_int_equal(m.off, 10);
+	assert_int_equal(slot_of(&m).use, second.use);
+	reply_written(w, m.id, 10, 1);
+	m = receive_op(w, MSG_READ);
+	reply_data(w, m.id, "x", 1);
+	m = receive_op(w, MSG_WRITE);
+	assert_int_equal(m.off, 30);
+	assert_int_equal(slot_of(&m).use, slot_of(&m).slot == first.slot ? first.use + 1 : 1);
+	reply_written(w, m.id, 30, 1);
+	wait_ended(fresh, 0);
+	wait_ended(read, 0);
+	wait_ended(queued, 0);
+	assert_int_equal(lost, 1);
+	assert_int_equal(stats_get(w->stats, STAT_conn_copied), 1);
+	assert_int_equal(stats_get(w->stats, STAT_conn_unsure), 1);
+	assert_int_equal(lost_count(w), 0);
+	/* that is its session now */
+	w->dial_hello.features = HELLO_PUSH | HELLO_RESUME | HELLO_COPIES | HELLO_RESUMED;
+	hang_up(w);
+	(void)resume(w);
+	assert_int_equal(w->asked_features, 0);
+	assert_int_equal(w->asked_session, 80);
+	tried_free(unsure);
+	tried_free(fresh);
+	tried_free(read);
+	tried_free(queued);
 	world_free(w);
 }
 
@@ -1792,6 +1871,7 @@ int main(void)
 	    cmocka_unit_test(test_sent_again),
 	    cmocka_unit_test(test_secret),
 	    cmocka_unit_test(test_tells_what_is_held),
+	    cmocka_unit_test(test_copy),
 	    cmocka_unit_test(test_cancelled_again),
 	    cmocka_unit_test(test_timeo),
 	    cmocka_unit_test(test_shutdown_while_it_dials),
