@@ -21,7 +21,7 @@
 bool supervise_possible(const char **ret_why);
 
 /*
- * What the program does from here on, until the client has ended by itself: the exit code. The
+ * The program's work from here on, until the client has ended by itself; returns the exit code. The
  * signals that end the mount are blocked. ready: called when the first client says that it is.
  */
 int supervise(char **argv, const char *mountpoint, void (*ready)(void));

@@ -673,7 +673,7 @@ static int find_mountpoint(struct mount_settings *s)
 	return 0;
 }
 
-/* What keeps a mount from being supervised; NULL: nothing. */
+/* Why a mount cannot be supervised; NULL: it can. */
 static const char *not_supervised(const struct mount_settings *s, const struct endpoint *e)
 {
 	const char *why = NULL;

@@ -16,7 +16,8 @@
  */
 void watchdog_start(const char *mountpoint, unsigned connection);
 
-/* The file that aborts that connection when something is written to it; -1: there is no right to. */
+/* The file that aborts that connection when something is written to it; -1: there is no right to.
+ */
 int watchdog_abort_file(unsigned connection);
 
 /* The program's main function when it was started under WATCHDOG_NAME. */

@@ -320,7 +320,7 @@ struct node *node_named_locked(struct cache *c, uint64_t server)
 
 /* ---- in the place of another client ---- */
 
-/* What the kernel has of it is not known; what it has it may have as it likes. */
+/* A node of the dead client. Nobody knows what the kernel has of it, so it may have everything. */
 static int restore_node(struct cache *c, struct node *n, const struct outlive_node *o)
 {
 	*n = (struct node){.id = o->id,

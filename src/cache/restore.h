@@ -1,4 +1,4 @@
-/* What the kernel holds of a client that was killed, in the cache of the one that takes its place.
+/* Restores in a new client's cache what the kernel holds of the client that was killed before it.
  */
 #pragma once
 

@@ -54,8 +54,8 @@ struct call {
 	uint32_t slot_at; /* where that stands in wire; 0: nowhere */
 	uint64_t use;
 	uint64_t digest; /* of the request, for whoever takes our place */
-	bool cancelled; /* cancel was called: so it is for the next connection, too */
-	bool kept;	/* answered, and the slot waits for `settled` */
+	bool cancelled;	 /* cancel was called: so it is for the next connection, too */
+	bool kept;	 /* answered, and the slot waits for `settled` */
 	size_t wire_len;
 	unsigned char *wire; /* wire_inline, or memory from malloc */
 	unsigned char wire_inline[CALL_WIRE_INLINE];
@@ -90,8 +90,8 @@ struct backend_ops {
 	/* Never waits for the host; may wait for room in a bounded queue. */
 	void (*submit)(struct backend *b, struct call *call);
 	/*
-	 * The kernel has the answer to a call with a number of its own: nobody will ask for it again.
-	 * May be NULL.
+	 * The kernel has the answer to a call with a number of its own: nobody will ask for it
+	 * again. May be NULL.
 	 */
 	void (*settled)(struct backend *b, struct call *call);
 	/* Waits while `full` is set. For threads that need not read further requests meanwhile. */

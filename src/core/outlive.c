@@ -39,7 +39,7 @@ static void *at(size_t off)
 	return (unsigned char *)outlive + off;
 }
 
-/* What was stored before is there when what follows is. */
+/* Stores before this one are done when those that follow are. */
 static void then(void)
 {
 	atomic_signal_fence(memory_order_seq_cst);

@@ -1,6 +1,6 @@
 /*
- * What outlives a client that is killed: tables in a memfd that its supervisor keeps, of all that
- * the kernel and the server hold by number. Whoever takes a dead client's place reads them.
+ * Records that outlive a client that is killed: tables in a memfd that its supervisor keeps, of all
+ * that the kernel and the server hold by number. Whoever takes a dead client's place reads them.
  *
  * Each function writes its record before the kernel or the server hears of what it tells, and a
  * record counts from its last store on: so a client may be killed between any two instructions.

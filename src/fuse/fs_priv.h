@@ -280,6 +280,6 @@ int fs_open(struct cache *cache, const struct fs_options *options, const char *m
 /* Reads one request and sees to it; buf is the thread's own. False: no more come. */
 bool loop_take(struct fs *fs, struct fuse_buf *buf);
 int loop_run(struct fs *fs);
-/* What the kernel had sent to a client that was killed: see fs_take_over. */
+/* Takes the requests that the kernel had sent to a client that was killed: see fs_take_over. */
 int loop_take_over(struct fs *fs);
 void loop_stop(struct fs *fs); /* makes loop_run return, and waits until it does */

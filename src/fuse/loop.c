@@ -30,8 +30,9 @@ _Static_assert(WORKERS <= WORKERS_MAX, "room in struct fs");
 #define OPCODE_TMPFILE 51 /* of newer kernels' <linux/fuse.h> */
 #define NOTIFY_RESEND  7  /* too */
 
-#define DOUBT_NS UINT64_C(10000000000) /* no task that can run takes so long to digest an answer   \
-					*/
+#define DOUBT_NS                                                                                   \
+	UINT64_C(10000000000) /* no task that can run takes so long to digest an answer            \
+			       */
 
 /* ---- workers ---- */
 

@@ -201,7 +201,7 @@ static bool may_buffer(void *arg, size_t size)
 	return resize(&room->bytes, &room->request, size);
 }
 
-/* What a large message has needed goes before the next one. */
+/* Frees the buffer of a large message before the next one. */
 static void shrink(unsigned char **buf, size_t *cap, struct plain_room *room)
 {
 	if (*cap <= PLAIN_SURE)

@@ -82,7 +82,7 @@ static void slots_init(struct link *l)
 		l->free_slots[i] = l->slots - 1 - i;
 }
 
-/* What the server tells one request from another by, but for its id and what our own state decides.
+/* Tells one request from another as the server does, but for the id and what our own state decides.
  */
 static uint64_t digest_of(const struct msg *q)
 {

@@ -32,7 +32,7 @@ def shown(line):
     note("what is shown while it is down")
     for directory in "a", "b", "c":  # whoever makes a name keeps his directory locked
         os.mkdir(f"{HOST}/{directory}")
-    m = line.mount()
+    m = line.mount("list_after=0")  # each look-up waits by itself
     put(f"{m.at}/known", b"x" * 10000)
     same("content", b"x" * 10000, get(f"{m.at}/known"))
     same("state", "connected", m.state())
