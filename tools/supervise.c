@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -453,19 +454,25 @@ int supervise(char **argv, const char *mountpoint, void (*ready)(void))
 
 static int to_supervisor = -1;
 
-/* Its end tells of a kill, whatever other threads wait for. */
+static atomic_uint own_connection; /* of FUSE; 0: not known yet */
+
+/* Its end tells of a kill, whatever other threads wait for. It tells the supervisor, or a watchdog.
+ */
 static void *live(void *arg)
 {
-	sigset_t all;
-	int sig;
+	struct pollfd p = {.fd = to_supervisor, .events = 0};
 
 	*(int *)arg = open_pid(gettid(), OF_THREAD);
 	if (!send_letter(to_supervisor, PREPARED, arg, 1))
 		return NULL;
-	(void)sigemptyset(&all);
-	(void)sigaddset(&all, SIGRTMIN);
+	while (poll(&p, 1, -1) != 1)
+		;
+	if (atomic_load(&own_connection) != 0) {
+		log_err("the supervisor has been killed: nobody starts this client again");
+		watchdog_start(outlive->mountpoint, atomic_load(&own_connection));
+	}
 	for (;;)
-		(void)sigwait(&all, &sig);
+		(void)pause();
 	return NULL;
 }
 
@@ -524,8 +531,9 @@ void supervised_mounted(int device_fd, unsigned connection)
 	(void)send_letter(to_supervisor, MOUNTED, fds, abort_fd >= 0 ? 2 : 1);
 }
 
-void supervised_ready(void)
+void supervised_ready(unsigned connection)
 {
+	atomic_store(&own_connection, connection);
 	(void)send_letter(to_supervisor, READY, NULL, 0);
 }
 

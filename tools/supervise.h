@@ -36,6 +36,7 @@ struct supervised {
 /* False after having said why not: the tables are not of this version. Waits for its turn. */
 bool supervised_begin(struct supervised *ret);
 void supervised_mounted(int device_fd, unsigned connection);
-void supervised_ready(void);
+/* From here on a watchdog takes the place of a supervisor that is killed. */
+void supervised_ready(unsigned connection);
 /* Answers "ok" or "error ..." on fd when it has been tried. False: nobody supervises. */
 bool supervised_restart(int fd);

@@ -447,7 +447,7 @@ static int begin(const struct mount_settings *s, struct fs *fs, const struct end
 		watchdog_start(s->mountpoint, fs_connection(fs));
 	}
 	if (r == 0 && s->supervised.is)
-		supervised_ready();
+		supervised_ready(fs_connection(fs));
 	if (r == 0 && s->supervised.is && !s->foreground)
 		background_detach();
 	if (r == 0)

@@ -10,8 +10,8 @@
 #define WATCHDOG_NAME "vsockfs-watchdog"
 
 /*
- * Starts one, a child that ends with the caller, for the mount at `mountpoint`. On the first thread
- * only, whose end it waits for. Without the right to see FUSE's connections there is none, which
+ * Starts one, a child that ends with the caller, for the mount at `mountpoint`. It waits for the end of the
+ * thread that starts it. Without the right to see FUSE's connections there is none, which
  * the log says.
  */
 void watchdog_start(const char *mountpoint, unsigned connection);

@@ -4,8 +4,8 @@
  * and interrupts follow our own rule.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,13 +177,15 @@ static bool comes_first(const struct fuse_in_header *in)
 /* Up to the first request that was not sent before, which is taken as well. */
 static int take_resent(struct fs *fs, struct taken *resent, struct taken *others)
 {
-	struct pollfd p = {.fd = fs->channel->fd, .events = POLLIN};
-
-	while (poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0) {
+	for (;;) {
 		struct fuse_buf buf = {0};
 		int n = fuse_session_receive_buf(fs->se, &buf);
 
-		if (n == -EINTR || n == -EAGAIN)
+		if (n == -EAGAIN) {
+			free(buf.mem);
+			return 0;
+		}
+		if (n == -EINTR)
 			continue;
 		if (n <= 0)
 			return n < 0 ? n : -ENODEV;
@@ -193,9 +195,19 @@ static int take_resent(struct fs *fs, struct taken *resent, struct taken *others
 		if (r < 0)
 			return r;
 		if (!again && !comes_first(in))
-			break;
+			return 0;
 	}
-	return 0;
+}
+
+/* What was there a moment ago may be gone: its task was killed. */
+static int take_what_is_there(struct fs *fs, struct taken *resent, struct taken *others)
+{
+	int flags = fcntl(fs->channel->fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fs->channel->fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	int r = take_resent(fs, resent, others);
+	return fcntl(fs->channel->fd, F_SETFL, flags) < 0 ? -errno : r;
 }
 
 static int by_unique(const void *a, const void *b)
@@ -260,7 +272,7 @@ int loop_take_over(struct fs *fs)
 	int r = resend(fs);
 
 	if (r == 0)
-		r = take_resent(fs, &resent, &others);
+		r = take_what_is_there(fs, &resent, &others);
 	if (r < 0)
 		return r; /* the mount ends, and the process */
 	if (resent.n > 0)

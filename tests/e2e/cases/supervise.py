@@ -4,6 +4,7 @@
 # timeout: 300
 # mounts: none
 # needs: git sqlite3
+import errno
 import fcntl
 import mmap
 import os
@@ -293,6 +294,36 @@ def too_often(m):
     bash('must umount "$1"', m.at)
 
 
+def supervisor_is_killed(m):
+    note("without its supervisor a client goes on, and ends with the next kill")
+    supervisor, client = m.supervisor(), m.client()
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for(lambda: m.supervisor() != supervisor, SECONDS, "it has ended")
+    put(f"{m.at}/file", b"x")
+    same("on the host", b"x", get(f"{HOST}/file"))
+    os.unlink(f"{m.at}/file")
+
+    def watched():
+        with open(f"/proc/{client}/task/{client}/children", encoding="ascii") as f:
+            children = f.read().split()
+        tasks = [f.path for f in os.scandir(f"/proc/{client}/task")]
+        for task in tasks:
+            with open(task + "/children", encoding="ascii") as f:
+                children += f.read().split()
+        return bool(children)
+    wait_for(watched, SECONDS, "a watchdog watches it")
+    os.kill(client, signal.SIGKILL)
+
+    def gone():
+        try:
+            os.listdir(m.at)
+        except OSError as e:
+            return e.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        return False
+    wait_for(gone, SECONDS, "the mount has ended")
+    bash('must umount "$1"', m.at)
+
+
 def ends_well(m):
     note("SIGTERM to the supervisor unmounts")
     supervisor = m.supervisor()
@@ -322,6 +353,7 @@ def main():
     other.unmount()
     ends_well(Mount("third"))
     too_often(Mount("fourth"))
+    supervisor_is_killed(Mount("fifth"))
     server.terminate()
     same("the server's end", 0, server.wait(SECONDS * SLOW))
 
