@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "core/hash.h"
+
 #define F(field) MSG_BIT(field)
 #define T(trait) TRAIT_##trait
 
@@ -126,4 +128,30 @@ void msg_slot_put(struct msg_slot s, unsigned char *bytes)
 		bytes[i] = (unsigned char)s.slot;
 	for (int i = MSG_SLOT_LEN - 1; i >= 4; i--, s.use >>= 8)
 		bytes[i] = (unsigned char)s.use;
+}
+
+uint64_t msg_digest(const struct msg *q)
+{
+	bool hint = msg_is(q->op, TRAIT_OPENS);
+	const uint64_t parts[] = {hint ? q->present & ~MSG_BIT(size) : q->present,
+				  q->op,
+				  q->node,
+				  q->node2,
+				  q->fh,
+				  q->fh2,
+				  q->off,
+				  q->off2,
+				  hint ? 0 : q->size,
+				  q->flags,
+				  q->mode,
+				  q->valid,
+				  q->owner,
+				  q->type,
+				  MSG_HAS(q, payload) ? q->payload.len : 0};
+	uint64_t h = hash_bytes(q->name.data, MSG_HAS(q, name) ? q->name.len : 0, 0);
+
+	h = hash_bytes(q->name2.data, MSG_HAS(q, name2) ? q->name2.len : 0, h);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		h = hash_mix(h + parts[i]);
+	return h;
 }

@@ -276,6 +276,13 @@ bool msg_request_needs(uint64_t op, uint64_t fields); /* bits: all of them */
 /* The traits of op (enum msg_trait); 0 for an unknown op. */
 uint32_t msg_traits(uint64_t op);
 
+/*
+ * Tells one request from another, of which a peer of ours may have had the first: but for the id,
+ * the bytes of the payload, and how much of the content OPEN is to bring, for that is a hint of
+ * which whoever sends the request again may not know.
+ */
+uint64_t msg_digest(const struct msg *q);
+
 /* Whether op has one of these traits. */
 static inline bool msg_is(uint64_t op, uint32_t traits)
 {

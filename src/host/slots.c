@@ -77,17 +77,7 @@ static uint64_t now(void)
 /* Tells one request from another under the same number, but for the bytes of its payload. */
 static uint64_t digest_of(const struct msg *q)
 {
-	const uint64_t parts[] = {
-		q->present, q->op,    q->id,	q->node,
-		q->node2,   q->fh,    q->fh2,	q->off,
-		q->off2,    q->size,  q->flags, q->mode,
-		q->valid,   q->owner, q->type,	MSG_HAS(q, payload) ? q->payload.len : 0};
-	uint64_t h = hash_bytes(q->name.data, MSG_HAS(q, name) ? q->name.len : 0, 0);
-
-	h = hash_bytes(q->name2.data, MSG_HAS(q, name2) ? q->name2.len : 0, h);
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		h = hash_mix(h + parts[i]);
-	return h;
+	return hash_mix(msg_digest(q) + q->id);
 }
 
 static void copy_reply(const struct slot *s, struct msg *reply, unsigned char *buf)

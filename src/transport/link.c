@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include "core/cleanup.h"
-#include "core/hash.h"
 #include "core/log.h"
 #include "core/outlive.h"
 #include "transport/codec.h"
@@ -80,22 +79,6 @@ static void slots_init(struct link *l)
 	l->free_slot_count = l->slots;
 	for (uint32_t i = 0; i < l->slots; i++)
 		l->free_slots[i] = l->slots - 1 - i;
-}
-
-/* Tells one request from another as the server does, but for the id and what our own state decides.
- */
-static uint64_t digest_of(const struct msg *q)
-{
-	const uint64_t parts[] = {
-		q->present, q->op,    q->node,	q->node2, q->fh,
-		q->fh2,	    q->off,   q->off2,	q->size,  q->flags,
-		q->mode,    q->valid, q->owner, q->type,  MSG_HAS(q, payload) ? q->payload.len : 0};
-	uint64_t h = hash_bytes(q->name.data, MSG_HAS(q, name) ? q->name.len : 0, 0);
-
-	h = hash_bytes(q->name2.data, MSG_HAS(q, name2) ? q->name2.len : 0, h);
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		h = hash_mix(h + parts[i]);
-	return h;
 }
 
 /* Before the request is sent: whoever takes our place sends it in the same slot. */
@@ -284,7 +267,7 @@ static int claim_locked(struct link *l, struct call *call)
 
 	if (outlive == NULL || !MSG_HAS(&call->req, slot))
 		return 0;
-	call->digest = digest_of(&call->req);
+	call->digest = msg_digest(&call->req);
 	if ((call->unique & OUTLIVE_RESENT) == 0)
 		return 0;
 	while (at < l->slots && outlive->slot[at].unique != unique)

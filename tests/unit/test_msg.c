@@ -266,6 +266,29 @@ static void test_errno(void **state)
 	assert_int_equal(msg_errno(INT32_MIN), -EIO);
 }
 
+/* Who sends a request again may know another size of the file than who sent it first. */
+static void test_digest(void **state)
+{
+	struct msg open = {0}, read = {0};
+
+	(void)state;
+	MSG_SET(&open, op, MSG_OPEN);
+	MSG_SET(&open, node, 5);
+	MSG_SET(&open, flags, O_RDONLY);
+	uint64_t digest = msg_digest(&open);
+	MSG_SET(&open, id, 7);
+	assert_true(msg_digest(&open) == digest);
+	MSG_SET(&open, size, 100);
+	assert_true(msg_digest(&open) == digest);
+	open.flags = O_RDWR;
+	assert_true(msg_digest(&open) != digest);
+	MSG_SET(&read, op, MSG_READ);
+	MSG_SET(&read, size, 100);
+	digest = msg_digest(&read);
+	read.size = 101;
+	assert_true(msg_digest(&read) != digest);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -274,6 +297,7 @@ int main(void)
 	    cmocka_unit_test(test_traits),  cmocka_unit_test(test_changes),
 	    cmocka_unit_test(test_synchronises),
 	    cmocka_unit_test(test_set),     cmocka_unit_test(test_errno),
+	    cmocka_unit_test(test_digest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
