@@ -10,9 +10,9 @@
 #define WATCHDOG_NAME "vsockfs-watchdog"
 
 /*
- * Starts one, a child that ends with the caller, for the mount at `mountpoint`. It waits for the end of the
- * thread that starts it. Without the right to see FUSE's connections there is none, which
- * the log says.
+ * Starts one, a child that ends with the caller, for the mount at `mountpoint`. It waits for the
+ * end of the thread that starts it. Without the right to see FUSE's connections there is none,
+ * which the log says.
  */
 void watchdog_start(const char *mountpoint, unsigned connection);
 

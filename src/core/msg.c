@@ -133,7 +133,8 @@ void msg_slot_put(struct msg_slot s, unsigned char *bytes)
 uint64_t msg_digest(const struct msg *q)
 {
 	bool hint = msg_is(q->op, TRAIT_OPENS);
-	const uint64_t parts[] = {hint ? q->present & ~MSG_BIT(size) : q->present,
+	uint64_t other = MSG_BIT(id) | MSG_BIT(slot) | (hint ? MSG_BIT(size) : 0);
+	const uint64_t parts[] = {q->present & ~other,
 				  q->op,
 				  q->node,
 				  q->node2,

@@ -199,7 +199,7 @@ static int take_resent(struct fs *fs, struct taken *resent, struct taken *others
 	}
 }
 
-/* What was there a moment ago may be gone: its task was killed. */
+/* A request that was there a moment ago may be gone: its task was killed. */
 static int take_what_is_there(struct fs *fs, struct taken *resent, struct taken *others)
 {
 	int flags = fcntl(fs->channel->fd, F_GETFL);
