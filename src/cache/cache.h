@@ -174,8 +174,10 @@ struct cache_req {
 	struct cache_req *paging, **paging_at; /* of its file's READs and WRITEs in flight */
 	struct busy_pages pages;	       /* of such a one, and when it was submitted */
 	uint64_t left;
-	bool let_go;  /* its task was killed: the kernel keeps no page locked for it */
-	bool retried; /* OPEN: once more after idle files were closed */
+	bool let_go;	 /* its task was killed: the kernel keeps no page locked for it */
+	uint64_t before; /* WRITE: bytes before its offset whose pages the kernel keeps locked as
+			    well */
+	bool retried;	 /* OPEN: once more after idle files were closed */
 	struct idle_file *files[2]; /* by_node: what fh and fh2 are */
 	struct cache_req *waiting;  /* the next one that waits for the same open file, or listing */
 	bool waited;		    /* LOOKUP: for a listing, once */

@@ -477,7 +477,7 @@ static struct node *install_node(struct listing *l, const struct dir_entry *e)
 static bool names_promised(const struct listing *l, struct node *dir)
 {
 	return dir != NULL && dir_of_locked(dir) != NULL &&
-	       (!l->own || dir->dir->looked <= l->submitted) &&
+	       (l->own ? dir->dir->looked : dir->dir->listed) <= l->submitted &&
 	       stamp_good_listing_locked(l->cache, &l->stamp, dir->server) &&
 	       !node_names_bumped_since(dir, l->submitted);
 }
@@ -491,8 +491,8 @@ static int install_part(struct listing *l, struct slice *in, struct node *dir)
 
 	SCOPE_LOCK(&c->lock);
 	bool promised = names_promised(l, dir);
-	if (promised && l->own)
-		dir->dir->listed = ++c->clock;
+	if (promised)
+		*(l->own ? &dir->dir->listed : &dir->dir->looked) = ++c->clock;
 	bool first = l->count == 0;
 	if (promised && first && l->start == 0)
 		build_begin(l, dir->dir);

@@ -340,7 +340,8 @@ struct facts {
 static void take_open(struct cache *c, struct cache_req *r, const struct msg *m,
 		      const struct facts *f, struct cache_reply *out)
 {
-	if (f->good && MSG_HAS(m, payload))
+	/* Attributes that are newer than these, installed already, are of a later moment. */
+	if (f->good && MSG_HAS(m, payload) && m->attr.version >= r->node->attr.version)
 		r->keep = pages_brought_locked(c, r->node, m->payload.len);
 	if ((r->call.req.flags & O_TRUNC) == 0) {
 		/* what we write ourselves is in the kernel's pages */

@@ -169,7 +169,7 @@ static void pages_busy_locked(struct file *f, struct cache_req *r)
 
 	if (r->let_go) /* killed before it has left */
 		return;
-	r->pages = (struct busy_pages){.off = m->off & ~(PAGE - 1),
+	r->pages = (struct busy_pages){.off = (m->off - r->before) & ~(PAGE - 1),
 				       .end = (m->off + len + PAGE - 1) & ~(PAGE - 1),
 				       .wait = MSG_HAS(m, payload)};
 	r->left = cache_now();

@@ -27,6 +27,24 @@ static void take_holds(const struct cache_req *r, struct cache_holds *ret)
 	memcpy(ret->busy, r->locks, sizeof(ret->busy));
 }
 
+/*
+ * The gate, shared. A completion may submit a request that fails at once: then this thread has the
+ * gate already, and whoever wants it alone would keep it from having the gate a second time.
+ */
+static _Thread_local unsigned gate_depth;
+
+static void gate_enter(struct cache *c)
+{
+	if (gate_depth++ == 0)
+		(void)pthread_rwlock_rdlock(&c->gate);
+}
+
+static void gate_leave(struct cache *c)
+{
+	if (--gate_depth == 0)
+		(void)pthread_rwlock_unlock(&c->gate);
+}
+
 /* It is closed again if its node could not be made. */
 static void take_file_locked(struct cache *c, uint64_t server, struct cache_reply *out)
 {
@@ -51,7 +69,7 @@ static void cache_done(struct call *call, const struct msg *m)
 
 	if (msg_is(call->req.op, TRAIT_OPENS) && files_open_again(c, call, m->err, &r->retried))
 		return;
-	(void)pthread_rwlock_rdlock(&c->gate);
+	gate_enter(c);
 	(void)pthread_mutex_lock(&c->lock);
 	reply_locked(c, r, m, &out);
 	request_changed_locked(r);
@@ -67,7 +85,7 @@ static void cache_done(struct call *call, const struct msg *m)
 	r->done(r, &out); /* r may be gone */
 	outlive_gained();
 	outlive_unique = 0;
-	(void)pthread_rwlock_unlock(&c->gate);
+	gate_leave(c);
 	if (!held)
 		cache_delivered(c, &holds);
 	if (listed)
@@ -186,7 +204,7 @@ static void submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t 
 	a.pages.count = 0;
 	q.name = (struct slice){r->names[0], r->name_len[0]};
 	if (maybe)
-		(void)pthread_rwlock_rdlock(&c->gate);
+		gate_enter(c);
 	(void)pthread_mutex_lock(&c->lock);
 	names_arrive_locked(c, r->task);
 	a.out.err = begin_locked(c, r, ino, ino2);
@@ -208,7 +226,7 @@ static void submit(struct cache *c, struct cache_req *r, uint64_t ino, uint64_t 
 		outlive_gained();
 	}
 	if (maybe)
-		(void)pthread_rwlock_unlock(&c->gate);
+		gate_leave(c);
 	free(a.buffer);
 	if (fetch)
 		c->fetch_ahead(c, ino);
@@ -245,7 +263,7 @@ bool cache_answer(struct cache *c, const struct cache_query *q,
 	struct answer a;
 
 	a.out = (struct cache_reply){0};
-	(void)pthread_rwlock_rdlock(&c->gate);
+	gate_enter(c);
 	(void)pthread_mutex_lock(&c->lock);
 	struct node *n = node_find_locked(c, q->ino);
 	names_arrive_locked(c, q->task);
@@ -257,18 +275,18 @@ bool cache_answer(struct cache *c, const struct cache_query *q,
 		done(arg, &a.out);
 		outlive_gained();
 	}
-	(void)pthread_rwlock_unlock(&c->gate);
+	gate_leave(c);
 	return answered;
 }
 
 void cache_reply_begin(struct cache *c)
 {
-	(void)pthread_rwlock_rdlock(&c->gate);
+	gate_enter(c);
 }
 
 void cache_reply_end(struct cache *c)
 {
-	(void)pthread_rwlock_unlock(&c->gate);
+	gate_leave(c);
 }
 
 /* ---- the client's own ---- */

@@ -11,6 +11,7 @@
 
 #include "cache/node.h"
 #include "cache/timed.h"
+#include "core/clock.h"
 
 #define NAMES_MAX ((size_t)4 << 20) /* bytes of noted names; above, the oldest is taken back */
 
@@ -167,7 +168,7 @@ bool timed_name_locked(struct cache *c, const struct node *dir, const char *name
 		       bool is_dir, uint64_t ttl)
 {
 	struct timed *t = &c->timed;
-	uint64_t now = cache_now();
+	uint64_t now = clock_awake(); /* the kernel's time of a name */
 	const struct timed_name r = {.dir = dir->id,
 				     .until = now + ttl,
 				     .len = (uint32_t)len,
@@ -184,7 +185,7 @@ bool timed_name_locked(struct cache *c, const struct node *dir, const char *name
 
 void timed_tell_names_locked(struct cache *c)
 {
-	uint64_t now = cache_now();
+	uint64_t now = clock_awake(); /* the kernel's time of a name */
 
 	while (c->timed.oldest != NULL)
 		tell_first(c, now);

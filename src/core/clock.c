@@ -27,6 +27,11 @@ uint64_t clock_now(void)
 	return ns_of(CLOCK_BOOTTIME);
 }
 
+uint64_t clock_awake(void)
+{
+	return ns_of(CLOCK_MONOTONIC);
+}
+
 struct timespec clock_deadline(uint64_t until)
 {
 	uint64_t now = clock_now();

@@ -11,6 +11,8 @@
 #include <time.h>
 
 uint64_t clock_now(void); /* ns */
+/* The clock of the kernel's own timeouts, which stands still while the machine is suspended. */
+uint64_t clock_awake(void); /* ns */
 
 /*
  * For pthread_cond_timedwait, which knows no such clock: the same time by CLOCK_MONOTONIC, as long

@@ -143,7 +143,8 @@ void kfile_was_locked(const struct fs *fs, struct kfile *f)
 {
 	atomic_store(&f->locked, true);
 	if (outlive != NULL && f->number < OUTLIVE_FILES)
-		outlive_file_at((uint32_t)f->number)->flags |= KEPT_LOCKED;
+		(void)__atomic_fetch_or(&outlive_file_at((uint32_t)f->number)->flags, KEPT_LOCKED,
+					__ATOMIC_SEQ_CST);
 	(void)fs;
 }
 
@@ -151,7 +152,8 @@ void kfile_not_again(const struct fs *fs, struct kfile *f)
 {
 	f->again = false;
 	if (outlive != NULL && f->number < OUTLIVE_FILES)
-		outlive_file_at((uint32_t)f->number)->flags &= ~(uint32_t)KEPT_AGAIN;
+		(void)__atomic_fetch_and(&outlive_file_at((uint32_t)f->number)->flags,
+					 ~(uint32_t)KEPT_AGAIN, __ATOMIC_SEQ_CST);
 	(void)fs;
 }
 
@@ -222,7 +224,8 @@ void kfiles_lose_locks(struct fs *fs)
 			continue;
 		atomic_store(&f->lost, true);
 		if (outlive != NULL && f->number < OUTLIVE_FILES)
-			outlive_file_at((uint32_t)f->number)->flags |= KEPT_LOST;
+			(void)__atomic_fetch_or(&outlive_file_at((uint32_t)f->number)->flags,
+						KEPT_LOST, __ATOMIC_SEQ_CST);
 		lost++;
 	}
 	(void)pthread_mutex_unlock(&fs->lock);

@@ -366,19 +366,19 @@ static void write_rest(struct krequest *r, size_t done, bool stale)
 	struct krequest *rest = krequest_new(r->req, MSG_WRITE, finish_write);
 	const struct slice all = r->creq.call.req.payload;
 
-	if (stale) /* in case that the rest fails, behind which nothing is taken back */
-		notify_inval_range(r->fs->notify, r->ino, r->off, done);
 	if (rest == NULL) {
 		krequest_free(r);
 		return;
 	}
 	rest->unique = r->unique;
+	rest->interrupted = r->interrupted; /* which the kernel says once only */
 	rest->pid = r->pid;
 	rest->ino = r->ino;
 	rest->off = r->off + done;
 	rest->size = r->size - done;
 	rest->written = r->written + done;
 	rest->fi = r->fi;
+	rest->creq.before = rest->written;
 	rest->creq.writeback = r->creq.writeback;
 	rest->creq.unpaged = r->creq.unpaged;
 	if (krequest_file(rest, &r->fi)) {
@@ -390,6 +390,10 @@ static void write_rest(struct krequest *r, size_t done, bool stale)
 		rest->buffer = TAKE_PTR(r->buffer);
 		krequest_submit(rest, rest->ino, 0);
 	}
+	/* It waits for the rest, whose pages the kernel keeps; in case that the rest fails, behind
+	 * which nothing is taken back. */
+	if (stale)
+		notify_inval_range(r->fs->notify, r->ino, r->off, done);
 	krequest_free(r);
 }
 

@@ -225,7 +225,8 @@ static int handle_plain(struct connection *c, struct plain_session **plain, stru
 	if (*plain == NULL)
 		enlarge(c);
 	if (*plain == NULL)
-		r = server->session_new(h->export, h->nodes, h->promises, plain);
+		r = server->session_new(h->export, h->nodes, h->promises, &c->host->handles.pool,
+					plain);
 	uint64_t start = stats_now();
 	if (r == 0)
 		r = server->handle(*plain, q, &reply, &len);
@@ -252,7 +253,7 @@ static int serve_plain(struct connection *c)
 		const char *why = "a frame of length 0 or more than the limit";
 
 		r = stream_recv_plain(c->stream, limit, &buf, &cap, &len, -1);
-		limit = PLAIN_FRAME_MAX;
+		limit = c->host->config->secret != NULL ? PLAIN_SURE : PLAIN_FRAME_MAX;
 		if (r == 0)
 			r = plain_request_decode(buf, len, &q, &why);
 		if (r == 0 && c->host->config->secret == NULL)

@@ -26,7 +26,9 @@ static void copy_file(struct session *s, struct session *from, uint64_t fh)
 
 	if (h == NULL)
 		return;
-	(void)handle_copy(session_handles(s), session_export(s), h, fh);
+	/* As OPEN asks: the host may have moved the file out since. */
+	if (hnode_inside(session_handles(from)->nodes, h->node, h->fd) == 0)
+		(void)handle_copy(session_handles(s), session_export(s), h, fh);
 	handle_put(session_handles(from), h);
 }
 

@@ -105,6 +105,7 @@ static void *waiter_main(void *arg)
 	{
 		SCOPE_LOCK(&t->mutex);
 		w->finished = true;
+		share_give(&w->session->waiting, 1);
 	}
 	return NULL;
 }
@@ -136,7 +137,6 @@ void lock_reap(struct lock_session *s, bool all)
 			*at = w->next;
 		}
 		(void)pthread_join(w->thread, NULL);
-		share_give(&s->waiting, 1);
 		lock_node_put(t, w->node);
 		free(w);
 	}

@@ -162,8 +162,11 @@ int request_assume(struct request *r, struct creds_caller like, gid_t groups[MSG
 	like.umask = MSG_HAS(q, umask) ? (mode_t)(q->umask & 0777) : 0;
 	if (export_squashed(r->host->export, &like.uid, &like.gid))
 		return creds_assume(r->creds, export_assumes(r->host->export), &like);
-	if (!MSG_HAS(q, uid) || !MSG_HAS(q, gid)) /* the server's own */
-		return creds_assume(r->creds, false, &like);
+	if (!MSG_HAS(q, uid) ||
+	    !MSG_HAS(q, gid)) /* the server's own, which the guest may not have */
+		return export_owners(r->host->export) != NULL && export_assumes(r->host->export)
+			       ? -EPERM
+			       : creds_assume(r->creds, false, &like);
 	if (q->uid >= UINT32_MAX || q->gid >= UINT32_MAX || n > MSG_GROUPS_MAX ||
 	    (MSG_HAS(q, groups) && q->groups.len % 4 != 0))
 		return -EINVAL;

@@ -20,15 +20,17 @@ struct hnodes;
 struct plain_request;
 struct plain_session;
 struct promises;
+struct share_pool;
 
 struct plain_server {
 	/*
 	 * All arguments are borrowed until session_free. The changes that this client makes
 	 * break the promises in p; nodes (NULL: there are none), which other clients know, are
-	 * told of their new places when this client moves them. 0 or -errno.
+	 * told of their new places when this client moves them. Of files the session has open what
+	 * its share is. 0 or -errno.
 	 */
 	int (*session_new)(struct export *ex, struct hnodes *nodes, struct promises *p,
-			   struct plain_session **ret);
+			   struct share_pool *files, struct plain_session **ret);
 	void (*session_free)(struct plain_session *s);
 	/*
 	 * Executes q and gives the encoded reply, which s owns until the next call. An

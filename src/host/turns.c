@@ -29,9 +29,14 @@ struct turns {
 	pthread_mutex_t mutex;
 	/* mutex: */
 	bool closing;
-	pthread_t threads[TURNS_THREADS_MAX + SESSION_SLOTS];
+	struct {
+		pthread_t id;
+		bool shared; /* it is of the share */
+		bool done;   /* it has nothing more to do but to be joined */
+	} threads[TURNS_THREADS_MAX + SESSION_SLOTS];
 	unsigned n_threads;
-	struct share shared; /* as many as there are beyond TURNS_THREADS_SURE */
+	unsigned n_live;     /* of these, those that are not done */
+	struct share shared; /* for those beyond the ones that a connection has in any case */
 	unsigned idle;	     /* threads that wait for the turn */
 	unsigned waiting;    /* threads that wait for acknowledgements of other clients */
 };
@@ -52,18 +57,53 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
+static void reap_locked(struct turns *t)
+{
+	for (unsigned i = t->n_threads; i-- > 0;) {
+		if (!t->threads[i].done)
+			continue;
+		(void)pthread_join(t->threads[i].id, NULL);
+		t->threads[i] = t->threads[--t->n_threads];
+	}
+}
+
+/* The first thread, which is not counted, may wait for others as well. */
 static void spawn_locked(struct turns *t)
 {
-	bool sure = t->n_threads < TURNS_THREADS_SURE;
+	unsigned replaced = t->waiting < TURNS_WAITING_SURE ? t->waiting : TURNS_WAITING_SURE;
+	bool sure = t->n_live < TURNS_THREADS_SURE + replaced;
 
-	if (t->idle > 0 || t->n_threads - t->waiting >= TURNS_THREADS_MAX || t->closing ||
-	    t->n_threads == sizeof(t->threads) / sizeof(t->threads[0]) ||
+	if (t->idle > 0 || t->n_live >= TURNS_THREADS_MAX + t->waiting || t->closing)
+		return;
+	reap_locked(t);
+	if (t->n_threads == sizeof(t->threads) / sizeof(t->threads[0]) ||
 	    (!sure && !share_take(&t->shared, 1)))
 		return;
-	if (pthread_create(&t->threads[t->n_threads], NULL, thread_main, t) == 0)
+	t->threads[t->n_threads].shared = !sure;
+	t->threads[t->n_threads].done = false;
+	if (pthread_create(&t->threads[t->n_threads].id, NULL, thread_main, t) == 0) {
 		t->n_threads++;
-	else if (!sure)
+		t->n_live++;
+	} else if (!sure) {
 		share_give(&t->shared, 1);
+	}
+}
+
+/* Whether this thread, which had nothing to do for a time, goes: others need its share. */
+static bool retire_locked(struct turns *t)
+{
+	if (t->closing || t->idle == 0 || t->n_live <= TURNS_THREADS_SURE)
+		return false;
+	for (unsigned i = 0; i < t->n_threads; i++) {
+		if (!pthread_equal(t->threads[i].id, pthread_self()))
+			continue;
+		t->threads[i].done = true;
+		t->n_live--;
+		if (t->threads[i].shared)
+			share_give(&t->shared, 1);
+		return true;
+	}
+	return false; /* the connection's own */
 }
 
 bool turn_take(struct turn *turn)
@@ -72,16 +112,25 @@ bool turn_take(struct turn *turn)
 	struct epoll_event ev;
 	int n;
 
-	{
-		SCOPE_LOCK(&t->mutex);
-		t->idle++;
-	}
+	turn->mine = false;
 	do {
-		n = epoll_wait(t->epoll, &ev, 1, -1);
-	} while (n < 0 && errno == EINTR);
-	SCOPE_LOCK(&t->mutex);
-	t->idle--;
-	turn->mine = n == 1 && !t->closing;
+		bool further;
+		{
+			SCOPE_LOCK(&t->mutex);
+			t->idle++;
+			further = t->n_live > TURNS_THREADS_SURE;
+		}
+		do {
+			n = epoll_wait(t->epoll, &ev, 1, further ? TURNS_IDLE_MS : -1);
+		} while (n < 0 && errno == EINTR);
+		SCOPE_LOCK(&t->mutex);
+		t->idle--;
+		if (n == 0 && retire_locked(t))
+			return false;
+		turn->mine = n == 1 && !t->closing;
+		if (t->closing)
+			return false;
+	} while (n == 0);
 	return turn->mine;
 }
 
@@ -174,7 +223,7 @@ void turns_join(struct turns *t)
 {
 	/* No thread is started after closing was set. */
 	for (unsigned i = 0; i < t->n_threads; i++)
-		(void)pthread_join(t->threads[i], NULL);
+		(void)pthread_join(t->threads[i].id, NULL);
 }
 
 void turns_free(struct turns *t)

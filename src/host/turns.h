@@ -11,10 +11,11 @@
 
 #include <stdbool.h>
 
-#define TURNS_THREADS_MAX 32 /* besides the first, and those that wait for other clients */
-#define TURNS_THREADS_SURE                                                                         \
-	1 /* of these, those that a connection has however many others there are */
-#define TURNS_THREADS_SHARED 512 /* beyond these, of all connections: share.h */
+#define TURNS_THREADS_MAX    32	   /* besides the first, and those that wait for other clients */
+#define TURNS_THREADS_SURE   1	   /* of these, those that a connection has in any case */
+#define TURNS_WAITING_SURE   16	   /* threads that wait for others, and are replaced in any case */
+#define TURNS_IDLE_MS	     10000 /* then a thread that was started besides goes */
+#define TURNS_THREADS_SHARED 512   /* beyond these, of all connections: share.h */
 
 struct share_pool;
 struct stream;

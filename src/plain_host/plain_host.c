@@ -100,7 +100,7 @@ static int plain_handle(struct plain_session *s, const struct plain_request *q,
 }
 
 static int plain_session_new(struct export *ex, struct hnodes *nodes, struct promises *p,
-			     struct plain_session **ret)
+			     struct share_pool *files, struct plain_session **ret)
 {
 	struct plain_session *s = calloc(1, sizeof(*s));
 
@@ -111,6 +111,7 @@ static int plain_session_new(struct export *ex, struct hnodes *nodes, struct pro
 	s->creds = CREDS_NONE;
 	s->shows_links = !export_plain_follow(ex);
 	s->change.promises = p;
+	share_init(&s->files, files);
 	*ret = s;
 	return 0;
 }
@@ -121,6 +122,7 @@ static void plain_session_free(struct plain_session *s)
 		return;
 	for (size_t i = 0; i < s->slot_count; i++)
 		cleanup_close(&s->slots[i].fd);
+	share_give(&s->files, s->open_count);
 	free(s->slots);
 	free(s->data);
 	plain_buf_done(&s->reply);

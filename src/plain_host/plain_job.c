@@ -31,7 +31,7 @@ int plain_slot_add(struct plain_session *s, int fd, uint64_t *ret_fh)
 {
 	size_t i = 0;
 
-	if (s->open_count == PLAIN_FILES_MAX) {
+	if (s->open_count == PLAIN_FILES_MAX || !share_take(&s->files, 1)) {
 		(void)close(fd);
 		return -EMFILE;
 	}
@@ -42,6 +42,7 @@ int plain_slot_add(struct plain_session *s, int fd, uint64_t *ret_fh)
 		struct plain_slot *p = realloc(s->slots, count * sizeof(*p));
 
 		if (p == NULL) {
+			share_give(&s->files, 1);
 			(void)close(fd);
 			return -ENOMEM;
 		}

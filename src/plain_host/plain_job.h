@@ -7,6 +7,7 @@
 #include "host/creds.h"
 #include "host/export.h"
 #include "host/promise.h"
+#include "host/share.h"
 #include "plain/plain_codec.h"
 #include "plain_host/plain_host.h"
 
@@ -29,6 +30,7 @@ struct plain_session {
 	struct change change; /* the one of the present request */
 	struct plain_slot *slots;
 	size_t slot_count, open_count;
+	struct share files;  /* as many as open_count */
 	bool shows_links;    /* no link is followed, see plain_walk */
 	bool names_left_out; /* this has been logged */
 	bool links_opened;   /* this has been logged */

@@ -128,6 +128,7 @@ int plain_serve_release(struct plain_job *j)
 	int fd = take_fd(&slot->fd);
 	slot->uses++;
 	j->s->open_count--;
+	share_give(&j->s->files, 1);
 	return close(fd) < 0 && errno != EINTR ? -errno : 0;
 }
 

@@ -821,6 +821,8 @@ static void set_session(struct link *l, const struct dialled *server)
 	l->slots = hello->slots == 0		  ? 1
 		   : hello->slots > MSG_SLOTS_MAX ? MSG_SLOTS_MAX
 						  : (unsigned)hello->slots;
+	if (outlive != NULL && l->slots > OUTLIVE_SLOTS) /* each has a record there */
+		l->slots = OUTLIVE_SLOTS;
 	l->resumes = (hello->features & HELLO_RESUME) != 0;
 	l->session = hello->session;
 	memcpy(l->token, server->token, sizeof(l->token));

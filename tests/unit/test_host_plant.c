@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 
 #include "host/export.h"
+#include "host/owners.h"
 #include "host_fixture.h"
 
 #define USER  1000
@@ -14,6 +15,15 @@
 static int setup_no_setid(void **state)
 {
 	const struct server_config config = {.no_setid = true};
+
+	return start(state, &config);
+}
+
+static struct owners mapped = {.uid = {.ranges = {{0, USER, 1000}}, .n = 1}, .gid = {.ranges = {{0, GROUP, 1000}}, .n = 1}};
+
+static int setup_mapped(void **state)
+{
+	const struct server_config config = {.special = true, .owners = &mapped};
 
 	return start(state, &config);
 }
@@ -340,6 +350,32 @@ static void test_squash(void **state)
 }
 
 /* Only root can give files away. */
+/* Whoever says nothing of himself would make things as the server, whom the guest does not have. */
+static void test_made_by_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct host_client *c = &f->c;
+	struct msg p;
+
+	assert_int_equal(fchown(f->hs.fd, USER, GROUP), 0);
+	for (int named = 0; named < 2; named++) {
+		struct msg q = {0};
+
+		MSG_SET(&q, node, c->root);
+		MSG_SET(&q, name, SLICE("created"));
+		MSG_SET(&q, flags, O_RDWR);
+		MSG_SET(&q, mode, 04755);
+		if (named) {
+			MSG_SET(&q, uid, 0);
+			MSG_SET(&q, gid, 0);
+		}
+		assert_int_equal(host_call(c, MSG_CREATE, &q, &p), named ? 0 : -EPERM);
+		assert_int_equal(faccessat(f->hs.fd, "created", F_OK, 0), named ? 0 : -1);
+	}
+	struct stat st = on_host(f, "created");
+	assert_true(st.st_uid == USER && st.st_gid == GROUP);
+}
+
 static void test_squash_unprivileged(void **state)
 {
 	char err[256] = "";
@@ -373,6 +409,7 @@ int main(void)
 		T(test_made_no_setid, setup_no_setid),
 		T(test_made_no_setid, setup_squash),
 		T(test_squash, setup_squash),
+		T(test_made_by_nobody, setup_mapped),
 		cmocka_unit_test(test_squash_unprivileged),
 	};
 

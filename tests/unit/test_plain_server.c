@@ -22,10 +22,12 @@
 #include "core/log.h"
 #include "host/export.h"
 #include "host/server.h"
+#include "host/share.h"
 #include "plain/plain_codec.h"
 #include "plain_host/plain_host.h"
 
 struct fixture {
+	struct share_pool files;
 	char top[64]; /* holds the export and what lies outside */
 	char dir[80];
 	struct export *export;
@@ -64,7 +66,8 @@ static void open_session(struct fixture *f, struct server_config config)
 	plain_host.session_free(f->session);
 	export_free(f->export);
 	assert_int_equal(export_new(&config, &f->export, err, sizeof(err)), 0);
-	assert_int_equal(plain_host.session_new(f->export, NULL, NULL, &f->session), 0);
+	share_pool_init(&f->files, 2 * PLAIN_FILES_MAX);
+	assert_int_equal(plain_host.session_new(f->export, NULL, NULL, &f->files, &f->session), 0);
 }
 
 static int setup(void **state)

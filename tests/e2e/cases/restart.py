@@ -492,6 +492,7 @@ try:
     locks_are_lost(ONE, FIRST)
     away_twice(ONE, FIRST)
     nothing_stale(ONE, FIRST)
+    wait_for(lambda: ONE.count("server.sessions") == 2, SECONDS, "the second is back, too")
     SECOND.unmount()
     wait_for(lambda: ONE.count("server.sessions") == 1 and ONE.count("server.away") == 0, SECONDS, "the second has said goodbye")
     THIRD = Mount("third", WIRED)
