@@ -314,12 +314,16 @@ bool watch_single(struct watch *w)
 	return atomic_load(&w->below) == 0;
 }
 
-void watch_drain(struct watch *w)
+static void drain(struct watch *w)
 {
-	if (!w->started)
-		return;
 	SCOPE_LOCK(&w->mutex);
 	drain_locked(w);
+}
+
+void watch_drain(struct watch *w)
+{
+	if (w->started)
+		drain(w);
 }
 
 void watch_fence(struct watch *w)
@@ -349,8 +353,8 @@ static void *watch_main(void *arg)
 	while (p[1].revents == 0) {
 		if (poll(p, 3, -1) < 0)
 			continue; /* EINTR */
-		if (p[0].revents != 0)
-			watch_drain(w);
+		if (p[0].revents != 0) /* `started` may not be set yet */
+			drain(w);
 		if (p[2].revents != 0) {
 			SCOPE_LOCK(&w->fencing);
 			check_mounts_locked(w);
