@@ -352,7 +352,7 @@ static void *watch_main(void *arg)
 
 	while (p[1].revents == 0) {
 		if (poll(p, 3, -1) < 0)
-			continue; /* EINTR */
+			continue;      /* EINTR */
 		if (p[0].revents != 0) /* `started` may not be set yet */
 			drain(w);
 		if (p[2].revents != 0) {
