@@ -21,30 +21,43 @@ static struct kfile **place(const struct fs *fs, uint64_t number)
 	return (struct kfile **)paged_at(&fs->kfiles, number / PER_PAGE) + number % PER_PAGE;
 }
 
+/* Whoever looks has no lock: the kernel knows a number only when its place has been written. */
+static struct kfile *at_place(const struct fs *fs, uint64_t number)
+{
+	return __atomic_load_n(place(fs, number), __ATOMIC_ACQUIRE);
+}
+
+static void put_locked(struct fs *fs, uint64_t number, struct kfile *f)
+{
+	__atomic_store_n(place(fs, number), f, __ATOMIC_RELEASE);
+}
+
 struct kfile *kfile_of(const struct fs *fs, const struct fuse_file_info *fi)
 {
-	if (fi->fh == 0 || fi->fh >= fs->numbers || is_free(*place(fs, fi->fh)))
+	if (fi->fh == 0 || fi->fh >= __atomic_load_n(&fs->numbers, __ATOMIC_ACQUIRE))
 		return NULL;
-	return *place(fs, fi->fh);
+	struct kfile *f = at_place(fs, fi->fh);
+	return is_free(f) ? NULL : f;
 }
+
 static uint64_t take_number_locked(struct fs *fs)
 {
 	uint64_t number = fs->free_number;
 
 	if (number != 0) {
-		fs->free_number = (uint64_t)(uintptr_t)*place(fs, number) >> 1;
+		fs->free_number = (uint64_t)(uintptr_t)at_place(fs, number) >> 1;
 		return number;
 	}
 	number = fs->numbers > 0 ? fs->numbers : 1; /* no number is 0 */
 	if (number / PER_PAGE == fs->kfiles.count && paged_grow(&fs->kfiles) < 0)
 		return 0;
-	fs->numbers = number + 1;
+	__atomic_store_n(&fs->numbers, number + 1, __ATOMIC_RELEASE);
 	return number;
 }
 
 static void give_number_locked(struct fs *fs, uint64_t number)
 {
-	*place(fs, number) = (struct kfile *)(uintptr_t)(fs->free_number << 1 | 1);
+	put_locked(fs, number, (struct kfile *)(uintptr_t)(fs->free_number << 1 | 1));
 	fs->free_number = number;
 }
 
@@ -68,7 +81,7 @@ struct kfile *kfile_new(struct fs *fs)
 		free(f);
 		return NULL;
 	}
-	*place(fs, f->number) = f;
+	put_locked(fs, f->number, f);
 	link_locked(fs, f);
 	return f;
 }

@@ -39,7 +39,7 @@ class World:
                                         f"--state-dir={self.at}.state", f"--stats={self.at}.server", "--plain-links=follow",
                                         "--log-level=error", HOST], stdin=subprocess.DEVNULL)
         wait_for(lambda: os.path.exists(self.at + ".pid") and os.path.getsize(self.at + ".pid"), SECONDS, "the server listens")
-        self.client = self.mount(self.at, self.mnt, f"stats={self.at}.stats")
+        self.client = self.mount(self.at, self.mnt, f"lease=30,stats={self.at}.stats")
 
     @staticmethod
     def mount(at, mnt, options):
