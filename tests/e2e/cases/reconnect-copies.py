@@ -36,6 +36,10 @@ def note(text):
 
 def told(line):
     """What the server has told the one mount behind the proxy of its session."""
+    def whole():
+        heard = line.proxy.greetings()
+        return len(heard) == 1 and len(heard[0]) > 4 and len(heard[0]) >= 4 + int.from_bytes(heard[0][:4], "big")
+    wait_for(whole, 20, "the mount has been greeted")
     greeting, = line.proxy.greetings()
     size = int.from_bytes(greeting[:4], "big")
     return cbor.decode(decode_reply(greeting[4:4 + size]).data[8:])
