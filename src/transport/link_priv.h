@@ -1,5 +1,5 @@
-/* Declarations that link.c (calls) and link_resume.c (connections that are lost and made again)
- * share. */
+/* Declarations that link.c (calls), link_slots.c (their slots) and link_resume.c (connections that
+ * are lost and made again) share. */
 #pragma once
 
 #include <pthread.h>
@@ -55,6 +55,19 @@ struct link {
 	uint64_t kept_node[MSG_SLOTS_MAX]; /* by slot: of which the answer told a reference; 0: none
 					    */
 };
+
+/* ---- link_slots.c ---- */
+
+void link_slots_init(struct link *l);
+void link_slot_take_locked(struct link *l, struct call *call);
+void link_slot_give_locked(struct link *l, struct call *call);
+/* The call has been answered, and the kernel has not yet: its slot is kept until it is settled. */
+void link_slot_keep_locked(struct link *l, struct call *call, const struct msg *reply);
+void link_slot_settle_locked(struct link *l, struct call *call);
+/* Before the call is encoded: 0, or -EIO for one that the kernel sends again, changed. */
+int link_slot_claim_locked(struct link *l, struct call *call);
+bool link_slot_among(uint32_t slot, uint64_t use, const struct msg_slot *slots, size_t n);
+void link_slots_spoil(const struct link *l, const struct msg_slot *but, size_t n);
 
 /* ---- link.c ---- */
 

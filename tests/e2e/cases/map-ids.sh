@@ -116,20 +116,11 @@ umount_vfs "$PWD/mnt"
 
 note 'clients of the plain protocol'
 cat >plain.py <<'PY'
-import socket, struct, sys
+import sys
 sys.path.insert(0, sys.argv[2])
-import minicbor
-s = socket.socket(socket.AF_UNIX)
-s.connect(sys.argv[1])
-f = s.makefile("rb")
-def call(op, path, **more):
-    q = minicbor.encode({"op": op, "path": "/workspace/" + path, **more})
-    s.sendall(struct.pack(">I", len(q)) + q)
-    n, = struct.unpack(">I", f.read(4))
-    return minicbor.decode(f.read(n))
+from plain_calls import connect, same
+call = connect(sys.argv[1])
 CREATE, MKDIR, UNLINK, RENAME, OPEN, SYMLINK, SETATTR, TRUNCATE, LINK, TIMES = 5, 6, 7, 9, 10, 16, 2, 15, 18, 20
-def same(what, expected, found):
-    assert expected == found, f"{what}: expected {expected}, found {found}"
 r = call(CREATE, "dir/plain", mode=0o644, uid=1001, gid=1002)
 same("create", 0, r["err"])
 same("shown", (1001, 1002), (r["stat"].get("uid"), r["stat"].get("gid")))

@@ -14,21 +14,12 @@ import subprocess
 import sys
 import threading
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import BIN, HOST, SLOW, TMP, bash, check, counter, get, put, refused, same, wait_for
+from lib import APPENDER, BIN, HOST, SLOW, TMP, bash, check, counter, get, put, refused, same, wait_for
 
 SERVER_UID = {"mapped": int(os.environ["VFS_SERVER_UID"])}.get(os.environ["VFS_AS"])
 STATE, SERVED, WIRED = TMP + "/state", TMP + "/s", TMP + "/wired"
 SECONDS, LINES = 30, 3000
 BEGUN, EXECUTED, PHASE_AT = 1, 2, 12  # of struct state_slot
-WRITER = """
-import os, sys
-path, lines = sys.argv[1], int(sys.argv[2])
-fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-for n in range(lines):
-    line = b"%06d %s\\n" % (n, os.path.basename(path).encode())
-    assert os.write(fd, line) == len(line)
-os.close(fd)
-"""
 
 
 def note(text):
@@ -148,7 +139,7 @@ def writers_go_on(server, m):
     note("four writers, and three servers that are killed")
     logs = [f"log{n}" for n in range(4)]
     # pylint: disable-next=consider-using-with
-    all_of = [subprocess.Popen([sys.executable, "-S", "-c", WRITER, f"{m.at}/{log}", str(LINES)]) for log in logs]
+    all_of = [subprocess.Popen([sys.executable, "-S", "-c", APPENDER, f"{m.at}/{log}", str(LINES)]) for log in logs]
     for n in range(1, 4):
         size = n * LINES // 5 * len(b"000000 log0\n")
         wait_for(lambda size=size: all(os.path.exists(f"{HOST}/{log}") and os.path.getsize(f"{HOST}/{log}") > size

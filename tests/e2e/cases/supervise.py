@@ -13,19 +13,10 @@ import subprocess
 import sys
 import threading
 sys.path.insert(0, os.environ["VFS_E2E"])
-from lib import BIN, HOST, SLOW, TMP, bash, check, counter, get, put, same, wait_for
+from lib import APPENDER, BIN, HOST, SLOW, TMP, bash, check, counter, get, put, same, wait_for
 
 SECONDS, LINES = 30, 3000
 HOLDS = "server.nodes", "server.files"
-WRITER = """
-import os, sys
-path, lines = sys.argv[1], int(sys.argv[2])
-fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-for n in range(lines):
-    line = b"%06d %s\\n" % (n, os.path.basename(path).encode())
-    assert os.write(fd, line) == len(line)
-os.close(fd)
-"""
 # Each of these fails when it is executed twice.
 STORM = """
 import os, sys
@@ -113,7 +104,7 @@ def python(text, *args, **more):
 def writers_go_on(m):
     note("four writers, and clients that are killed or replaced")
     logs = [f"log{n}" for n in range(4)]
-    all_of = [python(WRITER, f"{m.at}/{log}", str(LINES)) for log in logs]
+    all_of = [python(APPENDER, f"{m.at}/{log}", str(LINES)) for log in logs]
     for n in range(1, 5):
         size = n * LINES // 6 * len(b"000000 log0\n")
         wait_for(lambda size=size: all(os.path.exists(f"{HOST}/{log}") and os.path.getsize(f"{HOST}/{log}") > size

@@ -125,21 +125,14 @@ stop
 note 'relative, to clients of the plain protocol'
 start relative
 cat >plain.py <<'PY'
-import socket, struct, sys
+import sys
 sys.path.insert(0, sys.argv[2])
-import minicbor
-s = socket.socket(socket.AF_UNIX)
-s.connect(sys.argv[1])
-f = s.makefile("rb")
+from plain_calls import connect, same
+ask = connect(sys.argv[1])
 def call(op, path, **more):
-    q = minicbor.encode({"op": op, "path": "/workspace/" + path, **more})
-    s.sendall(struct.pack(">I", len(q)) + q)
-    n, = struct.unpack(">I", f.read(4))
-    return minicbor.decode(f.read(n))["err"]
+    return ask(op, path, **more)["err"]
 SYMLINK, RENAME, LINK = 16, 9, 18
 allowed = sys.argv[3] == "relative"
-def same(what, expected, found):
-    assert expected == found, f"{what}: expected {expected}, found {found}"
 same("inside", 0 if allowed else -1, call(SYMLINK, "a/b/l1", data=b"../../x"))
 same("out", -1, call(SYMLINK, "a/b/l2", data=b"../../../x"))
 same("absolute", -1, call(SYMLINK, "l3", data=b"/workspace/x"))
